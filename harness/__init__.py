@@ -1,0 +1,3 @@
+"""bootmatrix: which firmware runs after a QEMU guest was migrated and reset?"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,311 @@
+"""The words of the firmware-ownership model: frozen data and enums, no behaviour that does I/O.
+
+Each word is used as the table "Words" of docs/model.md defines it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+RECORD_SCHEMA = 1
+DEFAULT_MACHINE = "default"
+NEWEST_COMMON = "newest-common"
+
+
+class Policy(StrEnum):
+    """The rule that decides which firmware runs at a boot."""
+
+    STOCK = "stock"
+    GUEST_OWNED = "guest-owned"
+    GUEST_OWNED_VERSIONED = "guest-owned-versioned"
+    MACHINE_OWNED = "machine-owned"
+    REREAD = "reread"
+
+    @property
+    def keeps_nvram(self) -> bool:
+        """Whether the guest's firmware lives in an nvram file under this policy."""
+        return self in (Policy.GUEST_OWNED, Policy.GUEST_OWNED_VERSIONED)
+
+
+class Interface(StrEnum):
+    """The interface a firmware offers to the guest (QEMU's docs/interop/firmware.json)."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class Disk(StrEnum):
+    """How the probe guest's disk is attached."""
+
+    AHCI = "ahci"
+    IDE = "ide"
+    VIRTIO = "virtio"
+    FLOPPY = "floppy"
+
+
+class Accel(StrEnum):
+    """QEMU's accelerators that a cell can ask for."""
+
+    TCG = "tcg"
+    KVM = "kvm"
+
+
+class StepKind(StrEnum):
+    """What can be done to a guest, in the order model.md lists it."""
+
+    START = "start"
+    RESET = "reset"
+    MIGRATE = "migrate"
+    SHUTDOWN = "shutdown"
+    UPGRADE_HOST = "upgrade-host"
+    UPGRADE_NVRAM = "upgrade-nvram"
+    CLEAR_NVRAM = "clear-nvram"
+    REPLACE_DISK = "replace-disk"
+
+
+class ResetBy(StrEnum):
+    """Who asks for a reset: the monitor, or the guest in one of three ways."""
+
+    MONITOR = "monitor"
+    CF9 = "cf9"
+    KEYBOARD = "keyboard"
+    TRIPLE_FAULT = "triple-fault"
+
+
+class Channel(StrEnum):
+    """What a migration stream travels through."""
+
+    UNIX = "unix"
+    TCP = "tcp"
+    FILE = "file"
+
+
+class Verdict(StrEnum):
+    """Expectation and observation, compared. docs/model.md says what each means."""
+
+    PASS = "pass"
+    WRONG_FIRMWARE = "wrong-firmware"
+    WRONG_DISK = "wrong-disk"
+    NO_BOOT = "no-boot"
+    SILENT = "silent"
+    BLOCKED = "blocked"
+    WITNESS_CONFLICT = "witness-conflict"
+    UNSUPPORTED = "unsupported"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class FirmwareBuild:
+    """A firmware image: its bytes, its interface, and the version it prints.
+
+    ``size`` is in bytes, ``sha256`` in lower-case hex. ``prints`` is the version text that
+    stands in the image and appears in its banner, None where the image holds none.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    path: Path
+    interface: Interface = Interface.BIOS
+    prints: str | None = None
+
+
+@dataclass(frozen=True)
+class QemuBuild:
+    """A QEMU version plus the bytes it came from.
+
+    ``root`` is the host directory of the root file system that holds it, ``binary`` the
+    QEMU's path inside that root, ``digest`` the sha256 over the root's contents.
+    ``packages`` are (name, version) pairs. ``machines`` are the concrete machine types in the
+    order QEMU prints them; ``default_machine`` is the one it takes when no ``-M`` is given.
+    ``firmware`` names the firmware build installed beside it.
+    """
+
+    name: str
+    version: str
+    digest: str
+    root: Path
+    binary: str = "/usr/bin/qemu-system-x86_64"
+    packages: tuple[tuple[str, str], ...] = ()
+    machines: tuple[str, ...] = ()
+    default_machine: str = ""
+    firmware: str = ""
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """A host as the matrix file names it; ``firmware`` None means: the one beside its QEMU."""
+
+    name: str
+    qemu: str
+    firmware: str | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """One QEMU build and the firmware installed beside it: a HostSpec whose builds exist."""
+
+    name: str
+    qemu: QemuBuild
+    firmware: FirmwareBuild
+
+
+def role_name(index: int) -> str:
+    """The role of a cell's host by its position: source, destination, host-3, host-4, ..."""
+    return ("source", "destination")[index] if index < 2 else f"host-{index + 1}"
+
+
+def role_index(role: str) -> int:
+    """The position a role names; the inverse of role_name. Raises ValueError for no role."""
+    if role == "source":
+        return 0
+    if role == "destination":
+        return 1
+    prefix, _, number = role.partition("-")
+    if prefix == "host" and number.isdecimal() and int(number) >= 3:
+        return int(number) - 1
+    raise ValueError(f"no host role: {role!r}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing done to the guest.
+
+    ``host`` is the index of the host that a start, migrate or upgrade-host goes to (None: the
+    step needs none). ``firmware_of`` is the index of the host whose firmware build an
+    upgrade-host or upgrade-nvram brings.
+    """
+
+    kind: StepKind
+    host: int | None = None
+    by: ResetBy = ResetBy.MONITOR
+    channel: Channel = Channel.UNIX
+    during_post: bool = False
+    firmware_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A named list of steps, the way a guest goes through its life."""
+
+    name: str
+    steps: tuple[Step, ...]
+    summary: str = ""
+
+    @property
+    def hosts_needed(self) -> int:
+        """How many hosts the steps name: a cold boot needs 1, a migration 2, a chain 3."""
+        named = [
+            index for step in self.steps for index in (step.host, step.firmware_of)
+            if index is not None
+        ]
+        return max(named, default=0) + 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the matrix. Everything in it has an influence on what is run.
+
+    ``seconds`` bounds each boot: a guest that says nothing for so long counts as silent.
+    """
+
+    hosts: tuple[HostSpec, ...]
+    machine: str
+    policy: Policy
+    scenario: Scenario
+    disk: Disk = Disk.AHCI
+    accel: Accel = Accel.TCG
+    seconds: float = 5.0
+
+    @property
+    def id(self) -> str:
+        """The cell's name, derived from its values; safe as a file name and in a shell."""
+        parts = [
+            "-to-".join(host.name for host in self.hosts),
+            self.machine,
+            self.policy.value,
+            self.scenario.name,
+            self.disk.value,
+        ]
+        if self.accel is not Accel.TCG:
+            parts.append(self.accel.value)
+        return ",".join(parts)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A declared incompatibility: cells that match ``when`` are expected to end in ``verdict``.
+
+    ``when`` maps a flattened key of the record's cell (``machine``, ``source.qemu``, ...) to
+    the glob patterns of which one must match. It labels what running found; it decides nothing.
+    """
+
+    when: tuple[tuple[str, tuple[str, ...]], ...]
+    verdict: tuple[Verdict, ...]
+    reason: str
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What was seen at one boot, beside what the policy's model says must be seen.
+
+    ``n`` counts from 1. ``expected`` and ``rom`` name a firmware build, ``console`` names one
+    or repeats what was printed; ``rom`` is ``sha256:...`` where the bytes are no known build.
+    ``seconds`` runs from the request (launch or reset) to the guest's line, or to giving up.
+    """
+
+    n: int
+    step: str
+    host: str
+    expected: str
+    console: str | None
+    rom: str | None
+    up: bool
+    seconds: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One cell, run: the interface for reports, gates and every tool downstream.
+
+    ``to_json`` gives the object docs/record.md describes, one line of a records file.
+    """
+
+    cell: Mapping[str, Any]
+    verdict: Verdict
+    reason: str
+    boots: tuple[Boot, ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
+    qemus: tuple[Mapping[str, Any], ...] = ()
+    engine: str = ""
+    seconds: float = 0.0
+    artifacts: str = ""
+    known: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON data, the fixed keys first, others after them."""
+        boots = []
+        for boot in self.boots:
+            row = {key: getattr(boot, key) for key in (
+                "n", "step", "host", "expected", "console", "rom", "up", "seconds")}
+            boots.append(row | dict(boot.details))
+        return {
+            "schema": RECORD_SCHEMA,
+            "cell": dict(self.cell),
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "known": self.known,
+            "boots": boots,
+            "steps": [dict(step) for step in self.steps],
+            "qemus": [dict(qemu) for qemu in self.qemus],
+            "engine": self.engine,
+            "seconds": self.seconds,
+            "artifacts": self.artifacts,
+        } | dict(self.details)
