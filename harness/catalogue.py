@@ -1,0 +1,141 @@
+"""The catalogue of QEMU and firmware builds as its file words it, checked, with positions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from harness.errors import UserError
+from harness.model import Interface
+
+# A build's name becomes part of a directory name and of an image repository's name.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
+Suite = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+# Debian policy, section 5.6.7.
+Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+# A path inside the root, without a way out of it.
+RootPath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_+-][\w.+-]*(/[A-Za-z0-9_+-][\w.+-]*)*$")
+]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FirmwareEntry(_Entry):
+    """A firmware image that a package brings: the file, relative to the root."""
+
+    package: Package
+    file: RootPath
+    interface: Annotated[Interface, Field(strict=False)] = Interface.BIOS
+
+
+class QemuEntry(_Entry):
+    """A QEMU build: Debian packages of one suite. The first firmware is the one beside it."""
+
+    suite: Suite
+    packages: Annotated[list[Package], Field(min_length=1)]
+    firmware: Annotated[list[str], Field(min_length=1)]
+    binary: RootPath = "usr/bin/qemu-system-x86_64"
+
+
+class Catalogue(_Entry):
+    """The whole file: firmware by short name, QEMU builds by name."""
+
+    firmware: dict[Name, FirmwareEntry]
+    qemu: dict[Name, QemuEntry]
+
+    def recipe(self, name: str) -> dict[str, Any]:
+        """All that the contents of a build depend on, as plain JSON data."""
+        entry = self.qemu[name]
+        return entry.model_dump(mode="json") | {
+            "firmware": [
+                [short, self.firmware[short].model_dump(mode="json")] for short in entry.firmware
+            ]
+        }
+
+
+def load(path: Path) -> Catalogue:
+    """Read and check a catalogue. Raises UserError with file, line and column."""
+    try:
+        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file=path) from None
+    except DuplicateKeyError as error:
+        found = re.search(r'duplicate key "([^"]*)"', error.problem or "")
+        key = found[1] if found else "a key"
+        raise _at_mark(path, error, f"{key}: stands here twice") from None
+    except MarkedYAMLError as error:
+        raise _at_mark(path, error, f"is not YAML: {error.problem}") from None
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"is not YAML: {error}".splitlines()[0], file=path) from None
+    try:
+        catalogue = Catalogue.model_validate(tree)
+    except ValidationError as invalid:
+        raise min(
+            (_explain(path, tree, detail) for detail in invalid.errors()),
+            key=lambda error: (error.line or 0, error.column or 0),
+        ) from None
+    for name, entry in catalogue.qemu.items():
+        for index, short in enumerate(entry.firmware):
+            loc = ("qemu", name, "firmware", index)
+            if short not in catalogue.firmware:
+                raise _error(path, tree, loc, f"no such firmware: {short!r}",
+                             hint="accepted: " + ", ".join(catalogue.firmware))
+            if (package := catalogue.firmware[short].package) not in entry.packages:
+                raise _error(path, tree, loc, f"{short}'s package {package!r} is not in packages")
+    return catalogue
+
+
+def _explain(path: Path, tree: Any, detail: ErrorDetails) -> UserError:
+    """One of pydantic's errors as a line of ours."""
+    loc = detail["loc"]
+    if not loc:
+        return UserError("the catalogue must be a mapping", file=path, line=1, column=1,
+                         hint="firmware:, qemu:")
+    if loc[-1] == "[key]":
+        return _error(path, tree, loc[:-1], "is no name for a build", key=True,
+                      hint="lower-case letters, digits, . and -")
+    if detail["type"] == "missing":
+        return _error(path, tree, loc, "is missing")
+    if detail["type"] == "extra_forbidden":
+        models: Mapping[str | int, type[BaseModel]] = {"firmware": FirmwareEntry, "qemu": QemuEntry}
+        fields = (Catalogue if len(loc) == 1 else models[loc[0]]).model_fields
+        return _error(path, tree, loc, "no such field", key=True,
+                      hint="accepted: " + ", ".join(fields))
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return _error(path, tree, loc, f"found {detail['input']!r}: {message}")
+
+
+def _error(
+    path: Path, tree: Any, loc: tuple[str | int, ...], message: str, *,
+    key: bool = False, hint: str = "",
+) -> UserError:
+    """A UserError at a value (or its key); at the nearest thing around it if it is not there."""
+    line, column, node = 1, 1, tree
+    for depth, part in enumerate(loc, 1):
+        marks = (getattr(node, "lc", None) and node.lc.data) or {}
+        if part not in marks:
+            break
+        mark = marks[part]
+        wants_key = len(mark) < 4 or (key and depth == len(loc))
+        row, offset = mark[:2] if wants_key else mark[2:]
+        line, column, node = row + 1, offset + 1, node[part]
+    field = ".".join(str(part) for part in loc)
+    return UserError(f"{field}: {message}", file=path, line=line, column=column, hint=hint)
+
+
+def _at_mark(path: Path, error: MarkedYAMLError, message: str) -> UserError:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return UserError(message, file=path)
+    return UserError(message, file=path, line=mark.line + 1, column=mark.column + 1)

@@ -1,0 +1,359 @@
+"""The command line: ``bootmatrix run | list | images | schema``, thin faces over other rooms.
+
+What a command needs is imported when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, UserError
+
+if TYPE_CHECKING:
+    from harness.images import ImageStore
+    from harness.matrix import Matrix
+    from harness.model import Cell
+
+USER_ERROR, RIG_BROKEN, INTERRUPTED = 2, 3, 130
+
+EXAMPLES = """\
+examples:
+  bootmatrix run matrices/quickstart.yaml
+  bootmatrix run matrices/quickstart.yaml -k "q35 and guest-owned" -n 2
+  bootmatrix list matrices/quickstart.yaml -k "not stock"
+  bootmatrix images list
+"""
+RUN_NOTES = """\
+The matrix is run by pytest: -k, -m, -x, --lf mean what they mean there, and what stands after
+-- is handed to pytest as it is. `pytest MATRIX` runs the very same cells.
+
+examples:
+  bootmatrix run matrices/quickstart.yaml -k "q35 and guest-owned" -n 2
+  bootmatrix run matrices/quickstart.yaml -m "machine(name='pc-q35-5.2') and not policy(name='stock')"
+  bootmatrix run matrices/quickstart.yaml --cell bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci
+  bootmatrix run matrices/quickstart.yaml --json records.jsonl -- --maxfail 3
+
+exit status: 0 all as the policies promise, or known; 1 a cell failed; 2 a mistake in what was
+given; 3 the rig broke, nothing was learnt; 130 interrupted
+"""  # noqa: E501
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    cut = argv.index("--") if "--" in argv else len(argv)
+    options = _parser().parse_args(argv[:cut])
+    for_pytest = argv[cut + 1:]
+    if for_pytest and options.command is not _run:
+        return _complain("only `run` hands arguments after -- to pytest", USER_ERROR)
+    options.pytest_arguments = for_pytest
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except UserError as error:
+        return _complain(str(error), USER_ERROR)
+    except HarnessError as error:
+        return _complain(str(error), RIG_BROKEN)
+    except BrokenPipeError:
+        # The reader (head, less) had enough. Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"bootmatrix: {text}", file=sys.stderr)
+    return status
+
+
+# ---- arguments ------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="bootmatrix", formatter_class=raw, epilog=EXAMPLES, allow_abbrev=False,
+        description="Which firmware runs after a QEMU guest was migrated and reset? Run a matrix "
+                    "of hosts, machine types and policies, and see.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="run the cells of a matrix and show the table", allow_abbrev=False,
+        formatter_class=raw, epilog=RUN_NOTES, usage="%(prog)s MATRIX... [options] [-- PYTEST ...]")
+    run.set_defaults(command=_run)
+    _add_matrices(run)
+    run.add_argument("--cell", metavar="ID", action="append", default=[],
+                     help="run the cell with exactly this id (repeatable)")
+    run.add_argument("-n", metavar="N", dest="jobs", type=_jobs, default="auto",
+                     help="cells side by side (default: auto, one for each core)")
+    run.add_argument("-x", action="store_true", dest="stop", help="stop at the first failure")
+    run.add_argument("--lf", action="store_true", help="only the cells that failed last time")
+    run.add_argument("--engine", choices=("docker", "bubblewrap"),
+                     help="where QEMUs run (default: docker if an engine answers)")
+    run.add_argument("--strict-known", action="store_true",
+                     help="fail a cell that passes though the matrix declares it known to fail")
+    run.add_argument("--json", metavar="FILE", type=Path, help="write run records, one a line")
+    run.add_argument("--junit-xml", metavar="FILE", type=Path, help="write a JUnit report")
+    run.add_argument("--run-dir", metavar="DIR", type=Path,
+                     help="where artifacts go (default: a new directory in runs/)")
+    run.add_argument("-v", action="store_true", dest="verbose",
+                     help="one line for each cell instead of the progress line")
+
+    listing = commands.add_parser(
+        "list", help="show a matrix's cells, ids and counts; nothing is started",
+        allow_abbrev=False)
+    listing.set_defaults(command=_list)
+    _add_matrices(listing)
+    listing.add_argument("--json", action="store_true", help="the cells as JSON")
+
+    images = commands.add_parser("images", help="the QEMU and firmware builds: build, list, rm")
+    actions = images.add_subparsers(title="actions", required=True, metavar="ACTION")
+    for name, command, text in (
+        ("build", _images_build, "build what is missing (default: all)"),
+        ("list", _images_list, "what is cached, from which suite, how large"),
+        ("rm", _images_rm, "remove from the cache"),
+    ):
+        action = actions.add_parser(name, help=text, allow_abbrev=False)
+        action.set_defaults(command=command)
+        action.add_argument("names", metavar="NAME", nargs="+" if name == "rm" else "*",
+                            help="a QEMU build of the catalogue, such as debian-sid")
+        if name == "list":
+            action.add_argument("--json", action="store_true", help="the same as JSON")
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of the matrix file")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_matrices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("matrices", metavar="MATRIX", nargs="+", type=Path,
+                        help="a matrix file (YAML)")
+    parser.add_argument("-k", metavar="EXPR", dest="keyword", default="",
+                        help='only cells whose values match, as in -k "q35 and not stock"')
+    parser.add_argument("-m", metavar="EXPR", dest="marker", default="",
+                        help="only cells with an axis value, as in -m \"disk(name='ahci')\"")
+
+
+def _jobs(text: str) -> str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+    return text
+
+
+# ---- run ------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    from harness.images import ImageStore
+    from harness.narrator import Narrator
+
+    matrices = _load(options.matrices)
+    store = ImageStore()
+    _build(store, [name for matrix in matrices for name in matrix.qemu_names()])
+    _check_cells(options.cell, matrices, lambda name: store.qemu(name).machines)
+
+    from harness.plugin import run_pytest
+
+    narrator = Narrator(silent=options.verbose)
+    code = run_pytest(_pytest_arguments(options), [narrator])
+    if code == 5 and (options.keyword or options.marker):
+        _complain("no cell matches the expression", USER_ERROR)
+    return narrator.status(code)
+
+
+def _pytest_arguments(options: argparse.Namespace) -> list[str]:
+    """What the command's options mean to pytest."""
+    given = ["-p", "bootmatrix", *map(str, options.matrices)]
+    if options.verbose:
+        given.append("-v")
+    else:
+        # The plugin's own summary lists what -r would.
+        given += ["-q", "--no-header", "-rN", "-o", "console_output_style=classic"]
+    jobs = usable_cores() if options.jobs == "auto" else int(options.jobs)
+    if len(options.cell) == 1:
+        jobs = 1
+    if jobs > 1:
+        given += ["-n", str(jobs)]
+    for flag, wanted in (("-x", options.stop), ("--lf", options.lf),
+                         ("--strict-known", options.strict_known)):
+        if wanted:
+            given.append(flag)
+    for flag, value in (
+        ("-k", options.keyword), ("-m", options.marker),
+        ("--bootmatrix-engine", options.engine), ("--bootmatrix-records", options.json),
+        ("--bootmatrix-run-dir", options.run_dir), ("--junit-xml", options.junit_xml),
+        *(("--bootmatrix-cell", cell) for cell in options.cell),
+    ):
+        if value:
+            given += [flag, str(value)]
+    return given + list(options.pytest_arguments)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _load(paths: Sequence[Path]) -> list[Matrix]:
+    from harness.matrix import load
+
+    for path in paths:
+        if not path.is_file():
+            raise UserError("no such matrix file", file=path)
+    return [load(path) for path in paths]
+
+
+def _build(store: ImageStore, names: Sequence[str]) -> None:
+    """Build what is missing, with its progress on the terminal."""
+    missing = [name for name in dict.fromkeys(names) if not store.is_built(name)]
+    if missing:
+        print(f"building {len(missing)} missing image(s), once: {', '.join(missing)}", flush=True)
+        store.build(missing, lambda line: print(line, flush=True))
+
+
+def _check_cells(
+    ids: Sequence[str], matrices: Sequence[Matrix], machines_of: Callable[[str], Sequence[str]]
+) -> None:
+    """Raise UserError for an id that no matrix has, with those that look like it."""
+    if not ids:
+        return
+    from difflib import get_close_matches
+
+    there = [cell.id for matrix in matrices for cell in matrix.cells(machines_of)]
+    for wanted in ids:
+        if wanted not in there:
+            close = get_close_matches(wanted, there, n=3, cutoff=0.8)
+            raise UserError(f"no such cell: {wanted}",
+                            hint="near it: " + "  ".join(close) if close
+                            else "`bootmatrix list MATRIX` shows the ids")
+
+
+# ---- list -----------------------------------------------------------------------------------
+
+
+def _list(options: argparse.Namespace) -> int:
+    from harness.images import ImageStore
+
+    store = ImageStore()
+
+    def machines_of(name: str) -> Sequence[str]:
+        if not store.is_built(name):
+            raise UserError(f"machine: newest-common has to ask {name}, which is not built",
+                            hint=f"bootmatrix images build {name}")
+        return store.qemu(name).machines
+
+    matrices = _load(options.matrices)
+    cells = [cell for matrix in matrices for cell in matrix.cells(machines_of)]
+    if options.keyword or options.marker:
+        cells = _selected(options)
+    if options.json:
+        print(json.dumps([_cell_json(cell) for cell in cells], indent=1))
+        return 0
+    for cell in cells:
+        print(cell.id)
+    print(f"\n{len(cells)} cell{'s' * (len(cells) != 1)}")
+    for axis, counts in _counts(cells).items():
+        print(f"  {axis + ':':<10} " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    return 0
+
+
+def _selected(options: argparse.Namespace) -> list[Cell]:
+    """The cells that pytest itself selects by -k and -m."""
+    import contextlib
+    import io
+
+    from harness.narrator import Selection
+    from harness.plugin import run_pytest
+
+    selection = Selection()
+    said, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        code = run_pytest(["-p", "bootmatrix", *map(str, options.matrices), "--collect-only", "-q",
+                           "-k", options.keyword, "-m", options.marker], [selection])
+    if code not in (0, 5):
+        text = complained.getvalue().strip() or said.getvalue().strip()
+        raise UserError(text.removeprefix("ERROR: "))
+    return selection.cells
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "id": cell.id,
+        "hosts": [{"host": host.name, "qemu": host.qemu, "firmware": host.firmware}
+                  for host in cell.hosts],
+    } | _values(cell)
+
+
+def _values(cell: Cell) -> dict[str, str]:
+    return {"machine": cell.machine, "policy": cell.policy.value, "scenario": cell.scenario.name,
+            "disk": cell.disk.value, "accel": cell.accel.value}
+
+
+def _counts(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
+    for cell in cells:
+        moves = " → ".join(host.name for host in cell.hosts)
+        for axis, value in ({"hosts": moves} | _values(cell)).items():
+            counts.setdefault(axis, Counter())[value] += 1
+    return counts
+
+
+# ---- images, schema ---------------------------------------------------------------------------
+
+
+def _images_build(options: argparse.Namespace) -> int:
+    from harness.images import ImageStore
+
+    store = ImageStore()
+    names = options.names or store.names()
+    _build(store, names)
+    print(f"{len(names)} image(s) there")
+    return 0
+
+
+def _images_list(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from harness.images import ImageStore
+
+    rows = [row for row in ImageStore().listing() if not options.names or row.name in options.names]
+    unknown = set(options.names) - {row.name for row in rows}
+    if unknown:
+        raise UserError(f"no such QEMU build: {', '.join(sorted(unknown))}")
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+        return 0
+    table = [("NAME", "SUITE", "QEMU", "FIRMWARE", "SIZE", "BUILT", "SHA256")]
+    table += [(row.name, row.suite, row.version, row.firmware, f"{row.size / 1e6:.0f} MB",
+               row.when, row.digest[:12]) if row.built
+              else (row.name, row.suite, "", "", "", "not built", "") for row in rows]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True))
+              .rstrip())
+    total = sum(row.size for row in rows if row.built)
+    print(f"\n{sum(row.built for row in rows)} of {len(rows)} built, {total / 1e6:.0f} MB")
+    return 0
+
+
+def _images_rm(options: argparse.Namespace) -> int:
+    from harness.images import ImageStore
+
+    freed = ImageStore().remove(options.names)
+    print(f"{freed / 1e6:.0f} MB freed")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from harness.matrix import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0

@@ -1,0 +1,436 @@
+"""The images of the catalogue, built with mmdebstrap into a cache that is keyed by content.
+
+A build is a root file system in a directory, with a JSON file of facts beside it. The facts are
+asked of its QEMU once, when it is built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote
+
+from harness.catalogue import Catalogue, load
+from harness.errors import ImageError, UserError
+from harness.identity import printed_version
+from harness.model import FirmwareBuild, Interface, QemuBuild
+
+# Part of every key: a change in how roots are made or described makes all of them anew.
+RECIPE = 1
+CATALOGUE = Path(__file__).resolve().parent.parent / "images" / "catalogue.yaml"
+HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
+BUILD_SECONDS = 600.0
+
+# What mmdebstrap writes about the machine it runs on: its mirror, its name, its resolver. None
+# of it belongs to the build, and without it the digest is the same wherever it was built.
+_ABOUT_THE_HOST = (
+    "dev", "etc/apt", "etc/fstab", "etc/hostname", "etc/resolv.conf",
+    "var/cache/apt", "var/lib/apt", "var/lib/dpkg", "var/log",
+)
+_PACKAGES = ".packages"
+_LIST_PACKAGES = f'ls "$1/var/cache/apt/archives" > "$1/{_PACKAGES}"'
+# Where the engines mount things: they cannot make a directory in a read-only root.
+_MOUNT_POINTS = ("cell", "dev", "proc", "sys", "tmp", "var/tmp")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What there is to say of one QEMU build of the catalogue; ``size`` in bytes, as on disk."""
+
+    name: str
+    suite: str
+    built: bool
+    version: str = ""
+    firmware: str = ""
+    size: int = 0
+    digest: str = ""
+    when: str = ""
+
+
+def cache_home() -> Path:
+    """The user's cache for this program (XDG Base Directory Specification)."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    return base / "bootmatrix"
+
+
+class ImageStore:
+    """The builds of one catalogue and the cache they live in.
+
+    The catalogue is read when the store is made: raises UserError for a mistake in it.
+    """
+
+    def __init__(self, catalogue: Path = CATALOGUE, cache: Path | None = None) -> None:
+        self._file = catalogue
+        self._catalogue: Catalogue = load(catalogue)
+        self._roots = (cache or cache_home()) / "roots"
+        self._facts: dict[str, dict[str, Any]] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """The QEMU builds of the catalogue, in its order."""
+        return tuple(self._catalogue.qemu)
+
+    def is_built(self, name: str) -> bool:
+        """Whether the build, as the catalogue has it now, is in the cache."""
+        return self._facts_file(self._known(name)).is_file()
+
+    def qemu(self, name: str) -> QemuBuild:
+        """A built QEMU build. Raises UserError for an unknown name, ImageError if not built."""
+        facts = self._read(name)
+        return QemuBuild(
+            name=name,
+            version=facts["version"],
+            digest=facts["digest"],
+            root=self._root(name),
+            binary="/" + self._catalogue.qemu[name].binary,
+            packages=tuple((package, version) for package, version in facts["packages"]),
+            machines=tuple(facts["machines"]),
+            default_machine=facts["default_machine"],
+            firmware=facts["firmware"][0]["name"],
+        )
+
+    def firmwares(self) -> tuple[FirmwareBuild, ...]:
+        """The firmware of all built images, each once, in the catalogue's order."""
+        found: dict[str, FirmwareBuild] = {}
+        for name in filter(self.is_built, self.names()):
+            for facts in self._read(name)["firmware"]:
+                firmware = FirmwareBuild(
+                    name=facts["name"],
+                    sha256=facts["sha256"],
+                    size=facts["size"],
+                    path=self._root(name) / facts["file"],
+                    interface=Interface(facts["interface"]),
+                    prints=facts["prints"],
+                )
+                other = found.setdefault(firmware.name, firmware)
+                if other.sha256 != firmware.sha256:
+                    raise ImageError(f"two different images are called {firmware.name}: "
+                                     f"{other.path} and {firmware.path}")
+        return tuple(found.values())
+
+    def firmware(self, name: str) -> FirmwareBuild:
+        """A firmware build by name. Raises UserError if no built image has it."""
+        builds = {build.name: build for build in self.firmwares()}
+        if name not in builds:
+            raise UserError(f"no such firmware build: {name!r}",
+                            hint="built: " + (", ".join(builds) or "none"))
+        return builds[name]
+
+    def listing(self) -> tuple[Row, ...]:
+        """A row for each QEMU build of the catalogue, built or not."""
+        return tuple(self._row(name) for name in self.names())
+
+    def build(
+        self, names: Sequence[str], progress: Callable[[str], None], jobs: int = 2
+    ) -> None:
+        """Build what is missing of ``names``, ``jobs`` side by side; what is there stays.
+
+        ``progress`` gets one line for each thing that happens, from any thread. Raises
+        ImageError of the first build that failed, after the others have ended.
+        """
+        missing = [name for name in dict.fromkeys(names) if not self.is_built(name)]
+        if not missing:
+            return
+        if not shutil.which("mmdebstrap") or not shutil.which("bwrap"):
+            raise ImageError("images are built with mmdebstrap and bubblewrap; "
+                             "install them: apt install mmdebstrap bubblewrap")
+        mirror = host_mirror()
+
+        def one(name: str, place: str) -> None:
+            with self._lock(name):
+                if self.is_built(name):
+                    progress(f"{name}: {place} built by another process")
+                    return
+                progress(f"{name}: {place} building")
+                begun = monotonic()
+                self._build(name, mirror)
+                row = self._row(name)
+                progress(f"{name}: {place} built in {monotonic() - begun:.1f} s, "
+                         f"{row.size / 1e6:.0f} MB, QEMU {row.version}, {row.firmware}")
+
+        with ThreadPoolExecutor(jobs, thread_name_prefix="image") as pool:
+            futures = [
+                pool.submit(one, name, f"{number}/{len(missing)}")
+                for number, name in enumerate(missing, 1)
+            ]
+            try:
+                failures = [future.exception() for future in as_completed(futures)]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        for failure in failures:
+            if failure:
+                raise failure
+
+    def remove(self, names: Sequence[str]) -> int:
+        """Remove builds, also those of former catalogue entries; the bytes freed."""
+        freed = 0
+        for name in dict.fromkeys(names):
+            self._known(name)
+            lock = re.compile(re.escape(name) + r"-[0-9a-f]{16}\.lock")
+            found = (path for path in self._roots.glob(f"{name}-*") if lock.fullmatch(path.name))
+            for stem in sorted(path.stem for path in found):
+                with self._lock_file(self._roots / f"{stem}.lock"):
+                    freed += _usage(self._roots / stem)
+                    # The facts go first: without them the root counts for nothing.
+                    (self._roots / f"{stem}.json").unlink(missing_ok=True)
+                    _remove(self._roots / stem)
+                    _remove(self._roots / f"{stem}.tmp")
+                    (self._roots / f"{stem}.lock").unlink()
+            self._facts.pop(name, None)
+        return freed
+
+    # ---- one build ----------------------------------------------------------------------
+
+    def _build(self, name: str, mirror: str | None) -> None:
+        """Make one root. The lock is held: what lies in its way is a dead builder's."""
+        root, facts_file, work = self._root(name), self._facts_file(name), self._work(name)
+        _remove(work)
+        _remove(root)
+        try:
+            new = work / "root"
+            new.mkdir(parents=True)
+            self._unpack(name, mirror, work, new)
+            facts = self._describe(name, new)
+            (work / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+            new.rename(root)
+            (work / "facts.json").rename(facts_file)
+        finally:
+            _remove(work)
+
+    def _unpack(self, name: str, mirror: str | None, work: Path, root: Path) -> None:
+        entry = self._catalogue.qemu[name]
+        argv = [
+            "mmdebstrap", "--mode=auto", "--variant=extract", "--format=tar",
+            f"--include={','.join(entry.packages)}",
+            # sid's Release file is no longer valid when its mirror has not been updated lately.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            f"--hook-dir={HOOKS}", f"--extract-hook={_LIST_PACKAGES}",
+            entry.suite, "-",
+        ]
+        with (work / "root.tar").open("wb") as tar:
+            _run([*argv, mirror] if mirror else argv, f"{name}: mmdebstrap failed", stdout=tar)
+        _run(["tar", "--extract", "--file", str(work / "root.tar"), "--directory", str(root),
+              "--exclude=./dev/*", "--no-same-owner", "--delay-directory-restore"],
+             f"{name}: the root could not be unpacked")
+
+    def _describe(self, name: str, root: Path) -> dict[str, Any]:
+        """Make a fresh root what the engines need, and find out what it is."""
+        entry = self._catalogue.qemu[name]
+        packages = _packages((root / _PACKAGES).read_text().split())
+        for path in (*_ABOUT_THE_HOST, _PACKAGES):
+            _remove(root / path)
+        for path in _MOUNT_POINTS:
+            (root / path).mkdir(parents=True, exist_ok=True)
+        digest, size = _seal(root)
+        for needed in (entry.binary, "bin/busybox"):
+            if not (root / needed).exists():
+                raise ImageError(f"{name}: {needed} is not in the packages {entry.packages}")
+        # QEMU 5.2: "QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11+deb11u5)"
+        printed = _ask(root, entry.binary, "--version")
+        version = re.search(r"version (\d+(?:\.\d+)+)", printed)
+        if not version:
+            raise ImageError(f"{name}: {entry.binary} tells no version", tail=printed)
+        machines, default = parse_machines(_ask(root, entry.binary, "-M", "help"))
+        return {
+            "suite": entry.suite,
+            "version": version[1],
+            "digest": digest,
+            "size": size,
+            "built": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "packages": sorted(packages.items()),
+            "machines": machines,
+            "default_machine": default,
+            "firmware": [self._firmware(short, root, packages) for short in entry.firmware],
+        }
+
+    def _firmware(self, short: str, root: Path, packages: dict[str, str]) -> dict[str, Any]:
+        entry = self._catalogue.firmware[short]
+        try:
+            image = (root / entry.file).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{entry.package} brings no {entry.file}: {error.strerror}") from error
+        return {
+            "name": f"{short}-{packages[entry.package]}",
+            "file": entry.file,
+            "sha256": hashlib.sha256(image).hexdigest(),
+            "size": len(image),
+            "interface": entry.interface.value,
+            "prints": printed_version(image),
+        }
+
+    # ---- where things are ---------------------------------------------------------------
+
+    def _known(self, name: str) -> str:
+        if name not in self._catalogue.qemu:
+            raise UserError(f"no such QEMU build: {name!r}", file=self._file,
+                            hint="accepted: " + ", ".join(self._catalogue.qemu))
+        return name
+
+    def _root(self, name: str) -> Path:
+        recipe = json.dumps([RECIPE, self._catalogue.recipe(name)], sort_keys=True)
+        return self._roots / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+
+    def _facts_file(self, name: str) -> Path:
+        return Path(f"{self._root(name)}.json")
+
+    def _work(self, name: str) -> Path:
+        return Path(f"{self._root(name)}.tmp")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        if self._known(name) not in self._facts:
+            file = self._facts_file(name)
+            try:
+                self._facts[name] = json.loads(file.read_text())
+            except FileNotFoundError:
+                raise ImageError(f"{name} is not built; build it: bootmatrix images build {name}"
+                                 ) from None
+            except ValueError as error:
+                raise ImageError(f"{file} is damaged ({error}); make it anew: "
+                                 f"bootmatrix images rm {name}") from error
+        return self._facts[name]
+
+    def _row(self, name: str) -> Row:
+        suite = self._catalogue.qemu[name].suite
+        if not self.is_built(name):
+            return Row(name, suite, built=False)
+        facts = self._read(name)
+        firmware = ", ".join(firmware["name"] for firmware in facts["firmware"])
+        return Row(name, suite, True, facts["version"], firmware, facts["size"],
+                   facts["digest"], facts["built"])
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        self._roots.mkdir(parents=True, exist_ok=True)
+        with self._lock_file(Path(f"{self._root(name)}.lock")):
+            yield
+
+    @contextlib.contextmanager
+    def _lock_file(self, path: Path) -> Iterator[None]:
+        """Hold a build's lock; the kernel lets go of it when its holder dies."""
+        while True:
+            held = False
+            with path.open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # The one who held it may have removed the file: then this lock is nobody's.
+                with contextlib.suppress(FileNotFoundError):
+                    held = os.path.samestat(os.fstat(file.fileno()), path.stat())
+                if held:
+                    yield
+                    return
+
+
+def host_mirror() -> str | None:
+    """The archive this Debian host installs from; None (mmdebstrap's default) on any other."""
+    try:
+        listed = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"],
+            capture_output=True, text=True, check=True, timeout=30,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    # The security and backports archives have labels of their own.
+    prefix = "Debian|Debian|main|"
+    found = (line.removeprefix(prefix) for line in listed.splitlines() if line.startswith(prefix))
+    return next(found, None)
+
+
+def parse_machines(text: str) -> tuple[list[str], str]:
+    """The concrete machine types in the output of ``-M help``, and the default one.
+
+    Aliases ("pc  Standard PC (alias of pc-i440fx-7.2)") are left out: what they mean changes.
+    """
+    machines, default = [], ""
+    for line in text.splitlines()[1:]:
+        name, _, rest = line.partition(" ")
+        if name and "(alias of " not in rest:
+            machines.append(name)
+            if "(default)" in rest:
+                default = name
+    return machines, default
+
+
+def _packages(archives: Sequence[str]) -> dict[str, str]:
+    """Package versions from the names apt gives to the archives: seabios_1.16.2-1_all.deb."""
+    parts = [archive.split("_") for archive in archives if archive.endswith(".deb")]
+    return {package: unquote(version) for package, version, _ in parts}
+
+
+def _seal(root: Path) -> tuple[str, int]:
+    """Make everything readable for everyone and nothing set-uid; sha256 of it all, and bytes."""
+    digest, total = hashlib.sha256(), 0
+    for path in sorted(root.rglob("*")):
+        info = path.lstat()
+        if stat.S_ISLNK(info.st_mode):
+            mode, content = 0o777, os.fsencode(path.readlink())
+            told = hashlib.sha256(content).hexdigest()
+        elif stat.S_ISDIR(info.st_mode):
+            mode, content, told = 0o755, b"", "directory"
+            path.chmod(mode)
+        elif stat.S_ISREG(info.st_mode):
+            mode = 0o755 if info.st_mode & 0o100 else 0o644
+            path.chmod(mode)
+            content = path.read_bytes()
+            told = hashlib.sha256(content).hexdigest()
+        else:
+            raise ImageError(f"{path} is neither file, directory nor link")
+        name = json.dumps(str(path.relative_to(root)))
+        digest.update(f"{name} {mode:o} {len(content)} {told}\n".encode())
+        total += len(content)
+    root.chmod(0o755)
+    return digest.hexdigest(), total
+
+
+def _ask(root: Path, binary: str, *arguments: str) -> str:
+    """What a program in the root prints, run with nothing but the root."""
+    return _run(
+        ["bwrap", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc",
+         "--tmpfs", "/tmp", "--unshare-all", "--cap-drop", "ALL", "--die-with-parent",  # noqa: S108
+         "--clearenv", "--", "/" + binary, *arguments],
+        f"{binary} does not run",
+    )
+
+
+def _run(argv: list[str], failure: str, stdout: Any = subprocess.PIPE) -> str:
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+            timeout=BUILD_SECONDS, check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ImageError(f"{failure}: no end after {BUILD_SECONDS:.0f} s", argv=argv) from error
+    except OSError as error:
+        raise ImageError(f"{failure}: {error.strerror}", argv=argv) from error
+    if done.returncode:
+        tail = "\n".join(done.stderr.decode(errors="replace").splitlines()[-20:])
+        raise ImageError(failure, argv=argv, status=done.returncode, tail=tail)
+    return (done.stdout or b"").decode(errors="replace")
+
+
+def _usage(path: Path) -> int:
+    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a tree, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        # A tree that tar was stopped in can hold directories that even their owner cannot enter.
+        for directory, _, _ in os.walk(path):
+            Path(directory).chmod(0o755)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

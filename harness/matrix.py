@@ -1,0 +1,258 @@
+"""From a matrix file to its cells: names resolved, rules applied, sampled, in a fixed order.
+
+``load`` finds every mistake that the file alone shows; ``Matrix.cells`` asks for the machine
+types of a QEMU build only where a cell's machine is newest-common. docs/matrix-file.md is the
+manual. Nothing is read but the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import sampling, scenarios
+from harness.matrix_file import Document
+from harness.matrix_names import PLAIN_AXES, Axes, Names, Rule
+from harness.matrix_schema import json_schema
+from harness.model import (
+    NEWEST_COMMON,
+    Accel,
+    Cell,
+    Disk,
+    HostSpec,
+    Known,
+    Policy,
+    Scenario,
+    role_name,
+)
+
+__all__ = ["Axes", "Matrix", "Rule", "json_schema", "load", "looks_like_matrix", "newest_common"]
+
+MachinesOf = Callable[[str], Sequence[str]]
+"""The machine types of a QEMU build, given its name in the catalogue."""
+
+NEWEST_COMMON_FAMILY = "pc-q35"
+
+
+class _Point(NamedTuple):
+    """A combination of values, its machine as the file has it."""
+
+    hosts: tuple[HostSpec, ...]
+    machine: str
+    policy: Policy
+    scenario: Scenario
+    disk: Disk
+    accel: Accel
+
+    def values(self, machine: str) -> dict[str, str]:
+        """What rules and sampling look at: axis to value, only the axes that this cell has."""
+        values = {role_name(index): host.name for index, host in enumerate(self.hosts)}
+        values["machine"] = machine
+        values["policy"] = self.policy.value
+        values["scenario"] = self.scenario.name
+        values["disk"] = self.disk.value
+        values["accel"] = self.accel.value
+        return values
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix file, read and checked. ``boot_timeout`` is in seconds for each boot.
+
+    ``sample`` is ``"pairwise"``, a number of cells, or None for all of them.
+    """
+
+    path: Path
+    hosts: tuple[HostSpec, ...]
+    axes: Axes
+    exclude: tuple[Rule, ...]
+    include: tuple[Axes, ...]
+    scenarios: tuple[Scenario, ...]
+    known: tuple[Known, ...]
+    boot_timeout: float
+    sample: str | int | None
+    _document: Document = field(repr=False, compare=False)
+
+    def cells(self, machines_of: MachinesOf) -> tuple[Cell, ...]:
+        """The cells to run: the product of the axes, included ones after it, then the sample.
+
+        The product goes in axis order (source, destination, host-3, ..., machine, policy,
+        scenario, disk, accel; the last changes fastest), values in the order of the file.
+        Raises UserError for a matrix without cells, and for hosts without a common machine.
+        """
+        resolve = _Resolver(machines_of, self._document)
+        cells: dict[str, Cell] = {}
+        rows: list[dict[str, str]] = []
+        for axes, rules in self._parts():
+            for point in _points(axes, rules):
+                machine = resolve(point, axes)
+                values = point.values(machine)
+                if any(rule.needs_machine and rule.matches(values) for rule in rules):
+                    continue
+                cell = Cell(
+                    point.hosts, machine, point.policy, point.scenario, point.disk, point.accel,
+                    self.boot_timeout,
+                )
+                if cells.setdefault(cell.id, cell) is cell:
+                    rows.append(values)
+        if not cells:
+            raise self._document.error(
+                ("exclude",), "no cell remains: these rules drop every one", key=True
+            )
+        return _sampled(tuple(cells.values()), rows, self.sample)
+
+    def used_hosts(self) -> tuple[HostSpec, ...]:
+        """The hosts that cells use, in the file's order; sampling may leave some of them out."""
+        used = {
+            host
+            for axes, rules in self._parts()
+            for point in _points(axes, rules)
+            for host in point.hosts
+        }
+        return tuple(host for host in self.hosts if host in used)
+
+    def qemu_names(self) -> tuple[str, ...]:
+        """The QEMU builds, by name, that the cells' hosts use; each once, in the file's order."""
+        return tuple(dict.fromkeys(host.qemu for host in self.used_hosts()))
+
+    def _parts(self) -> Iterator[tuple[Axes, tuple[Rule, ...]]]:
+        yield self.axes, self.exclude
+        for axes in self.include:
+            yield axes, ()
+
+
+def load(path: Path) -> Matrix:
+    """Read a matrix file. Raises UserError with line and column for every mistake in it."""
+    document = Document(path)
+    names = Names(document)
+    return Matrix(
+        path=path,
+        hosts=names.hosts,
+        axes=names.axes,
+        exclude=names.exclude,
+        include=names.include,
+        scenarios=names.own,
+        known=names.known,
+        boot_timeout=document.entry.boot_timeout,
+        sample=document.entry.sample,
+        _document=document,
+    )
+
+
+def looks_like_matrix(path: Path) -> bool:
+    """Whether a YAML file has ``hosts:`` and ``axes:`` at its top level; cheap, never raises."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return all(
+        re.search(rb"^([\"']?)" + key + rb"\1[ \t]*:", text, re.MULTILINE)
+        for key in (b"hosts", b"axes")
+    )
+
+
+def newest_common(family: str, machine_lists: Iterable[Sequence[str]]) -> str | None:
+    """The newest versioned type of a family (``pc-q35``) that stands in every list, or None.
+
+    Versions are compared number by number: pc-q35-10.0 is newer than pc-q35-9.2.
+    """
+    common: dict[tuple[int, ...], str] | None = None
+    for machines in machine_lists:
+        versions = {
+            tuple(map(int, machine[len(family) + 1 :].split("."))): machine
+            for machine in machines
+            if re.fullmatch(re.escape(family) + r"-\d+(\.\d+)*", machine)
+        }
+        common = versions if common is None else {
+            version: name for version, name in common.items() if version in versions
+        }
+    return common[max(common)] if common else None
+
+
+# ---- from axes to cells -----------------------------------------------------------------
+
+
+def _points(axes: Axes, rules: tuple[Rule, ...]) -> list[_Point]:
+    """The product of the axes without what cannot be or is excluded before machines are known.
+
+    A scenario that needs fewer hosts than there are axes gets one point for each choice of
+    those it needs; it stands where the surplus axes have their first value.
+    """
+    early = tuple(rule for rule in rules if not rule.needs_machine)
+    found: list[tuple[tuple[int, ...], _Point]] = []
+    for needed in {scenario.hosts_needed for scenario in axes.scenario}:
+        surplus = (0,) * (len(axes.hosts) - needed)
+        homeless = _homeless(axes, needed)
+        for place in product(*(range(len(values)) for values in axes.hosts[:needed])):
+            hosts = tuple(axes.hosts[role][index] for role, index in enumerate(place))
+            found.extend(
+                (place + surplus + key, point._replace(hosts=hosts)) for key, point in homeless
+            )
+    found.sort(key=lambda placed: placed[0])
+    points = [point for _, point in found]
+    if not early:
+        return points
+    return [
+        point
+        for point in points
+        if not any(rule.matches(point.values(point.machine)) for rule in early)
+    ]
+
+
+def _homeless(axes: Axes, needed: int) -> list[tuple[tuple[int, ...], _Point]]:
+    """The product of all axes but the hosts, for scenarios on so many hosts, with its indices."""
+    others = (axes.machine, axes.policy, axes.scenario, axes.disk, axes.accel)
+    points = []
+    for key in product(*(range(len(values)) for values in others)):
+        policy, scenario = axes.policy[key[1]], axes.scenario[key[2]]
+        if scenario.hosts_needed == needed and scenarios.applies_to(scenario, policy):
+            disk, accel = axes.disk[key[3]], axes.accel[key[4]]
+            points.append((key, _Point((), axes.machine[key[0]], policy, scenario, disk, accel)))
+    return points
+
+
+class _Resolver:
+    """Turns newest-common into the machine type it stands for on a cell's hosts."""
+
+    def __init__(self, machines_of: MachinesOf, document: Document) -> None:
+        self._machines_of = lru_cache(maxsize=None)(lambda name: tuple(machines_of(name)))
+        self._document = document
+        self._resolved: dict[tuple[str, tuple[str, ...]], str | None] = {}
+
+    def __call__(self, point: _Point, axes: Axes) -> str:
+        name, _, family = point.machine.partition(":")
+        if name != NEWEST_COMMON:
+            return point.machine
+        family = family or NEWEST_COMMON_FAMILY
+        qemus = tuple(host.qemu for host in point.hosts)
+        if (family, qemus) not in self._resolved:
+            self._resolved[family, qemus] = newest_common(family, map(self._machines_of, qemus))
+        machine = self._resolved[family, qemus]
+        if machine is None:
+            names = " and ".join(host.name for host in point.hosts)
+            raise self._document.error(
+                (*axes.loc, "machine"),
+                f"{names} have no versioned {family} machine type in common",
+                hint="exclude these hosts together, or name a machine type",
+            )
+        return machine
+
+
+def _sampled(
+    cells: tuple[Cell, ...], rows: Sequence[Mapping[str, str]], sample: str | int | None
+) -> tuple[Cell, ...]:
+    if sample is None or (isinstance(sample, int) and sample >= len(cells)):
+        return cells
+    hosts = max(len(cell.hosts) for cell in cells)
+    axes = (*map(role_name, range(hosts)), *PLAIN_AXES)
+    table = [[row.get(axis) for axis in axes] for row in rows]
+    if isinstance(sample, int):
+        picked = sampling.spread(table, [cell.id for cell in cells], sample)
+    else:
+        picked = sampling.pairwise(table)
+    return tuple(cells[index] for index in sorted(picked))

@@ -1,0 +1,158 @@
+"""The shape of a matrix file as pydantic models, and the JSON Schema for editors made of them.
+
+Positions and messages are harness.matrix_file's business, the meaning of names that of
+harness.matrix_names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from harness.known import CELL_KEYS, ROLE_KEYS
+from harness.model import Accel, Disk, Policy, Verdict
+from harness.scenarios import step_schema
+
+# Names become parts of cell ids, which must be safe as file names and in a shell.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+MACHINE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+_ROLE_PATTERN = r"(source|destination|host-([3-9]|[1-9][0-9]+))"
+_CONDITION_PATTERN = rf"^({_ROLE_PATTERN}\.({'|'.join(ROLE_KEYS)})|{'|'.join(CELL_KEYS)})$"
+
+class _SingleToo:
+    """Describes, in the JSON Schema, that a list of one item can be written as the item."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        array = handler(schema)
+        return {"anyOf": [array["items"], array]}
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) or value is None else [value]
+
+
+_Item = TypeVar("_Item")
+OneOrMany = Annotated[
+    list[_Item], Field(min_length=1), BeforeValidator(_as_list), _SingleToo()
+]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Machine = Annotated[str, Field(pattern=MACHINE_PATTERN)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _kebab(name: str) -> str:
+    return name.rstrip("_").replace("_", "-")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab)
+
+
+class HostEntry(_Entry):
+    """A host: one QEMU build and the firmware installed beside it."""
+
+    qemu: Text = Field(description="QEMU build, by its name in the catalogue")
+    firmware: Text | None = Field(
+        None, description="firmware build, by name; default: the one beside the QEMU build"
+    )
+
+
+class AxesEntry(_Entry):
+    """The axes and their values. Further hosts (host-3, host-4, ...) are axes, too."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "additionalProperties": False,
+            "patternProperties": {
+                r"^host-([3-9]|[1-9][0-9]+)$": {
+                    "anyOf": [
+                        {"type": "string"},
+                        {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                    ],
+                    "description": "a further host, for scenarios that go there",
+                }
+            },
+        },
+    )
+    __pydantic_extra__: dict[str, OneOrMany[Name]]  # host-3, host-4, ...
+
+    source: OneOrMany[Name] = Field(
+        default_factory=list, description="the host where the guest starts; default: all hosts"
+    )
+    destination: OneOrMany[Name] = Field(
+        default_factory=list, description="the host where it goes to; default: all hosts"
+    )
+    machine: OneOrMany[Machine] = Field(
+        default_factory=list,
+        description="versioned machine types, newest-common[:FAMILY], or default (no -M)",
+    )
+    policy: OneOrMany[Policy] = Field(
+        default_factory=list, description="which firmware runs at a boot; default: all"
+    )
+    scenario: OneOrMany[Name] = Field(
+        default_factory=list, description="scenarios of the library, or of this file"
+    )
+    disk: OneOrMany[Disk] = Field(
+        default_factory=list, description="how the disk is attached; default: ahci"
+    )
+    accel: OneOrMany[Accel] = Field(default_factory=list, description="default: tcg")
+
+
+class KnownEntry(_Entry):
+    """A declared incompatibility: what is known to go wrong, where, and why."""
+
+    when: dict[str, OneOrMany[Text]] = Field(
+        min_length=1,
+        description="globs over a cell's values; all keys must match",
+        json_schema_extra={"propertyNames": {"pattern": _CONDITION_PATTERN}},
+    )
+    verdict: OneOrMany[Verdict] = Field(description="what happens then; one of these")
+    reason: Text = Field(description="why; shown in reports")
+    link: Text | None = Field(None, description="where to read more")
+
+
+Step = Annotated[Any, WithJsonSchema(step_schema())]
+
+
+class MatrixEntry(_Entry):
+    """A bootmatrix matrix file: hosts, axes, and which of their combinations to run."""
+
+    schema_: Literal[1] = Field(description="version of this format")
+    hosts: dict[Name, HostEntry] = Field(min_length=1, description="the hosts, by name")
+    axes: AxesEntry
+    exclude: list[dict[str, OneOrMany[Text]]] = Field(
+        default_factory=list,
+        description="a cell that matches all conditions of one rule is dropped; globs",
+    )
+    include: list[AxesEntry] = Field(
+        default_factory=list, description="cells to add; left-out axes are those of axes"
+    )
+    scenarios: dict[Name, list[Step]] = Field(
+        default_factory=dict, description="step lists of your own, by name"
+    )
+    known: list[KnownEntry] = Field(default_factory=list)
+    boot_timeout: float = Field(
+        5.0, gt=0, allow_inf_nan=False, strict=True, description="seconds for each boot"
+    )
+    sample: Literal["pairwise"] | Annotated[int, Field(gt=0, strict=True)] | None = Field(
+        None, description="run fewer cells: all pairs of values, or so many"
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a matrix file, for editors (docs/matrix.schema.json)."""
+    schema = MatrixEntry.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

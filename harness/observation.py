@@ -1,0 +1,47 @@
+"""What was seen of a guest, before anybody says whether it was right: frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.model import Step
+from harness.probe_line import ProbeLine
+from harness.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class BootObserved:
+    """What the witnesses of one boot said.
+
+    ``host`` is an index into the cell's hosts. ``banners`` are the versions of the firmware
+    banners on the console, in order (more than one: the machine went round). ``up`` is the
+    probe guest's line, None if it never came. ``rom`` is the sha256 of the ROM's bytes, None if
+    they could not be read. ``seconds`` run from the request to the guest's line, or to giving
+    up. ``ended`` is QEMU's last words if it ended during the boot.
+    """
+
+    host: int
+    banners: tuple[str, ...]
+    up: ProbeLine | None
+    rom: str | None
+    seconds: float
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class StepObserved:
+    """What became of one step.
+
+    ``rom`` and ``here`` are the witnesses after a migration that need no boot: the sha256 of
+    the ROM's bytes, and the running guest's own word. ``nvram_equal``: whether the
+    destination's nvram file holds what the source's did.
+    """
+
+    step: Step
+    seconds: float
+    host: int | None = None
+    refusal: Refusal | None = None
+    boot: BootObserved | None = None
+    rom: str | None = None
+    here: ProbeLine | None = None
+    nvram_equal: bool | None = None

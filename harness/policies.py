@@ -1,0 +1,287 @@
+"""Each firmware policy as a small model: which firmware must run at each boot, and why.
+
+A model is a guest's life on paper. It is told the same steps that the runner does to a real
+guest, and says after each which firmware is in the guest's address space and which disk it has
+open. The table in docs/model.md, "Policies", is what stands here as code; nothing here knows
+how a QEMU is made to behave so, except ``mechanism``, which names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from harness.model import DEFAULT_MACHINE, Policy, Step, StepKind
+
+# Boards whose firmware is RAM, or no "rom" to QEMU: it rewrites the image that the process read
+# at its launch at every reset (measured: docs/stock-qemu.md; QEMU hw/i386/x86-common.c).
+_RELOADING_BOARDS = ("isapc", "microvm")
+
+FIRST_DISK, SECOND_DISK = "A", "B"
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a model has to know of a host: QEMU version, its default machine, its firmware."""
+
+    version: str
+    default_machine: str
+    firmware: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must hold after one step.
+
+    ``boots`` tells whether the step makes the guest boot; ``firmware`` and ``disk`` are what
+    runs after it (None: no process). ``refusal`` is set where QEMU must refuse the step: the
+    class of the reason, and the steps after it are then not reached.
+    """
+
+    step: Step
+    host: int | None
+    boots: bool
+    firmware: str | None
+    disk: str | None
+    refusal: str | None = None
+
+
+@dataclass
+class _Process:
+    """A QEMU process of the model: where it is, and what it read when it was launched."""
+
+    host: int
+    image: str  # image(P)
+    disk: str
+
+
+@dataclass
+class PolicyModel:
+    """The life of one guest. Subclasses answer the policy's questions, one method each."""
+
+    hosts: Sequence[HostFacts]
+    machine: str
+    process: _Process | None = None
+    running: str | None = None
+    files: list[str] = field(init=False)  # file(H), by host
+    disk_file: str = FIRST_DISK
+
+    def __post_init__(self) -> None:
+        self.files = [host.firmware for host in self.hosts]
+
+    # -- the policy's questions ------------------------------------------------------------
+
+    def at_start(self, host: int) -> str:
+        """The firmware of a start on ``host``."""
+        return self.files[host]
+
+    def at_reset(self, process: _Process) -> str:
+        """The firmware of a reset in ``process``."""
+        raise NotImplementedError
+
+    def upgrade_nvram(self, firmware: str) -> None:
+        """The user stages a firmware build for the guest."""
+        raise NotImplementedError(f"{type(self).__name__} has no nvram")
+
+    def clear_nvram(self) -> None:
+        """The user clears the guest's nvram."""
+        raise NotImplementedError(f"{type(self).__name__} has no nvram")
+
+    # -- the steps, the same under every policy --------------------------------------------
+
+    def apply(self, step: Step) -> Expected:
+        """Do a step and say what must hold after it."""
+        boots = False
+        if step.kind is StepKind.START:
+            assert step.host is not None
+            assert self.process is None
+            self.process = self._launch(step.host)
+            self.running = self.at_start(step.host)
+            boots = True
+        elif step.kind is StepKind.RESET:
+            assert self.process is not None
+            self.running = self.at_reset(self.process)
+            boots = True
+        elif step.kind is StepKind.MIGRATE:
+            assert step.host is not None
+            assert self.process is not None
+            refusal = self._refusal(self.process.host, step.host)
+            if refusal:
+                return self._expected(step, boots=False, refusal=refusal)
+            self.process = self._launch(step.host)
+        elif step.kind is StepKind.SHUTDOWN:
+            self.process = self.running = None
+        elif step.kind is StepKind.UPGRADE_HOST:
+            assert step.host is not None
+            assert step.firmware_of is not None
+            self.files[step.host] = self.hosts[step.firmware_of].firmware
+        elif step.kind is StepKind.UPGRADE_NVRAM:
+            assert step.firmware_of is not None
+            self.upgrade_nvram(self.hosts[step.firmware_of].firmware)
+        elif step.kind is StepKind.CLEAR_NVRAM:
+            self.clear_nvram()
+        elif step.kind is StepKind.REPLACE_DISK:
+            self.disk_file = SECOND_DISK
+        return self._expected(step, boots=boots)
+
+    def _launch(self, host: int) -> _Process:
+        return _Process(host, self.files[host], self.disk_file)
+
+    def _refusal(self, here: int, there: int) -> str | None:
+        # Without -M each QEMU takes its own newest type, and a stream names its type.
+        defaults = {self.hosts[here].default_machine, self.hosts[there].default_machine}
+        return "machine-type" if self.machine == DEFAULT_MACHINE and len(defaults) > 1 else None
+
+    def _expected(self, step: Step, *, boots: bool, refusal: str | None = None) -> Expected:
+        process = self.process
+        return Expected(
+            step=step,
+            host=process.host if process else None,
+            boots=boots,
+            firmware=self.running,
+            disk=process.disk if process else None,
+            refusal=refusal,
+        )
+
+
+class Stock(PolicyModel):
+    """Whatever QEMU does by itself, which is not the same on every board."""
+
+    def at_reset(self, process: _Process) -> str:
+        """pc and q35 keep the ROM that migrated in; some boards reload what they read."""
+        if self.machine.startswith(_RELOADING_BOARDS):
+            return process.image
+        assert self.running is not None
+        return self.running
+
+
+class MachineOwned(PolicyModel):
+    """Firmware is part of the machine, replaced at start-up or reset and at no other point."""
+
+    def at_reset(self, process: _Process) -> str:
+        """image(P): what this process read from its host when it was launched."""
+        return process.image
+
+
+class Reread(PolicyModel):
+    """Firmware is part of the machine, and the file is read again at each boot."""
+
+    def at_reset(self, process: _Process) -> str:
+        """file(H) at this moment."""
+        return self.files[process.host]
+
+
+@dataclass
+class GuestOwned(PolicyModel):
+    """Firmware is part of the guest: in an nvram file that migrates with it."""
+
+    nvram: str | None = None
+    staged: str | None = None
+    stamp: str | None = None
+
+    def at_start(self, host: int) -> str:
+        """The nvram's firmware; the first start ever initialises it with file(H)."""
+        if self.nvram is None:
+            self._initialise(host)
+        return self._take_staged()
+
+    def at_reset(self, process: _Process) -> str:
+        """The nvram's firmware, or what the user staged."""
+        return self._take_staged()
+
+    def upgrade_nvram(self, firmware: str) -> None:
+        """Stage a build; it becomes ``running`` at the next reset or start, never before."""
+        self.staged = firmware
+
+    def clear_nvram(self) -> None:
+        """The next start initialises the nvram again."""
+        self.nvram = self.staged = self.stamp = None
+
+    def _initialise(self, host: int) -> None:
+        self.nvram = self.files[host]
+        self.stamp = self.hosts[host].version
+
+    def _take_staged(self) -> str:
+        assert self.nvram is not None
+        if self.staged is not None:
+            self.nvram, self.staged = self.staged, None
+        return self.nvram
+
+
+@dataclass
+class GuestOwnedVersioned(GuestOwned):
+    """Guest-owned, but the nvram clears itself when the guest moves without ``-M``."""
+
+    def at_start(self, host: int) -> str:
+        """As guest-owned, unless the machine is ``default`` and the stamp is another version."""
+        if (
+            self.machine == DEFAULT_MACHINE
+            and self.nvram is not None
+            and self.stamp != self.hosts[host].version
+        ):
+            self.clear_nvram()
+        return super().at_start(host)
+
+
+_MODELS: dict[Policy, type[PolicyModel]] = {
+    Policy.STOCK: Stock,
+    Policy.GUEST_OWNED: GuestOwned,
+    Policy.GUEST_OWNED_VERSIONED: GuestOwnedVersioned,
+    Policy.MACHINE_OWNED: MachineOwned,
+    Policy.REREAD: Reread,
+}
+
+
+def model(policy: Policy, hosts: Sequence[HostFacts], machine: str) -> PolicyModel:
+    """The model of a guest under ``policy``. ``machine`` is a machine type or ``default``."""
+    return _MODELS[policy](hosts, machine)
+
+
+def plan(
+    policy: Policy, hosts: Sequence[HostFacts], machine: str, steps: Sequence[Step]
+) -> tuple[Expected, ...]:
+    """What must hold after each step. Ends early at a step that QEMU must refuse."""
+    guest = model(policy, hosts, machine)
+    expectations = []
+    for step in steps:
+        expectations.append(guest.apply(step))
+        if expectations[-1].refusal:
+            break
+    return tuple(expectations)
+
+
+class Swap(Enum):
+    """What is written into the guest's ROM at the reset vector."""
+
+    NOTHING = "nothing"
+    LAUNCHED = "image(P): what the process read at its launch"
+    FILE = "file(H): the host's file of that moment"
+    STAGED = "the build that the user staged in the nvram, if any"
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """How a stock QEMU is made to follow a policy.
+
+    ``nvram``: the firmware is a pflash backed by the guest's nvram file, instead of ``-bios``.
+    ``clears_on_move``: a start without ``-M`` on another version initialises the nvram again.
+    """
+
+    nvram: bool
+    swap: Swap
+    clears_on_move: bool = False
+
+
+_MECHANISMS = {
+    Policy.STOCK: Mechanism(nvram=False, swap=Swap.NOTHING),
+    Policy.GUEST_OWNED: Mechanism(nvram=True, swap=Swap.STAGED),
+    Policy.GUEST_OWNED_VERSIONED: Mechanism(nvram=True, swap=Swap.STAGED, clears_on_move=True),
+    Policy.MACHINE_OWNED: Mechanism(nvram=False, swap=Swap.LAUNCHED),
+    Policy.REREAD: Mechanism(nvram=False, swap=Swap.FILE),
+}
+
+
+def mechanism(policy: Policy) -> Mechanism:
+    """How a stock QEMU is made to follow ``policy``."""
+    return _MECHANISMS[policy]

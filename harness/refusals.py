@@ -1,0 +1,57 @@
+"""Why did QEMU refuse? Its own words, to a class of reason. Pure.
+
+The messages are QEMU's, collected from versions 2.6 to 11.1; docs/refusals.md lists the classes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A launch or migration that QEMU refused: the class of the reason, and its own words."""
+
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+_CLASSES = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("machine-type", r"Machine type received is '[^']*' and local is '[^']*'"),
+        ("machine-type", r"unsupported machine type[^\n]*"),
+        # QEMU < 5.2 says "Length mismatch: X: 0x.. in != 0x..", since then "Size mismatch".
+        ("ram-block-size", r"(?:Size|Length) mismatch: [^\n]*"),
+        ("ram-block-size", r"Size too large: [^\n]*"),
+        ("ram-block-unknown", r"Unknown ramblock \"[^\"]*\"[^\n]*"),
+        ("missing-section", r"Missing section footer for [^\n]*"),
+        ("unknown-section", r"Unknown savevm section(?: or instance)? [^\n]*"),
+        ("missing-feature", r"Features 0x[0-9a-f]+ unsupported[^\n]*"),
+        ("missing-feature", r"(?:accelerator|invalid accelerator)[^\n]*"),
+        ("device-state", r"get_pci_config_device: Bad config data[^\n]*"),
+        ("device-state", r"error while loading state for instance [^\n]*"),
+        ("device-state", r"Failed to load [^\n]*"),
+        ("block-device", r"(?:Could not open|Failed to get \"write\" lock)[^\n]*"),
+        ("block-device", r"is writable but does not support snapshots[^\n]*"),
+    )
+)
+_OTHER = re.compile(r"qemu-system-[^\n]*?: (?!warning)([^\n]+)")
+
+
+def classify(text: str) -> Refusal:
+    """The first known reason in what QEMU wrote; kind ``other`` with its last complaint if none.
+
+    The order of _CLASSES is from the cause to its consequences: QEMU reports a size mismatch,
+    and after it that a device's state could not be loaded.
+    """
+    for kind, pattern in _CLASSES:
+        found = pattern.search(text)
+        if found:
+            return Refusal(kind, found.group(0).strip())
+    complaints = _OTHER.findall(text)
+    return Refusal("other", complaints[-1].strip() if complaints else "no reason given")

@@ -1,0 +1,48 @@
+"""One failed cell told to a person: what was expected, what was seen, where to look further."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.report.outcome import Outcome, outcome_of
+from harness.report.summary import rerun_command
+from harness.report.words import duration
+
+Record = Mapping[str, Any]
+
+
+def failure(record: Record, *, artifacts: str, tail: Sequence[str] = ()) -> str:
+    """The text pytest shows for a failed cell.
+
+    ``artifacts`` is the cell's directory as it is to be shown, ``tail`` the console's last lines.
+    """
+    lines = [*_headline(record), ""]
+    if record["boots"]:
+        lines += [*_boots(record["boots"]), ""]
+    if tail:
+        lines += ["the console's last lines:", *(f"    {line}" for line in tail), ""]
+    return "\n".join((*lines, f"artifacts: {artifacts}", f"again: {rerun_command(record)}"))
+
+
+def _headline(record: Record) -> list[str]:
+    verdict, reason, outcome = record["verdict"], str(record["reason"]), outcome_of(record)
+    if outcome is Outcome.ERROR:
+        return ["the rig broke; nothing was learnt about the firmware:", reason]
+    if outcome is Outcome.FIXED:
+        return [f"passes, but the matrix declares a failure (--strict-known): {record['known']}",
+                "Take the entry out of known:, or narrow its condition."]
+    return [reason if reason.startswith(verdict) else f"{verdict}: {reason}"]
+
+
+def _boots(boots: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [("boot", "step", "host", "expected", "console", "rom", "guest up")]
+    for boot in boots:
+        up = "yes, " if boot["up"] else "no, "
+        rows.append((
+            str(boot["n"]), boot["step"], boot["host"], str(boot["expected"]),
+            boot["console"] or "-", boot["rom"] or "-", up + duration(boot["seconds"]),
+        ))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]

@@ -1,0 +1,42 @@
+"""What a run record means for whoever waits for green or red."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from harness.model import Verdict
+
+
+class Outcome(StrEnum):
+    """A verdict seen in the light of the matrix's ``known`` entries."""
+
+    PASSED = "passed"
+    FIXED = "fixed"
+    KNOWN = "known"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    ERROR = "error"
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether a run with such a cell is red whatever the options say."""
+        return self in (Outcome.FAILED, Outcome.ERROR)
+
+
+def outcome_of(record: Mapping[str, Any]) -> Outcome:
+    """The outcome of a run record.
+
+    Its ``known`` holds the reason of the entry that matches the cell. ``known-state`` says
+    ``changed`` where that entry declares another verdict than the one that happened.
+    """
+    verdict = record["verdict"]
+    declared = record.get("known") is not None and record.get("known-state") != "changed"
+    if verdict == Verdict.PASS:
+        return Outcome.FIXED if declared else Outcome.PASSED
+    if declared:
+        return Outcome.KNOWN
+    if verdict == Verdict.ERROR:
+        return Outcome.ERROR
+    return Outcome.UNSUPPORTED if verdict == Verdict.UNSUPPORTED else Outcome.FAILED

@@ -1,0 +1,105 @@
+"""What stands under the table: counts, reasons, time, artifacts, and how to run a cell again."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from harness.report.outcome import Outcome, outcome_of
+from harness.report.table import MARKS, STYLES, Style, rendered, tables
+from harness.report.words import duration, natural, plural
+
+Record = Mapping[str, Any]
+MOST_LISTED = 20
+
+
+def summary(records: Sequence[Record], style: Style, *, seconds: float, artifacts: str) -> str:
+    """The table and all that stands under it, as one text that ends with the rerun command.
+
+    ``seconds`` is the wall time of the run, ``artifacts`` its directory as it is to be shown.
+    """
+    records = sorted(records, key=lambda record: natural(record["cell"]["id"]))
+    return "\n".join((
+        tables(records, style),
+        "",
+        rendered(list(_findings(records)), style),
+        rendered([counts(records), Text(_time(records, seconds))], style),
+        "",
+        # Not through rich: a path or a command that is broken over lines cannot be copied.
+        f"artifacts: {artifacts}",
+        f"one cell again: {rerun_command(_interesting(records))}",
+    ))
+
+
+def counts(records: Sequence[Record]) -> Text:
+    """One line: 120 cells: 96 passed, 22 known, 2 failed (1 silent, 1 wrong-firmware)."""
+    outcomes = Counter(outcome_of(record) for record in records)
+    parts = []
+    for outcome in Outcome:
+        if number := outcomes[outcome]:
+            words = f"{number} {outcome}" if outcome is not Outcome.ERROR else plural(
+                number, "error")
+            if outcome in (Outcome.FAILED, Outcome.KNOWN):
+                verdicts = Counter(str(record["verdict"]) for record in records
+                                   if outcome_of(record) is outcome)
+                words += " (" + ", ".join(
+                    f"{many} {verdict}" for verdict, many in sorted(verdicts.items())) + ")"
+            parts.append(Text(words, style=STYLES[outcome]))
+    return Text(plural(len(records), "cell") + ": ") + Text(", ").join(parts)
+
+
+def rerun_command(record: Record) -> str:
+    """The one command that runs a record's cell again."""
+    matrix = record.get("matrix")
+    words = ["bootmatrix", "run", *([str(matrix)] if matrix else []), "--cell",
+             str(record["cell"]["id"])]
+    return shlex.join(words)
+
+
+def _time(records: Sequence[Record], seconds: float) -> str:
+    rate = f", {60 * len(records) / seconds:.0f} cells a minute" if seconds > 0 else ""
+    return f"in {duration(seconds)}{rate}"
+
+
+def _interesting(records: Sequence[Record]) -> Record:
+    """The cell that a reader most likely wants to run again."""
+    order = (Outcome.FAILED, Outcome.ERROR, Outcome.FIXED, Outcome.KNOWN, Outcome.PASSED,
+             Outcome.UNSUPPORTED)
+    return min(records, key=lambda record: order.index(outcome_of(record)))
+
+
+def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """Failed cells one by one, known and fixed ones by their reasons."""
+    bad = [record for record in records
+           if outcome_of(record) in (Outcome.FAILED, Outcome.ERROR)]
+    for record in bad[:MOST_LISTED]:
+        yield _item(outcome_of(record), f"{record['cell']['id']}\n{_first_line(record)}")
+    if len(bad) > MOST_LISTED:
+        yield Text(f"  ... and {len(bad) - MOST_LISTED} more")
+    for outcome, word in ((Outcome.FIXED, "no longer"), (Outcome.KNOWN, "known")):
+        reasons = Counter(str(record["known"]) for record in records
+                          if outcome_of(record) is outcome)
+        for reason, number in sorted(reasons.items()):
+            yield _item(outcome, f"{word}, {plural(number, 'cell')}: {reason}")
+    if records and (bad or any(record.get("known") for record in records)):
+        yield ""
+
+
+def _item(outcome: Outcome, text: str) -> RenderableType:
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row(Text(MARKS[outcome], style=STYLES[outcome]), Text(text, overflow="fold"))
+    return Padding(grid, (0, 0))
+
+
+def _first_line(record: Record) -> str:
+    lines = str(record["reason"]).splitlines() or [""]
+    verdict = str(record["verdict"])
+    return lines[0] if lines[0].startswith(verdict) else f"{verdict}: {lines[0]}"

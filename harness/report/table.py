@@ -1,0 +1,229 @@
+"""Records to the table: hosts and machine down, policies across, in each entry what ran."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.model import Policy, Verdict
+from harness.report.outcome import Outcome, outcome_of
+from harness.report.words import ASCII, host_name, hosts_of, natural, short_firmware
+
+Record = Mapping[str, Any]
+
+MARKS = {
+    Outcome.PASSED: "✓",
+    Outcome.FIXED: "!",
+    Outcome.KNOWN: "~",
+    Outcome.UNSUPPORTED: "·",
+    Outcome.FAILED: "✗",
+    Outcome.ERROR: "?",
+}
+STYLES = {
+    Outcome.PASSED: "green",
+    Outcome.FIXED: "bold cyan",
+    Outcome.KNOWN: "yellow",
+    Outcome.UNSUPPORTED: "dim",
+    Outcome.FAILED: "bold red",
+    Outcome.ERROR: "bold magenta",
+}
+LEGEND = {
+    Outcome.PASSED: "this firmware ran, as the policy promises",
+    Outcome.FAILED: "not what the policy promises",
+    Outcome.KNOWN: "not what it promises either, but the matrix declares it, with a reason",
+    Outcome.FIXED: "as promised, though the matrix declares a failure: its entry can go",
+    Outcome.UNSUPPORTED: "cannot be run",
+    Outcome.ERROR: "the rig broke; nothing was learnt about the firmware",
+}
+WORDS = {
+    Verdict.NO_BOOT: ("no boot", "the firmware spoke, but the guest never came up"),
+    Verdict.SILENT: ("silent", "not even the firmware's banner on the console"),
+    Verdict.BLOCKED: ("blocked", "QEMU refused the migration or the launch"),
+    Verdict.WITNESS_CONFLICT: ("conflict", "console and ROM name different firmware"),
+    Verdict.WRONG_DISK: ("wrong disk", "the guest booted another disk than it should"),
+    Verdict.UNSUPPORTED: ("n/a", "one of the QEMUs has no such machine type"),
+    Verdict.ERROR: ("error", "see the record's reason"),
+}
+WORST_FIRST = (Outcome.ERROR, Outcome.FAILED, Outcome.KNOWN, Outcome.FIXED,
+               Outcome.UNSUPPORTED, Outcome.PASSED)
+NARROWEST_COLUMN = 9
+
+
+@dataclass(frozen=True)
+class Style:
+    """How wide the text may be (columns), whether in colour, whether in ASCII alone."""
+
+    width: int = 80
+    colour: bool = False
+    ascii: bool = False
+
+
+def rendered(parts: Sequence[RenderableType], style: Style) -> str:
+    """Rich's text of the parts, independent of the environment this process has."""
+    console = Console(
+        file=io.StringIO(), width=style.width, force_terminal=style.colour,
+        color_system="standard" if style.colour else None, no_color=not style.colour,
+        highlight=False, emoji=False, markup=False, legacy_windows=False, _environ={},
+    )
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    text = "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return text.translate(ASCII) if style.ascii else text
+
+
+def tables(records: Sequence[Record], style: Style) -> str:
+    """One table for each scenario (and disk, accelerator, where they differ), and a legend."""
+    parts: list[RenderableType] = []
+    groups = _by_group(records)
+    for title, group in groups:
+        parts += [_table(title, group, style.width), ""]
+    parts += [*_hosts(records), *_legend(records)]
+    return rendered(parts, style)
+
+
+def entry(record: Record, sequence: bool = False) -> tuple[str, Outcome]:
+    """What one cell of the table says: its mark, and the firmware of the last boot or a word.
+
+    With ``sequence`` all the firmware that ran, where it changed: ``1.14.0-2→1.17.0-1``.
+    """
+    outcome = outcome_of(record)
+    verdict = Verdict(record["verdict"])
+    if verdict in WORDS:
+        text = WORDS[verdict][0]
+    else:
+        ran = [short_firmware(boot["console"] or boot["rom"] or "nothing seen")
+               for boot in record["boots"]]
+        changes = [name for index, name in enumerate(ran) if index == 0 or ran[index - 1] != name]
+        text = "→".join(changes if sequence else changes[-1:]) or "no boot yet"
+    return f"{MARKS[outcome]} {text}", outcome
+
+
+def _by_group(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    """The records of each table, with its title, in the order of the titles."""
+    telling = [key for key in ("disk", "accel")
+               if len({record["cell"].get(key) for record in records}) > 1]
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        cell = record["cell"]
+        title = ", ".join(str(cell.get(key)) for key in ("scenario", *telling))
+        title += ": the firmware of the last boot"
+        groups.setdefault(title, []).append(record)
+    return sorted(groups.items(), key=lambda item: natural(item[0]))
+
+
+def _policies(records: Sequence[Record]) -> list[str]:
+    found = {record["cell"]["policy"] for record in records}
+    order = [policy.value for policy in Policy]
+    return [name for name in order if name in found] + sorted(found - set(order))
+
+
+def _names(record: Record) -> str:
+    return " → ".join(host_name(host) for host in hosts_of(record))
+
+
+def _versions(record: Record) -> str:
+    return " → ".join(str(host.get("qemu")) for host in hosts_of(record))
+
+
+def _row_key(record: Record) -> tuple[str, str, str]:
+    return record["cell"]["machine"], _versions(record), _names(record)
+
+
+def _ambiguous(records: Sequence[Record]) -> bool:
+    """Whether two hosts share a QEMU version, so that the version alone does not name them."""
+    pairs = {(str(host.get("qemu")), host_name(host))
+             for record in records for host in hosts_of(record)}
+    return len({version for version, _ in pairs}) < len(pairs)
+
+
+def _table(title: str, records: Sequence[Record], width: int) -> Table:
+    """The fullest table that fits: first the hosts' names go, then the sequences."""
+    short = "names" if _ambiguous(records) else "versions"
+    choices = [("both", True), ("both", False), (short, True), (short, False)]
+    measuring = Console(file=io.StringIO(), width=10_000, _environ={})
+    for label, sequence in choices:
+        table = _build(title, records, label, sequence)
+        if measuring.measure(table).maximum <= width:
+            break
+    return table
+
+
+def _build(title: str, records: Sequence[Record], label: str, sequence: bool) -> Table:
+    policies = _policies(records)
+    rows: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
+    for record in sorted(records, key=lambda record: [natural(part) for part in _row_key(record)]):
+        row = rows.setdefault(_row_key(record), {})
+        row.setdefault(record["cell"]["policy"], []).append(record)
+
+    entries = {
+        (key, policy): _entry_of(row[policy], sequence)
+        for key, row in rows.items() for policy in policies if policy in row
+    }
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD,
+                  pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("machine type\n  QEMUs" if label == "versions" else "machine type\n  hosts")
+    for policy in policies:
+        widest = max(len(text) for (_, of), text in entries.items() if of == policy)
+        header = textwrap.wrap(policy, max(NARROWEST_COLUMN, widest), break_long_words=False)
+        table.add_column("\n".join(header), no_wrap=True)
+    machine = None
+    for key in rows:
+        if key[0] != machine:
+            machine = key[0]
+            table.add_row(Text(machine, style="bold"))
+        table.add_row(_label(key, rows, label), *(entries.get((key, name)) for name in policies))
+    return table
+
+
+def _entry_of(records: Sequence[Record], sequence: bool) -> Text:
+    worst = min(records, key=lambda record: WORST_FIRST.index(outcome_of(record)))
+    text, outcome = entry(worst, sequence)
+    return Text(text, style=STYLES[outcome])
+
+
+def _label(key: tuple[str, str, str], rows: Mapping[tuple[str, str, str], Any], label: str) -> Text:
+    _, versions, names = key
+    if label == "versions":
+        return Text("  " + versions)
+    if label == "names":
+        return Text("  " + names)
+    longest = max(len(other) for _, _, other in rows)
+    return Text(f"  {names:<{longest}}  ") + Text(versions, style="dim")
+
+
+def _hosts(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """Which QEMU and which firmware each host has: what the versions in the table refer to."""
+    hosts = {
+        (str(host.get("qemu")), host_name(host), str(host.get("firmware")))
+        for record in records for host in hosts_of(record)
+    }
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    for title in ("host", "QEMU", "its own firmware"):
+        table.add_column(title, no_wrap=True)
+    for version, name, firmware in sorted(hosts, key=lambda row: [natural(part) for part in row]):
+        table.add_row(name, version, firmware)
+    yield table
+    yield ""
+
+
+def _legend(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """The marks and words that occur, each explained in a few words."""
+    seen = {outcome_of(record) for record in records}
+    verdicts = {Verdict(record["verdict"]) for record in records}
+    legend = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for outcome, meaning in LEGEND.items():
+        if outcome in seen:
+            legend.add_row(Text(MARKS[outcome], style=STYLES[outcome]), meaning)
+    for verdict, (word, meaning) in WORDS.items():
+        if verdict in verdicts:
+            legend.add_row(word, meaning)
+    yield legend

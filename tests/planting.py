@@ -1,0 +1,128 @@
+"""A rig for tests of the faces: it runs nothing, and every cell ends as the test planted it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ImageError, UserError
+from harness.known import match
+from harness.model import Boot, Cell, Known, RunRecord, Verdict, role_name
+
+QEMUS = {
+    "debian-bullseye": ("5.2.0", "seabios-1.14.0-2"),
+    "debian-bookworm": ("7.2.22", "seabios-1.16.2-1"),
+    "debian-sid": ("11.1.3", "seabios-1.17.0-1"),
+}
+CONFTEST = """
+import sys
+sys.path.insert(0, {tests!r})
+from planting import PlantedRig
+from harness.plugin import rig_key
+
+def pytest_configure(config):
+    config.stash[rig_key] = PlantedRig({here!r})
+"""
+MATRIX = """
+schema: 1
+hosts:
+  bullseye: {qemu: debian-bullseye}
+  sid: {qemu: debian-sid}
+axes:
+  source: bullseye
+  destination: sid
+  machine: [pc-i440fx-5.2, pc-q35-5.2]
+  policy: [stock, guest-owned, machine-owned]
+  scenario: migrate-reset
+  disk: ahci
+known:
+  - when: {machine: pc-q35-5.2, policy: stock}
+    verdict: silent
+    reason: the old firmware hangs at its reset
+"""
+SILENT = {"verdict": "silent",
+          "reason": "boot 2 (reset on destination): nothing on the console within 3.0 s"}
+
+
+def cell_id(machine: str, policy: str) -> str:
+    """The id of one of MATRIX's six cells."""
+    return f"bullseye-to-sid,pc-{machine}-5.2,{policy},migrate-reset,ahci"
+
+
+Q35_STOCK = cell_id("q35", "stock")
+Q35_GUEST = cell_id("q35", "guest-owned")
+I440FX_STOCK = cell_id("i440fx", "stock")
+
+
+def plant(here: Path, **plan: Any) -> None:
+    """Make a project whose cells end as planned; ``known`` cells as declared, others pass.
+
+    ``verdicts`` maps cell ids to what their records are to have, ``images`` is an image error.
+    """
+    tests = str(Path(__file__).parent)
+    (here / "conftest.py").write_text(CONFTEST.format(tests=tests, here=str(here)))
+    (here / "pytest.ini").write_text("[pytest]\n")
+    (here / "matrices").mkdir()
+    (here / "matrices" / "m.yaml").write_text(plan.pop("matrix", MATRIX))
+    (here / "plan.json").write_text(json.dumps(plan))
+
+
+class PlantedRig:
+    """Stands in for harness.rig.Rig."""
+
+    def __init__(self, here: str) -> None:
+        self.run_dir = Path(here) / "runs" / "planted"
+        self._plan = json.loads((Path(here) / "plan.json").read_text())
+        self._log = Path(here) / "rig.log"
+
+    def check(self, qemus: Iterable[str]) -> None:
+        for name in qemus:
+            if name not in QEMUS:
+                raise UserError(f"no QEMU build is called {name!r}")
+
+    def machines(self, qemu: str) -> tuple[str, ...]:
+        return ("pc-q35-5.2", "pc-i440fx-5.2")
+
+    def prepare(self, qemus: Iterable[str], say: Callable[[str], None] = print) -> None:
+        if "images" in self._plan:
+            raise ImageError(self._plan["images"])
+        self._note("prepare " + " ".join(qemus))
+
+    def run(self, cell: Cell, known: Sequence[Known]) -> dict[str, Any]:
+        self._note(f"run {cell.id}")
+        values: dict[str, Any] = {"id": cell.id}
+        for index, host in enumerate(cell.hosts):
+            version, firmware = QEMUS[host.qemu]
+            values[role_name(index)] = {
+                "qemu": version, "build": host.qemu, "firmware": firmware, "host": host.name}
+        values |= {"machine": cell.machine, "policy": cell.policy.value,
+                   "scenario": cell.scenario.name, "accel": cell.accel.value,
+                   "disk": cell.disk.value}
+        planned = {"verdict": "pass", "reason": "", **(
+            SILENT if cell.id == Q35_STOCK else {}), **self._plan.get("verdicts", {}).get(
+                cell.id, {})}
+        verdict = Verdict(planned["verdict"])
+        found = match(known, values, verdict)
+        old, new = values["source"]["firmware"], values["destination"]["firmware"]
+        ran = new if cell.policy.value == "machine-owned" else old
+        artifacts = self.run_dir / cell.id
+        artifacts.mkdir(parents=True, exist_ok=True)
+        (artifacts / "console.log").write_text("SeaBIOS (version 1.14.0-2)\nthe last words\n")
+        up = verdict is Verdict.PASS
+        return RunRecord(
+            cell=values, verdict=verdict, reason=planned["reason"],
+            boots=(Boot(1, "start", "source", old, old, old, True, 0.041),
+                   Boot(2, "reset", "destination", ran, ran if up else None, ran, up, 0.07)),
+            engine="planted", seconds=0.2, artifacts=cell.id,
+            known=found.entry.reason if found.entry else None,
+            details={"known-state": found.state.value},
+        ).to_json()
+
+    def close(self) -> None:
+        self._note("close")
+
+    def _note(self, line: str) -> None:
+        with self._log.open("a") as log:
+            log.write(line + "\n")

@@ -1,0 +1,127 @@
+"""Building guest disks: their content, the cache, two builders at once, and a bad source."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import guests
+from harness.errors import ImageError
+from harness.guests import DISK_SIZE, PROBE_SOURCE, probe_disk
+
+
+def test_the_image_is_a_bootable_sparse_floppy(tmp_path: Path) -> None:
+    image = probe_disk("A", tmp_path / "cache")
+    data = image.read_bytes()
+    assert len(data) == DISK_SIZE == 80 * 2 * 18 * 512
+    assert data[510:512] == b"\x55\xaa"
+    assert image.stat().st_blocks * 512 < DISK_SIZE // 10
+
+
+def test_the_partition_table_is_empty(tmp_path: Path) -> None:
+    # QEMU guesses the geometry from entries there; the probe reads its first track by CHS.
+    assert probe_disk("A", tmp_path).read_bytes()[0x1BE:0x1FE] == bytes(64)
+
+
+def test_the_label_is_what_differs(tmp_path: Path) -> None:
+    one, other = probe_disk("A", tmp_path), probe_disk("B", tmp_path)
+    assert one != other
+    assert b'disk="A"\0' not in one.read_bytes()  # closed by the line's end
+    assert b'" disk="A"\r\n\0' in one.read_bytes()
+    assert one.read_bytes().replace(b'disk="A"', b'disk="B"') == other.read_bytes()
+
+
+@pytest.mark.parametrize("label", ["", "a b", "it's", 'a"b', "x" * 33, "a\n", "../a"])
+def test_a_label_that_could_not_be_printed_is_refused(label: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="label"):
+        probe_disk(label, tmp_path)
+
+
+def test_the_second_request_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = probe_disk("A", tmp_path)
+    before = first.stat()
+    monkeypatch.setenv("PATH", "")
+    assert probe_disk("A", tmp_path) == first
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_another_source_is_another_image(tmp_path: Path) -> None:
+    source = tmp_path / "probe.asm"
+    source.write_bytes(PROBE_SOURCE.read_bytes() + b"\n; edited\n")
+    assert probe_disk("A", tmp_path) != probe_disk("A", tmp_path, source=source)
+
+
+def test_two_builders_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both_missed = threading.Barrier(2, timeout=30)
+    assemble = guests._assemble
+
+    def assemble_together(*arguments: Any) -> None:
+        both_missed.wait()
+        assemble(*arguments)
+
+    monkeypatch.setattr(guests, "_assemble", assemble_together)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(probe_disk, ["A", "A"], [tmp_path, tmp_path])
+    assert one == other
+    assert list(tmp_path.iterdir()) == [one]
+    assert one.stat().st_size == DISK_SIZE
+
+
+def test_a_bad_source_is_told_with_nasms_words(tmp_path: Path) -> None:
+    source = tmp_path / "probe.asm"
+    source.write_text("mov ax, nowhere\n")
+    cache = tmp_path / "cache"
+    with pytest.raises(ImageError) as caught:
+        probe_disk("A", cache, source=source)
+    assert "probe.asm:1" in caught.value.tail
+    assert "nowhere" in caught.value.tail
+    assert caught.value.status == 1
+    assert caught.value.argv[0] == "nasm"
+    assert list(cache.iterdir()) == []
+
+
+def test_a_boot_sector_that_grew_into_the_partition_table_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "probe.asm"
+    text = PROBE_SOURCE.read_text()
+    source.write_text(text.replace("text_disk_error db", "times 300 nop\ntext_disk_error db"))
+    assert source.read_text() != text
+    with pytest.raises(ImageError) as caught:
+        probe_disk("A", tmp_path / "cache", source=source)
+    assert "negative" in caught.value.tail
+
+
+def test_more_than_a_floppy_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "probe.asm"
+    source.write_text(f"times {DISK_SIZE + 1} db 0\n")
+    with pytest.raises(ImageError, match="more than"):
+        probe_disk("A", tmp_path / "cache", source=source)
+
+
+def test_a_missing_source_and_a_missing_nasm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ImageError, match=r"gone\.asm"):
+        probe_disk("A", tmp_path, source=tmp_path / "gone.asm")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match="nasm is not installed"):
+        probe_disk("A", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_assembler_that_hangs_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nasm = tmp_path / "nasm"
+    nasm.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    nasm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(guests, "_NASM_SECONDS", 0.2)
+    with pytest.raises(ImageError, match="still ran"):
+        probe_disk("A", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
