@@ -29,11 +29,7 @@ class Gdb:
     @classmethod
     async def attach(cls, sock: socket.socket) -> Gdb:
         """Begin a session. QEMU stops the VM, if it runs, when a debugger attaches."""
-        gdb = cls(*await asyncio.open_connection(sock=sock))
-        gdb._send(b"QStartNoAckMode")
-        await gdb._expect(b"OK")
-        gdb._writer.write(b"+")  # the last acknowledgement of the session
-        return gdb
+        return cls(*await asyncio.open_connection(sock=sock))
 
     async def close(self) -> None:
         """End the session; the VM is left as it is."""
@@ -93,6 +89,8 @@ class Gdb:
         self._writer.write(b"$%s#%02x" % (payload, sum(payload) & 0xFF))
 
     async def _packet(self) -> bytes:
+        # Acknowledgements ("+") are skipped, and none are sent: QEMU's stub has no no-ack mode,
+        # but takes the next packet for one (gdbstub.c, gdb_read_byte).
         try:
             await self._reader.readuntil(b"$")
             payload = (await self._reader.readuntil(b"#"))[:-1]

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+# pytester forgets what a session imports: what stays here is not imported in each again.
+import harness.matrix
+import harness.report.summary  # noqa: F401
 from planting import I440FX_STOCK, MATRIX, Q35_GUEST, Q35_STOCK, SILENT, plant
 
 M = "matrices/m.yaml"
@@ -107,7 +110,7 @@ def test_every_verdict_has_its_outcome(pytester: pytest.Pytester) -> None:
     "wrong-firmware", "wrong-disk", "no-boot", "silent", "blocked", "witness-conflict"])
 def test_claims_that_are_false_fail(pytester: pytest.Pytester, verdict: str) -> None:
     plant(pytester.path, verdicts={Q35_GUEST: {"verdict": verdict, "reason": "boot 2: planted"}})
-    result = pytester.runpytest(M, "-k", Q35_GUEST)
+    result = pytester.runpytest(M, "--bootmatrix-cell", Q35_GUEST)
     result.assert_outcomes(failed=1)
     assert f"{verdict}: boot 2: planted" in result.outlines
     assert "1 failed (1 " + verdict + ")" in result.stdout.str()
@@ -115,7 +118,7 @@ def test_claims_that_are_false_fail(pytester: pytest.Pytester, verdict: str) -> 
 
 def test_a_failure_is_told_to_people(pytester: pytest.Pytester) -> None:
     plant(pytester.path, verdicts={Q35_GUEST: SILENT})
-    result = pytester.runpytest(M, "-k", Q35_GUEST)
+    result = pytester.runpytest(M, "--bootmatrix-cell", Q35_GUEST)
     result.stdout.fnmatch_lines([
         "silent: boot 2 (reset on destination): nothing on the console within 3.0 s",
         "",
@@ -133,7 +136,7 @@ def test_a_failure_is_told_to_people(pytester: pytest.Pytester) -> None:
 
 def test_another_verdict_than_the_declared_one_fails(pytester: pytest.Pytester) -> None:
     plant(pytester.path, verdicts={Q35_STOCK: {"verdict": "blocked", "reason": "refused"}})
-    result = pytester.runpytest(M, "-k", Q35_STOCK)
+    result = pytester.runpytest(M, "--bootmatrix-cell", Q35_STOCK)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*declares something else*hangs at its reset*"])
 

@@ -32,7 +32,10 @@ def _headline(record: Record) -> list[str]:
     if outcome is Outcome.FIXED:
         return [f"passes, but the matrix declares a failure (--strict-known): {record['known']}",
                 "Take the entry out of known:, or narrow its condition."]
-    return [reason if reason.startswith(verdict) else f"{verdict}: {reason}"]
+    lines = [reason if reason.startswith(verdict) else f"{verdict}: {reason}"]
+    if record.get("known") is not None:
+        lines.append(f"(The matrix declares something else: {record['known']})")
+    return lines
 
 
 def _boots(boots: Sequence[Mapping[str, Any]]) -> list[str]:

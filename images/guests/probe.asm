@@ -236,8 +236,10 @@ main_loop:
 .reset_triple_fault:
     print text_reset_triple_fault
     call drain_uart
-    lidt [empty_idt]
+    lidt [empty_idt]                    ; in protected mode, as KVM on some hosts emulates
+    call enter_protected_mode           ; real-mode interrupts and forgets the IDT's limit
     int3
+    jmp $                               ; not reached
 
 ; ---- Lines -----------------------------------------------------------------------------------
 
@@ -327,12 +329,7 @@ read_smbios:
     or al, 0x02
     and al, 0xFE
     out 0x92, al
-    lgdt [gdt_pointer]
-    mov eax, cr0
-    or al, 1
-    mov cr0, eax
-    jmp GDT_CODE:.protected
-.protected:
+    call enter_protected_mode
     mov ax, GDT_FLAT
     mov fs, ax
     call find_type_0
@@ -343,6 +340,15 @@ read_smbios:
 .real:
     xor ax, ax
     mov fs, ax
+    ret
+
+enter_protected_mode:                   ; 16-bit code still; changes eax
+    lgdt [gdt_pointer]
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    jmp GDT_CODE:.flushed
+.flushed:
     ret
 
 find_type_0:                            ; fills bios_vendor and bios_version if it can
