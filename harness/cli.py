@@ -155,8 +155,8 @@ def _run(options: argparse.Namespace) -> int:
     from harness.images import ImageStore
     from harness.narrator import Narrator
 
-    matrices = _load(options.matrices)
     store = ImageStore()
+    matrices = _load(options.matrices, store)
     _build(store, [name for matrix in matrices for name in matrix.qemu_names()])
     _check_cells(options.cell, matrices, lambda name: store.qemu(name).machines)
 
@@ -202,13 +202,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _load(paths: Sequence[Path]) -> list[Matrix]:
+def _load(paths: Sequence[Path], store: ImageStore) -> list[Matrix]:
     from harness.matrix import load
+    from harness.rig import check_builds
 
     for path in paths:
         if not path.is_file():
             raise UserError("no such matrix file", file=path)
-    return [load(path) for path in paths]
+    matrices = [load(path) for path in paths]
+    for matrix in matrices:
+        check_builds(matrix, store)
+    return matrices
 
 
 def _build(store: ImageStore, names: Sequence[str]) -> None:
@@ -250,7 +254,7 @@ def _list(options: argparse.Namespace) -> int:
                             hint=f"bootmatrix images build {name}")
         return store.qemu(name).machines
 
-    matrices = _load(options.matrices)
+    matrices = _load(options.matrices, store)
     cells = [cell for matrix in matrices for cell in matrix.cells(machines_of)]
     if options.keyword or options.marker:
         cells = _selected(options)
@@ -345,10 +349,13 @@ def _images_list(options: argparse.Namespace) -> int:
 
 
 def _images_rm(options: argparse.Namespace) -> int:
+    from harness.engines.docker import remove_images
     from harness.images import ImageStore
 
     freed = ImageStore().remove(options.names)
-    print(f"{freed / 1e6:.0f} MB freed")
+    imported = remove_images(options.names)
+    print(f"{freed / 1e6:.0f} MB freed"
+          + (f", and {imported} image(s) removed from the Docker engine" if imported else ""))
     return 0
 
 

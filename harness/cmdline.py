@@ -12,7 +12,7 @@ from harness.model import DEFAULT_MACHINE, Accel, Disk
 
 # SeaBIOS with a boot menu waits so long for a key (QEMU's -boot splash-time, in ms): the window
 # in which a guest can be migrated while its firmware still runs.
-POST_WINDOW_MS = 1500
+POST_WINDOW_MS = 500
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ class Nvram:
         return self._read().stamp
 
     @property
+    def staged(self) -> bool:
+        """Whether an upgrade waits for the next reset or start."""
+        return self.initialised and self._read().staged is not None
+
+    @property
     def size(self) -> int:
         """Bytes of the flash."""
         return self.image.stat().st_size

@@ -40,12 +40,12 @@ TAIL_LINES = 12
 
 
 class RigLike(Protocol):
-    """What the plugin asks of a rig; tests put one of their own into ``config.stash[rig_key]``."""
+    """What the plugin asks of a rig."""
 
     run_dir: Path
 
-    def check(self, qemus: Iterable[str]) -> None:
-        """Raise UserError if there is no QEMU build of such a name."""
+    def check(self, matrix: Matrix) -> None:
+        """Raise UserError if the matrix names a QEMU build that there is not."""
 
     def machines(self, qemu: str) -> tuple[str, ...]:
         """The machine types of a QEMU build."""
@@ -60,7 +60,11 @@ class RigLike(Protocol):
         """End what was opened."""
 
 
+RigFactory = Callable[[str | None, Path, str], RigLike]
+"""Makes a rig from the engine's name, the artifacts' directory, and the worker's name."""
+
 rig_key = pytest.StashKey[RigLike]()
+rig_factory_key = pytest.StashKey[RigFactory]()  # tests put one of their own here
 recorder_key = pytest.StashKey["Recorder"]()
 
 
@@ -119,9 +123,12 @@ def _run_dir(config: pytest.Config) -> Path:
 def _rig(config: pytest.Config) -> RigLike:
     if rig_key not in config.stash:
         worker = config.workerinput["workerid"] if _is_worker(config) else "main"  # type: ignore[attr-defined]
-        config.stash[rig_key] = Rig(
-            config.getoption("bootmatrix_engine"), _run_dir(config), worker)
-        config.add_cleanup(config.stash[rig_key].close)
+        run_dir = (_run_dir(config) if _is_worker(config)
+                   else config.stash[recorder_key].run_dir)
+        make = config.stash.get(rig_factory_key, Rig)
+        rig = make(config.getoption("bootmatrix_engine"), run_dir, worker)
+        config.add_cleanup(rig.close)
+        config.stash[rig_key] = rig
     return config.stash[rig_key]
 
 
@@ -157,7 +164,7 @@ class MatrixFile(pytest.File):
         wanted = self.config.getoption("bootmatrix_cell")
         try:
             self.matrix = load(_shown(self.path))
-            rig.check(self.matrix.qemu_names())
+            rig.check(self.matrix)
             cells = self.matrix.cells(rig.machines)
         except (UserError, HarnessError) as error:
             raise self.CollectError(str(error)) from None
@@ -199,7 +206,7 @@ class CellItem(pytest.Item):
         try:
             rig.prepare(sorted({host.qemu for host in self.cell.hosts}))
             record = rig.run(self.cell, self.parent.matrix.known)
-        except HarnessError as error:
+        except (HarnessError, UserError) as error:
             raise RigBroken(str(error)) from None
         record["matrix"] = str(_shown(self.path))
         self.record = record
@@ -254,7 +261,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     say = terminal.write_line if terminal is not None else _unheard
     names = sorted({host.qemu for item in items for host in item.cell.hosts})
-    with suppress(HarnessError):  # each cell that needs the image will tell it
+    with suppress(HarnessError, UserError):  # each cell that needs the image will tell it
         _rig(session.config).prepare(names, say)
 
 
@@ -282,8 +289,8 @@ def _shown(path: Path) -> Path:
 
 
 def _console_tail(artifacts: Path) -> list[str]:
-    """The last lines of the console that was written last."""
-    logs = sorted(artifacts.glob("*console*"), key=lambda path: path.stat().st_mtime_ns)
+    """The last lines of the console that was written last, of all the cell's QEMUs."""
+    logs = sorted(artifacts.glob("*/console.log"), key=lambda path: path.stat().st_mtime_ns)
     if not logs:
         return []
     text = logs[-1].read_text(encoding="utf-8", errors="replace")

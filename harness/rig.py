@@ -11,13 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UserError
 
 if TYPE_CHECKING:
     from harness.engines import Engine
     from harness.images import ImageStore
+    from harness.matrix import Matrix
     from harness.model import Cell, Known
     from harness.runner import Runner
+
+
+def check_builds(matrix: Matrix, store: ImageStore) -> None:
+    """Raise UserError if the matrix names a QEMU build that the catalogue does not have."""
+    for name in matrix.qemu_names():
+        if name not in store.names():
+            raise UserError(f"no such QEMU build: {name!r}", file=matrix.path,
+                            hint="in the catalogue: " + ", ".join(store.names()))
 
 
 class Rig:
@@ -57,10 +66,9 @@ class Rig:
             Runner(self.store, self.engine, self.run_dir, self._worker)
         )
 
-    def check(self, qemus: Iterable[str]) -> None:
-        """Raise UserError if the catalogue has no QEMU build of such a name."""
-        for name in qemus:
-            self.store.is_built(name)
+    def check(self, matrix: Matrix) -> None:
+        """Raise UserError if the matrix names a QEMU build that the catalogue does not have."""
+        check_builds(matrix, self.store)
 
     def machines(self, qemu: str) -> tuple[str, ...]:
         """The machine types of a QEMU build, which is built first where it is missing."""

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -188,25 +188,21 @@ class Guest:
         if migration.refusal is not None:
             target.vm.close()
             return self._refused(step, begun, migration.refusal)
-        before = source.nvram.image.read_bytes() if source.nvram else None
         source.vm.quit(deadline)
         self._running = target
         if during_post:
-            return self._boot(step, begun)
-        here = target.vm.console.ask(Deadline.after(ANSWER_SECONDS))
-        equal = None
-        if target.nvram is not None and source.nvram is not None:
-            equal = target.nvram.image.read_bytes() == before
-            target.nvram.received_from(source.nvram)
-            self._nvram = target.nvram
-        return StepObserved(
-            step,
-            time.monotonic() - begun,
-            host,
-            rom=self._rom(target.vm),
-            here=here,
-            nvram_equal=equal,
-        )
+            observed = self._boot(step, begun)
+        else:
+            here = target.vm.console.ask(Deadline.after(ANSWER_SECONDS))
+            rom = self._rom(target.vm)
+            observed = StepObserved(step, time.monotonic() - begun, host, rom=rom, here=here)
+        if source.nvram is None or target.nvram is None:
+            return observed
+        # QEMU has written the flash that came in to the destination's file when the guest ran.
+        equal = target.nvram.image.read_bytes() == source.nvram.image.read_bytes()
+        target.nvram.received_from(source.nvram)
+        self._nvram = target.nvram
+        return replace(observed, nvram_equal=equal)
 
     def shutdown(self) -> StepObserved:
         """End the guest's process, as a user shuts a guest down."""
@@ -345,6 +341,8 @@ class Guest:
             Swap.STAGED: lambda: self._nvram.take_staged() if self._nvram else None,
         }[self._mechanism.swap]
         if provide is None or process.swap is not None:
+            return
+        if self._mechanism.swap is Swap.STAGED and not (self._nvram and self._nvram.staged):
             return
         process.swap = FirmwareSwap(
             process.vm, self._rom_size, provide, Deadline.after(RIG_SECONDS)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import ImageError, UserError
 from harness.known import match
+from harness.matrix import Matrix
 from harness.model import Boot, Cell, Known, RunRecord, Verdict, role_name
 
 QEMUS = {
@@ -20,10 +21,10 @@ CONFTEST = """
 import sys
 sys.path.insert(0, {tests!r})
 from planting import PlantedRig
-from harness.plugin import rig_key
+from harness.plugin import rig_factory_key
 
 def pytest_configure(config):
-    config.stash[rig_key] = PlantedRig({here!r})
+    config.stash[rig_factory_key] = PlantedRig
 """
 MATRIX = """
 schema: 1
@@ -62,8 +63,8 @@ def plant(here: Path, **plan: Any) -> None:
     ``verdicts`` maps cell ids to what their records are to have, ``images`` is an image error.
     """
     tests = str(Path(__file__).parent)
-    (here / "conftest.py").write_text(CONFTEST.format(tests=tests, here=str(here)))
-    (here / "pytest.ini").write_text("[pytest]\n")
+    (here / "conftest.py").write_text(CONFTEST.format(tests=tests))
+    (here / "pytest.ini").write_text("[pytest]\naddopts = -p no:hypothesispytest\n")
     (here / "matrices").mkdir()
     (here / "matrices" / "m.yaml").write_text(plan.pop("matrix", MATRIX))
     (here / "plan.json").write_text(json.dumps(plan))
@@ -72,15 +73,17 @@ def plant(here: Path, **plan: Any) -> None:
 class PlantedRig:
     """Stands in for harness.rig.Rig."""
 
-    def __init__(self, here: str) -> None:
-        self.run_dir = Path(here) / "runs" / "planted"
-        self._plan = json.loads((Path(here) / "plan.json").read_text())
-        self._log = Path(here) / "rig.log"
+    def __init__(self, engine: str | None, run_dir: Path, worker: str) -> None:
+        self.run_dir = run_dir
+        self._engine = engine or "planted"
+        self._plan = json.loads(Path("plan.json").read_text())
+        self._log = Path("rig.log")
+        self._worker = worker
 
-    def check(self, qemus: Iterable[str]) -> None:
-        for name in qemus:
+    def check(self, matrix: Matrix) -> None:
+        for name in matrix.qemu_names():
             if name not in QEMUS:
-                raise UserError(f"no QEMU build is called {name!r}")
+                raise UserError(f"no QEMU build is called {name!r}", file=matrix.path)
 
     def machines(self, qemu: str) -> tuple[str, ...]:
         return ("pc-q35-5.2", "pc-i440fx-5.2")
@@ -107,7 +110,7 @@ class PlantedRig:
         found = match(known, values, verdict)
         old, new = values["source"]["firmware"], values["destination"]["firmware"]
         ran = new if cell.policy.value == "machine-owned" else old
-        artifacts = self.run_dir / cell.id
+        artifacts = self.run_dir / "cells" / cell.id / "2-destination"
         artifacts.mkdir(parents=True, exist_ok=True)
         (artifacts / "console.log").write_text("SeaBIOS (version 1.14.0-2)\nthe last words\n")
         up = verdict is Verdict.PASS
@@ -115,13 +118,13 @@ class PlantedRig:
             cell=values, verdict=verdict, reason=planned["reason"],
             boots=(Boot(1, "start", "source", old, old, old, True, 0.041),
                    Boot(2, "reset", "destination", ran, ran if up else None, ran, up, 0.07)),
-            engine="planted", seconds=0.2, artifacts=cell.id,
+            engine=self._engine, seconds=0.2, artifacts=f"cells/{cell.id}",
             known=found.entry.reason if found.entry else None,
-            details={"known-state": found.state.value},
+            details={"known_state": found.state.value} if found.entry else {},
         ).to_json()
 
     def close(self) -> None:
-        self._note("close")
+        self._note(f"close {self._worker}")
 
     def _note(self, line: str) -> None:
         with self._log.open("a") as log:

@@ -20,9 +20,9 @@ from typing import Self
 
 from harness.deadline import Deadline
 from harness.engines.confinement import (
+    ADDRESS_SPACE_BYTES,
     CELL,
     ENVIRONMENT,
-    MEMORY_BYTES,
     PROCESSES,
     SCRATCH_BYTES,
     SHELL,
@@ -37,12 +37,16 @@ from harness.model import QemuBuild
 
 KILL_SECONDS = 10.0
 
-# RLIMIT_NPROC is -p in older busyboxes and -u in newer ones. The `exec` keeps the shell out of
-# the way; what cannot be executed ends with a shell's 126 or 127.
-_LIMIT = (
-    f"{{ ulimit -u {PROCESSES}; ulimit -p {PROCESSES}; }} 2>/dev/null; "
-    f'ulimit -v {MEMORY_BYTES >> 10} && exec "$@"'
-)
+# The script that becomes the program. Its first argument is the lifeline's descriptor. If the
+# owner died while the bubblewraps were being made, before they had bound their lives to its, the
+# echo ends it all: nobody holds the other end of the pipe. RLIMIT_NPROC is -p in older busyboxes
+# and -u in newer ones. What cannot be executed ends with a shell's 126 or 127.
+_START = f"""
+echo >&"$1" || exit
+shift
+{{ ulimit -u {PROCESSES}; ulimit -p {PROCESSES}; }} 2>/dev/null
+ulimit -v {ADDRESS_SPACE_BYTES >> 10} && exec "$@"
+"""
 _ISOLATION = ("--unshare-all", "--cap-drop", "ALL", "--die-with-parent")
 
 
@@ -116,7 +120,7 @@ class BubblewrapSandbox:
         output = open_log(log)
         try:
             self._engine.identity.own(self.cell_dir)
-            process = self._engine.spawn((*self._argv, *argv), tuple(argv), output, log)
+            process = self._engine.spawn(self._argv, tuple(argv), output, log)
         finally:
             os.close(output)
         self._processes.append(process)
@@ -173,21 +177,21 @@ class BubblewrapEngine:
         return sandbox
 
     def spawn(
-        self, argv: Sequence[str], told: tuple[str, ...], output: int, log: Path
+        self, confined: Sequence[str], argv: tuple[str, ...], output: int, log: Path
     ) -> BubblewrapProcess:
-        """Start a whole bubblewrap command in the engine's own thread."""
+        """Start a program, after the command that confines it, in the engine's own thread."""
         lifeline, held = os.pipe()
         try:
             popen = self._parent.submit(
-                subprocess.Popen, argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                subprocess.Popen, [*confined, str(held), *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 pass_fds=(held,), start_new_session=True,
             ).result()
         except (OSError, RuntimeError) as error:
             os.close(lifeline)
-            raise EngineError(f"bubblewrap cannot be started: {error}", argv=told) from error
+            raise EngineError(f"bubblewrap cannot be started: {error}", argv=argv) from error
         finally:
             os.close(held)
-        return BubblewrapProcess(popen, lifeline, told, log)
+        return BubblewrapProcess(popen, lifeline, argv, log)
 
     def forget(self, sandbox: BubblewrapSandbox) -> None:
         """A sandbox has been closed."""
@@ -218,7 +222,7 @@ class BubblewrapEngine:
         inner += ["--bind", cell_name, CELL, "--chdir", CELL, *_ISOLATION, "--clearenv"]
         for name, value in ENVIRONMENT.items():
             inner += ["--setenv", name, value]
-        return [*outer, *inner, "--", *SHELL, "-c", _LIMIT, "sh"]
+        return [*outer, *inner, "--", *SHELL, "-c", _START, "sh"]
 
     def _outer(self, root: Path, cell_dir: Path, kvm: bool) -> tuple[list[str], str, str]:
         """What stands before the inner bubblewrap, and where that one finds both directories."""

@@ -20,8 +20,11 @@ SHELL = ("/bin/busybox", "sh")
 SCRATCH_BYTES = 64 << 20
 """The size of /tmp inside."""
 
-MEMORY_BYTES = 4 << 30
-"""Memory: of all of a sandbox (docker), or address space of each process (bubblewrap)."""
+MEMORY_BYTES = 2 << 30
+"""Memory of all programs of a sandbox together (docker)."""
+
+ADDRESS_SPACE_BYTES = 4 << 30
+"""Address space of each process (bubblewrap). TCG reserves 1 GiB of it for code, and uses little."""
 
 PROCESSES = 256
 """Processes and threads in a sandbox. A QEMU has 3 to 10, and up to 64 while it does disk I/O."""

@@ -56,18 +56,21 @@ WARM = 8
 """How many containers an engine keeps that no sandbox uses."""
 
 # A line of input is a command of this shell: `run NUMBER LOG PROGRAM ARGUMENT...` or `kill ...`.
-# Each line of output is `started NUMBER PID` or `ended NUMBER STATUS`. `jobs` reaps the
-# subshells that have ended: nobody else does, and zombies count against the limit.
+# Each line of output is `started NUMBER PID` or `ended NUMBER STATUS`. A program has a process
+# group of its own, so that its children end with it. `jobs` reaps the subshells that have ended:
+# nobody else does, and zombies count against the limit.
 _LAUNCHER = """
 NL='
 '
 run() {
   number=$1 log=$2
   shift 2
-  ( "$@" </dev/null >>"$log" 2>&1 &
+  ( /bin/busybox setsid "$@" </dev/null >>"$log" 2>&1 &
     echo "started $number $!"
     wait $!
-    echo "ended $number $?" ) &
+    status=$?
+    kill -9 -$! 2>/dev/null
+    echo "ended $number $status" ) &
 }
 while IFS= read -r line; do
   eval "$line"
@@ -131,7 +134,7 @@ class DockerProcess:
         deadline = Deadline.after(KILL_SECONDS)
         if self._started.wait(deadline.remaining) and not self._ended.is_set():
             with contextlib.suppress(EngineError):  # the container has just ended: told below
-                self._container.send(f"kill -9 {self._pid}")
+                self._container.send(f"kill -9 -{self._pid}")
         if not self._ended.wait(deadline.remaining):
             raise EngineError(
                 f"{self.argv[0]} lives {KILL_SECONDS:.0f} s after SIGKILL", argv=self.argv
@@ -213,7 +216,8 @@ class _Container:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(KILL_SECONDS)
-        self._connection.close()
+        # The SDK keeps the HTTP response beside the connection; closing it closes both.
+        getattr(self._connection, "_response", self._connection).close()
         self._socket.close()
 
     def remove(self) -> None:
@@ -357,6 +361,7 @@ class DockerEngine:
 
     def _start(self, build: QemuBuild, cell_dir: Path, kvm: bool) -> _Container:
         api = self._client.api
+        uid, gid = self.identity.uid, self.identity.gid
         image = ensure_image(self._client, build)
         with _engine_errors(f"a container of {build.name} cannot be started"):
             host = api.create_host_config(
@@ -365,7 +370,8 @@ class DockerEngine:
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
                 read_only=True,
-                tmpfs={"/tmp": f"size={SCRATCH_BYTES},mode=1777"},  # noqa: S108
+                # An owner, since the mode would be that of the image's directory.
+                tmpfs={"/tmp": f"size={SCRATCH_BYTES},uid={uid},gid={gid}"},  # noqa: S108
                 mounts=[docker.types.Mount(CELL, str(cell_dir), type="bind")],
                 mem_limit=MEMORY_BYTES,
                 memswap_limit=MEMORY_BYTES,
@@ -377,7 +383,7 @@ class DockerEngine:
             container = api.create_container(
                 image,
                 [*SHELL, "-c", _LAUNCHER],
-                user=f"{self.identity.uid}:{self.identity.gid}",
+                user=f"{uid}:{gid}",
                 working_dir=CELL,
                 environment=ENVIRONMENT,
                 stdin_open=True,

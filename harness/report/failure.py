@@ -28,7 +28,8 @@ def failure(record: Record, *, artifacts: str, tail: Sequence[str] = ()) -> str:
 def _headline(record: Record) -> list[str]:
     verdict, reason, outcome = record["verdict"], str(record["reason"]), outcome_of(record)
     if outcome is Outcome.ERROR:
-        return ["the rig broke; nothing was learnt about the firmware:", reason]
+        whole = str(record.get("error") or reason)  # with argv and the last output
+        return ["the rig broke; nothing was learnt about the firmware:", whole.rstrip()]
     if outcome is Outcome.FIXED:
         return [f"passes, but the matrix declares a failure (--strict-known): {record['known']}",
                 "Take the entry out of known:, or narrow its condition."]

@@ -28,11 +28,11 @@ class Outcome(StrEnum):
 def outcome_of(record: Mapping[str, Any]) -> Outcome:
     """The outcome of a run record.
 
-    Its ``known`` holds the reason of the entry that matches the cell. ``known-state`` says
+    Its ``known`` holds the reason of the entry that matches the cell. ``known_state`` says
     ``changed`` where that entry declares another verdict than the one that happened.
     """
     verdict = record["verdict"]
-    declared = record.get("known") is not None and record.get("known-state") != "changed"
+    declared = record.get("known") is not None and record.get("known_state") != "changed"
     if verdict == Verdict.PASS:
         return Outcome.FIXED if declared else Outcome.PASSED
     if declared:

@@ -85,7 +85,7 @@ def tables(records: Sequence[Record], style: Style) -> str:
     parts: list[RenderableType] = []
     groups = _by_group(records)
     for title, group in groups:
-        parts += [_table(title, group, style.width), ""]
+        parts += [Text(title, style="bold"), "", _table(group, style.width), ""]
     parts += [*_hosts(records), *_legend(records)]
     return rendered(parts, style)
 
@@ -145,19 +145,19 @@ def _ambiguous(records: Sequence[Record]) -> bool:
     return len({version for version, _ in pairs}) < len(pairs)
 
 
-def _table(title: str, records: Sequence[Record], width: int) -> Table:
+def _table(records: Sequence[Record], width: int) -> Table:
     """The fullest table that fits: first the hosts' names go, then the sequences."""
     short = "names" if _ambiguous(records) else "versions"
     choices = [("both", True), ("both", False), (short, True), (short, False)]
     measuring = Console(file=io.StringIO(), width=10_000, _environ={})
     for label, sequence in choices:
-        table = _build(title, records, label, sequence)
+        table = _build(records, label, sequence)
         if measuring.measure(table).maximum <= width:
             break
     return table
 
 
-def _build(title: str, records: Sequence[Record], label: str, sequence: bool) -> Table:
+def _build(records: Sequence[Record], label: str, sequence: bool) -> Table:
     policies = _policies(records)
     rows: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
     for record in sorted(records, key=lambda record: [natural(part) for part in _row_key(record)]):
@@ -168,8 +168,7 @@ def _build(title: str, records: Sequence[Record], label: str, sequence: bool) ->
         (key, policy): _entry_of(row[policy], sequence)
         for key, row in rows.items() for policy in policies if policy in row
     }
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD,
-                  pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("machine type\n  QEMUs" if label == "versions" else "machine type\n  hosts")
     for policy in policies:
         widest = max(len(text) for (_, of), text in entries.items() if of == policy)

@@ -236,10 +236,9 @@ main_loop:
 .reset_triple_fault:
     print text_reset_triple_fault
     call drain_uart
-    lidt [empty_idt]                    ; in protected mode, as KVM on some hosts emulates
-    call enter_protected_mode           ; real-mode interrupts and forgets the IDT's limit
+    lidt [empty_idt]
     int3
-    jmp $                               ; not reached
+    jmp main_loop                       ; a KVM that emulates real mode ignores the limit
 
 ; ---- Lines -----------------------------------------------------------------------------------
 
@@ -329,7 +328,12 @@ read_smbios:
     or al, 0x02
     and al, 0xFE
     out 0x92, al
-    call enter_protected_mode
+    lgdt [gdt_pointer]
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    jmp GDT_CODE:.protected
+.protected:
     mov ax, GDT_FLAT
     mov fs, ax
     call find_type_0
@@ -340,15 +344,6 @@ read_smbios:
 .real:
     xor ax, ax
     mov fs, ax
-    ret
-
-enter_protected_mode:                   ; 16-bit code still; changes eax
-    lgdt [gdt_pointer]
-    mov eax, cr0
-    or al, 1
-    mov cr0, eax
-    jmp GDT_CODE:.flushed
-.flushed:
     ret
 
 find_type_0:                            ; fills bios_vendor and bios_version if it can

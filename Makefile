@@ -1,0 +1,19 @@
+# The two commands for a fresh checkout. Both install what is missing first.
+#   make demo    build the images, run the quickstart matrix, show the table
+#   make test    check types, style and layers, then run the whole test suite
+
+.PHONY: demo test check setup
+
+demo: setup
+	@.venv/bin/bootmatrix run matrices/quickstart.yaml
+
+test: check
+	.venv/bin/pytest -n 2
+
+check: setup
+	.venv/bin/ruff check --quiet .
+	.venv/bin/mypy --strict
+	.venv/bin/lint-imports
+
+setup:
+	@images/setup.sh

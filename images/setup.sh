@@ -1,0 +1,70 @@
+#!/bin/sh
+# Installs what is missing: Debian packages, then the virtual environment in .venv. Says nothing,
+# and takes no time, when nothing is missing. Package sources are the host's own configuration.
+set -eu
+cd "$(dirname "$0")/.."
+
+fail() { echo "bootmatrix: $*" >&2; exit 1; }
+
+python=
+for candidate in ${PYTHON:-} python3 python3.11 python3.12 python3.13 python3.14; do
+    if "$candidate" -Sc 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+
+missing=
+command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
+command -v bwrap >/dev/null || missing="$missing bubblewrap"
+command -v nasm >/dev/null || missing="$missing nasm"
+if [ ! -x .venv/bin/python ]; then
+    if [ -z "$python" ]; then
+        missing="$missing python3 python3-venv"
+    else
+        "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+    fi
+fi
+
+if [ -n "$missing" ]; then
+    by_hand="sudo apt-get install$missing"
+    command -v apt-get >/dev/null || fail "please install:$missing (Debian's package names)"
+    if [ "$(id -u)" = 0 ]; then
+        root=
+    elif sudo -n true 2>/dev/null; then
+        root="sudo -n"
+    else
+        fail "please run: $by_hand"
+    fi
+    echo "installing Debian packages:$missing"
+    log=$(mktemp)
+    if ! { $root apt-get -q update && $root env DEBIAN_FRONTEND=noninteractive \
+            apt-get -qy install --no-install-recommends $missing; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        fail "apt-get failed. Please run: $by_hand"
+    fi
+    rm -f "$log"
+    [ -n "$python" ] || python=python3
+fi
+
+# What was installed is what these two files say, byte for byte.
+stamp=.venv/installed-from
+if cat pyproject.toml constraints.txt | cmp -s - "$stamp"; then
+    exit 0
+fi
+if ! .venv/bin/python -c '' 2>/dev/null; then
+    "${python:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or newer is needed; set PYTHON to one"
+    echo "making the virtual environment .venv"
+    rm -rf .venv
+    "$python" -m venv .venv || fail "python3 -m venv failed"
+fi
+echo "installing Python packages into .venv"
+# A user's pip.conf stays in force (it may name the index), but an install into the user's home
+# or anywhere else than .venv is not what is meant here.
+env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONNOUSERSITE=1 \
+    .venv/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt ||
+    fail "pip failed"
+cat pyproject.toml constraints.txt >"$stamp"

@@ -1,0 +1,451 @@
+"""Both engines: what they promise, tried from inside a sandbox and by killing what owns it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import engines
+from harness.deadline import Deadline
+from harness.engines import Engine, Sandbox
+from harness.errors import DeadlineExceeded, EngineError, UserError
+from harness.images import ImageStore
+from harness.model import QemuBuild
+
+BUSYBOX = "/bin/busybox"
+BUILD = "debian-bookworm"
+ENGINES = [
+    pytest.param("bubblewrap", id="bubblewrap"),
+    pytest.param("docker", id="docker", marks=pytest.mark.docker),
+]
+
+
+@pytest.fixture(scope="module")
+def build() -> QemuBuild:
+    store = ImageStore()
+    store.build([BUILD], print)
+    return store.qemu(BUILD)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with engines.choose(request.param) as chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="module")
+def cell_dir(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests of an engine, as a worker has it: its container is warm."""
+    return tmp_path_factory.mktemp("cell")
+
+
+@pytest.fixture
+def sandbox(engine: Engine, build: QemuBuild, cell_dir: Path) -> Iterator[Sandbox]:
+    with engine.sandbox(build, cell_dir) as opened:
+        yield opened
+
+
+def shell(sandbox: Sandbox, script: str, seconds: float = 10) -> tuple[int, str]:
+    """Exit status and output of a script that runs inside."""
+    log = sandbox.cell_dir / "shell.log"
+    process = sandbox.launch([BUSYBOX, "sh", "-c", script], log)
+    return process.wait(Deadline.after(seconds)), log.read_text()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = Deadline.after(seconds)
+    while not condition():
+        if deadline.expired:
+            return False
+        time.sleep(0.01)  # what is waited for, the death of a stranger, has no event to offer
+    return True
+
+
+def processes_with(marker: str) -> list[int]:
+    """The processes of this machine that have ``marker`` among their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if marker.encode() in arguments:
+                found.append(int(entry.name))
+    return found
+
+
+# ---- running programs -------------------------------------------------------------------
+
+
+def test_status_and_output(sandbox: Sandbox) -> None:
+    assert shell(sandbox, "pwd; echo wrong >&2; exit 7") == (7, "/cell\nwrong\n")
+
+
+def test_arguments_arrive_as_they_are(sandbox: Sandbox) -> None:
+    argv = ["two words", "", "$HOME `id` \\ 'q' \"Q\"", "line 1\nline 2\n", "ü;&|<>*?~!#"]
+    log = sandbox.cell_dir / "a log 'of' words"
+    process = sandbox.launch([BUSYBOX, "printf", "[%s]", *argv], log)
+    assert process.wait(Deadline.after(10)) == 0
+    assert log.read_text() == "".join(f"[{argument}]" for argument in argv)
+    assert process.argv == (BUSYBOX, "printf", "[%s]", *argv)
+
+
+def test_a_program_that_is_not_there(sandbox: Sandbox) -> None:
+    log = sandbox.cell_dir / "missing.log"
+    process = sandbox.launch(["/usr/bin/no-such-program"], log)
+    assert process.wait(Deadline.after(10)) == 127
+    assert "no-such-program" in log.read_text()
+
+
+def test_a_signal_is_128_and_its_number(sandbox: Sandbox) -> None:
+    assert shell(sandbox, "kill -TERM $$")[0] == 128 + signal.SIGTERM
+
+
+def test_kill(sandbox: Sandbox) -> None:
+    process = sandbox.launch([BUSYBOX, "sleep", "1000"], sandbox.cell_dir / "kill.log")
+    assert process.poll() is None
+    process.kill()
+    assert process.poll() == 128 + signal.SIGKILL
+    process.kill()
+    assert process.wait(Deadline.after(0)) == 128 + signal.SIGKILL
+
+
+def test_kill_leaves_no_process(sandbox: Sandbox) -> None:
+    process = sandbox.launch([BUSYBOX, "sleep", "1000.0625"], sandbox.cell_dir / "kill.log")
+    assert until(lambda: bool(processes_with("1000.0625")))
+    process.kill()
+    assert processes_with("1000.0625") == []
+
+
+def test_waiting_ends_with_the_deadline(sandbox: Sandbox) -> None:
+    log = sandbox.cell_dir / "wait.log"
+    process = sandbox.launch([BUSYBOX, "sh", "-c", "echo here; exec sleep 1000"], log)
+    assert until(lambda: log.read_text() == "here\n")
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"end of /bin/busybox") as late:
+        process.wait(Deadline.after(0.05))
+    assert time.monotonic() - begun < 1
+    assert late.value.tail == "here"
+    process.kill()
+
+
+def test_leaving_a_sandbox_kills(engine: Engine, build: QemuBuild, cell_dir: Path) -> None:
+    with engine.sandbox(build, cell_dir) as sandbox:
+        left = [sandbox.launch([BUSYBOX, "sleep", "1000"], cell_dir / f"{n}.log") for n in (1, 2)]
+    assert [process.poll() for process in left] == [137, 137]
+
+
+def test_many_launches_one_after_the_other(sandbox: Sandbox) -> None:
+    """Ended programs do not count against the limit of processes."""
+    log = sandbox.cell_dir / "many.log"
+    for _ in range(300):
+        assert sandbox.launch([BUSYBOX, "true"], log).wait(Deadline.after(10)) == 0
+
+
+def test_a_log_elsewhere_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not in the subpath"):
+        sandbox.launch([BUSYBOX, "true"], tmp_path / "log")
+
+
+def test_a_log_that_is_a_link_is_not_followed(sandbox: Sandbox, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    log = sandbox.cell_dir / "link.log"
+    log.symlink_to(victim)
+    with pytest.raises(EngineError, match=r"link\.log"):
+        sandbox.launch([BUSYBOX, "true"], log)
+    assert victim.read_text() == "precious"
+
+
+def test_a_new_directory_under_an_old_name(
+    engine: Engine, build: QemuBuild, tmp_path: Path
+) -> None:
+    for content in ("first", "second"):
+        place = tmp_path / "cell"
+        place.mkdir()
+        (place / "file").write_text(content)
+        with engine.sandbox(build, place) as sandbox:
+            assert shell(sandbox, "cat file") == (0, content)
+        place.rename(tmp_path / content)
+
+
+def test_the_harness_and_the_sandbox_share_files_and_sockets(sandbox: Sandbox) -> None:
+    """What the harness made before a launch can be written and connected to from inside."""
+    place = sandbox.cell_dir
+    (place / "nvram").write_text("old")
+    (place / "nvram").chmod(0o600)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place / "monitor"))
+        listener.listen()
+        listener.settimeout(10)
+        assert shell(sandbox, "cat nvram; echo new > nvram") == (0, "old")
+        qemu = sandbox.launch(
+            ["/usr/bin/qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults",
+             "-chardev", "socket,id=m,path=/cell/monitor,server=off", "-mon", "m,mode=control"],
+            place / "qemu.log",
+        )
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10)
+            assert b'"QMP"' in connection.recv(4096)
+        qemu.kill()
+    assert (place / "nvram").read_text() == "new\n"
+    (place / "monitor").unlink()
+
+
+# ---- isolation --------------------------------------------------------------------------
+
+
+def test_only_the_cell_can_be_written(sandbox: Sandbox) -> None:
+    script = """
+        for d in / /usr /etc /var /cell/.. /dev /proc /sys; do
+            touch $d/x 2>/dev/null && echo $d
+        done
+        touch /cell/x /tmp/x && echo fine
+        rm /cell/x
+    """
+    _, output = shell(sandbox, script)
+    # bubblewrap's /dev is a tmpfs of the sandbox's own.
+    assert output.replace("/dev\n", "") == "fine\n"
+
+
+def test_scratch_space_is_small_and_private(sandbox: Sandbox) -> None:
+    status, output = shell(sandbox, "dd if=/dev/zero of=/tmp/big bs=1M count=100 2>&1")
+    assert status != 0
+    assert "No space left" in output
+
+
+def test_there_is_no_network(sandbox: Sandbox) -> None:
+    _, output = shell(sandbox, "sed 1,2d /proc/net/dev | cut -d: -f1; cat /proc/net/route | sed 1d")
+    assert output.split() == ["lo"]
+
+
+def test_the_host_is_not_there(sandbox: Sandbox, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    for path in (secret, Path(__file__)):
+        status, output = shell(sandbox, f"cat {path}")
+        assert (status, "No such file" in output) == (1, True)
+
+
+def test_the_host_s_processes_are_not_there(sandbox: Sandbox) -> None:
+    script = f"kill -0 {os.getpid()} 2>/dev/null && echo alive; ls -d /proc/[0-9]*"
+    _, output = shell(sandbox, script)
+    assert "alive" not in output
+    assert len(output.split()) < 10
+
+
+def test_not_root_and_without_powers(sandbox: Sandbox) -> None:
+    expected = os.getuid() or 65534
+    _, output = shell(
+        sandbox, "id -u; id -g; grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status"
+    )
+    uid, gid, *rest = output.splitlines()
+    assert (uid, gid) == (str(expected), str(os.getgid() or 65534))
+    facts = dict(line.split(":") for line in rest)
+    for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(facts[capabilities], 16) == 0, capabilities
+    assert facts["NoNewPrivs"].strip() == "1"
+
+
+def test_what_runs_is_not_root_to_the_host_either(sandbox: Sandbox) -> None:
+    process = sandbox.launch([BUSYBOX, "sleep", "1000.125"], sandbox.cell_dir / "uid.log")
+    sleeping = [BUSYBOX.encode(), b"sleep", b"1000.125", b""]
+
+    def found() -> list[int]:
+        # The wrappers around it carry its arguments too.
+        return [pid for pid in processes_with("1000.125")
+                if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") == sleeping]
+
+    assert until(lambda: bool(found()))
+    assert {Path(f"/proc/{pid}").stat().st_uid for pid in found()} == {os.getuid() or 65534}
+    process.kill()
+
+
+def test_too_many_processes(sandbox: Sandbox) -> None:
+    status, output = shell(sandbox, "n=0; while [ $n -lt 400 ]; do sleep 100 & n=$((n+1)); done")
+    assert status != 0
+    assert "can't fork" in output
+    # and its end was theirs too
+    assert shell(sandbox, "sleep 0 & wait; echo fine") == (0, "fine\n")
+
+
+def test_too_much_memory(sandbox: Sandbox) -> None:
+    status, output = shell(sandbox, """awk 'BEGIN { s = "x"; while (1) s = s s }'""", seconds=60)
+    assert status == 137 or "out of memory" in output
+    assert shell(sandbox, "echo fine") == (0, "fine\n")
+
+
+def test_kvm_only_if_asked_for(engine: Engine, build: QemuBuild, cell_dir: Path) -> None:
+    with engine.sandbox(build, cell_dir) as sandbox:
+        assert shell(sandbox, "ls /dev/kvm")[0] != 0
+    if Path("/dev/kvm").exists():
+        with engine.sandbox(build, cell_dir, kvm=True) as sandbox:
+            assert shell(sandbox, "ls /dev/kvm") == (0, "/dev/kvm\n")
+    else:
+        with pytest.raises(EngineError, match="no /dev/kvm"):
+            engine.sandbox(build, cell_dir, kvm=True)
+
+
+# ---- whose life hangs on whom -----------------------------------------------------------
+
+OWNER = """
+    import sys, threading
+    from pathlib import Path
+    from harness import engines
+    from harness.images import ImageStore
+
+    engine = engines.choose(sys.argv[1])
+    place = Path(sys.argv[2])
+    sandbox = engine.sandbox(ImageStore().qemu(sys.argv[3]), place)
+    start = lambda: sandbox.launch(["/bin/busybox", "sleep", sys.argv[4]], place / "log")
+    thread = threading.Thread(target=start)  # one that ends must not take the program with it
+    thread.start()
+    thread.join()
+    print(getattr(engine, "session", ""), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_nothing_outlives_an_owner_that_is_killed(
+    engine: Engine, build: QemuBuild, tmp_path: Path
+) -> None:
+    marker = f"1000.{os.getpid()}"
+    argv = [sys.executable, "-c", textwrap.dedent(OWNER), engine.name, str(tmp_path), BUILD, marker]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        session = owner.stdout.readline().strip()
+
+        def running() -> list[int]:
+            return [pid for pid in processes_with(marker) if pid != owner.pid]
+
+        assert until(lambda: bool(running()))
+        owner.kill()
+    assert until(lambda: not running())
+    if session:
+        from harness.engines.docker import leftovers
+
+        assert until(lambda: not leftovers(session))
+
+
+def test_an_engine_that_is_closed_leaves_nothing(build: QemuBuild, tmp_path: Path,
+                                                 engine: Engine) -> None:
+    with engines.choose(engine.name) as other:
+        process = other.sandbox(build, tmp_path).launch(
+            [BUSYBOX, "sleep", "1000"], tmp_path / "log"
+        )
+        session = getattr(other, "session", None)
+    if session:
+        from harness.engines.docker import leftovers
+
+        with pytest.raises(EngineError, match="container of /bin/busybox has ended"):
+            process.poll()
+        assert leftovers(session) == ()
+    else:
+        assert process.poll() == 137
+
+
+@pytest.mark.docker
+def test_a_container_that_dies_is_the_rig_s_fault(build: QemuBuild, tmp_path: Path) -> None:
+    import docker
+
+    with engines.choose("docker") as engine:
+        sandbox = engine.sandbox(build, tmp_path)
+        process = sandbox.launch([BUSYBOX, "sleep", "1000"], tmp_path / "log")
+        assert process.poll() is None
+        client = docker.from_env()
+        try:
+            label = f"bootmatrix.session={getattr(engine, 'session', '')}"
+            (container,) = client.containers.list(filters={"label": label})
+            container.kill()
+        finally:
+            client.close()
+        with pytest.raises(EngineError, match="container of /bin/busybox has ended"):
+            process.wait(Deadline.after(10))
+        with pytest.raises(EngineError, match="container has ended"):
+            sandbox.launch([BUSYBOX, "true"], tmp_path / "log")
+        process.kill()
+        sandbox.__exit__(None, None, None)
+        # the next sandbox there gets a container that works
+        with engine.sandbox(build, tmp_path) as again:
+            assert shell(again, "echo fine") == (0, "fine\n")
+
+
+@pytest.mark.docker
+def test_a_container_is_labelled_and_serves_sandbox_after_sandbox(
+    build: QemuBuild, tmp_path: Path
+) -> None:
+    from harness.engines.docker import DockerEngine, leftovers
+
+    with DockerEngine() as engine:
+        ids = set()
+        for _ in range(3):
+            with engine.sandbox(build, tmp_path) as sandbox:
+                shell(sandbox, "true")
+                ids |= set(leftovers(engine.session))
+        assert len(ids) == 1
+        assert not set(leftovers()) & ids  # its owner lives
+
+
+# ---- the choice -------------------------------------------------------------------------
+
+
+def test_an_unknown_engine() -> None:
+    with pytest.raises(UserError, match=r"'podman' \(accepted: docker, bubblewrap\)"):
+        engines.choose("podman")
+
+
+def test_without_docker_it_is_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with engines.choose() as engine:
+        assert engine.name == "bubblewrap"
+    with pytest.raises(EngineError, match=r"no engine answers.*--engine bubblewrap"):
+        engines.choose("docker")
+
+
+def test_a_docker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute.sock"))
+        mute.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/mute.sock")
+        begun = time.monotonic()
+        with pytest.raises(EngineError, match="no engine answers"):
+            engines.choose("docker")
+        assert time.monotonic() - begun < 6
+
+
+@pytest.mark.docker
+def test_where_docker_answers_it_is_docker() -> None:
+    with engines.choose() as engine:
+        assert engine.name == "docker"
+
+
+def test_a_bubblewrap_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="no bwrap here; mend it: apt install bubblewrap"):
+        engines.choose("bubblewrap")
+
+
+def test_a_bubblewrap_that_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for program, does in (("bwrap", "echo 'No permissions' >&2; exit 1"), ("setpriv", "exit 1")):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="cannot make namespaces here") as refused:
+        engines.choose("bubblewrap")
+    assert refused.value.tail.strip() == "No permissions"
+
+
+def test_the_choice_does_not_import_the_sdk() -> None:
+    code = "import sys, harness.engines; sys.exit('docker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

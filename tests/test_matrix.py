@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from itertools import combinations, product
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.matrix import Matrix, json_schema, load, looks_like_matrix, newest_common
+from harness.model import Accel, Disk, HostSpec, Policy, Verdict
+from harness.scenarios import LIBRARY, applies_to
+
+ROOT = Path(__file__).parent.parent
+BASE = """\
+schema: 1
+hosts:
+  a: {qemu: qa}
+  b: {qemu: qb, firmware: seabios-1}
+axes:
+  machine: pc-q35-5.2
+  scenario: migrate-reset
+"""
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    path = tmp_path / "m.yaml"
+
+    def write_it(text: str) -> Path:
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_it
+
+
+def never(name: str) -> Sequence[str]:
+    raise AssertionError(f"nobody should ask for the machines of {name}")
+
+
+def ids(matrix: Matrix) -> list[str]:
+    return [cell.id for cell in matrix.cells(never)]
+
+
+# ---- what a good file gives -------------------------------------------------------------
+
+
+def test_defaults_are_all_hosts_and_all_policies(write: Write) -> None:
+    matrix = load(write(BASE))
+    cells = matrix.cells(never)
+    assert len(cells) == 2 * 2 * 5
+    assert {cell.policy for cell in cells} == set(Policy)
+    assert {(cell.disk, cell.accel, cell.seconds) for cell in cells} == {
+        (Disk.AHCI, Accel.TCG, 5.0)
+    }
+    assert matrix.hosts == (HostSpec("a", "qa"), HostSpec("b", "qb", "seabios-1"))
+    assert cells[0].scenario is LIBRARY["migrate-reset"]
+
+
+def test_order_is_that_of_the_axes_whatever_order_the_file_has(write: Write) -> None:
+    text = BASE + "  accel: [tcg, kvm]\n  policy: [reread, stock]\n  source: [b, a]\n"
+    assert ids(load(write(text)))[:5] == [
+        "b-to-a,pc-q35-5.2,reread,migrate-reset,ahci",
+        "b-to-a,pc-q35-5.2,reread,migrate-reset,ahci,kvm",
+        "b-to-a,pc-q35-5.2,stock,migrate-reset,ahci",
+        "b-to-a,pc-q35-5.2,stock,migrate-reset,ahci,kvm",
+        "b-to-b,pc-q35-5.2,reread,migrate-reset,ahci",
+    ]
+
+
+def test_scenarios_that_need_fewer_hosts_drop_them_and_repeat_nothing(write: Write) -> None:
+    text = BASE.replace("migrate-reset", "[reset, chain, move]") + (
+        "  host-3: [b, a]\n  policy: stock\n"
+    )
+    found = ids(load(write(text)))
+    assert len(found) == len(set(found)) == 2 + 4 + 8
+    # A dropped axis counts as having its first value, so these stand where that one does.
+    assert found[:4] == [
+        "a,pc-q35-5.2,stock,reset,ahci",
+        "a-to-a-to-b,pc-q35-5.2,stock,chain,ahci",
+        "a-to-a,pc-q35-5.2,stock,move,ahci",
+        "a-to-a-to-a,pc-q35-5.2,stock,chain,ahci",
+    ]
+
+
+def test_exclude_globs_references_and_dropped_axes(write: Write) -> None:
+    text = BASE.replace("migrate-reset", "[reset, migrate-reset]") + (
+        "  policy: [stock, guest-owned]\n"
+        "exclude:\n"
+        '  - {destination: "=source"}\n'
+        "  - {destination: '*', scenario: reset}\n"  # a reset has no destination: no effect
+        "  - {source: [a, b], policy: 'guest-*', scenario: migrate-*}\n"
+    )
+    assert ids(load(write(text))) == [
+        "a,pc-q35-5.2,stock,reset,ahci",
+        "a,pc-q35-5.2,guest-owned,reset,ahci",
+        "a-to-b,pc-q35-5.2,stock,migrate-reset,ahci",
+        "b,pc-q35-5.2,stock,reset,ahci",
+        "b-to-a,pc-q35-5.2,stock,migrate-reset,ahci",
+        "b,pc-q35-5.2,guest-owned,reset,ahci",
+    ]
+
+
+def test_include_adds_after_exclude_and_takes_missing_axes_from_the_axes(write: Write) -> None:
+    text = BASE + (
+        "  policy: [stock, reread]\n"
+        "exclude: [{source: '*', destination: '*'}]\n"
+        "include:\n"
+        "  - {source: a, destination: b, machine: pc-i440fx-5.2, scenario: ping-pong}\n"
+        "  - {source: a, destination: b, machine: pc-i440fx-5.2, policy: reread,"
+        " scenario: ping-pong}\n"  # there already
+        "  - {source: a, destination: b, host-3: a, scenario: chain, policy: stock, disk: ide}\n"
+    )
+    assert ids(load(write(text))) == [
+        "a-to-b,pc-i440fx-5.2,stock,ping-pong,ahci",
+        "a-to-b,pc-i440fx-5.2,reread,ping-pong,ahci",
+        "a-to-b-to-a,pc-q35-5.2,stock,chain,ide",
+    ]
+
+
+def test_policies_without_an_nvram_have_no_nvram_cells(write: Write) -> None:
+    text = BASE.replace("migrate-reset", "[nvram-upgrade-reset, reset]") + "  source: a\n"
+    cells = load(write(text)).cells(never)
+    assert len(cells) == 2 * 2 + 5
+    assert all(applies_to(cell.scenario, cell.policy) for cell in cells)
+
+
+def test_a_users_own_scenario(write: Write) -> None:
+    text = BASE.replace("migrate-reset", "mine") + (
+        "  policy: stock\nscenarios:\n  mine: [start, {migrate: {channel: tcp}}, reset]\n"
+    )
+    matrix = load(write(text))
+    assert [scenario.name for scenario in matrix.scenarios] == ["mine"]
+    assert ids(matrix)[0] == "a-to-a,pc-q35-5.2,stock,mine,ahci"
+
+
+def test_known_timeout_and_used_hosts(write: Write) -> None:
+    text = BASE + (
+        "  source: b\n  destination: b\n"
+        "boot-timeout: 2\n"
+        "known:\n"
+        "  - when: {machine: 'pc-*', source.qemu: ['10.*', \"7.10\"]}\n"
+        "    verdict: [silent, no-boot]\n"
+        "    reason: because\n"
+        "    link: somewhere\n"
+    )
+    matrix = load(write(text))
+    (entry,) = matrix.known
+    assert entry.when == (("machine", ("pc-*",)), ("source.qemu", ("10.*", "7.10")))
+    assert entry.verdict == (Verdict.SILENT, Verdict.NO_BOOT)
+    assert (entry.reason, entry.link) == ("because", "somewhere")
+    assert {cell.seconds for cell in matrix.cells(never)} == {2.0}
+    assert matrix.qemu_names() == ("qb",)
+
+
+def test_newest_common_compares_versions_as_numbers() -> None:
+    old = ["pc-q35-7.2", "pc-q35-9.2", "pc-q35-10.0", "q35", "pc-i440fx-10.0"]
+    new = ["pc-q35-10.0.1", "pc-q35-10.0", "pc-q35-9.2", "pc-q35-x"]
+    assert newest_common("pc-q35", [old, new]) == "pc-q35-10.0"
+    assert newest_common("pc-q35", [old, ["pc-q35-2.0"]]) is None
+    assert newest_common("pc-q35", [["pc-q35-2.0"]]) == "pc-q35-2.0"
+    assert newest_common("pc", [["pc-q35-2.0", "pc-1.3"]]) == "pc-1.3"
+
+
+def test_newest_common_per_cell_and_asked_once(write: Write) -> None:
+    machines = {
+        "qa": ["pc-q35-5.2", "pc-i440fx-5.2", "pc-i440fx-5.1"],
+        "qb": ["pc-q35-10.0", "pc-q35-5.2", "pc-i440fx-5.1"],
+    }
+    asked = []
+
+    def machines_of(name: str) -> Sequence[str]:
+        asked.append(name)
+        return machines[name]
+
+    text = BASE.replace(
+        "machine: pc-q35-5.2", "machine: [newest-common, newest-common:pc-i440fx, pc-q35-5.2]"
+    ) + "  policy: stock\nexclude: [{source: b, machine: pc-i440fx-5.1}]\n"
+    found = [cell.id for cell in load(write(text)).cells(machines_of)]
+    assert found == [
+        "a-to-a,pc-q35-5.2,stock,migrate-reset,ahci",  # named and newest: one cell
+        "a-to-a,pc-i440fx-5.2,stock,migrate-reset,ahci",
+        "a-to-b,pc-q35-5.2,stock,migrate-reset,ahci",
+        "a-to-b,pc-i440fx-5.1,stock,migrate-reset,ahci",
+        "b-to-a,pc-q35-5.2,stock,migrate-reset,ahci",
+        "b-to-b,pc-q35-10.0,stock,migrate-reset,ahci",
+        "b-to-b,pc-q35-5.2,stock,migrate-reset,ahci",
+    ]
+    assert sorted(asked) == ["qa", "qb"]
+
+
+def test_excluded_hosts_need_no_common_machine(write: Write) -> None:
+    text = BASE.replace("pc-q35-5.2", "newest-common") + "  policy: stock\n"
+    machines = {"qa": ["pc-q35-1.0"], "qb": ["pc-q35-2.0"]}
+    with pytest.raises(UserError, match=r":6:12: .*a and b have no versioned pc-q35"):
+        load(write(text)).cells(machines.__getitem__)
+    apart = text + 'exclude: [{source: a, destination: b}, {source: b, destination: "a*"}]\n'
+    assert len(load(write(apart)).cells(machines.__getitem__)) == 2
+
+
+def test_sampling_keeps_the_order_and_covers(write: Write) -> None:
+    text = BASE.replace("pc-q35-5.2", "[m1, m2, m3]") + "  disk: [ahci, ide, virtio, floppy]\n"
+    every = ids(load(write(text)))
+    some = ids(load(write(text + "sample: pairwise\n")))
+    assert [each for each in every if each in some] == some
+    assert len(some) < len(every) / 5
+
+    def pairs(names: list[str]) -> set[tuple[str, str]]:
+        return {pair for name in names for pair in combinations(values(name), 2)}
+
+    def values(name: str) -> list[str]:
+        hosts, machine, policy, _, disk = name.split(",")
+        source, destination = hosts.split("-to-")
+        return [f"s:{source}", f"d:{destination}", machine, policy, disk]
+
+    assert pairs(some) == pairs(every)
+    assert len(ids(load(write(text + "sample: 7\n")))) == 7
+    assert ids(load(write(text + "sample: 240\n"))) == every
+    more = ids(load(write(text + "sample: 100\n")))
+    assert len(more) == 100
+    assert set(some) <= set(more)
+
+
+def test_sampling_is_not_confused_by_cells_that_stand_there_twice(write: Write) -> None:
+    text = BASE + (
+        "  policy: stock\n  disk: ide\n"
+        "include:\n"
+        "  - {source: a, destination: a}\n"  # there already
+        "  - {source: a, destination: a, disk: floppy}\n"
+        "sample: pairwise\n"
+    )
+    assert ids(load(write(text)))[-1] == "a-to-a,pc-q35-5.2,stock,migrate-reset,floppy"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scenarios=st.lists(st.sampled_from(sorted(LIBRARY)), min_size=1, max_size=4, unique=True),
+    policies=st.lists(st.sampled_from(list(Policy)), min_size=1, max_size=5, unique=True),
+    source=st.lists(st.sampled_from("ab"), min_size=1, max_size=2, unique=True),
+)
+def test_cells_are_the_distinct_possible_ones(
+    write: Write, scenarios: list[str], policies: list[Policy], source: list[str]
+) -> None:
+    text = BASE.replace("migrate-reset", json.dumps(scenarios)) + (
+        f"  policy: {json.dumps(policies)}\n  source: {json.dumps(source)}\n  host-3: a\n"
+    )
+    expected = {
+        ("-to-".join((s, d, "a")[: LIBRARY[name].hosts_needed]), policy.value, name)
+        for s, d, policy, name in product(source, "ab", policies, scenarios)
+        if applies_to(LIBRARY[name], policy)
+    }
+    if not expected:
+        with pytest.raises(UserError, match="no cell remains"):
+            load(write(text))
+        return
+    found = []
+    for name in ids(load(write(text))):
+        hosts, _, policy, scenario, _ = name.split(",")
+        found.append((hosts, policy, scenario))
+    assert len(found) == len(expected)
+    assert set(found) == expected
+
+
+def test_ten_thousand_cells_are_quick(write: Write) -> None:
+    hosts = ", ".join(f"h{number}: {{qemu: q{number}}}" for number in range(16))
+    text = (
+        f"schema: 1\nhosts: {{{hosts}}}\n"
+        "axes: {machine: [m1, m2], scenario: [migrate-reset, ping-pong], disk: [ahci, ide]}\n"
+        'exclude: [{destination: "=source"}]\n'
+    )
+    begin = time.monotonic()
+    assert len(load(write(text)).cells(never)) == 16 * 15 * 2 * 5 * 2 * 2
+    plain = time.monotonic()
+    assert load(write(text + "sample: pairwise\n")).cells(never)
+    sampled = time.monotonic()
+    # Measured: 0.15 s and 0.3 s; the margin is for a busy machine.
+    assert plain - begin < 1.5
+    assert sampled - plain < 3
+
+
+# ---- mistakes ---------------------------------------------------------------------------
+
+KNOWN = "known:\n  - when: {%s}\n    verdict: %s\n    reason: r\n"
+OWN = "scenarios:\n  mine: [%s]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (BASE.replace("qa", "7.10"), "3:13", ["hosts.a.qemu", "7.10 without quotes", '"7.10"']),
+        (BASE.replace("  a:", "  7.10:"), "3:3", ["text", '"7.10"']),
+        (BASE.replace("pc-q35-5.2", "5.20"), "6:12", ["axes.machine", '"5.20"']),
+        (BASE + KNOWN % ("source.qemu: [7.10]", "silent"), "9:26", ['"7.10"']),
+        (BASE + "exclude: [{source: 10}]\n", "8:20", ['"10"']),
+        (BASE.replace("  a:", "  a b:"), "3:3", ["'a b' is not a name"]),
+        (BASE.replace("  a:", "  a-to-b:"), "3:3", ["'-to-'"]),
+        (BASE.replace("qa}", "qa, firmwre: x}"), "3:17", ["did you mean 'firmware'?"]),
+        (BASE.replace("{qemu: qa}", "qa"), "3:6", ["'qa'; it must be a mapping"]),
+        (BASE.replace("{qemu: qa}", "{firmware: x}"), "3:6", ["hosts.a.qemu: is missing"]),
+        (BASE.replace("hosts:", "host:"), "2:1", ["did you mean 'hosts'?"]),
+        (BASE.replace("schema: 1", "schema: 2"), "1:9", ["found a number (2)", "accepted: 1"]),
+        (BASE.replace("  machine: pc-q35-5.2\n", ""), "6:3", ["axes.machine: is missing"]),
+        (BASE + "  polcy: stock\n", "8:3", ["no such axis", "did you mean 'policy'?"]),
+        (BASE + "  policy: [reread, stok]\n", "8:20", ["did you mean 'stock'?", "machine-owned"]),
+        (BASE + "  policy: [stock, stock]\n", "8:19", ["listed twice"]),
+        (BASE + "  policy: []\n", "8:11", ["is empty"]),
+        (BASE + "  policy:\n", "8:3", ["found nothing"]),
+        (BASE + "  source: [a, c]\n", "8:15", ["no host has the name 'c'", "accepted: a, b"]),
+        (BASE + "  disk: nvme\n", "8:9", ["found 'nvme'", "virtio"]),
+        (BASE + "  host-4: a\n", "8:3", ["no axis host-3"]),
+        (BASE + "  host-2: a\n", "8:3", ["no such axis"]),
+        (BASE.replace("pc-q35-5.2", "pc q35"), "6:12", ["not a name"]),
+        (BASE.replace("pc-q35-5.2", "[a, newest:pc]"), "6:16", ["newest-common:FAMILY"]),
+        (BASE.replace("migrate-reset", "migrate-rest"), "7:13", ["did you mean 'migrate-reset'?"]),
+        (BASE.replace("migrate-reset", "[reset, chain]"), "7:21", ["chain needs", "host-3: [a"]),
+        (
+            BASE.replace("migrate-reset", "nvram-upgrade-reset") + "  policy: stock\n",
+            "8:11",
+            ["no cell remains", "guest-owned"],
+        ),
+        (BASE + "schema: 1\n", "8:1", ["schema: stands here twice"]),
+        (BASE + "exclude:\n  - {source: a*, source: b}\n", "9:18", ["source: stands here twice"]),
+        (BASE + "exclude:\n  - {sorce: a}\n", "9:6", ["did you mean 'source'?"]),
+        (BASE + "exclude:\n  - {source: c}\n", "9:14", ["source is never 'c'"]),
+        (BASE + 'exclude:\n  - {source: "=host-3"}\n', "9:14", ["'=host-3' names no other"]),
+        (BASE + "exclude:\n  - {}\n", "9:5", ["every cell"]),
+        (BASE + "exclude:\n  - {source: '*'}\n", "8:1", ["no cell remains"]),
+        (BASE + "include:\n  - {scenario: chain}\n", "9:16", ["include[0].scenario", "host-3"]),
+        (
+            BASE + "include:\n  - {policy: stock, scenario: nvram-upgrade-reset}\n",
+            "9:14",
+            ["include[0].policy", "no cell remains"],
+        ),
+        (BASE + OWN % "start, migrat", "9:17", ["did you mean 'migrate'?"]),
+        (BASE + OWN % "start, {migrate: {to: sid}}", "9:32", ["no host of a cell: 'sid'"]),
+        (BASE + OWN % "start, {migrate: {too: source}}", "9:28", ["did you mean 'to'?"]),
+        (BASE + OWN % "start, {reset: {by: cf8}}", "9:30", ["did you mean 'cf9'?"]),
+        (BASE + OWN % "start, shutdown, reset", "9:27", ["needs a running guest"]),
+        (BASE + OWN % "", "9:9", ["at least one step"]),
+        (BASE + "scenarios:\n  reset: [start]\n", "9:3", ["library has a scenario"]),
+        (BASE + KNOWN % ("sorce.qemu: a", "silent"), "9:12", ["did you mean 'source.qemu'?"]),
+        (BASE + KNOWN % ("policy: stok", "silent"), "9:20", ["policy is never 'stok'"]),
+        (BASE + KNOWN % ("source.host: c", "silent"), "9:25", ["source is never 'c'"]),
+        (BASE + KNOWN % ("disk: ide", "pass"), "10:14", ["pass is no incompatibility"]),
+        (BASE + KNOWN % ("disk: ide", "[silent, nobot]"), "10:23", ["did you mean 'no-boot'?"]),
+        (BASE + KNOWN % ("", "silent"), "9:11", ["is empty"]),
+        (BASE + "boot-timeout: 0\n", "8:15", ["more than 0"]),
+        (BASE + "boot-timeout: .inf\n", "8:15", ["finite"]),
+        (BASE + "boot-timeout: true\n", "8:15", ["number of seconds"]),
+        (BASE + "sample: all\n", "8:9", ["pairwise, or a number"]),
+        (BASE + "sample: true\n", "8:9", ["pairwise, or a number"]),
+        ("- 1\n", "1:1", ["must be a mapping"]),
+        ("", "1:1", ["must be a mapping"]),
+        ("a: [1\n", "2:1", ["is not YAML"]),
+        ("&a\nb: *a\n", "", ["refers to itself"]),
+        ("a: 2020-99-99\n", "", ["YAML cannot read"]),
+        ("a: \x01\n", "", ["is not YAML"]),
+    ],
+)
+def test_mistakes_have_a_place_and_a_remedy(
+    write: Write, text: str, place: str, words: list[str]
+) -> None:
+    path = write(text)
+    with pytest.raises(UserError) as caught:
+        load(path).cells(never)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{place}: " if place else f"{path}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BASE, True),
+        ('"hosts" : {}\naxes: {}\n', True),
+        ("axes: {}\n", False),
+        ("on:\n  hosts: x\n  axes: y\n", False),
+        ("hosts: [1\naxes:\n", True),  # broken, but meant: load says what is wrong
+        ("\x00\xff", False),
+    ],
+)
+def test_looks_like_matrix(write: Write, text: str, expected: bool) -> None:
+    assert looks_like_matrix(write(text)) is expected
+
+
+def test_looks_like_matrix_without_a_file(tmp_path: Path) -> None:
+    assert not looks_like_matrix(tmp_path / "none.yaml")
+    assert not looks_like_matrix(tmp_path)
+
+
+# ---- what is shipped --------------------------------------------------------------------
+
+
+def test_quickstart_asks_the_question_of_four_qemus() -> None:
+    matrix = load(ROOT / "matrices" / "quickstart.yaml")
+    cells = matrix.cells(never)
+    assert len(cells) == 120
+    assert {cell.policy for cell in cells} == set(Policy)
+    assert {cell.machine for cell in cells} == {"pc-i440fx-5.2", "pc-q35-5.2"}
+    assert len({tuple(host.name for host in cell.hosts) for cell in cells}) == 12
+    assert len(matrix.qemu_names()) == 4
+    assert all(entry.reason for entry in matrix.known)
+
+
+def test_library_matrix_has_every_scenario_under_every_policy_it_applies_to() -> None:
+    matrix = load(ROOT / "matrices" / "library.yaml")
+    found = {(cell.scenario.name, cell.policy) for cell in matrix.cells(never)}
+    everything = [*LIBRARY.values(), *matrix.scenarios]
+    assert matrix.scenarios
+    assert found == {
+        (scenario.name, policy)
+        for scenario in everything
+        for policy in Policy
+        if applies_to(scenario, policy)
+    }
+
+
+def test_the_exported_schema_is_current() -> None:
+    exported = ROOT / "docs" / "matrix.schema.json"
+    assert exported.read_text(encoding="utf-8") == json.dumps(json_schema(), indent=2) + "\n", (
+        "write it anew: python -c 'import json, harness.matrix as m; "
+        "print(json.dumps(m.json_schema(), indent=2))' > docs/matrix.schema.json"
+    )
+
+
+def test_the_manual_shows_a_file_that_loads_and_every_scenario(write: Write) -> None:
+    manual = (ROOT / "docs" / "matrix-file.md").read_text(encoding="utf-8")
+    example = manual.split("```yaml\n")[1].split("```")[0]
+    assert load(write(example)).cells(never)
+    for scenario in LIBRARY.values():
+        assert f"| `{scenario.name}` | {scenario.summary} |" in manual
