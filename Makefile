@@ -13,7 +13,7 @@ test: check
 check: setup
 	.venv/bin/ruff check --quiet .
 	.venv/bin/mypy --strict
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 setup:
 	@images/setup.sh

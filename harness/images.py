@@ -215,7 +215,7 @@ class ImageStore:
     def _unpack(self, name: str, mirror: str | None, work: Path, root: Path) -> None:
         entry = self._catalogue.qemu[name]
         argv = [
-            "mmdebstrap", "--mode=auto", "--variant=extract", "--format=tar",
+            *_mmdebstrap(), "--variant=extract", "--format=tar",
             f"--include={','.join(entry.packages)}",
             # sid's Release file is no longer valid when its mirror has not been updated lately.
             '--aptopt=Acquire::Check-Valid-Until "false"',
@@ -347,6 +347,16 @@ def host_mirror() -> str | None:
     prefix = "Debian|Debian|main|"
     found = (line.removeprefix(prefix) for line in listed.splitlines() if line.startswith(prefix))
     return next(found, None)
+
+
+def _mmdebstrap() -> list[str]:
+    """mmdebstrap in a mode that works for this user: nothing of the root is run to make it.
+
+    Its own choice for a plain user wants subordinate ids (subuid(5)) or a chroot that has a tar.
+    """
+    if os.getuid() and shutil.which("fakeroot"):
+        return ["fakeroot", "mmdebstrap", "--mode=chrootless"]
+    return ["mmdebstrap", "--mode=auto"]
 
 
 def parse_machines(text: str) -> tuple[list[str], str]:

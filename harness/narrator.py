@@ -108,8 +108,10 @@ class Narrator:
 
     def _line(self, text: str) -> None:
         if self._terminal.isatty():
-            self._terminal.rewrite("", erase=True)
-        self._terminal.write_line(text)
+            self._terminal.rewrite(text, erase=True)
+            self._terminal.write("\n")
+        else:
+            self._terminal.write_line(text)
 
 
 class Selection:

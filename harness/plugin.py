@@ -7,6 +7,7 @@ imports it before pytest does, which needs no rewriting of asserts here: PYTEST_
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from harness.rig import Rig
 if TYPE_CHECKING:
     from harness.engines import Engine
     from harness.images import ImageStore
+    from harness.lab import Lab
     from harness.matrix import Matrix
     from harness.model import Cell, Known
 
@@ -293,7 +295,9 @@ def _console_tail(artifacts: Path) -> list[str]:
     logs = sorted(artifacts.glob("*/console.log"), key=lambda path: path.stat().st_mtime_ns)
     if not logs:
         return []
-    text = logs[-1].read_text(encoding="utf-8", errors="replace")
+    from harness.identity import EscapeFilter
+
+    text = EscapeFilter().feed(logs[-1].read_bytes()).decode("utf-8", "replace")
     lines = ("".join(char for char in line if char.isprintable()) for line in text.splitlines())
     return [line for line in lines if line.strip()][-TAIL_LINES:]
 
@@ -384,5 +388,14 @@ def bootmatrix_engine(pytestconfig: pytest.Config) -> Engine:
     return rig.engine
 
 
-# TODO(lead): the function fixture ``bootmatrix``, a factory of harness.scenario.Guest. It has
-# bootmatrix_store and bootmatrix_engine above, and _run_dir(request.config) for artifacts.
+@pytest.fixture
+def bootmatrix(
+    request: pytest.FixtureRequest, bootmatrix_store: ImageStore, bootmatrix_engine: Engine
+) -> Iterator[Lab]:
+    """Makes guests: launch on a host, migrate, reset, and ask which firmware ran."""
+    from harness.lab import Lab
+
+    name = re.sub(r"[^A-Za-z0-9._,-]+", "-", request.node.nodeid.partition("::")[2])
+    directory = _rig(request.config).run_dir / "tests" / name
+    with Lab(bootmatrix_store, bootmatrix_engine, directory) as lab:
+        yield lab

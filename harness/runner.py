@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -93,7 +94,7 @@ class Runner:
                 with guest:
                     run_steps(guest, cell.scenario.steps, seen)
             finally:
-                _keep(self._scratch, artifacts)
+                keep_logs(self._scratch, artifacts)
             judgement = judge(self._plan(cell, hosts), seen, self._known_firmware)
             verdict, reason, boots = judgement.verdict, judgement.reason, judgement.boots
             details: dict[str, Any] = {}
@@ -181,8 +182,8 @@ def _step_row(step: StepObserved, firmware: KnownFirmware) -> dict[str, Any]:
     return row
 
 
-def _keep(scratch: Path, artifacts: Path) -> None:
-    """Move what a person may want to read out of the scratch directory, and empty it."""
+def keep_logs(scratch: Path, artifacts: Path) -> None:
+    """Move what a person may want to read out of a scratch directory, and empty it."""
     _remove(artifacts)
     artifacts.mkdir(parents=True)
     for process in scratch.glob("*/qemu.log"):
@@ -196,8 +197,6 @@ def _keep(scratch: Path, artifacts: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        for child in path.iterdir():
-            _remove(child)
-        path.rmdir()
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -19,10 +19,12 @@ command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
 command -v bwrap >/dev/null || missing="$missing bubblewrap"
 command -v nasm >/dev/null || missing="$missing nasm"
 if [ ! -x .venv/bin/python ]; then
-    if [ -z "$python" ]; then
-        missing="$missing python3 python3-venv"
-    else
+    if [ -n "$python" ]; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+    elif command -v python3 >/dev/null; then
+        fail "Python 3.11 or newer is needed, found $(python3 --version 2>&1); set PYTHON to one"
+    else
+        missing="$missing python3 python3-venv"
     fi
 fi
 
@@ -61,10 +63,11 @@ if ! .venv/bin/python -c '' 2>/dev/null; then
     "$python" -m venv .venv || fail "python3 -m venv failed"
 fi
 echo "installing Python packages into .venv"
-# A user's pip.conf stays in force (it may name the index), but an install into the user's home
-# or anywhere else than .venv is not what is meant here.
+# A user's pip.conf stays in force (it may name the index), but an install into the user's home,
+# or anywhere else than .venv, is not what is meant here.
 env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONNOUSERSITE=1 \
     .venv/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt ||
     fail "pip failed"
+[ -x .venv/bin/bootmatrix ] || fail "pip did not install into .venv; see: pip config list"
 cat pyproject.toml constraints.txt >"$stamp"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planting import I440FX_STOCK, MATRIX, Q35_GUEST, Q35_STOCK, SILENT, plant
+
 # pytester forgets what a session imports: what stays here is not imported in each again.
 import harness.matrix
 import harness.report.summary  # noqa: F401
-from planting import I440FX_STOCK, MATRIX, Q35_GUEST, Q35_STOCK, SILENT, plant
 
 M = "matrices/m.yaml"
 
@@ -113,7 +114,7 @@ def test_claims_that_are_false_fail(pytester: pytest.Pytester, verdict: str) -> 
     result = pytester.runpytest(M, "--bootmatrix-cell", Q35_GUEST)
     result.assert_outcomes(failed=1)
     assert f"{verdict}: boot 2: planted" in result.outlines
-    assert "1 failed (1 " + verdict + ")" in result.stdout.str()
+    assert f"1 failed ({verdict})" in result.stdout.str()
 
 
 def test_a_failure_is_told_to_people(pytester: pytest.Pytester) -> None:

@@ -183,8 +183,8 @@ class BubblewrapEngine:
         lifeline, held = os.pipe()
         try:
             popen = self._parent.submit(
-                subprocess.Popen, [*confined, str(held), *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                pass_fds=(held,), start_new_session=True,
+                subprocess.Popen, [*confined, str(held), *argv], stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, pass_fds=(held,), start_new_session=True,
             ).result()
         except (OSError, RuntimeError) as error:
             os.close(lifeline)

@@ -24,7 +24,7 @@ MEMORY_BYTES = 2 << 30
 """Memory of all programs of a sandbox together (docker)."""
 
 ADDRESS_SPACE_BYTES = 4 << 30
-"""Address space of each process (bubblewrap). TCG reserves 1 GiB of it for code, and uses little."""
+"""Address space of each process (bubblewrap). TCG reserves 1 GiB for code, and uses little."""
 
 PROCESSES = 256
 """Processes and threads in a sandbox. A QEMU has 3 to 10, and up to 64 while it does disk I/O."""

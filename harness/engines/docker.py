@@ -57,7 +57,7 @@ WARM = 8
 
 # A line of input is a command of this shell: `run NUMBER LOG PROGRAM ARGUMENT...` or `kill ...`.
 # Each line of output is `started NUMBER PID` or `ended NUMBER STATUS`. A program has a process
-# group of its own, so that its children end with it. `jobs` reaps the subshells that have ended:
+# group of its own, and its children end with it. `jobs` reaps the subshells that have ended:
 # nobody else does, and zombies count against the limit.
 _LAUNCHER = """
 NL='
@@ -88,8 +88,26 @@ def _engine_errors(doing: str) -> Iterator[None]:
         raise EngineError(f"docker: {doing}: {error}") from error
 
 
+def _ping(seconds: float) -> None:
+    """Raise OSError unless the engine behind a unix socket answers (Docker Engine API, /_ping).
+
+    The SDK does the same, but where it fails it leaves its socket to the garbage collector.
+    """
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if not host.startswith("unix://"):
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
+        connection.connect(host.removeprefix("unix://"))
+        connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+        status = connection.recv(64).split(b"\r\n")[0]
+        if b" 200 " not in status + b" ":
+            raise OSError(f"{host} answers {status!r}")
+
+
 def _connect(seconds: float) -> Any:
     with _engine_errors("no engine answers; start one, or use --engine bubblewrap"):
+        _ping(min(seconds, ANSWER_SECONDS))
         client = docker.from_env(timeout=seconds)
         try:
             client.ping()
@@ -134,7 +152,7 @@ class DockerProcess:
         deadline = Deadline.after(KILL_SECONDS)
         if self._started.wait(deadline.remaining) and not self._ended.is_set():
             with contextlib.suppress(EngineError):  # the container has just ended: told below
-                self._container.send(f"kill -9 -{self._pid}")
+                self._container.send(f"kill -9 {self._pid}")
         if not self._ended.wait(deadline.remaining):
             raise EngineError(
                 f"{self.argv[0]} lives {KILL_SECONDS:.0f} s after SIGKILL", argv=self.argv
@@ -306,7 +324,6 @@ class DockerEngine:
     name = "docker"
 
     def __init__(self) -> None:
-        _connect(ANSWER_SECONDS).close()
         self._client = _connect(CALL_SECONDS)
         self.session = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.identity = Identity.unprivileged()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from harness.report.outcome import Outcome, outcome_of
@@ -15,7 +16,7 @@ from harness.report.table import MARKS, STYLES, Style, rendered, tables
 from harness.report.words import duration, natural, plural
 
 Record = Mapping[str, Any]
-MOST_LISTED = 20
+MOST_LISTED = 12
 
 
 def summary(records: Sequence[Record], style: Style, *, seconds: float, artifacts: str) -> str:
@@ -37,7 +38,7 @@ def summary(records: Sequence[Record], style: Style, *, seconds: float, artifact
 
 
 def counts(records: Sequence[Record]) -> Text:
-    """One line: 120 cells: 96 passed, 22 known, 2 failed (1 silent, 1 wrong-firmware)."""
+    """One line: 120 cells: 96 passed, 22 known (silent), 2 failed (1 blocked, 1 no-boot)."""
     outcomes = Counter(outcome_of(record) for record in records)
     parts = []
     for outcome in Outcome:
@@ -47,8 +48,10 @@ def counts(records: Sequence[Record]) -> Text:
             if outcome in (Outcome.FAILED, Outcome.KNOWN):
                 verdicts = Counter(str(record["verdict"]) for record in records
                                    if outcome_of(record) is outcome)
+                alone = len(verdicts) == 1
                 words += " (" + ", ".join(
-                    f"{many} {verdict}" for verdict, many in sorted(verdicts.items())) + ")"
+                    verdict if alone else f"{many} {verdict}"
+                    for verdict, many in sorted(verdicts.items())) + ")"
             parts.append(Text(words, style=STYLES[outcome]))
     return Text(plural(len(records), "cell") + ": ") + Text(", ").join(parts)
 
@@ -77,10 +80,13 @@ def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
     """Failed cells one by one, known and fixed ones by their reasons."""
     bad = [record for record in records
            if outcome_of(record) in (Outcome.FAILED, Outcome.ERROR)]
-    for record in bad[:MOST_LISTED]:
-        yield _item(outcome_of(record), f"{record['cell']['id']}\n{_first_line(record)}")
-    if len(bad) > MOST_LISTED:
-        yield Text(f"  ... and {len(bad) - MOST_LISTED} more")
+    alike: dict[tuple[Outcome, str], list[str]] = {}
+    for record in bad:
+        key = outcome_of(record), _first_line(record)
+        alike.setdefault(key, []).append(str(record["cell"]["id"]))
+    for (outcome, reason), ids in alike.items():
+        more = [f"... and {len(ids) - MOST_LISTED} more"] if len(ids) > MOST_LISTED else []
+        yield _item(outcome, "\n".join((reason, *ids[:MOST_LISTED], *more)))
     for outcome, word in ((Outcome.FIXED, "no longer"), (Outcome.KNOWN, "known")):
         reasons = Counter(str(record["known"]) for record in records
                           if outcome_of(record) is outcome)
@@ -91,12 +97,9 @@ def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
 
 
 def _item(outcome: Outcome, text: str) -> RenderableType:
-    from rich.padding import Padding
-    from rich.table import Table
-
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_row(Text(MARKS[outcome], style=STYLES[outcome]), Text(text, overflow="fold"))
-    return Padding(grid, (0, 0))
+    return grid
 
 
 def _first_line(record: Record) -> str:

@@ -1,0 +1,203 @@
+"""Guests for people who write their own tests: by names, and with names in the answers.
+
+The pytest fixture ``bootmatrix`` is a Lab. Nothing here knows pytest; a script can make one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from harness import guests, images, policies
+from harness.engines import Engine
+from harness.errors import UserError
+from harness.identity import KnownFirmware
+from harness.images import ImageStore
+from harness.model import Accel, Channel, Disk, Host, Policy, ResetBy
+from harness.observation import StepObserved
+from harness.refusals import Refusal
+from harness.runner import keep_logs
+from harness.scenario import Guest, GuestSetup
+from harness.vm import VM
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one step, with firmware builds by name.
+
+    ``console`` is what the serial console said and ``rom`` what the ROM's bytes are: the name
+    of a known build, else the printed text or ``sha256:...``; None where nothing was seen.
+    ``up``: the guest said that it is there. ``disk`` is the label of the disk it booted from.
+    """
+
+    up: bool
+    console: str | None
+    rom: str | None
+    disk: str | None
+    refusal: Refusal | None
+    seconds: float
+    observed: StepObserved
+
+    @property
+    def firmware(self) -> str:
+        """The firmware that ran. Raises AssertionError where the witnesses do not say it."""
+        if self.refusal is not None:
+            raise AssertionError(f"QEMU refused it: {self.refusal}")
+        if not self.up:
+            raise AssertionError(f"the guest is not up; its console said {self.console}")
+        if self.rom is not None and self.console not in (None, self.rom):
+            raise AssertionError(f"the console says {self.console}, the ROM is {self.rom}")
+        name = self.rom or self.console
+        if name is None:
+            raise AssertionError("no witness named a firmware")
+        return name
+
+
+class LabGuest:
+    """One guest and the hosts it can live on; every step says what was seen.
+
+    ``guest.vm`` is the QEMU process in which it runs, with ``vm.monitor`` (QMP) and
+    ``vm.console`` for what has no step of its own.
+    """
+
+    def __init__(self, guest: Guest, firmware: KnownFirmware, store: ImageStore) -> None:
+        self._guest = guest
+        self._firmware = firmware
+        self._store = store
+        self._hosts = {host.name: index for index, host in enumerate(guest.setup.hosts)}
+
+    @property
+    def vm(self) -> VM:
+        """The QEMU process in which the guest runs."""
+        return self._guest.vm
+
+    def start(self, host: str | None = None) -> Seen:
+        """Boot in a new process on a host (default: the first)."""
+        return self._seen(self._guest.start(0 if host is None else self._index(host)))
+
+    def reset(self, by: str = "monitor") -> Seen:
+        """Boot in the same process; ``by`` monitor, cf9, keyboard or triple-fault."""
+        return self._seen(self._guest.reset(ResetBy(by)))
+
+    def migrate(self, host: str, channel: str = "unix") -> Seen:
+        """Move the running guest to a host, live, through unix, tcp or file."""
+        return self._seen(self._guest.migrate(self._index(host), Channel(channel)))
+
+    def shutdown(self) -> Seen:
+        """End the guest's process."""
+        return self._seen(self._guest.shutdown())
+
+    def upgrade_host(self, host: str, firmware: str) -> Seen:
+        """Replace the firmware file on a host by a known build."""
+        build = self._store.firmware(firmware)
+        return self._seen(self._guest.upgrade_host(self._index(host), build))
+
+    def upgrade_nvram(self, firmware: str) -> Seen:
+        """Stage a known build in the guest's nvram."""
+        return self._seen(self._guest.upgrade_nvram(self._store.firmware(firmware)))
+
+    def clear_nvram(self) -> Seen:
+        """Empty the guest's nvram; the guest must not run."""
+        return self._seen(self._guest.clear_nvram())
+
+    def replace_disk(self) -> Seen:
+        """Put another disk file (label B) in the place of the guest's (label A)."""
+        return self._seen(self._guest.replace_disk())
+
+    def _index(self, host: str) -> int:
+        if host not in self._hosts:
+            raise UserError(f"no such host: {host!r}", hint="hosts: " + ", ".join(self._hosts))
+        return self._hosts[host]
+
+    def _seen(self, step: StepObserved) -> Seen:
+        boot = step.boot
+        guest = boot.up if boot else step.here
+        printed = boot.banners[-1] if boot and boot.banners else None
+        if printed is None and guest is not None:
+            printed = guest.bios_version
+        digest = boot.rom if boot else step.rom
+        rom = self._firmware.by_bytes(digest) if digest else None
+        console = None
+        if printed:
+            named = self._firmware.by_print(printed)
+            # Where several builds print the same, the bytes tell which of them it is.
+            console = rom if rom in named.candidates else named.name
+        return Seen(
+            up=guest is not None,
+            console=console,
+            rom=rom,
+            disk=guest.disk if guest else None,
+            refusal=step.refusal,
+            seconds=step.seconds,
+            observed=step,
+        )
+
+
+class Lab:
+    """Makes guests. Leaving it ends them; their logs stay below ``directory``."""
+
+    def __init__(self, store: ImageStore, engine: Engine, directory: Path) -> None:
+        self._store = store
+        self._engine = engine
+        self._directory = directory
+        self._opened = ExitStack()
+        self._made = 0
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all guests."""
+        self._opened.close()
+
+    def guest(
+        self,
+        *builds: str,
+        machine: str,
+        policy: str = "stock",
+        firmware: dict[str, str] | None = None,
+        disk: str = "ide",
+        accel: str = "tcg",
+        seconds: float = 10.0,
+    ) -> LabGuest:
+        """A guest that can live on hosts with these QEMU builds; a host is named as its build.
+
+        ``firmware`` gives a host another firmware build than the one beside its QEMU.
+        ``seconds`` bounds each boot. Images that are missing are built. Raises UserError for
+        a name that there is not.
+        """
+        self._store.build([name for name in builds if not self._store.is_built(name)], _unheard)
+        hosts = []
+        for name in builds:
+            qemu = self._store.qemu(name)
+            build = self._store.firmware((firmware or {}).get(name, qemu.firmware))
+            hosts.append(Host(name, qemu, build))
+        self._made += 1
+        scratch = self._directory / f"guest-{self._made}"
+        scratch.mkdir(parents=True)
+        self._opened.callback(shutil.rmtree, scratch)
+        self._opened.callback(keep_logs, scratch, self._directory / f"logs-{self._made}")
+        disks = [
+            guests.probe_disk(label, images.cache_home())
+            for label in (policies.FIRST_DISK, policies.SECOND_DISK)
+        ]
+        setup = GuestSetup(
+            hosts, machine, Policy(policy), disks, Disk(disk), Accel(accel), seconds
+        )
+        guest = self._opened.enter_context(Guest(self._engine, setup, scratch))
+        return LabGuest(guest, KnownFirmware(self._store.firmwares()), self._store)
+
+
+def _unheard(line: str) -> None:
+    """Progress of an image build in a test, where nobody looks."""
