@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{REQUIRED}=1, but {complaint}")
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m have taken their part
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count, what cannot run without an engine."""
     marked = [item for item in items if item.get_closest_marker("docker")]

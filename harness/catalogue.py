@@ -81,8 +81,11 @@ def load(path: Path) -> Catalogue:
     try:
         catalogue = Catalogue.model_validate(tree)
     except ValidationError as invalid:
+        # A misspelt field is also a missing one; only the first is worth telling.
+        details = invalid.errors()
+        unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
         raise min(
-            (_explain(path, tree, detail) for detail in invalid.errors()),
+            (_explain(path, tree, detail) for detail in unknown or details),
             key=lambda error: (error.line or 0, error.column or 0),
         ) from None
     for name, entry in catalogue.qemu.items():
@@ -106,14 +109,25 @@ def _explain(path: Path, tree: Any, detail: ErrorDetails) -> UserError:
         return _error(path, tree, loc[:-1], "is no name for a build", key=True,
                       hint="lower-case letters, digits, . and -")
     if detail["type"] == "missing":
-        return _error(path, tree, loc, "is missing")
+        return _error(path, tree, loc, "is missing", key=True)
     if detail["type"] == "extra_forbidden":
         models: Mapping[str | int, type[BaseModel]] = {"firmware": FirmwareEntry, "qemu": QemuEntry}
         fields = (Catalogue if len(loc) == 1 else models[loc[0]]).model_fields
         return _error(path, tree, loc, "no such field", key=True,
                       hint="accepted: " + ", ".join(fields))
-    message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return _error(path, tree, loc, f"found {detail['input']!r}: {message}")
+    wanted = detail["msg"].removeprefix("Input should be ")
+    if detail["type"] == "string_pattern_mismatch":
+        wanted = _MEANINGS[next(part for part in reversed(loc) if isinstance(part, str))]
+    return _error(path, tree, loc, f"found {detail['input']!r}; it must be {wanted}")
+
+
+_MEANINGS = {
+    "suite": "the name of a suite",
+    "packages": "the name of a Debian package",
+    "package": "the name of a Debian package",
+    "file": "a path inside the root",
+    "binary": "a path inside the root",
+}
 
 
 def _error(
@@ -121,15 +135,14 @@ def _error(
     key: bool = False, hint: str = "",
 ) -> UserError:
     """A UserError at a value (or its key); at the nearest thing around it if it is not there."""
-    line, column, node = 1, 1, tree
-    for depth, part in enumerate(loc, 1):
+    mark, node = [0, 0], tree
+    for part in loc:
         marks = (getattr(node, "lc", None) and node.lc.data) or {}
         if part not in marks:
             break
-        mark = marks[part]
-        wants_key = len(mark) < 4 or (key and depth == len(loc))
-        row, offset = mark[:2] if wants_key else mark[2:]
-        line, column, node = row + 1, offset + 1, node[part]
+        mark, node = marks[part], node[part]
+    # ruamel's marks: of the key, and, in a mapping, of the value.
+    line, column = (at + 1 for at in (mark[:2] if key else mark[-2:]))
     field = ".".join(str(part) for part in loc)
     return UserError(f"{field}: {message}", file=path, line=line, column=column, hint=hint)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UserError
+from harness.report.words import plural
 
 if TYPE_CHECKING:
     from harness.images import ImageStore
@@ -219,7 +220,8 @@ def _build(store: ImageStore, names: Sequence[str]) -> None:
     """Build what is missing, with its progress on the terminal."""
     missing = [name for name in dict.fromkeys(names) if not store.is_built(name)]
     if missing:
-        print(f"building {len(missing)} missing image(s), once: {', '.join(missing)}", flush=True)
+        what = plural(len(missing), "missing image")
+        print(f"building {what}, once: {', '.join(missing)}", flush=True)
         store.build(missing, lambda line: print(line, flush=True))
 
 
@@ -263,7 +265,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     for cell in cells:
         print(cell.id)
-    print(f"\n{len(cells)} cell{'s' * (len(cells) != 1)}")
+    print(f"\n{plural(len(cells), 'cell')}")
     for axis, counts in _counts(cells).items():
         print(f"  {axis + ':':<10} " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     return 0
@@ -319,7 +321,7 @@ def _images_build(options: argparse.Namespace) -> int:
     store = ImageStore()
     names = options.names or store.names()
     _build(store, names)
-    print(f"{len(names)} image(s) there")
+    print(f"{plural(len(names), 'image')} there")
     return 0
 
 
@@ -355,7 +357,7 @@ def _images_rm(options: argparse.Namespace) -> int:
     freed = ImageStore().remove(options.names)
     imported = remove_images(options.names)
     print(f"{freed / 1e6:.0f} MB freed"
-          + (f", and {imported} image(s) removed from the Docker engine" if imported else ""))
+          + (f", {plural(imported, 'image')} removed from the Docker engine" if imported else ""))
     return 0
 
 

@@ -38,7 +38,7 @@ BUILD_SECONDS = 600.0
 # What mmdebstrap writes about the machine it runs on: its mirror, its name, its resolver. None
 # of it belongs to the build, and without it the digest is the same wherever it was built.
 _ABOUT_THE_HOST = (
-    "dev", "etc/apt", "etc/fstab", "etc/hostname", "etc/resolv.conf",
+    "dev", "etc/apt", "etc/dpkg", "etc/fstab", "etc/hostname", "etc/resolv.conf",
     "var/cache/apt", "var/lib/apt", "var/lib/dpkg", "var/log",
 )
 _PACKAGES = ".packages"

@@ -55,13 +55,14 @@ class Narrator:
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Without workers: the number of cells."""
-        self._begin(len(session.items))
+        self._progress.total = len(session.items)
+        if session.items and not self._silent:
+            self._tell(True)
 
     @hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
-        """With workers: each has collected all cells."""
-        if not self._progress.total:
-            self._begin(len(ids))
+        """With workers: each has collected all cells. xdist has the line at that moment."""
+        self._progress.total = len(ids)
 
     @hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
@@ -88,17 +89,12 @@ class Narrator:
         if self._silent:
             return
         if bad:
-            self._line(f"{outcome}: {report.nodeid.partition('::')[2]}")
+            self._line(f"{outcome} {report.nodeid.partition('::')[2]}")
         self._tell(tenth)
 
     def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
         """Tell Ctrl-C from xdist's way to stop at the first failure."""
         self._interrupted = excinfo.type is KeyboardInterrupt
-
-    def _begin(self, total: int) -> None:
-        self._progress.total = total
-        if total and not self._silent:
-            self._tell(True)
 
     def _tell(self, milestone: bool) -> None:
         if self._terminal.isatty():

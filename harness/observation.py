@@ -17,7 +17,8 @@ class BootObserved:
     banners on the console, in order (more than one: the machine went round). ``up`` is the
     probe guest's line, None if it never came. ``rom`` is the sha256 of the ROM's bytes, None if
     they could not be read. ``seconds`` run from the request to the guest's line, or to giving
-    up. ``ended`` is QEMU's last words if it ended during the boot.
+    up, for which the console had to say nothing for ``limit`` seconds. ``ended`` is QEMU's last
+    words if it ended during the boot.
     """
 
     host: int
@@ -25,6 +26,7 @@ class BootObserved:
     up: ProbeLine | None
     rom: str | None
     seconds: float
+    limit: float
     ended: str | None = None
 
 

@@ -366,7 +366,9 @@ class Guest:
         rom = None if seen.ended else self._rom(process.vm)
         if self._mechanism.swap is Swap.FILE:
             self._arm(process)  # its next reset reads the file again
-        boot = BootObserved(process.host, seen.banners, seen.up, rom, seconds, ended)
+        boot = BootObserved(
+            process.host, seen.banners, seen.up, rom, seconds, self.setup.seconds, ended
+        )
         return StepObserved(step, time.monotonic() - begun, process.host, boot=boot)
 
     def _rom(self, vm: VM) -> str | None:

@@ -126,7 +126,7 @@ def _boot_problem(
     boot: Boot, seen: BootObserved, candidates: Sequence[str], now: Expected
 ) -> tuple[Verdict, str] | None:
     if seen.up is None:
-        why = f"within {seen.seconds:.1f} s"
+        why = f"within {seen.limit:.1f} s"
         if seen.ended is not None:
             last = seen.ended.strip().splitlines()
             why = f"before QEMU ended: {last[-1] if last else 'no last words'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ I440FX_STOCK = cell_id("i440fx", "stock")
 def plant(here: Path, **plan: Any) -> None:
     """Make a project whose cells end as planned; ``known`` cells as declared, others pass.
 
-    ``verdicts`` maps cell ids to what their records are to have, ``images`` is an image error.
+    ``verdicts`` maps cell ids to what their records are to have, ``images`` is an image error,
+    ``hang`` the id of a cell that never ends.
     """
     tests = str(Path(__file__).parent)
     (here / "conftest.py").write_text(CONFTEST.format(tests=tests))
@@ -95,6 +97,9 @@ class PlantedRig:
 
     def run(self, cell: Cell, known: Sequence[Known]) -> dict[str, Any]:
         self._note(f"run {cell.id}")
+        if self._plan.get("hang") == cell.id:
+            Path("hanging").touch()
+            signal.pause()
         values: dict[str, Any] = {"id": cell.id}
         for index, host in enumerate(cell.hosts):
             version, firmware = QEMUS[host.qemu]

@@ -1,0 +1,346 @@
+"""The catalogue, its cache, and one real build; the rest looks at the machine's own cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import images
+from harness.errors import ImageError, UserError
+from harness.images import CATALOGUE, ImageStore, host_mirror, parse_machines
+
+SHIPPED = ("debian-bullseye", "debian-bookworm", "debian-trixie", "debian-sid")
+
+
+@pytest.fixture(scope="module")
+def store() -> ImageStore:
+    """All of the catalogue, in the cache that is shared by everything on this machine."""
+    shared = ImageStore()
+    shared.build(shared.names(), print)
+    return shared
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        file = tmp_path / "catalogue.yaml"
+        file.write_text(textwrap.dedent(text).lstrip("\n"))
+        return file
+
+    return write
+
+
+SMALL = """
+    firmware:
+      seabios: {package: seabios, file: usr/share/seabios/bios-256k.bin}
+    qemu:
+      small:
+        suite: bookworm
+        packages: [qemu-system-x86, seabios]
+        firmware: [seabios]
+"""
+
+
+# ---- the shipped catalogue, built -------------------------------------------------------
+
+
+def test_the_shipped_builds(store: ImageStore) -> None:
+    assert store.names() == SHIPPED
+    builds = [store.qemu(name) for name in SHIPPED]
+    assert [build.version.split(".")[0] for build in builds] == ["5", "7", "10", "11"]
+    for build in builds:
+        assert (build.root / build.binary.lstrip("/")).is_file()
+        assert {"pc-i440fx-5.2", "pc-q35-5.2"} <= set(build.machines)
+        assert not {"pc", "q35"} & set(build.machines)
+        assert build.default_machine in build.machines
+        packages = dict(build.packages)
+        assert build.firmware == f"seabios-{packages['seabios']}"
+        release = ".".join(build.version.split(".")[:2])
+        assert packages["qemu-system-x86"].startswith(f"1:{release}")
+    assert len({build.digest for build in builds}) == 4
+
+
+def test_the_shipped_firmware(store: ImageStore) -> None:
+    firmwares = store.firmwares()
+    assert [firmware.name for firmware in firmwares] == [
+        store.qemu(name).firmware for name in SHIPPED
+    ]
+    for firmware in firmwares:
+        image = firmware.path.read_bytes()
+        assert (len(image), hashlib.sha256(image).hexdigest()) == (firmware.size, firmware.sha256)
+        assert firmware.prints
+        assert firmware.prints in firmware.name or firmware.name.split("-", 1)[1] in firmware.prints
+        assert store.firmware(firmware.name) is not None
+    assert len({firmware.sha256 for firmware in firmwares}) == 4
+
+
+def test_every_file_can_be_read_by_everyone_and_none_is_privileged(store: ImageStore) -> None:
+    for name in SHIPPED:
+        for path in store.qemu(name).root.rglob("*"):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                assert mode & 0o7777 in ((0o755,) if path.is_dir() else (0o644, 0o755)), path
+
+
+def test_nothing_in_a_root_tells_of_the_host(store: ImageStore) -> None:
+    """Neither the mirror nor the host's name: in no small file, and not in the facts."""
+    mirror = (host_mirror() or "no mirror").encode()
+    for name in SHIPPED:
+        root = store.qemu(name).root
+        assert mirror not in Path(f"{root}.json").read_bytes()
+        for path in (*root.glob("etc/**/*"), *root.glob("var/**/*")):
+            if path.is_file():
+                assert mirror not in path.read_bytes(), path
+        assert not (root / "etc/hostname").exists()
+
+
+def test_the_listing(store: ImageStore) -> None:
+    for row in store.listing():
+        assert row.built
+        assert row.suite == row.name.removeprefix("debian-")
+        assert row.size > 100e6
+        assert row.digest == store.qemu(row.name).digest
+        assert row.when.startswith("20")
+
+
+def test_what_is_built_is_not_built_again(store: ImageStore) -> None:
+    told: list[str] = []
+    store.build(SHIPPED, told.append)
+    assert told == []
+
+
+# ---- building ---------------------------------------------------------------------------
+
+
+def test_a_build_from_nothing(store: ImageStore, tmp_path: Path) -> None:
+    """The same root as the shared one, to the last bit; then gone without a trace.
+
+    A dead builder's leavings are in its way, and two processes ask for it at once.
+    """
+    name = "debian-bookworm"
+    fresh = ImageStore(cache=tmp_path)
+    assert not fresh.is_built(name)
+    leavings = fresh._work(name) / "root" / "usr"
+    leavings.mkdir(parents=True)
+    (leavings / "half").write_text("")
+    leavings.chmod(0o000)
+    fresh._root(name).mkdir()  # a root without its facts counts for nothing
+
+    other = subprocess.Popen(
+        [sys.executable, "-c",
+         "import sys; from pathlib import Path; from harness.images import ImageStore\n"
+         "ImageStore(cache=Path(sys.argv[1])).build([sys.argv[2]], print)",
+         str(tmp_path), name],
+        stdout=subprocess.PIPE, text=True,
+    )
+    told: list[str] = []
+    fresh.build([name], told.append)
+    others, _ = other.communicate(timeout=60)
+    assert other.returncode == 0
+    told += others.splitlines()
+
+    assert sum("built in" in line for line in told) == 1, told
+    assert f"{name}: 1/1 building" in told
+    built = fresh.qemu(name)
+    assert built.digest == store.qemu(name).digest
+    assert built.packages == store.qemu(name).packages
+    assert not (built.root / "usr" / "half").exists()
+    assert not fresh._work(name).exists()
+
+    size = sum(path.lstat().st_size for path in built.root.rglob("*") if not path.is_dir())
+    assert fresh.remove([name]) == size
+    assert list((tmp_path / "roots").iterdir()) == []
+    assert not fresh.is_built(name)
+    with pytest.raises(ImageError, match="not built"):
+        fresh.qemu(name)
+
+
+def fake_tools(path: Path, monkeypatch: pytest.MonkeyPatch, mmdebstrap: str) -> None:
+    """Put a mmdebstrap of our own before the real one."""
+    path.mkdir()
+    tool = path / "mmdebstrap"
+    tool.write_text(f"#!/bin/sh\n{mmdebstrap}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+
+
+def test_a_build_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: Callable[[str], Path]
+) -> None:
+    fake_tools(tmp_path / "bin", monkeypatch, "echo 'E: no such suite' >&2; exit 25")
+    store = ImageStore(catalogue(SMALL), tmp_path / "cache")
+    with pytest.raises(ImageError) as failed:
+        store.build(["small"], print)
+    assert failed.value.status == 25
+    assert failed.value.tail == "E: no such suite"
+    assert "small: mmdebstrap failed" in str(failed.value)
+    assert [path.suffix for path in (tmp_path / "cache" / "roots").iterdir()] == [".lock"]
+    assert not store.is_built("small")
+
+
+def test_packages_that_lack_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: Callable[[str], Path]
+) -> None:
+    script = 'd=$(mktemp -d); touch "$d/.packages"; tar -C "$d" -c .; rm -r "$d"'
+    fake_tools(tmp_path / "bin", monkeypatch, script)
+    store = ImageStore(catalogue(SMALL), tmp_path / "cache")
+    with pytest.raises(ImageError, match="usr/bin/qemu-system-x86_64 is not in the packages"):
+        store.build(["small"], print)
+    assert not store.is_built("small")
+
+
+def test_without_mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match="apt install mmdebstrap bubblewrap"):
+        ImageStore(cache=tmp_path).build(["debian-sid"], print)
+
+
+def test_the_key_follows_the_entry(tmp_path: Path, catalogue: Callable[[str], Path]) -> None:
+    roots = set()
+    for old, new in (
+        ("", ""), ("bookworm", "trixie"), ("seabios]\n", "seabios, ipxe-qemu]\n"),
+        ("bios-256k", "bios"), ("    small:", "    # other words\n      small:"),
+    ):
+        roots.add(ImageStore(catalogue(SMALL.replace(old, new, 1)), tmp_path)._root("small").name)
+    assert len(roots) == 4  # a comment changes nothing
+
+
+def test_a_damaged_file_of_facts(tmp_path: Path, catalogue: Callable[[str], Path]) -> None:
+    store = ImageStore(catalogue(SMALL), tmp_path)
+    facts = store._facts_file("small")
+    facts.parent.mkdir()
+    facts.write_text('{"version": ')
+    with pytest.raises(ImageError, match=r"damaged.*bootmatrix images rm small"):
+        store.qemu("small")
+
+
+def test_removing_touches_no_other_build(tmp_path: Path, catalogue: Callable[[str], Path]) -> None:
+    two = SMALL + SMALL.split("qemu:\n")[1].replace("small", "small-too")
+    store = ImageStore(catalogue(two), tmp_path)
+    for name in store.names():
+        root = store._root(name)
+        root.mkdir(parents=True)
+        (root / "file").write_text("12345")
+        Path(f"{root}.lock").touch()
+        store._facts_file(name).write_text("{}")
+    former = tmp_path / "roots" / f"small-{'0' * 16}"  # of an entry that has changed since
+    former.mkdir()
+    Path(f"{former}.lock").touch()
+    assert store.remove(["small"]) == 5
+    assert {path.name.split(".")[0] for path in (tmp_path / "roots").iterdir()} == {
+        store._root("small-too").name
+    }
+
+
+def test_two_images_of_one_name(tmp_path: Path, catalogue: Callable[[str], Path]) -> None:
+    two = SMALL + SMALL.split("qemu:\n")[1].replace("small", "small-too")
+    store = ImageStore(catalogue(two), tmp_path)
+    (tmp_path / "roots").mkdir()
+    for name in store.names():
+        firmware = {"name": "seabios-1", "file": "f", "size": 1, "interface": "bios",
+                    "prints": None, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+        store._facts_file(name).write_text(json.dumps({"firmware": [firmware]}))
+    with pytest.raises(ImageError, match="two different images are called seabios-1"):
+        store.firmwares()
+
+
+# ---- names and files --------------------------------------------------------------------
+
+
+def test_unknown_names(store: ImageStore) -> None:
+    with pytest.raises(UserError, match=r"no such QEMU build: 'debian-woody' \(accepted: debian-b"):
+        store.qemu("debian-woody")
+    with pytest.raises(UserError, match=r"no such firmware build: 'ovmf' \(built: seabios-1"):
+        store.firmware("ovmf")
+    for act in (store.is_built, lambda name: store.remove([name]),
+                lambda name: store.build([name], print)):
+        with pytest.raises(UserError, match="no such QEMU build"):
+            act("debian-woody")
+
+
+@pytest.mark.parametrize(("old", "new", "place", "message"), [
+    ("suite: bookworm", "suite: 12", "5:12", "qemu.small.suite: found 12"),
+    ("suite: bookworm", "suit: bookworm", "5:5", "qemu.small.suit: no such field"),
+    ("    suite: bookworm\n", "", "4:3", "qemu.small.suite: is missing"),
+    ("[seabios]", "[ovmf]", "7:16", "no such firmware: 'ovmf' (accepted: seabios)"),
+    ("[qemu-system-x86, seabios]", "[qemu-system-x86]", "7:16", "'seabios' is not in packages"),
+    ("packages: [qemu-system-x86", "packages: [--hook", "6:16", "packages.0: found '--hook'"),
+    ("usr/share", "../share", "2:37", "firmware.seabios.file: found '../share"),
+    ("bios-256k.bin}", "b.bin, interface: acpi}", "2:73", "found 'acpi'"),
+    ("small:", "Small one:", "4:3", "is no name for a build"),
+    ("firmware: [seabios]", "suite: sid", "7:5", "suite: stands here twice"),
+    ("qemu:", "qemu: [", "", "is not YAML"),
+])
+def test_mistakes_in_a_catalogue(
+    catalogue: Callable[[str], Path], old: str, new: str, place: str, message: str
+) -> None:
+    text = textwrap.dedent(SMALL).lstrip("\n")
+    assert old in text
+    file = catalogue(text.replace(old, new, 1))
+    with pytest.raises(UserError) as mistake:
+        ImageStore(file)
+    assert str(mistake.value).startswith(f"{file}:{place}")
+    assert message in str(mistake.value)
+    assert "\n" not in str(mistake.value)
+
+
+def test_a_catalogue_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"catalogue\.yaml: cannot be read: No such file"):
+        ImageStore(tmp_path / "catalogue.yaml")
+
+
+def test_the_catalogue_names_no_server() -> None:
+    text = CATALOGUE.read_text() + Path(images.__file__).read_text()
+    assert "://" not in text
+
+
+def test_the_machines_in_qemu_s_help() -> None:
+    text = """Supported machines are:
+microvm              microvm (i386)
+pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-10.0)
+pc-i440fx-10.0       Standard PC (i440FX + PIIX, 1996) (default)
+pc-i440fx-2.4        Standard PC (i440FX + PIIX, 1996) (deprecated)
+q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-10.0)
+none                 empty machine
+"""
+    assert parse_machines(text) == (
+        ["microvm", "pc-i440fx-10.0", "pc-i440fx-2.4", "none"], "pc-i440fx-10.0"
+    )
+
+
+@pytest.mark.parametrize(("printed", "mirror"), [
+    ("Debian|Debian-Security|main|http://a/\nDebian|Debian|contrib|http://b/\n"
+     "Debian|Debian|main|http://c/\nDebian|Debian|main|http://d/\n", "http://c/"),
+    ("Ubuntu|Ubuntu|main|http://a/\n", None),
+    ("", None),
+])
+def test_the_host_s_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, mirror: str | None
+) -> None:
+    tool = tmp_path / "apt-get"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{printed}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert host_mirror() == mirror
+
+
+def test_a_host_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert host_mirror() is None
+
+
+@pytest.mark.parametrize(("value", "base"), [
+    ("/some/where", Path("/some/where")), ("", Path.home() / ".cache"),
+    ("relative", Path.home() / ".cache"),  # to be ignored, says the specification
+])
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, value: str, base: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert images.cache_home() == base / "bootmatrix"
