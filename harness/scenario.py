@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from harness.cmdline import FlashWindow, Launch, qemu_argv
 from harness.deadline import Deadline
@@ -99,15 +99,10 @@ class Guest:
         self._disk = self.directory / "disk.img"
         self._install_disk(0)
 
-    def __enter__(self) -> Guest:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
