@@ -12,7 +12,8 @@ test: check
 
 check: setup
 	.venv/bin/ruff check --quiet .
-	.venv/bin/mypy --strict
+	.venv/bin/mypy --strict harness tests examples
+	.venv/bin/mypy --strict conftest.py
 	.venv/bin/lint-imports --no-logo
 
 setup:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -163,6 +164,9 @@ def _run(options: argparse.Namespace) -> int:
 
     from harness.plugin import run_pytest
 
+    # A closed terminal and a polite kill end a run as Ctrl-C does: tidily, and with a summary.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     narrator = Narrator(silent=options.verbose)
     code = run_pytest(_pytest_arguments(options), [narrator])
     if code == 5 and (options.keyword or options.marker):

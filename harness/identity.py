@@ -16,14 +16,17 @@ _BANNER = re.compile(BANNER)
 
 # The version stands in the image as a C string of its own; the assembler pads with NUL or NOP
 # (0x90) before it.
-_VERSION_STRING = re.compile(rb"[\0\x90]((?:rel-|v)?\d+\.\d+\.\d+[0-9A-Za-z.+~_-]*)\0")
+_VERSION_STRING = re.compile(rb"[\0\x90]((?:rel-|v)?\d+\.\d+\.\d+[0-9A-Za-z.+~_-]*)(?=\0)")
 _SEABIOS_FORMAT = b"SeaBIOS (version %s)"
 
-# Escape sequences (ECMA-48 CSI, and the two-byte ones SeaBIOS's serial console uses).
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
-_UNFINISHED_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*)?\Z")
-# A lone ESC that never becomes a sequence must not hold text back for ever.
+# A lone ESC that never becomes a sequence must not hold text back for ever: what is longer than
+# this, in bytes, is text, however it arrives.
 _LONGEST_ESCAPE = 32
+# Escape sequences (ECMA-48 CSI, and the two-byte ones SeaBIOS's serial console uses).
+_ESCAPE = re.compile(
+    rb"\x1b(?:\[(?=[ -?]{0,%d}[@-~])[0-?]*[ -/]*[@-~]|[@-Z\\-_c])" % (_LONGEST_ESCAPE - 3)
+)
+_UNFINISHED_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*)?\Z")
 
 
 class EscapeFilter:

@@ -13,17 +13,14 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import stat
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import unquote
 
+from harness import debian
 from harness.catalogue import Catalogue, load
 from harness.errors import ImageError, UserError
 from harness.identity import printed_version
@@ -32,19 +29,6 @@ from harness.model import FirmwareBuild, Interface, QemuBuild
 # Part of every key: a change in how roots are made or described makes all of them anew.
 RECIPE = 1
 CATALOGUE = Path(__file__).resolve().parent.parent / "images" / "catalogue.yaml"
-HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
-BUILD_SECONDS = 600.0
-
-# What mmdebstrap writes about the machine it runs on: its mirror, its name, its resolver. None
-# of it belongs to the build, and without it the digest is the same wherever it was built.
-_ABOUT_THE_HOST = (
-    "dev", "etc/apt", "etc/dpkg", "etc/fstab", "etc/hostname", "etc/resolv.conf",
-    "var/cache/apt", "var/lib/apt", "var/lib/dpkg", "var/log",
-)
-_PACKAGES = ".packages"
-_LIST_PACKAGES = f'ls "$1/var/cache/apt/archives" > "$1/{_PACKAGES}"'
-# Where the engines mount things: they cannot make a directory in a read-only root.
-_MOUNT_POINTS = ("cell", "dev", "proc", "sys", "tmp", "var/tmp")
 
 
 @dataclass(frozen=True)
@@ -145,10 +129,8 @@ class ImageStore:
         missing = [name for name in dict.fromkeys(names) if not self.is_built(name)]
         if not missing:
             return
-        if not shutil.which("mmdebstrap") or not shutil.which("bwrap"):
-            raise ImageError("images are built with mmdebstrap and bubblewrap; "
-                             "install them: apt install mmdebstrap bubblewrap")
-        mirror = host_mirror()
+        debian.require_tools()
+        mirror = debian.host_mirror()
 
         def one(name: str, place: str) -> None:
             with self._lock(name):
@@ -185,11 +167,11 @@ class ImageStore:
             found = (path for path in self._roots.glob(f"{name}-*") if lock.fullmatch(path.name))
             for stem in sorted(path.stem for path in found):
                 with self._lock_file(self._roots / f"{stem}.lock"):
-                    freed += _usage(self._roots / stem)
+                    freed += debian.usage(self._roots / stem)
                     # The facts go first: without them the root counts for nothing.
                     (self._roots / f"{stem}.json").unlink(missing_ok=True)
-                    _remove(self._roots / stem)
-                    _remove(self._roots / f"{stem}.tmp")
+                    debian.remove(self._roots / stem)
+                    debian.remove(self._roots / f"{stem}.tmp")
                     (self._roots / f"{stem}.lock").unlink()
             self._facts.pop(name, None)
         return freed
@@ -199,53 +181,36 @@ class ImageStore:
     def _build(self, name: str, mirror: str | None) -> None:
         """Make one root. The lock is held: what lies in its way is a dead builder's."""
         root, facts_file, work = self._root(name), self._facts_file(name), self._work(name)
-        _remove(work)
-        _remove(root)
+        debian.remove(work)
+        debian.remove(root)
         try:
             new = work / "root"
             new.mkdir(parents=True)
-            self._unpack(name, mirror, work, new)
+            entry = self._catalogue.qemu[name]
+            debian.unpack(entry.suite, entry.packages, mirror, work, new)
             facts = self._describe(name, new)
             (work / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
             new.rename(root)
             (work / "facts.json").rename(facts_file)
+        except ImageError as error:
+            error.message = f"{name}: {error.message}"
+            raise
         finally:
-            _remove(work)
-
-    def _unpack(self, name: str, mirror: str | None, work: Path, root: Path) -> None:
-        entry = self._catalogue.qemu[name]
-        argv = [
-            *_mmdebstrap(), "--variant=extract", "--format=tar",
-            f"--include={','.join(entry.packages)}",
-            # sid's Release file is no longer valid when its mirror has not been updated lately.
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            f"--hook-dir={HOOKS}", f"--extract-hook={_LIST_PACKAGES}",
-            entry.suite, "-",
-        ]
-        with (work / "root.tar").open("wb") as tar:
-            _run([*argv, mirror] if mirror else argv, f"{name}: mmdebstrap failed", stdout=tar)
-        _run(["tar", "--extract", "--file", str(work / "root.tar"), "--directory", str(root),
-              "--exclude=./dev/*", "--no-same-owner", "--delay-directory-restore"],
-             f"{name}: the root could not be unpacked")
+            debian.remove(work)
 
     def _describe(self, name: str, root: Path) -> dict[str, Any]:
-        """Make a fresh root what the engines need, and find out what it is."""
+        """Seal a fresh root, and find out what it is."""
         entry = self._catalogue.qemu[name]
-        packages = _packages((root / _PACKAGES).read_text().split())
-        for path in (*_ABOUT_THE_HOST, _PACKAGES):
-            _remove(root / path)
-        for path in _MOUNT_POINTS:
-            (root / path).mkdir(parents=True, exist_ok=True)
-        digest, size = _seal(root)
+        packages, digest, size = debian.seal(root)
         for needed in (entry.binary, "bin/busybox"):
             if not (root / needed).exists():
-                raise ImageError(f"{name}: {needed} is not in the packages {entry.packages}")
+                raise ImageError(f"{needed} is not in the packages {entry.packages}")
         # QEMU 5.2: "QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11+deb11u5)"
-        printed = _ask(root, entry.binary, "--version")
+        printed = debian.ask(root, entry.binary, "--version")
         version = re.search(r"version (\d+(?:\.\d+)+)", printed)
         if not version:
-            raise ImageError(f"{name}: {entry.binary} tells no version", tail=printed)
-        machines, default = parse_machines(_ask(root, entry.binary, "-M", "help"))
+            raise ImageError(f"{entry.binary} tells no version", tail=printed)
+        machines, default = parse_machines(debian.ask(root, entry.binary, "-M", "help"))
         return {
             "suite": entry.suite,
             "version": version[1],
@@ -334,31 +299,6 @@ class ImageStore:
                     return
 
 
-def host_mirror() -> str | None:
-    """The archive this Debian host installs from; None (mmdebstrap's default) on any other."""
-    try:
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"],
-            capture_output=True, text=True, check=True, timeout=30,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    # The security and backports archives have labels of their own.
-    prefix = "Debian|Debian|main|"
-    found = (line.removeprefix(prefix) for line in listed.splitlines() if line.startswith(prefix))
-    return next(found, None)
-
-
-def _mmdebstrap() -> list[str]:
-    """mmdebstrap in a mode that works for this user: nothing of the root is run to make it.
-
-    Its own choice for a plain user wants subordinate ids (subuid(5)) or a chroot that has a tar.
-    """
-    if os.getuid() and shutil.which("fakeroot"):
-        return ["fakeroot", "mmdebstrap", "--mode=chrootless"]
-    return ["mmdebstrap", "--mode=auto"]
-
-
 def parse_machines(text: str) -> tuple[list[str], str]:
     """The concrete machine types in the output of ``-M help``, and the default one.
 
@@ -372,75 +312,3 @@ def parse_machines(text: str) -> tuple[list[str], str]:
             if "(default)" in rest:
                 default = name
     return machines, default
-
-
-def _packages(archives: Sequence[str]) -> dict[str, str]:
-    """Package versions from the names apt gives to the archives: seabios_1.16.2-1_all.deb."""
-    parts = [archive.split("_") for archive in archives if archive.endswith(".deb")]
-    return {package: unquote(version) for package, version, _ in parts}
-
-
-def _seal(root: Path) -> tuple[str, int]:
-    """Make everything readable for everyone and nothing set-uid; sha256 of it all, and bytes."""
-    digest, total = hashlib.sha256(), 0
-    for path in sorted(root.rglob("*")):
-        info = path.lstat()
-        if stat.S_ISLNK(info.st_mode):
-            mode, content = 0o777, os.fsencode(path.readlink())
-            told = hashlib.sha256(content).hexdigest()
-        elif stat.S_ISDIR(info.st_mode):
-            mode, content, told = 0o755, b"", "directory"
-            path.chmod(mode)
-        elif stat.S_ISREG(info.st_mode):
-            mode = 0o755 if info.st_mode & 0o100 else 0o644
-            path.chmod(mode)
-            content = path.read_bytes()
-            told = hashlib.sha256(content).hexdigest()
-        else:
-            raise ImageError(f"{path} is neither file, directory nor link")
-        name = json.dumps(str(path.relative_to(root)))
-        digest.update(f"{name} {mode:o} {len(content)} {told}\n".encode())
-        total += len(content)
-    root.chmod(0o755)
-    return digest.hexdigest(), total
-
-
-def _ask(root: Path, binary: str, *arguments: str) -> str:
-    """What a program in the root prints, run with nothing but the root."""
-    return _run(
-        ["bwrap", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc",
-         "--tmpfs", "/tmp", "--unshare-all", "--cap-drop", "ALL", "--die-with-parent",  # noqa: S108
-         "--clearenv", "--", "/" + binary, *arguments],
-        f"{binary} does not run",
-    )
-
-
-def _run(argv: list[str], failure: str, stdout: Any = subprocess.PIPE) -> str:
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-            timeout=BUILD_SECONDS, check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ImageError(f"{failure}: no end after {BUILD_SECONDS:.0f} s", argv=argv) from error
-    except OSError as error:
-        raise ImageError(f"{failure}: {error.strerror}", argv=argv) from error
-    if done.returncode:
-        tail = "\n".join(done.stderr.decode(errors="replace").splitlines()[-20:])
-        raise ImageError(failure, argv=argv, status=done.returncode, tail=tail)
-    return (done.stdout or b"").decode(errors="replace")
-
-
-def _usage(path: Path) -> int:
-    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a tree, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        # A tree that tar was stopped in can hold directories that even their owner cannot enter.
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o755)
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ class Channel(StrEnum):
 class Verdict(StrEnum):
     """Expectation and observation, compared. docs/model.md says what each means."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105  # no password
     WRONG_FIRMWARE = "wrong-firmware"
     WRONG_DISK = "wrong-disk"
     NO_BOOT = "no-boot"

@@ -81,13 +81,14 @@ class Nvram:
 
     def stage(self, firmware: bytes) -> None:
         """Keep an upgrade ready; ``take_staged`` makes it the firmware."""
+        about = self._read()
         if len(firmware) != self.size:
             raise HarnessError(
                 f"{self.image}: an image of {len(firmware):#x} bytes does not fit "
                 f"into a flash of {self.size:#x}"
             )
         self._staged.write_bytes(firmware)
-        self._write(replace(self._read(), staged=self._staged.name))
+        self._write(replace(about, staged=self._staged.name))
 
     def take_staged(self) -> bytes | None:
         """Make the staged upgrade, if there is one, the firmware, and return its bytes.

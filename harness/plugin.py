@@ -200,7 +200,8 @@ class CellItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Where the item comes from: the matrix file."""
-        return self.path, None, self.name
+        # Not the bare name: pytest would take its dots for those of a Python path.
+        return self.path, None, f"cell {self.name}"
 
     def runtest(self) -> None:
         """Run the cell, and let its outcome decide."""

@@ -32,15 +32,19 @@ _CLASSES = tuple(
         ("missing-section", r"Missing section footer for [^\n]*"),
         ("unknown-section", r"Unknown savevm section(?: or instance)? [^\n]*"),
         ("missing-feature", r"Features 0x[0-9a-f]+ unsupported[^\n]*"),
-        ("missing-feature", r"(?:accelerator|invalid accelerator)[^\n]*"),
+        ("missing-feature", r"invalid accelerator [^\n]*"),
+        ("missing-feature", r"Could not access KVM kernel module[^\n]*"),
+        ("missing-feature", r"failed to initialize kvm[^\n]*"),
         ("device-state", r"get_pci_config_device: Bad config data[^\n]*"),
         ("device-state", r"error while loading state for instance [^\n]*"),
         ("device-state", r"Failed to load [^\n]*"),
         ("block-device", r"(?:Could not open|Failed to get \"write\" lock)[^\n]*"),
-        ("block-device", r"is writable but does not support snapshots[^\n]*"),
+        ("block-device", r"Device '[^']*' is writable but does not support snapshots[^\n]*"),
     )
 )
-_OTHER = re.compile(r"qemu-system-[^\n]*?: (?!warning)([^\n]+)")
+# QEMU's error_report: program, where in the command line, severity if it is no error, text.
+_HARMLESS = re.compile(r"^qemu[^:\n]*: (?:-[^\n]*?: )?(?:warning|info): [^\n]*$", re.MULTILINE)
+_OTHER = re.compile(r"^qemu[^:\n]*: ([^\n]+)", re.MULTILINE)
 
 
 def classify(text: str) -> Refusal:
@@ -49,6 +53,7 @@ def classify(text: str) -> Refusal:
     The order of _CLASSES is from the cause to its consequences: QEMU reports a size mismatch,
     and after it that a device's state could not be loaded.
     """
+    text = _HARMLESS.sub("", text)
     for kind, pattern in _CLASSES:
         found = pattern.search(text)
         if found:

@@ -37,17 +37,24 @@ def judge(
         if expected.boots:
             begun = expected
         problem = None
-        if witnesses.boot is not None:
-            assert begun is not None
+        if witnesses.boot is not None and begun is None:
+            problem = (
+                Verdict.ERROR,
+                f"{expected.step.kind.value}: a boot was watched that no step began",
+            )
+        elif witnesses.boot is not None and begun is not None:
             boot, problem = _judge_boot(len(boots) + 1, begun, expected, witnesses.boot, firmware)
             boots.append(boot)
+            begun = None
         if witnesses.refusal is not None or expected.refusal is not None:
             problem = _judge_refusal(expected, witnesses.refusal)
         elif problem is None and witnesses.boot is None:
-            problem = _judge_running(expected, witnesses, firmware)
+            problem = _judge_running(expected, witnesses, boots, firmware)
         failure = failure or problem
     if failure is None and len(seen) < len(plan):
         failure = (Verdict.ERROR, f"only {len(seen)} of {len(plan)} steps were done")
+    if failure is None and begun is not None and not plan[-1].refusal:
+        failure = (Verdict.ERROR, f"{begun.step.kind.value}: nobody watched the boot")
     verdict, reason = failure or (Verdict.PASS, _summary(plan, boots))
     return Judgement(verdict, reason, tuple(boots))
 
@@ -65,7 +72,10 @@ def _judge_refusal(expected: Expected, refusal: Refusal | None) -> tuple[Verdict
 
 
 def _judge_running(
-    expected: Expected, witnesses: StepObserved, firmware: KnownFirmware
+    expected: Expected,
+    witnesses: StepObserved,
+    boots: Sequence[Boot],
+    firmware: KnownFirmware,
 ) -> tuple[Verdict, str] | None:
     """A step without a boot must leave the running firmware alone, and the guest alive."""
     if witnesses.rom is None and witnesses.here is None:
@@ -77,7 +87,15 @@ def _judge_running(
                 f"{expected.step.kind.value}: the ROM of the running guest changed to {rom}, "
                 f"expected {expected.firmware} until the next reset"
             )
-    return _DIED if witnesses.here is None else None
+    if witnesses.here is None:
+        return _DIED
+    counted = boots[-1].details["counter"] if boots else None
+    if counted is not None and witnesses.here.boot != counted:
+        return Verdict.NO_BOOT, (
+            f"{expected.step.kind.value}: the guest has rebooted, "
+            f"its boot counter went from {counted} to {witnesses.here.boot}"
+        )
+    return None
 
 
 _DIED = (Verdict.NO_BOOT, "migrate: the guest no longer answers on the destination")
@@ -136,6 +154,10 @@ def _boot_problem(
         return Verdict.NO_BOOT, (
             f"a banner of {boot.console}{again}, but the guest did not come up {why}"
         )
+    if len(set(seen.banners)) > 1:
+        return Verdict.WITNESS_CONFLICT, (
+            f"the banners of one boot differ: {', '.join(seen.banners)}"
+        )
     if seen.banners and seen.up.bios_version != seen.banners[-1]:
         return Verdict.WITNESS_CONFLICT, (
             f"the banner says {seen.banners[-1]}, "
@@ -148,6 +170,11 @@ def _boot_problem(
             return Verdict.WITNESS_CONFLICT, (
                 f"the console says {boot.console}, the ROM's bytes are {boot.rom}"
             )
+    if boot.rom is None and len(candidates) > 1:
+        return Verdict.ERROR, (
+            f"{boot.console} is printed by {' and '.join(candidates)}, "
+            "and the ROM's bytes could not be read"
+        )
     ran = boot.rom or boot.console
     if ran != boot.expected:
         return Verdict.WRONG_FIRMWARE, f"expected {boot.expected}, seen {ran or 'nothing'}"
@@ -159,4 +186,6 @@ def _boot_problem(
 def _summary(plan: Sequence[Expected], boots: Sequence[Boot]) -> str:
     if plan and plan[-1].refusal:
         return f"QEMU refused the {plan[-1].step.kind.value}, as it must ({plan[-1].refusal})"
-    return ", then ".join(f"{boot.console} ({boot.step} on {boot.host})" for boot in boots)
+    return ", then ".join(
+        f"{boot.rom or boot.console} ({boot.step} on {boot.host})" for boot in boots
+    )

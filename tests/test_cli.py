@@ -154,7 +154,7 @@ def test_verbose_names_each_cell(here: Path) -> None:
     done = bootmatrix(here, "run", M, "-v", "-n", "1")
     assert f"\n{M}::{Q35_GUEST} " in done.stdout
     assert "PASSED" in done.stdout
-    assert "cells: " not in done.stdout
+    assert "\ncells: " not in done.stdout
 
 
 def test_a_terminal_gets_one_line_that_is_rewritten(here: Path) -> None:
@@ -218,12 +218,13 @@ def test_a_missing_file(here: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "bootmatrix: nope.yaml: no such matrix file\n")
 
 
-def test_ctrl_c_tells_what_was_done(here: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ctrl_c_tells_what_was_done(here: Path, name: str) -> None:
     plant(here)
     (here / "conftest.py").write_text((here / "conftest.py").read_text() + (
         "import os, signal\n"
         "def pytest_runtest_logfinish(nodeid):\n"
-        "    if 'q35' in nodeid: os.kill(os.getpid(), signal.SIGINT)\n"))
+        f"    if 'q35' in nodeid: os.kill(os.getpid(), signal.{name})\n"))
     done = bootmatrix(here, "run", M, "-n", "1")
     assert done.returncode == 130
     assert "4 cells: 3 passed, 1 known (silent)" in done.stdout

@@ -71,7 +71,7 @@ def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 def processes_with(marker: str) -> list[int]:
-    """The processes of this machine that have ``marker`` among their arguments."""
+    """The processes of this machine with ``marker`` in an argument, but for Pythons."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -79,7 +79,8 @@ def processes_with(marker: str) -> list[int]:
                 arguments = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if marker.encode() in arguments:
+            held = any(marker.encode() in argument for argument in arguments)
+            if held and b"python" not in arguments[0]:
                 found.append(int(entry.name))
     return found
 
@@ -210,6 +211,9 @@ def test_only_the_cell_can_be_written(sandbox: Sandbox) -> None:
     _, output = shell(sandbox, script)
     # bubblewrap's /dev is a tmpfs of the sandbox's own.
     assert output.replace("/dev\n", "") == "fine\n"
+    # and not for want of rights alone
+    _, output = shell(sandbox, "grep -c ' / [^ ]* ro[, ]' /proc/mounts")
+    assert output == "1\n"
 
 
 def test_scratch_space_is_small_and_private(sandbox: Sandbox) -> None:
@@ -298,35 +302,43 @@ OWNER = """
     import sys, threading
     from pathlib import Path
     from harness import engines
+    from harness.deadline import Deadline
     from harness.images import ImageStore
 
-    engine = engines.choose(sys.argv[1])
-    place = Path(sys.argv[2])
-    sandbox = engine.sandbox(ImageStore().qemu(sys.argv[3]), place)
-    start = lambda: sandbox.launch(["/bin/busybox", "sleep", sys.argv[4]], place / "log")
+    name, place, build, seconds, early = sys.argv[1:]
+    engine = engines.choose(name)
+    log = Path(place) / "log"
+    sandbox = engine.sandbox(ImageStore().qemu(build), log.parent)
+    script = f"echo started; sleep {seconds}; exit"
+    started = []
+    start = lambda: started.append(sandbox.launch(["/bin/busybox", "sh", "-c", script], log))
     thread = threading.Thread(target=start)  # one that ends must not take the program with it
     thread.start()
     thread.join()
+    if not early:
+        deadline = Deadline.after(10)
+        while log.read_text() != "started\\n":
+            deadline.check("the program's start")
     print(getattr(engine, "session", ""), flush=True)
     sys.stdin.read()
 """
 
 
+@pytest.mark.parametrize("early", ["early", ""])
 def test_nothing_outlives_an_owner_that_is_killed(
-    engine: Engine, build: QemuBuild, tmp_path: Path
+    engine: Engine, build: QemuBuild, tmp_path: Path, early: str
 ) -> None:
-    marker = f"1000.{os.getpid()}"
-    argv = [sys.executable, "-c", textwrap.dedent(OWNER), engine.name, str(tmp_path), BUILD, marker]
+    """Neither when the program runs, nor when its confinement is still being made."""
+    seconds = f"1000.{os.getpid()}{len(early)}"
+    script = textwrap.dedent(OWNER)
+    argv = [sys.executable, "-c", script, engine.name, str(tmp_path), BUILD, seconds, early]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         session = owner.stdout.readline().strip()
-
-        def running() -> list[int]:
-            return [pid for pid in processes_with(marker) if pid != owner.pid]
-
-        assert until(lambda: bool(running()))
+        if not early:
+            assert processes_with(seconds)
         owner.kill()
-    assert until(lambda: not running())
+    assert until(lambda: not processes_with(seconds))
     if session:
         from harness.engines.docker import leftovers
 
@@ -393,6 +405,32 @@ def test_a_container_is_labelled_and_serves_sandbox_after_sandbox(
 
 
 @pytest.mark.docker
+def test_a_container_that_its_owner_never_started_is_swept_away() -> None:
+    """The one moment at which a container cannot know that its owner has died."""
+    import docker
+
+    from harness.engines.docker import DockerEngine, leftovers
+
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    client = docker.from_env()
+    try:
+        ids = {}
+        for owner in (dead.pid, os.getpid()):
+            labels = {"bootmatrix.session": f"sweep-{owner}", "bootmatrix.owner": str(owner)}
+            ids[owner] = client.api.create_container(
+                client.images.list("bootmatrix/*")[0].id, ["true"], labels=labels
+            )["Id"]
+        assert ids[dead.pid] in leftovers()
+        with DockerEngine():
+            assert leftovers(f"sweep-{dead.pid}") == ()
+            assert leftovers(f"sweep-{os.getpid()}") == (ids[os.getpid()],)
+    finally:
+        client.api.remove_container(ids[os.getpid()])
+        client.close()
+
+
+@pytest.mark.docker
 def test_ended_programs_do_not_count_against_the_limit(build: QemuBuild, tmp_path: Path) -> None:
     with engines.choose("docker") as engine, engine.sandbox(build, tmp_path) as sandbox:
         for _ in range(300):
@@ -440,8 +478,8 @@ def test_a_bubblewrap_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_bubblewrap_that_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for program, does in (("bwrap", "echo 'No permissions' >&2; exit 1"), ("setpriv", "exit 1")):
-        (tmp_path / program).write_text(f"#!/bin/sh\n{does}\n")
+    for program in ("bwrap", "unshare", "setpriv", "mount"):
+        (tmp_path / program).write_text("#!/bin/sh\necho 'No permissions' >&2; exit 1\n")
         (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="cannot make namespaces here") as refused:

@@ -138,12 +138,16 @@ def test_order_of_arrival_does_not_show() -> None:
     assert whole(records) == expected
 
 
-def test_scenarios_and_disks_have_tables_of_their_own() -> None:
-    text = tables([record(), record(scenario="ping-pong"), record(disk="virtio")], Style(80))
-    titles = [line.partition(": the firmware of the last boot") for line in text.splitlines()]
-    assert [title for title, found, _ in titles if found] == [
-        "migrate-reset, ahci", "migrate-reset, virtio", "ping-pong, ahci"]
-    assert "migrate-reset: the" in tables([record()], Style(80))
+def test_scenarios_have_tables_and_disks_headings_of_their_own() -> None:
+    records = [record(), record(scenario="ping-pong"), record(disk="virtio", verdict="silent")]
+    lines = tables(records, Style(80)).splitlines()
+    titles = [line.partition(": the firmware of the last boot") for line in lines]
+    assert [title for title, found, _ in titles if found] == ["migrate-reset", "ping-pong"]
+    at = lines.index("pc-q35-5.2, ahci")
+    assert lines[at + 1].endswith("✓ 1.14.0-2")
+    assert lines[at + 2] == "pc-q35-5.2, virtio"
+    assert lines[at + 3].endswith("✗ silent")
+    assert "pc-q35-5.2" in tables([record()], Style(80)).splitlines()
 
 
 def test_a_chain_shows_all_its_hosts() -> None:

@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,12 @@ echo >&"$1" || exit
 shift
 {{ ulimit -u {PROCESSES}; ulimit -p {PROCESSES}; }} 2>/dev/null
 ulimit -v {ADDRESS_SPACE_BYTES >> 10} && exec "$@"
+"""
+# Where root puts a build's root, and in it the cell's directory: at the mount point that the
+# root has for it, so that nothing else is hidden before it has been found.
+_PLACE = "/mnt"
+_MOUNT = f"""
+mount --bind "$2" "$1{CELL}" && mount --rbind "$1" {_PLACE} && shift 2 && exec "$@"
 """
 _ISOLATION = ("--unshare-all", "--cap-drop", "ALL", "--die-with-parent")
 
@@ -144,9 +151,10 @@ class BubblewrapEngine:
     """The engine that needs no daemon. Raises EngineError if bubblewrap does not work here.
 
     When the harness is root, the programs run as nobody, who may not be able to reach the root
-    or the cell's directory on the host: both can lie below a private home. So an outer
-    bubblewrap, as root, first puts them under /mnt in a mount namespace of its own; the inner
-    one is that of a plain user, and bubblewrap is never asked to be a root's.
+    or the cell's directory on the host: both can lie below a private home. So root first puts
+    both at /mnt in a new mount namespace, and then becomes nobody, who calls bubblewrap. All of
+    that happens in one process: bubblewrap's parent must be the harness itself, since a parent
+    of another user needs CAP_KILL for its death to be a signal.
     """
 
     name = "bubblewrap"
@@ -225,23 +233,31 @@ class BubblewrapEngine:
         return [*outer, *inner, "--", *SHELL, "-c", _START, "sh"]
 
     def _outer(self, root: Path, cell_dir: Path, kvm: bool) -> tuple[list[str], str, str]:
-        """What stands before the inner bubblewrap, and where that one finds both directories."""
+        """What stands before bubblewrap, and where it finds both directories."""
         if os.getuid():
             return [], str(root), str(cell_dir)
-        bind = ["--ro-bind", str(root), "/mnt/root", "--bind", str(cell_dir), "/mnt/cell"]
         groups = ["--groups", str(kvm_group())] if kvm else ["--clear-groups"]
         return [
-            "bwrap", "--dev-bind", "/", "/", "--tmpfs", "/mnt", *bind, "--die-with-parent", "--",
+            "unshare", "--mount", "--", "sh", "-c", _MOUNT, "sh", str(root), str(cell_dir),
             "setpriv", f"--reuid={self.identity.uid}", f"--regid={self.identity.gid}", *groups,
-        ], "/mnt/root", "/mnt/cell"
+        ], _PLACE, _PLACE + CELL
 
     def _probe(self) -> None:
-        for program, package in (("bwrap", "bubblewrap"), ("setpriv", "util-linux")):
+        """Raise EngineError unless namespaces can be made just as for a sandbox."""
+        needed = {"bwrap": "bubblewrap"}
+        if not os.getuid():
+            needed |= {"unshare": "util-linux", "setpriv": "util-linux", "mount": "mount"}
+        for program, package in needed.items():
             if not shutil.which(program):
                 raise EngineError(f"bubblewrap: no {program} here; mend it: apt install {package}")
-        outer, root, _ = self._outer(Path("/"), Path("/"), kvm=False)
-        argv = [*outer, "bwrap", "--ro-bind", root, "/", "--dev", "/dev", "--proc", "/proc",
-                *_ISOLATION, "--", "true"]
+        with tempfile.TemporaryDirectory() as root:
+            cell_dir = Path(root + CELL)
+            cell_dir.mkdir()
+            outer, _, _ = self._outer(Path(root), cell_dir, kvm=False)
+            self._try([*outer, "bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
+                       *_ISOLATION, "--", "true"])
+
+    def _try(self, argv: Sequence[str]) -> None:
         try:
             done = self._parent.submit(
                 subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10

@@ -1,9 +1,7 @@
 """The container engine: warm containers, each a launcher that starts programs in milliseconds.
 
-A container serves one QEMU build and one cell directory for as long as the engine lives. Its
-PID 1 is a shell that reads what to start from its attached standard input. The end of that
-input is the end of the container: when the owner dies, by whatever means, the kernel closes
-its connection, and nothing is left.
+A container serves one QEMU build and one cell directory for as long as the engine lives, and
+ends with it: see harness.engines.launcher.
 """
 
 from __future__ import annotations
@@ -13,11 +11,8 @@ import fcntl
 import json
 import os
 import secrets
-import shlex
 import socket
-import struct
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +21,6 @@ import docker
 import docker.errors
 import requests
 
-from harness.deadline import Deadline
 from harness.engines.confinement import (
     CELL,
     ENVIRONMENT,
@@ -38,9 +32,9 @@ from harness.engines.confinement import (
     inside,
     kvm_group,
     open_log,
-    tail,
 )
-from harness.errors import DeadlineExceeded, EngineError
+from harness.engines.launcher import SCRIPT, DockerProcess, Launcher
+from harness.errors import EngineError
 from harness.model import QemuBuild
 
 REPOSITORY = "bootmatrix"
@@ -51,33 +45,8 @@ DIGEST = "bootmatrix.digest"
 
 ANSWER_SECONDS = 2.0
 CALL_SECONDS = 30.0
-KILL_SECONDS = 10.0
 WARM = 8
 """How many containers an engine keeps that no sandbox uses."""
-
-# A line of input is a command of this shell: `run NUMBER LOG PROGRAM ARGUMENT...` or `kill ...`.
-# Each line of output is `started NUMBER PID` or `ended NUMBER STATUS`. A program has a process
-# group of its own, and its children end with it. `jobs` reaps the subshells that have ended:
-# nobody else does, and zombies count against the limit.
-_LAUNCHER = """
-NL='
-'
-run() {
-  number=$1 log=$2
-  shift 2
-  ( /bin/busybox setsid "$@" </dev/null >>"$log" 2>&1 &
-    echo "started $number $!"
-    wait $!
-    status=$?
-    kill -9 -$! 2>/dev/null
-    echo "ended $number $status" ) &
-}
-while IFS= read -r line; do
-  eval "$line"
-  jobs >/dev/null
-done
-"""
-
 
 @contextlib.contextmanager
 def _engine_errors(doing: str) -> Iterator[None]:
@@ -117,167 +86,31 @@ def _connect(seconds: float) -> Any:
         return client
 
 
-class DockerProcess:
-    """A program that a container's launcher started (the Process of harness.engines)."""
-
-    def __init__(self, container: _Container, number: int, argv: tuple[str, ...], log: Path):
-        self.argv = argv
-        self.log = log
-        self.number = number
-        self._container = container
-        self._started = threading.Event()
-        self._ended = threading.Event()
-        self._pid: int | None = None
-        self._status: int | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended, in whatever way."""
-        return self._ended.is_set()
-
-    def poll(self) -> int | None:
-        """See Process."""
-        return self._outcome() if self.ended else None
-
-    def wait(self, deadline: Deadline) -> int:
-        """See Process."""
-        if not self._ended.wait(deadline.remaining):
-            raise DeadlineExceeded(
-                f"not in time: the end of {self.argv[0]}", argv=self.argv, tail=tail(self.log)
-            )
-        return self._outcome()
-
-    def kill(self) -> None:
-        """See Process."""
-        deadline = Deadline.after(KILL_SECONDS)
-        if self._started.wait(deadline.remaining) and not self._ended.is_set():
-            with contextlib.suppress(EngineError):  # the container has just ended: told below
-                self._container.send(f"kill -9 {self._pid}")
-        if not self._ended.wait(deadline.remaining):
-            raise EngineError(
-                f"{self.argv[0]} lives {KILL_SECONDS:.0f} s after SIGKILL", argv=self.argv
-            )
-
-    def tell_started(self, pid: int) -> None:
-        """The launcher has started it."""
-        self._pid = pid
-        self._started.set()
-
-    def tell_ended(self, status: int | None) -> None:
-        """It has ended; with None, the container did."""
-        self._status = status
-        self._ended.set()
-        self._started.set()
-
-    def _outcome(self) -> int:
-        if self._status is None:
-            raise EngineError(
-                f"docker: the container of {self.argv[0]} has ended{self._container.complaint}",
-                argv=self.argv, tail=tail(self.log),
-            )
-        return self._status
-
-
 class _Container:
-    """One running container, and the connection to its launcher."""
+    """One running container and its launcher."""
 
     def __init__(self, client: Any, container_id: str, connection: Any) -> None:
-        self.id = container_id
         self.users = 0
+        self._id = container_id
         self._client = client
-        self._connection = connection  # keeps the socket open
-        self._socket: socket.socket = getattr(connection, "_sock", connection)
-        self._socket.settimeout(None)
-        # A daemon that has stopped reading must not stop us; a time-out of the socket itself
-        # would be one for the reading thread too.
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(KILL_SECONDS), 0)
-        )
-        self._lock = threading.Lock()
-        self._processes: dict[int, DockerProcess] = {}
-        self._count = 0
-        self._gone = False
-        self._errors = b""
-        self._reader = threading.Thread(target=self._read, name="docker-attach", daemon=True)
-        self._reader.start()
-
-    @property
-    def gone(self) -> bool:
-        """Whether the connection to the container has ended, and so the container."""
-        return self._gone
-
-    @property
-    def complaint(self) -> str:
-        """What the launcher itself wrote on its standard error, as the end of a sentence."""
-        text = self._errors.decode(errors="replace").strip()
-        return f": {text}" if text else ""
-
-    def launch(self, argv: tuple[str, ...], log: Path, log_inside: str) -> DockerProcess:
-        """Have the launcher start a program."""
-        with self._lock:
-            self._count += 1
-            process = DockerProcess(self, self._count, argv, log)
-            self._processes[process.number] = process
-            gone = self._gone
-        if gone:
-            raise EngineError(f"docker: the container has ended{self.complaint}", argv=argv)
-        self.send(" ".join(["run", str(process.number), *map(_quote, (log_inside, *argv))]))
-        return process
-
-    def send(self, line: str) -> None:
-        """Give the launcher a line. Raises EngineError if it does not take it."""
-        with self._lock, _engine_errors("the launcher takes no commands"):
-            self._socket.sendall(os.fsencode(line) + b"\n")
+        self._connection = connection
+        self.launcher = Launcher(getattr(connection, "_sock", connection))
 
     def shut(self) -> None:
         """End the launcher's input, and so the container."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(KILL_SECONDS)
+        self.launcher.shut()
         # The SDK keeps the HTTP response beside the connection; closing it closes both.
         getattr(self._connection, "_response", self._connection).close()
-        self._socket.close()
+        self._connection.close()
 
     def remove(self) -> None:
         """Make sure that the container is gone, and wait for it."""
         with contextlib.suppress(docker.errors.NotFound), _engine_errors("removing a container"):
             # 409: its own auto-removal is on the way.
             with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
-                self._client.api.remove_container(self.id, force=True)
+                self._client.api.remove_container(self._id, force=True)
             with contextlib.suppress(docker.errors.NotFound):
-                self._client.api.wait(self.id, timeout=CALL_SECONDS, condition="removed")
-
-    def _read(self) -> None:
-        """The thread that hears the launcher, to the end of the connection."""
-        lines = b""
-        try:
-            for stream, data in _frames(self._socket):
-                if stream != 1:
-                    self._errors = (self._errors + data)[-2000:]
-                    continue
-                *whole, lines = (lines + data).split(b"\n")
-                for line in whole:
-                    self._hear(line.decode(errors="replace"))
-        except (KeyError, ValueError):
-            self._errors += f"the launcher said {lines or whole!r}".encode()
-        finally:
-            with self._lock:
-                self._gone = True
-                left = list(self._processes.values())
-                self._processes.clear()
-            for process in left:
-                process.tell_ended(None)
-
-    def _hear(self, line: str) -> None:
-        word, number, value = line.split(" ")
-        with self._lock:
-            process = self._processes[int(number)]
-            if word == "ended":
-                del self._processes[int(number)]
-        if word == "started":
-            process.tell_started(int(value))
-        else:
-            process.tell_ended(int(value))
+                self._client.api.wait(self._id, timeout=CALL_SECONDS, condition="removed")
 
 
 class DockerSandbox:
@@ -297,7 +130,7 @@ class DockerSandbox:
         self._processes = [process for process in self._processes if not process.ended]
         os.close(open_log(log))
         self._engine.identity.own(self.cell_dir)
-        process = self._container.launch(tuple(argv), log, log_inside)
+        process = self._container.launcher.launch(tuple(argv), log, log_inside)
         self._processes.append(process)
         return process
 
@@ -327,6 +160,7 @@ class DockerEngine:
         self._client = _connect(CALL_SECONDS)
         self.session = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.identity = Identity.unprivileged()
+        self._sweep()
         self._warm: dict[tuple[Any, ...], _Container] = {}
 
     def sandbox(self, build: QemuBuild, cell_dir: Path, kvm: bool = False) -> DockerSandbox:
@@ -339,7 +173,7 @@ class DockerEngine:
         place = cell_dir.stat()
         key = (build.digest, kvm, cell_dir, place.st_dev, place.st_ino)
         container = self._warm.pop(key, None)
-        if container and container.gone:
+        if container and container.launcher.gone:
             self._end([container])
             container = None
         if container is None:
@@ -363,6 +197,19 @@ class DockerEngine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _sweep(self) -> None:
+        """Remove containers whose owner died before it had started them.
+
+        Those that were started have ended by themselves.
+        """
+        with _engine_errors("leftover containers cannot be removed"):
+            for found in self._client.api.containers(
+                all=True, filters={"label": SESSION, "status": "created"}
+            ):
+                if not _alive(int(found["Labels"][OWNER])):
+                    with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
+                        self._client.api.remove_container(found["Id"], force=True)
 
     def _evict(self) -> None:
         idle = [key for key, container in self._warm.items() if not container.users]
@@ -399,7 +246,7 @@ class DockerEngine:
             )
             container = api.create_container(
                 image,
-                [*SHELL, "-c", _LAUNCHER],
+                [*SHELL, "-c", SCRIPT],
                 user=f"{uid}:{gid}",
                 working_dir=CELL,
                 environment=ENVIRONMENT,
@@ -493,30 +340,3 @@ def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def _quote(argument: str) -> str:
-    """An argument as a word on a launcher's line: without a newline of its own."""
-    return shlex.quote(argument).replace("\n", "'\"$NL\"'")
-
-
-def _frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """The (stream, data) frames of an attached connection; 1 is stdout, 2 is stderr.
-
-    Docker Engine API, "Attach to a container", "Stream format".
-    """
-    while header := _exactly(sock, 8):
-        stream, size = struct.unpack(">BxxxL", header)
-        yield stream, _exactly(sock, size)
-
-
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    """So many bytes; nothing if the connection ends before."""
-    data = b""
-    while len(data) < size:
-        try:
-            piece = sock.recv(size - len(data))
-        except OSError:
-            return b""
-        if not piece:
-            return b""
-        data += piece
-    return data

@@ -81,11 +81,15 @@ def rendered(parts: Sequence[RenderableType], style: Style) -> str:
 
 
 def tables(records: Sequence[Record], style: Style) -> str:
-    """One table for each scenario (and disk, accelerator, where they differ), and a legend."""
+    """One table for each scenario, the hosts' firmware, and a legend."""
     parts: list[RenderableType] = []
-    groups = _by_group(records)
-    for title, group in groups:
-        parts += [Text(title, style="bold"), "", _table(group, style.width), ""]
+    telling = [key for key in ("disk", "accel")
+               if len({record["cell"].get(key) for record in records}) > 1]
+    for scenario in sorted({record["cell"]["scenario"] for record in records}, key=natural):
+        rows = [_Row(record, telling) for record in records
+                if record["cell"]["scenario"] == scenario]
+        title = Text(f"{scenario}: the firmware of the last boot", style="bold")
+        parts += [title, "", _table(rows, style.width), ""]
     parts += [*_hosts(records), *_legend(records)]
     return rendered(parts, style)
 
@@ -107,66 +111,55 @@ def entry(record: Record, sequence: bool = False) -> tuple[str, Outcome]:
     return f"{MARKS[outcome]} {text}", outcome
 
 
-def _by_group(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
-    """The records of each table, with its title, in the order of the titles."""
-    telling = [key for key in ("disk", "accel")
-               if len({record["cell"].get(key) for record in records}) > 1]
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        cell = record["cell"]
-        title = ", ".join(str(cell.get(key)) for key in ("scenario", *telling))
-        title += ": the firmware of the last boot"
-        groups.setdefault(title, []).append(record)
-    return sorted(groups.items(), key=lambda item: natural(item[0]))
-
-
 def _policies(records: Sequence[Record]) -> list[str]:
     found = {record["cell"]["policy"] for record in records}
     order = [policy.value for policy in Policy]
     return [name for name in order if name in found] + sorted(found - set(order))
 
 
-def _names(record: Record) -> str:
-    return " → ".join(host_name(host) for host in hosts_of(record))
+class _Row:
+    """Where a record stands: below which heading, in which row."""
+
+    def __init__(self, record: Record, telling: Sequence[str]) -> None:
+        cell = record["cell"]
+        self.record = record
+        self.heading = ", ".join(str(cell.get(key)) for key in ("machine", *telling))
+        self.versions = " → ".join(str(host.get("qemu")) for host in hosts_of(record))
+        self.names = " → ".join(host_name(host) for host in hosts_of(record))
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.heading, self.versions, self.names
 
 
-def _versions(record: Record) -> str:
-    return " → ".join(str(host.get("qemu")) for host in hosts_of(record))
-
-
-def _row_key(record: Record) -> tuple[str, str, str]:
-    return record["cell"]["machine"], _versions(record), _names(record)
-
-
-def _ambiguous(records: Sequence[Record]) -> bool:
+def _ambiguous(rows: Sequence[_Row]) -> bool:
     """Whether two hosts share a QEMU version, so that the version alone does not name them."""
     pairs = {(str(host.get("qemu")), host_name(host))
-             for record in records for host in hosts_of(record)}
+             for row in rows for host in hosts_of(row.record)}
     return len({version for version, _ in pairs}) < len(pairs)
 
 
-def _table(records: Sequence[Record], width: int) -> Table:
-    """The fullest table that fits: first the hosts' names go, then the sequences."""
-    short = "names" if _ambiguous(records) else "versions"
+def _table(rows: Sequence[_Row], width: int) -> Table:
+    """The fullest table that fits: first the sequences go, then the hosts' names."""
+    short = "names" if _ambiguous(rows) else "versions"
     choices = [("both", True), ("both", False), (short, True), (short, False)]
     measuring = Console(file=io.StringIO(), width=10_000, _environ={})
     for label, sequence in choices:
-        table = _build(records, label, sequence)
+        table = _build(rows, label, sequence)
         if measuring.measure(table).maximum <= width:
             break
     return table
 
 
-def _build(records: Sequence[Record], label: str, sequence: bool) -> Table:
-    policies = _policies(records)
-    rows: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
-    for record in sorted(records, key=lambda record: [natural(part) for part in _row_key(record)]):
-        row = rows.setdefault(_row_key(record), {})
-        row.setdefault(record["cell"]["policy"], []).append(record)
-
+def _build(rows: Sequence[_Row], label: str, sequence: bool) -> Table:
+    policies = _policies([row.record for row in rows])
+    lines: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
+    for row in sorted(rows, key=lambda row: [natural(part) for part in row.key]):
+        line = lines.setdefault(row.key, {})
+        line.setdefault(row.record["cell"]["policy"], []).append(row.record)
     entries = {
-        (key, policy): _entry_of(row[policy], sequence)
-        for key, row in rows.items() for policy in policies if policy in row
+        (key, policy): _entry_of(line[policy], sequence)
+        for key, line in lines.items() for policy in policies if policy in line
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("machine type\n  QEMUs" if label == "versions" else "machine type\n  hosts")
@@ -174,12 +167,19 @@ def _build(records: Sequence[Record], label: str, sequence: bool) -> Table:
         widest = max(len(text) for (_, of), text in entries.items() if of == policy)
         header = textwrap.wrap(policy, max(NARROWEST_COLUMN, widest), break_long_words=False)
         table.add_column("\n".join(header), no_wrap=True)
-    machine = None
-    for key in rows:
-        if key[0] != machine:
-            machine = key[0]
-            table.add_row(Text(machine, style="bold"))
-        table.add_row(_label(key, rows, label), *(entries.get((key, name)) for name in policies))
+    longest = max(len(names) for _, _, names in lines)
+    above = None
+    for key in lines:
+        heading, versions, names = key
+        if heading != above:
+            above = heading
+            table.add_row(Text(heading, style="bold"))
+        first = {
+            "versions": Text("  " + versions),
+            "names": Text("  " + names),
+            "both": Text(f"  {names:<{longest}}  ") + Text(versions, style="dim"),
+        }[label]
+        table.add_row(first, *(entries.get((key, policy)) for policy in policies))
     return table
 
 
@@ -187,16 +187,6 @@ def _entry_of(records: Sequence[Record], sequence: bool) -> Text:
     worst = min(records, key=lambda record: WORST_FIRST.index(outcome_of(record)))
     text, outcome = entry(worst, sequence)
     return Text(text, style=STYLES[outcome])
-
-
-def _label(key: tuple[str, str, str], rows: Mapping[tuple[str, str, str], Any], label: str) -> Text:
-    _, versions, names = key
-    if label == "versions":
-        return Text("  " + versions)
-    if label == "names":
-        return Text("  " + names)
-    longest = max(len(other) for _, _, other in rows)
-    return Text(f"  {names:<{longest}}  ") + Text(versions, style="dim")
 
 
 def _hosts(records: Sequence[Record]) -> Iterator[RenderableType]:

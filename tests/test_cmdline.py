@@ -1,0 +1,163 @@
+"""From a launch in the harness's words to QEMU's command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.cmdline import POST_WINDOW_MS, FlashWindow, Launch, qemu_argv
+from harness.model import Accel, Disk
+
+I440FX, Q35, DEFAULT = "pc-i440fx-5.2", "pc-q35-5.2", "default"
+LAUNCH = Launch(
+    binary="/usr/bin/qemu-system-x86_64",
+    machine=Q35,
+    accel=Accel.TCG,
+    disk=Disk.AHCI,
+    disk_file="/cell/disk.img",
+    firmware="/cell/source/bios.bin",
+    directory="/cell/1-source",
+)
+WINDOW = FlashWindow("/cell/source/nvram.bin", 0x1000, 0x40000)
+NODE = ("-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename=/cell/disk.img")
+
+
+def options(launch: Launch) -> list[tuple[str, str]]:
+    """The command line as (option, value) pairs; an option without a value has ""."""
+    argv = list(qemu_argv(launch))[1:]
+    pairs = []
+    while argv:
+        option = argv.pop(0)
+        assert option.startswith("-"), option
+        pairs.append((option, argv.pop(0) if argv and not argv[0].startswith("-") else ""))
+    return pairs
+
+
+def values(launch: Launch, option: str) -> list[str]:
+    return [value for name, value in options(launch) if name == option]
+
+
+def test_the_whole_of_one() -> None:
+    assert qemu_argv(LAUNCH) == (
+        "/usr/bin/qemu-system-x86_64",
+        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        "-machine", "pc-q35-5.2,accel=tcg,graphics=off",
+        "-m", "32",
+        "-bios", "/cell/source/bios.bin",
+        *NODE, "-device", "ide-hd,drive=disk,bus=ide.0",
+        "-chardev", "socket,id=monitor,path=/cell/1-source/monitor.sock,server=off",
+        "-mon", "chardev=monitor,mode=control",
+        "-chardev", "socket,id=console,path=/cell/1-source/console.sock,server=off",
+        "-serial", "chardev:console",
+    )  # fmt: skip
+
+
+AHCI = ["ich9-ahci,id=ahci", "ide-hd,drive=disk,bus=ahci.0"]
+PATA = ["piix3-ide,id=pata", "ide-hd,drive=disk,bus=pata.0"]
+OWN = ["ide-hd,drive=disk,bus=ide.0"]  # of the board's own controller
+VIRTIO = ["virtio-blk-pci,drive=disk"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "disk", "devices"),
+    [
+        (Q35, Disk.AHCI, OWN), (Q35, Disk.IDE, PATA),
+        (Q35, Disk.VIRTIO, VIRTIO), (Q35, Disk.FLOPPY, []),
+        (I440FX, Disk.AHCI, AHCI), (I440FX, Disk.IDE, OWN),
+        (I440FX, Disk.VIRTIO, VIRTIO), (I440FX, Disk.FLOPPY, []),
+        # the default of every version so far is an i440fx
+        (DEFAULT, Disk.AHCI, AHCI), (DEFAULT, Disk.IDE, OWN),
+        (DEFAULT, Disk.VIRTIO, VIRTIO), (DEFAULT, Disk.FLOPPY, []),
+    ],
+)  # fmt: skip
+def test_disks(machine: str, disk: Disk, devices: list[str]) -> None:
+    launch = replace(LAUNCH, machine=machine, disk=disk)
+    assert values(launch, "-device") == devices
+    floppy = "if=floppy,index=0,format=raw,file=/cell/disk.img"
+    assert values(launch, "-drive") == ([floppy] if disk is Disk.FLOPPY else [])
+    assert (NODE in options(launch)) == (disk is not Disk.FLOPPY)
+    assert sum("/cell/disk.img" in value for _, value in options(launch)) == 1
+
+
+@pytest.mark.parametrize("machine", [Q35, I440FX, "microvm"])
+def test_the_machine_type_is_named(machine: str) -> None:
+    launch = replace(LAUNCH, machine=machine)
+    assert values(launch, "-machine") == [f"{machine},accel=tcg,graphics=off"]
+
+
+def test_the_default_machine_gives_no_type() -> None:
+    launch = replace(LAUNCH, machine=DEFAULT)
+    assert values(launch, "-machine") == ["accel=tcg,graphics=off"]
+    assert "default" not in " ".join(qemu_argv(launch))
+    windowed = replace(launch, firmware=WINDOW)
+    assert values(windowed, "-machine") == ["accel=tcg,graphics=off,pflash0=nvram-firmware"]
+
+
+def test_accelerator() -> None:
+    (machine,) = values(replace(LAUNCH, accel=Accel.KVM), "-machine")
+    assert "accel=kvm" in machine.split(",")
+
+
+def test_firmware_as_a_file() -> None:
+    assert values(LAUNCH, "-bios") == ["/cell/source/bios.bin"]
+    assert "pflash" not in " ".join(qemu_argv(LAUNCH))
+
+
+def test_firmware_as_a_window_of_the_nvram_file() -> None:
+    launch = replace(LAUNCH, firmware=WINDOW)
+    assert values(launch, "-bios") == []
+    # One file node with raw nodes over it: two file nodes on one file clash on the write lock.
+    assert values(launch, "-blockdev")[:2] == [
+        "driver=file,node-name=nvram,filename=/cell/source/nvram.bin",
+        "driver=raw,node-name=nvram-firmware,file=nvram,offset=4096,size=262144",
+    ]
+    assert values(launch, "-machine") == [
+        "pc-q35-5.2,accel=tcg,graphics=off,pflash0=nvram-firmware"
+    ]
+    assert "read-only" not in " ".join(qemu_argv(launch))
+
+
+def test_incoming_waits_for_the_monitor() -> None:
+    assert values(LAUNCH, "-incoming") == []
+    incoming = replace(LAUNCH, incoming=True)
+    assert values(incoming, "-incoming") == ["defer"]
+    # The two ends of a migration differ in nothing else.
+    assert options(incoming) == [*options(LAUNCH), ("-incoming", "defer")]
+
+
+def test_a_long_post() -> None:
+    assert values(LAUNCH, "-boot") == []
+    long = replace(LAUNCH, long_post=True)
+    assert values(long, "-boot") == [f"menu=on,splash-time={POST_WINDOW_MS}"]
+
+
+def test_memory() -> None:
+    assert values(replace(LAUNCH, memory_mib=64), "-m") == ["64"]
+
+
+def test_qemu_is_the_client_of_every_socket() -> None:
+    sockets = [value for value in values(LAUNCH, "-chardev") if value.startswith("socket")]
+    assert len(sockets) == 2
+    assert all(value.endswith(",server=off") for value in sockets)
+
+
+def test_every_id_is_used_once_and_every_reference_has_one() -> None:
+    for machine in (Q35, I440FX, DEFAULT):
+        for disk in Disk:
+            for firmware in ("/cell/bios.bin", WINDOW):
+                launch = replace(LAUNCH, machine=machine, disk=disk, firmware=firmware)
+                fields = [
+                    tuple(part.split("=", 1))
+                    for _, value in options(launch)
+                    for part in value.split(",")
+                    if "=" in part
+                ]
+                names = [value for key, value in fields if key in ("id", "node-name")]
+                assert len(names) == len(set(names))
+                own_buses = {"ide.0"}
+                for key, value in fields:
+                    if key in ("drive", "chardev", "pflash0"):
+                        assert value in names
+                    if key == "bus" and value not in own_buses:
+                        assert value.split(".")[0] in names
