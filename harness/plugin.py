@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -238,7 +239,8 @@ class CellItem(pytest.Item):
 
             record = excinfo.value.record
             artifacts = _rig(self.config).run_dir / record["artifacts"]
-            return failure(record, artifacts=str(_shown(artifacts)), tail=_console_tail(artifacts))
+            return failure(record, artifacts=str(_shown(artifacts)), command=_command(),
+                           tail=_console_tail(artifacts))
         if isinstance(excinfo.value, RigBroken):
             return f"the rig broke; nothing was learnt about the firmware:\n{excinfo.value}"
         return super().repr_failure(excinfo, style)
@@ -289,6 +291,13 @@ def _shown(path: Path) -> Path:
     """The path as one would type it here."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else Path(relative)
+
+
+def _command() -> str:
+    """How to call bootmatrix here: it need not be on the PATH, in a checkout's .venv it is not."""
+    script = Path(sys.executable).with_name("bootmatrix")
+    found = shutil.which("bootmatrix") is not None or not script.exists()
+    return "bootmatrix" if found else str(_shown(script))
 
 
 def _console_tail(artifacts: Path) -> list[str]:
@@ -367,7 +376,7 @@ class Recorder:
         terminalreporter.section("which firmware ran", sep="=")
         terminalreporter.write_line(summary(
             self.records, style, seconds=time.monotonic() - self._begun,
-            artifacts=str(_shown(self.run_dir))))
+            artifacts=str(_shown(self.run_dir)), command=_command()))
 
 
 # ---- fixtures, for those who write tests of their own -----------------------------------------

@@ -303,6 +303,7 @@ OWNER = """
     from pathlib import Path
     from harness import engines
     from harness.deadline import Deadline
+    from harness.errors import DeadlineExceeded
     from harness.images import ImageStore
 
     name, place, build, seconds, early = sys.argv[1:]
@@ -310,15 +311,22 @@ OWNER = """
     log = Path(place) / "log"
     sandbox = engine.sandbox(ImageStore().qemu(build), log.parent)
     script = f"echo started; sleep {seconds}; exit"
-    started = []
-    start = lambda: started.append(sandbox.launch(["/bin/busybox", "sh", "-c", script], log))
-    thread = threading.Thread(target=start)  # one that ends must not take the program with it
+    processes = []
+
+    def start():
+        processes.append(sandbox.launch(["/bin/busybox", "sh", "-c", script], log))
+        deadline = Deadline.after(10)
+        while not early and log.read_text() != "started\\n":
+            deadline.check("the program's start")
+
+    thread = threading.Thread(target=start)  # its end must not be the program's
     thread.start()
     thread.join()
     if not early:
-        deadline = Deadline.after(10)
-        while log.read_text() != "started\\n":
-            deadline.check("the program's start")
+        try:
+            sys.exit(f"it has ended: {processes[0].wait(Deadline.after(0.2))}")
+        except DeadlineExceeded:
+            pass
     print(getattr(engine, "session", ""), flush=True)
     sys.stdin.read()
 """

@@ -42,7 +42,7 @@ cuts = st.lists(st.integers(0, 400), max_size=12)
 
 def feed(stream: bytes, cuts: list[int]) -> bytes:
     """The stream through a filter, cut into pieces at those offsets."""
-    ends = sorted(min(cut, len(stream)) for cut in cuts) + [len(stream)]
+    ends = [*sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     filter_ = EscapeFilter()
     text, begin = b"", 0
     for end in ends:

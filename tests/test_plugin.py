@@ -129,7 +129,7 @@ def test_a_failure_is_told_to_people(pytester: pytest.Pytester) -> None:
         "the console's last lines:",
         "    the last words",
         f"artifacts: runs/*/cells/{Q35_GUEST}",
-        f"again: bootmatrix run {M} --cell {Q35_GUEST}",
+        f"again: *bootmatrix run {M} --cell {Q35_GUEST}",
     ], consecutive=False)
     assert "Traceback" not in result.stdout.str()
     assert "plugin.py" not in result.stdout.str()

@@ -32,6 +32,8 @@ UNKNOWN_ROM = sha256(b"never seen before")
 START, RESET, SHUTDOWN = Step(K.START, 0), Step(K.RESET), Step(K.SHUTDOWN)
 MIGRATE, DURING_POST = Step(K.MIGRATE, 1), Step(K.MIGRATE, 1, during_post=True)
 MACHINE_TYPE = Refusal("machine-type", "Machine type received is 'a' and local is 'b'")
+LIMIT = 5.0
+HERE = ProbeLine("here", 1, 3)
 SIZE = Refusal("ram-block-size", "Size mismatch: pc.bios: 0x20000 != 0x40000: Invalid argument")
 
 
@@ -57,7 +59,7 @@ def boot(firmware: FirmwareBuild, host: int = 0, counter: int = 1) -> BootObserv
     """A boot at which all witnesses agree on a firmware."""
     assert firmware.prints is not None
     return BootObserved(
-        host, (firmware.prints,), up(firmware, counter), firmware.sha256, 0.0678912
+        host, (firmware.prints,), up(firmware, counter), firmware.sha256, 0.0678912, LIMIT
     )
 
 
@@ -66,7 +68,7 @@ def started(seen: BootObserved | None = None) -> StepObserved:
 
 
 def migrated(
-    rom: str | None = OLD.sha256, here: ProbeLine | None = ProbeLine("here", 1, 3)
+    rom: str | None = OLD.sha256, here: ProbeLine | None = HERE
 ) -> StepObserved:
     return StepObserved(MIGRATE, 0.1, 1, rom=rom, here=here)
 
@@ -129,7 +131,7 @@ def test_the_console_alone_can_tell_that_all_is_well() -> None:
 
 def test_wrong_firmware_where_both_are_unknown() -> None:
     text = "1.99.0-home-made"
-    seen = BootObserved(0, (text,), up(text), UNKNOWN_ROM, 0.1)
+    seen = BootObserved(0, (text,), up(text), UNKNOWN_ROM, 0.1, LIMIT)
     judgement = judge_start(seen)
     assert judgement.verdict is Verdict.WRONG_FIRMWARE
     assert judgement.reason == (
@@ -149,7 +151,7 @@ def test_wrong_firmware_where_both_are_unknown() -> None:
     ],
 )
 def test_half_known_is_a_witness_conflict(text: str, rom: str, seen: str) -> None:
-    judgement = judge_start(BootObserved(0, (text,), up(text), rom, 0.1))
+    judgement = judge_start(BootObserved(0, (text,), up(text), rom, 0.1, LIMIT))
     assert judgement.verdict is Verdict.WITNESS_CONFLICT
     assert judgement.reason.startswith("boot 1 (start on source): the console says ")
     assert judgement.reason.endswith(f"the ROM's bytes are {seen}")
@@ -174,7 +176,7 @@ def test_wrong_disk() -> None:
     ("banners", "more"), [(1, ""), (2, " (and 1 more)"), (40, " (and 39 more)")]
 )
 def test_no_boot(banners: int, more: str) -> None:
-    seen = BootObserved(1, ("1.17.0-1",) * banners, None, NEW.sha256, 5.0)
+    seen = BootObserved(1, ("1.17.0-1",) * banners, None, NEW.sha256, 5.0371, 5.0)
     judgement = judge_reset(seen)
     assert judgement.verdict is Verdict.NO_BOOT
     assert judgement.reason == (
@@ -186,7 +188,7 @@ def test_no_boot(banners: int, more: str) -> None:
 
 def test_no_boot_because_qemu_ended() -> None:
     last = "qemu-system-x86_64: warning: x\nqemu-system-x86_64: Assertion `size' failed.\n"
-    seen = BootObserved(1, ("1.17.0-1",), None, None, 0.2, ended=last)
+    seen = BootObserved(1, ("1.17.0-1",), None, None, 0.2, LIMIT, ended=last)
     judgement = judge_reset(seen)
     assert judgement.verdict is Verdict.NO_BOOT
     assert judgement.reason.endswith(
@@ -195,7 +197,7 @@ def test_no_boot_because_qemu_ended() -> None:
 
 
 def test_silent() -> None:
-    judgement = judge_reset(BootObserved(1, (), None, NEW.sha256, 3.0))
+    judgement = judge_reset(BootObserved(1, (), None, NEW.sha256, 3.0124, 3.0))
     assert judgement.verdict is Verdict.SILENT
     assert judgement.reason == (
         "boot 2 (reset on destination): nothing on the console within 3.0 s"
@@ -207,7 +209,7 @@ def test_silent() -> None:
     ("last", "told"), [("Killed\n", "Killed"), ("a\n b \n\n", "b"), ("", "no last words")]
 )
 def test_silent_because_qemu_ended(last: str, told: str) -> None:
-    judgement = judge_reset(BootObserved(1, (), None, None, 0.1, ended=last))
+    judgement = judge_reset(BootObserved(1, (), None, None, 0.1, LIMIT, ended=last))
     assert judgement.verdict is Verdict.SILENT
     assert judgement.reason.split() == (
         f"boot 2 (reset on destination): nothing on the console before QEMU ended: {told}".split()
@@ -323,12 +325,12 @@ def test_a_firmware_without_a_banner_is_named_by_the_guest() -> None:
 
 
 def test_a_console_that_names_nothing_leaves_the_bytes() -> None:
-    judgement = judge_start(BootObserved(0, (), up(""), OLD.sha256, 0.1))
+    judgement = judge_start(BootObserved(0, (), up(""), OLD.sha256, 0.1, LIMIT))
     assert (judgement.verdict, judgement.boots[0].console) == (Verdict.PASS, None)
     assert judgement.reason == "seabios-old (start on source)"
-    judgement = judge_start(BootObserved(0, (), up(""), NEW.sha256, 0.1))
+    judgement = judge_start(BootObserved(0, (), up(""), NEW.sha256, 0.1, LIMIT))
     assert judgement.verdict is Verdict.WRONG_FIRMWARE
-    judgement = judge_start(BootObserved(0, (), up(""), None, 0.1))
+    judgement = judge_start(BootObserved(0, (), up(""), None, 0.1, LIMIT))
     assert judgement.verdict is Verdict.WRONG_FIRMWARE
     assert judgement.reason.endswith("expected seabios-old, seen nothing")
 
@@ -435,9 +437,10 @@ def test_a_boot_spread_over_two_steps() -> None:
 
 def test_a_boot_spread_over_two_steps_fails_like_any_other() -> None:
     expected = planned(START, DURING_POST)
+    hung = BootObserved(1, ("1.14.0-2",), None, None, 5.1, LIMIT)
     seen = [
         StepObserved(START, 0.03, 0),
-        StepObserved(DURING_POST, 5.0, 1, boot=BootObserved(1, ("1.14.0-2",), None, None, 5.0)),
+        StepObserved(DURING_POST, 5.2, 1, boot=hung),
     ]
     judgement = judge(expected, seen, KNOWN)
     assert judgement.verdict is Verdict.NO_BOOT
@@ -468,7 +471,7 @@ def test_fewer_steps_done_than_planned(done: int) -> None:
 
 
 def test_steps_that_the_runner_left_out_after_a_failure_do_not_hide_it() -> None:
-    seen = [started(BootObserved(0, (), None, None, 5.0))]
+    seen = [started(BootObserved(0, (), None, None, 5.1, LIMIT))]
     assert judge(planned(START, MIGRATE, RESET), seen, KNOWN).verdict is Verdict.SILENT
 
 

@@ -12,17 +12,21 @@ from harness.report.words import duration
 Record = Mapping[str, Any]
 
 
-def failure(record: Record, *, artifacts: str, tail: Sequence[str] = ()) -> str:
+def failure(
+    record: Record, *, artifacts: str, tail: Sequence[str] = (), command: str = "bootmatrix"
+) -> str:
     """The text pytest shows for a failed cell.
 
-    ``artifacts`` is the cell's directory as it is to be shown, ``tail`` the console's last lines.
+    ``artifacts`` is the cell's directory as it is to be shown, ``tail`` the console's last
+    lines, ``command`` how bootmatrix is called here.
     """
     lines = [*_headline(record), ""]
     if record["boots"]:
         lines += [*_boots(record["boots"]), ""]
     if tail:
         lines += ["the console's last lines:", *(f"    {line}" for line in tail), ""]
-    return "\n".join((*lines, f"artifacts: {artifacts}", f"again: {rerun_command(record)}"))
+    again = rerun_command(record, command)
+    return "\n".join((*lines, f"artifacts: {artifacts}", f"again: {again}"))
 
 
 def _headline(record: Record) -> list[str]:

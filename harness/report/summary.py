@@ -19,10 +19,18 @@ Record = Mapping[str, Any]
 MOST_LISTED = 12
 
 
-def summary(records: Sequence[Record], style: Style, *, seconds: float, artifacts: str) -> str:
+def summary(
+    records: Sequence[Record],
+    style: Style,
+    *,
+    seconds: float,
+    artifacts: str,
+    command: str = "bootmatrix",
+) -> str:
     """The table and all that stands under it, as one text that ends with the rerun command.
 
-    ``seconds`` is the wall time of the run, ``artifacts`` its directory as it is to be shown.
+    ``seconds`` is the wall time of the run, ``artifacts`` its directory as it is to be shown,
+    ``command`` how bootmatrix is called here.
     """
     records = sorted(records, key=lambda record: natural(record["cell"]["id"]))
     return "\n".join((
@@ -33,7 +41,7 @@ def summary(records: Sequence[Record], style: Style, *, seconds: float, artifact
         "",
         # Not through rich: a path or a command that is broken over lines cannot be copied.
         f"artifacts: {artifacts}",
-        f"one cell again: {rerun_command(_interesting(records))}",
+        f"one cell again: {rerun_command(_interesting(records), command)}",
     ))
 
 
@@ -56,10 +64,10 @@ def counts(records: Sequence[Record]) -> Text:
     return Text(plural(len(records), "cell") + ": ") + Text(", ").join(parts)
 
 
-def rerun_command(record: Record) -> str:
+def rerun_command(record: Record, command: str = "bootmatrix") -> str:
     """The one command that runs a record's cell again."""
     matrix = record.get("matrix")
-    words = ["bootmatrix", "run", *([str(matrix)] if matrix else []), "--cell",
+    words = [command, "run", *([str(matrix)] if matrix else []), "--cell",
              str(record["cell"]["id"])]
     return shlex.join(words)
 
