@@ -88,7 +88,7 @@ def tables(records: Sequence[Record], style: Style) -> str:
     for scenario in sorted({record["cell"]["scenario"] for record in records}, key=natural):
         rows = [_Row(record, telling) for record in records
                 if record["cell"]["scenario"] == scenario]
-        title = Text(f"{scenario}: the firmware of the last boot, by source → destination", style="bold")
+        title = Text(f"{scenario}: the firmware of the last boot", style="bold")
         parts += [title, "", _table(rows, style.width), ""]
     parts += [*_hosts(records), *_legend(records)]
     return rendered(parts, style)
