@@ -1,6 +1,6 @@
 # The two commands for a fresh checkout. Both install what is missing first.
 #   make demo    build the images, run the quickstart matrix, show the table
-#   make test    check types, style and layers, then run the whole test suite
+#   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/x.py")
 
 .PHONY: demo test check setup
 
@@ -8,7 +8,7 @@ demo: setup
 	@.venv/bin/bootmatrix run matrices/quickstart.yaml
 
 test: check
-	.venv/bin/pytest -n 2
+	.venv/bin/pytest -n 2 $(ARGS)
 
 check: setup
 	.venv/bin/ruff check --quiet .

@@ -358,8 +358,14 @@ def _images_rm(options: argparse.Namespace) -> int:
     from harness.engines.docker import remove_images
     from harness.images import ImageStore
 
-    freed = ImageStore().remove(options.names)
+    store = ImageStore()
+    unknown = set(options.names) - set(store.names())
+    if unknown:
+        raise UserError(f"no such QEMU build: {', '.join(sorted(unknown))}",
+                        hint="builds: " + ", ".join(store.names()))
+    # The engine first: it refuses while a container runs the image, and then nothing is lost.
     imported = remove_images(options.names)
+    freed = store.remove(options.names)
     print(f"{freed / 1e6:.0f} MB freed"
           + (f", {plural(imported, 'image')} removed from the Docker engine" if imported else ""))
     return 0

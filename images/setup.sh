@@ -18,6 +18,7 @@ missing=
 command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
 command -v bwrap >/dev/null || missing="$missing bubblewrap"
 command -v nasm >/dev/null || missing="$missing nasm"
+[ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || missing="$missing fakeroot"  # mmdebstrap's
 if [ ! -x .venv/bin/python ]; then
     if [ -n "$python" ]; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"

@@ -73,6 +73,7 @@ def test_taking_it_makes_it_the_firmware_once(source: Nvram) -> None:
     assert not source.staged
     assert source.take_staged() is None
     assert source.image.read_bytes() == NEW
+    assert set(files(source.directory)) == {"nvram.bin", "nvram.json"}
 
 
 def test_an_upgrade_keeps_the_stamp(source: Nvram) -> None:

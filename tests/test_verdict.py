@@ -388,6 +388,15 @@ def test_the_rom_changed_under_the_running_guest() -> None:
     )
 
 
+def test_a_rom_that_cannot_be_read_does_not_make_a_guest_dead() -> None:
+    assert judge_migration(migrated(rom=None)).verdict is Verdict.PASS
+
+
+def test_the_changed_rom_explains_a_dead_guest() -> None:
+    judgement = judge_migration(migrated(rom=NEW.sha256, here=None))
+    assert judgement.verdict is Verdict.WRONG_FIRMWARE
+
+
 def test_the_rom_changed_to_what_nobody_knows() -> None:
     judgement = judge_migration(migrated(rom=UNKNOWN_ROM))
     assert judgement.verdict is Verdict.WRONG_FIRMWARE
