@@ -74,15 +74,15 @@ class FirmwareSwap:
                 # QEMU 8.0 and later report a stop to gdb only after gdb's own "continue"; a
                 # destination is started by the migration. The monitor tells of every stop.
                 await monitor.until("STOP", since=self._since)
+                stop = monitor.mark()
                 if (await monitor.ask("query-status"))["status"] == "debug":
                     # Waking from suspend-to-RAM goes through the reset vector, too, but is no
                     # reset: no RESET event comes before it.
                     if monitor.seen("RESET", self._since):
                         await self._swap()
-                    self._since = monitor.mark()
                     await self._go_on()
                 else:
-                    self._since = monitor.mark()
+                    self._since = stop  # stopped for another reason, a migration for example
         except (MonitorError, asyncio.CancelledError):
             pass  # QEMU has gone, or we are closing
         except Exception as error:  # kept for check(): nobody awaits this task

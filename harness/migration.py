@@ -59,7 +59,7 @@ def migrate(source: VM, destination: VM, channel: Channel, deadline: Deadline) -
                 refusal = _outcome(source, since[source.name], deadline)
         except MonitorError as error:
             if source.alive and destination.alive:
-                refusal = Refusal("other", error.message)
+                refusal = classify(f"qemu-system-x86_64: {error.message}")
             else:
                 refusal = _last_words(source, destination, deadline)
     if refusal is not None and refusal.kind == "other":

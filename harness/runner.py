@@ -78,7 +78,8 @@ class Runner:
             )  # fmt: skip
         artifacts = self._run_dir / "cells" / cell.id
         setup = GuestSetup(
-            hosts, cell.machine, cell.policy, self._disks, cell.disk, cell.accel, cell.seconds
+            hosts, cell.machine, cell.policy, self._disks, cell.disk, cell.accel, cell.seconds,
+            long_post=any(step.during_post for step in cell.scenario.steps),
         )
         guest: Guest | None = None
         seen: list[StepObserved] = []
@@ -93,11 +94,13 @@ class Runner:
             verdict, reason, boots = judgement.verdict, judgement.reason, judgement.boots
             details: dict[str, Any] = {}
         except HarnessError as error:
-            verdict, reason, boots = Verdict.ERROR, error.message, ()
+            verdict, reason = Verdict.ERROR, error.message
             details = {"error": str(error)}
         except Exception as error:  # a fault of ours must not take the other cells with it
-            verdict, reason, boots = Verdict.ERROR, f"{type(error).__name__}: {error}", ()
+            verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {error}"
             details = {"error": traceback.format_exc()}
+        if verdict is Verdict.ERROR:  # the boots before it were seen all the same
+            boots = judge(self._plan(cell, hosts), seen, self._known_firmware).boots
         outcome = known.match(declared, described, verdict)
         if outcome.entry is not None:
             details["known_state"] = outcome.state.value

@@ -60,7 +60,11 @@ class _Running:
 
 @dataclass
 class GuestSetup:
-    """What a guest is made of. ``seconds`` bounds each boot; ``disks`` are probe disks A and B."""
+    """What a guest is made of.
+
+    ``seconds`` bounds each boot; ``disks`` are probe disks A and B. ``long_post`` makes the
+    firmware wait for a key, so that there is time to migrate the guest during it.
+    """
 
     hosts: Sequence[Host]
     machine: str
@@ -69,6 +73,7 @@ class GuestSetup:
     disk: Disk = Disk.AHCI
     accel: Accel = Accel.TCG
     seconds: float = 5.0
+    long_post: bool = False
 
 
 @dataclass
@@ -91,7 +96,6 @@ class Guest:
         self._incoming: _Running | None = None
         self._nvram: Nvram | None = None
         self._rom_size = 0
-        self._long_post = False
         self._banners: tuple[str, ...] = ()
         for index, host in enumerate(self.setup.hosts):
             self._host_dir(index).mkdir()
@@ -135,7 +139,6 @@ class Guest:
             raise UserError("the guest runs already", hint="shut it down first")
         begun = time.monotonic()
         self._banners = ()
-        self._long_post = banner_only
         try:
             running = self._launch(host, incoming=False)
             if prepare is not None:
@@ -144,23 +147,21 @@ class Guest:
         except QemuError as error:
             return self._refused(step, begun, classify(error.tail))
         self._running = running
-        if banner_only:
-            banner = running.vm.console.wait_for_banner(Deadline.after(self.setup.seconds))
-            if banner is not None:
-                self._banners = (banner,)
-                return StepObserved(step, time.monotonic() - begun, host)
-        return self._boot(step, begun)
+        return self._begin_boot(step, begun) if banner_only else self._boot(step, begun)
 
-    def reset(self, by: ResetBy = ResetBy.MONITOR) -> StepObserved:
+    def reset(self, by: ResetBy = ResetBy.MONITOR, *, banner_only: bool = False) -> StepObserved:
         """Boot in the same process, asked for by the monitor or by the guest itself."""
+        step = Step(StepKind.RESET, by=by)
         process = self._process
         begun = time.monotonic()
         self._banners = ()
         if by is ResetBy.MONITOR:
-            process.vm.reset(Deadline.after(RIG_SECONDS))
+            # A QEMU that is no longer there is seen by _boot, with its last words.
+            with contextlib.suppress(MonitorError):
+                process.vm.reset(Deadline.after(RIG_SECONDS))
         else:
             process.vm.console.send(_KEYS[by])
-        return self._boot(Step(StepKind.RESET, by=by), begun)
+        return self._begin_boot(step, begun) if banner_only else self._boot(step, begun)
 
     def migrate(
         self, host: int, channel: Channel = Channel.UNIX, *, during_post: bool = False
@@ -222,12 +223,17 @@ class Guest:
                 f"policy {self.setup.policy}: this guest has no nvram to upgrade",
                 hint="start it once, under guest-owned or guest-owned-versioned",
             )
+        step = Step(StepKind.UPGRADE_NVRAM)
+        if firmware.size != self._nvram.size:
+            return self._refused(step, begun, Refusal(
+                "rom-size",
+                f"{firmware.name} has {firmware.size:#x} bytes, the nvram's "
+                f"window {self._nvram.size:#x}",
+            ))  # fmt: skip
         self._nvram.stage(firmware.path.read_bytes())
         if self._running is not None:
             self._arm(self._running)
-        return StepObserved(
-            Step(StepKind.UPGRADE_NVRAM), time.monotonic() - begun, self._where()
-        )
+        return StepObserved(step, time.monotonic() - begun, self._where())
 
     def clear_nvram(self) -> StepObserved:
         """Empty the nvram of this guest, which must not run."""
@@ -295,7 +301,7 @@ class Guest:
                 firmware=firmware,
                 directory=f"/cell/{name}",
                 incoming=incoming,
-                long_post=self._long_post,
+                long_post=setup.long_post,
             )
         )
         self.processes.append({"role": role, "version": build.version, "argv": list(argv)})
@@ -344,6 +350,15 @@ class Guest:
         )
         self._stack.callback(process.swap.close)
 
+    def _begin_boot(self, step: Step, begun: float) -> StepObserved:
+        """Watch a boot only until the firmware has said its name."""
+        console = self._process.vm.console
+        banner = console.wait_for_banner(Deadline.after(self.setup.seconds))
+        if banner is None:
+            return self._boot(step, begun)
+        self._banners = (banner,)
+        return StepObserved(step, time.monotonic() - begun, self._process.host)
+
     def _boot(self, step: Step, begun: float) -> StepObserved:
         process = self._process
         seen = process.vm.console.wait_for_boot(
@@ -379,6 +394,8 @@ class Guest:
 def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> None:
     """Do the steps of a scenario, up to the first that is refused or leaves the guest down.
 
+    A guest that no longer answers after a migration is down, too.
+
     What was seen is appended to ``seen`` as it comes, so that it survives an exception.
     """
     for step, following in zip(steps, (*steps[1:], None), strict=True):
@@ -386,20 +403,24 @@ def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> 
         seen.append(observed)
         if observed.refusal or (observed.boot and observed.boot.up is None):
             return
+        if step.kind is StepKind.MIGRATE and observed.boot is None and observed.here is None:
+            return
 
 
 def _run_step(guest: Guest, step: Step, following: Step | None) -> StepObserved:
     hosts = guest.setup.hosts
+    # What begins with this step's boot and ends on another host is watched there.
+    moves_on = following is not None and following.during_post
     if step.kind is StepKind.START:
         assert step.host is not None
         migrates = following is not None and following.kind is StepKind.MIGRATE
         return guest.start(
             step.host,
             prepare=following.host if migrates and following else None,
-            banner_only=bool(migrates and following and following.during_post),
+            banner_only=moves_on,
         )
     if step.kind is StepKind.RESET:
-        return guest.reset(step.by)
+        return guest.reset(step.by, banner_only=moves_on)
     if step.kind is StepKind.MIGRATE:
         assert step.host is not None
         return guest.migrate(step.host, step.channel, during_post=step.during_post)

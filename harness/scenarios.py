@@ -219,6 +219,7 @@ class _Guest:
     started: bool = False
     running: bool = False
     booting: bool = False  # the last step was one that boots
+    cleared: bool = False  # its nvram is empty until the next start
 
 
 def _apply(guest: _Guest, index: int, step: Step) -> None:
@@ -238,6 +239,7 @@ def _apply(guest: _Guest, index: int, step: Step) -> None:
         if step.host is None:
             raise refuse("start needs a host")
         guest.host, guest.started, guest.running = step.host, True, True
+        guest.cleared = False
     elif kind is StepKind.MIGRATE:
         if step.host is None or step.host == guest.host:
             raise refuse(f"the guest is on {role_name(guest.host)} already; migrate it elsewhere")
@@ -249,13 +251,17 @@ def _apply(guest: _Guest, index: int, step: Step) -> None:
     elif kind is StepKind.CLEAR_NVRAM:
         if guest.running:
             raise refuse("clear-nvram needs a guest that is shut down")
+        guest.cleared = True
     elif kind is StepKind.UPGRADE_HOST:
         if step.host is None or step.firmware_of is None:
             raise refuse("upgrade-host needs a host and whose firmware to install there")
         if step.host == step.firmware_of:
             raise refuse(f"{role_name(step.host)} has that firmware already")
-    elif kind is StepKind.UPGRADE_NVRAM and step.firmware_of is None:
-        raise refuse("upgrade-nvram needs the host whose firmware to stage")
+    elif kind is StepKind.UPGRADE_NVRAM:
+        if step.firmware_of is None:
+            raise refuse("upgrade-nvram needs the host whose firmware to stage")
+        if guest.cleared:
+            raise refuse("there is no nvram to upgrade after clear-nvram; start the guest first")
     guest.booting = kind in (StepKind.START, StepKind.RESET)
 
 

@@ -170,6 +170,13 @@ def _boot_problem(
             return Verdict.WITNESS_CONFLICT, (
                 f"the console says {boot.console}, the ROM's bytes are {boot.rom}"
             )
+    if boot.console is None:
+        # The ROM alone does not decide: what ran is what the console shows, and a firmware's
+        # shadow copy can outlive the ROM it came from.
+        return Verdict.WITNESS_CONFLICT, (
+            f"the guest came up, but nothing on the console named a firmware; "
+            f"the ROM's bytes are {boot.rom or 'unreadable'}"
+        )
     if boot.rom is None and len(candidates) > 1:
         return Verdict.ERROR, (
             f"{boot.console} is printed by {' and '.join(candidates)}, "

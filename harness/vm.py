@@ -15,12 +15,13 @@ from harness import identity
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.engines import Process, Sandbox
-from harness.errors import HarnessError, MonitorError, QemuError
+from harness.errors import DeadlineExceeded, HarnessError, MonitorError, QemuError
 from harness.qmp import Monitor
 
 # A QEMU that has not connected by then will not: it takes 25-45 ms.
 LAUNCH_SECONDS = 30.0
 QUIT_SECONDS = 10.0
+LAST_WORDS_SECONDS = 2.0
 
 # How often a QEMU that has not connected yet is asked whether it is still alive. Connections
 # are events; a process's end is one too, but not one that both engines can show as a file.
@@ -92,6 +93,9 @@ class VM:
         return listener.accept()[0]
 
     def _ended(self) -> QemuError:
+        # It has closed a connection; its last words and its status come a moment later.
+        with contextlib.suppress(DeadlineExceeded):
+            self.process.wait(Deadline.after(LAST_WORDS_SECONDS))
         return QemuError(
             f"{self.name}: QEMU ended before it was ready",
             argv=self.argv,
@@ -151,10 +155,12 @@ class VM:
     def quit(self, deadline: Deadline) -> None:
         """Ask QEMU to end, and wait until it has. A QEMU that does not is killed."""
         deadline = deadline.sooner(QUIT_SECONDS)
-        with contextlib.suppress(MonitorError):
-            self.monitor.execute("quit", deadline=deadline)
-        self.process.wait(deadline)
-        self.close()
+        try:
+            with contextlib.suppress(MonitorError, DeadlineExceeded):
+                self.monitor.execute("quit", deadline=deadline)
+                self.process.wait(deadline)
+        finally:
+            self.close()
 
 
 @contextlib.contextmanager

@@ -170,3 +170,9 @@ def test_the_schema_names_every_step() -> None:
     names, *mappings = step_schema()["anyOf"]
     assert names["enum"] == [kind.value for kind in StepKind]
     assert [mapping["required"] for mapping in mappings] == [[kind.value] for kind in StepKind]
+
+
+def test_there_is_nothing_to_upgrade_in_a_cleared_nvram() -> None:
+    steps = ["start", "shutdown", "clear-nvram", {"upgrade-nvram": {"firmware-of": "destination"}}]
+    with pytest.raises(StepError, match="there is no nvram to upgrade after clear-nvram"):
+        parse("own", [*steps, "start", {"migrate": {"to": "destination"}}])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from cells import cell
 
-from harness import cmdline, policies, scenario
+from harness import cmdline, policies, scenario, scenarios
+from harness.console import Console
 from harness.engines import Engine
 from harness.images import ImageStore
 from harness.model import (
@@ -19,7 +20,6 @@ from harness.model import (
     HostSpec,
     Known,
     Policy,
-    ResetBy,
     RunRecord,
     Verdict,
 )
@@ -207,14 +207,44 @@ def test_a_qemu_that_dies_during_a_boot_is_told(
 ) -> None:
     reset = Guest.reset
 
-    def reset_and_kill(self: Guest, by: ResetBy = ResetBy.MONITOR) -> object:
+    def reset_and_kill(self: Guest, *args: object, **more: object) -> object:
         monkeypatch.setattr(VM, "reset", lambda vm, deadline: vm.process.kill())
-        return reset(self, by)
+        return reset(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Guest, "reset", reset_and_kill)
     record = runner.run(cell("sid", "stock", "reset"))
     assert record.verdict is Verdict.SILENT
     assert "before QEMU ended" in record.reason
+
+
+def test_a_guest_that_dies_with_its_destination_is_told(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate = Guest.migrate
+
+    def migrate_and_kill(self: Guest, *args: object, **more: object) -> object:
+        monkeypatch.setattr(Console, "ask", lambda console, deadline: None)
+        seen = migrate(self, *args, **more)  # type: ignore[arg-type]
+        self.vm.process.kill()
+        return seen
+
+    monkeypatch.setattr(Guest, "migrate", migrate_and_kill)
+    record = runner.run(cell("bullseye sid", "stock"))
+    assert record.verdict is Verdict.NO_BOOT
+    assert record.reason == "migrate: the guest no longer answers on the destination"
+
+
+def test_a_reset_that_ends_on_another_host(runner: Runner) -> None:
+    steps = scenarios.parse(
+        "own", ["start", "reset", {"migrate": {"during-post": True}}, "reset"]
+    )
+    record = runner.run(replace(cell("bullseye sid", "machine-owned"), scenario=steps))
+    assert record.verdict is Verdict.PASS, record.reason
+    assert [(boot.step, boot.host, boot.console) for boot in record.boots] == [
+        ("start", "source", "seabios-1.14.0-2"),
+        ("reset", "destination", "seabios-1.14.0-2"),
+        ("reset", "destination", "seabios-1.17.0-1"),
+    ]
 
 
 def test_a_known_entry_labels_and_decides_nothing(runner: Runner) -> None:
