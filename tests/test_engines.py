@@ -360,14 +360,12 @@ def test_an_engine_that_is_closed_leaves_nothing(build: QemuBuild, tmp_path: Pat
             [BUSYBOX, "sleep", "1000"], tmp_path / "log"
         )
         session = getattr(other, "session", None)
+    with pytest.raises(EngineError, match="of /bin/busybox has ended"):
+        process.poll()
     if session:
         from harness.engines.docker import leftovers
 
-        with pytest.raises(EngineError, match="container of /bin/busybox has ended"):
-            process.poll()
         assert leftovers(session) == ()
-    else:
-        assert process.poll() == 137
 
 
 @pytest.mark.docker

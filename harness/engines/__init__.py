@@ -29,7 +29,7 @@ class Process(Protocol):
     log: Path
 
     def poll(self) -> int | None:
-        """The exit status, or None while it runs. Raises EngineError if the engine died."""
+        """The exit status, or None while it runs. Raises EngineError if its sandbox ended."""
 
     def wait(self, deadline: Deadline) -> int:
         """The exit status, once there. Raises DeadlineExceeded, or EngineError as poll."""

@@ -1,4 +1,4 @@
-"""The embedded engine: each program in a bubblewrap of its own, made in a few milliseconds.
+"""The embedded engine: a warm bubblewrap for each build and directory, and no daemon.
 
 There are no cgroups here. The limits are rlimits, set inside: RLIMIT_AS for each process, and
 RLIMIT_NPROC, which since Linux 5.14 counts a user's processes per user namespace, so that set
@@ -12,14 +12,14 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
-from harness.deadline import Deadline
+from harness.engines import launcher
 from harness.engines.confinement import (
     ADDRESS_SPACE_BYTES,
     CELL,
@@ -27,26 +27,20 @@ from harness.engines.confinement import (
     PROCESSES,
     SCRATCH_BYTES,
     SHELL,
-    Identity,
-    inside,
     kvm_group,
-    open_log,
-    tail,
 )
-from harness.errors import DeadlineExceeded, EngineError
+from harness.engines.launcher import Launcher
+from harness.engines.warm import Confinement, WarmEngine
+from harness.errors import EngineError
 from harness.model import QemuBuild
 
 KILL_SECONDS = 10.0
+END_SECONDS = 1.0  # the launcher ends by itself, in milliseconds, when its input does
 
-# The script that becomes the program. Its first argument is the lifeline's descriptor. If the
-# owner died while the bubblewraps were being made, before they had bound their lives to its, the
-# echo ends it all: nobody holds the other end of the pipe. RLIMIT_NPROC is -p in older busyboxes
-# and -u in newer ones. What cannot be executed ends with a shell's 126 or 127.
-_START = f"""
-echo >&"$1" || exit
-shift
+# RLIMIT_NPROC is -p in older busyboxes and -u in newer ones.
+_LIMITS = f"""
 {{ ulimit -u {PROCESSES}; ulimit -p {PROCESSES}; }} 2>/dev/null
-ulimit -v {ADDRESS_SPACE_BYTES >> 10} && exec "$@"
+ulimit -v {ADDRESS_SPACE_BYTES >> 10} || exit
 """
 # Where root puts a build's root, and in it the cell's directory: at the mount point that the
 # root has for it, so that nothing else is hidden before it has been found.
@@ -57,97 +51,56 @@ mount --bind "$2" "$1{CELL}" && mount --rbind "$1" {_PLACE} && shift 2 && exec "
 _ISOLATION = ("--unshare-all", "--cap-drop", "ALL", "--die-with-parent")
 
 
-class BubblewrapProcess:
-    """A program in a bubblewrap (the Process of harness.engines).
+class _Bubble(Confinement):
+    """One running bubblewrap and its launcher.
 
-    ``lifeline`` is the reading end of a pipe that every process of the sandbox holds open:
-    its end of file is the end of all of them, which the exit of bubblewrap alone is not.
+    ``lifeline`` is the reading end of a pipe that every process of the bubble holds open: its
+    end of file is the end of all of them, which the exit of bubblewrap alone is not.
     """
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], lifeline: int, argv: tuple[str, ...], log: Path
+        self, popen: subprocess.Popen[bytes], connection: socket.socket, lifeline: int
     ) -> None:
-        self.argv = argv
-        self.log = log
         self._popen = popen
+        self._connection = connection
         self._lifeline = lifeline
-        self._status: int | None = None
+        self.launcher = Launcher(
+            "bubblewrap: the sandbox", self._output(), connection.sendall,
+            lambda: connection.shutdown(socket.SHUT_RDWR),
+        )
 
-    def poll(self) -> int | None:
-        """See Process."""
-        return self._ended(0.0)
+    def _output(self) -> Iterator[tuple[int, bytes]]:
+        with contextlib.suppress(OSError):
+            while data := self._connection.recv(65536):
+                yield 1, data
+        assert self._popen.stderr is not None
+        yield 2, self._popen.stderr.read()
 
-    def wait(self, deadline: Deadline) -> int:
-        """See Process."""
-        status = self._ended(deadline.remaining)
-        if status is None:
-            raise DeadlineExceeded(
-                f"not in time: the end of {self.argv[0]}", argv=self.argv, tail=tail(self.log)
-            )
-        return status
+    def shut(self) -> None:
+        """See Confinement."""
+        self.launcher.hang_up()
 
-    def kill(self) -> None:
-        """See Process."""
-        if self._status is not None:
-            return
-        # The whole group at once: bubblewrap may not yet have come as far as to bind the life
-        # of its child to its own. The group's id is not reused before its leader was reaped.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        if self._ended(KILL_SECONDS) is None:
-            raise EngineError(
-                f"{self.argv[0]} lives {KILL_SECONDS:.0f} s after SIGKILL", argv=self.argv
-            )
-
-    def _ended(self, seconds: float) -> int | None:
-        if self._status is None:
-            poll = select.poll()
-            poll.register(self._lifeline, 0)  # end of file is always reported
-            if not poll.poll(seconds * 1000):
-                return None
-            code = self._popen.wait()
-            self._status = code if code >= 0 else 128 - code
-            os.close(self._lifeline)
-        return self._status
+    def remove(self) -> None:
+        """See Confinement."""
+        poll = select.poll()
+        poll.register(self._lifeline, 0)  # end of file is always reported
+        ended = poll.poll(END_SECONDS * 1000)
+        if not ended:
+            # The whole group at once: bubblewrap may not yet have come as far as to bind the
+            # life of its child to its own. The id is not reused before its leader was reaped.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+            ended = poll.poll(KILL_SECONDS * 1000)
+        os.close(self._lifeline)
+        self.launcher.join()
+        self._connection.close()
+        if not ended:
+            raise EngineError(f"a bubblewrap lives {KILL_SECONDS:.0f} s after SIGKILL")
+        with self._popen:
+            pass  # reaps it, and closes its stderr
 
 
-class BubblewrapSandbox:
-    """A root and a directory; each launch makes a bubblewrap around both (see Sandbox)."""
-
-    def __init__(self, engine: BubblewrapEngine, argv: Sequence[str], cell_dir: Path) -> None:
-        self.cell_dir = cell_dir
-        self._engine = engine
-        self._argv = tuple(argv)
-        self._processes: list[BubblewrapProcess] = []
-
-    def launch(self, argv: Sequence[str], log: Path) -> BubblewrapProcess:
-        """See Sandbox."""
-        inside(log, self.cell_dir)
-        self._processes = [process for process in self._processes if process.poll() is None]
-        output = open_log(log)
-        try:
-            self._engine.identity.own(self.cell_dir)
-            process = self._engine.spawn(self._argv, tuple(argv), output, log)
-        finally:
-            os.close(output)
-        self._processes.append(process)
-        return process
-
-    def close(self) -> None:
-        """Kill what still runs."""
-        with contextlib.ExitStack() as stack:
-            for process in self._processes:
-                stack.callback(process.kill)
-        self._engine.forget(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class BubblewrapEngine:
+class BubblewrapEngine(WarmEngine):
     """The engine that needs no daemon. Raises EngineError if bubblewrap does not work here.
 
     When the harness is root, the programs run as nobody, who may not be able to reach the root
@@ -160,8 +113,7 @@ class BubblewrapEngine:
     name = "bubblewrap"
 
     def __init__(self) -> None:
-        self.identity = Identity.unprivileged()
-        self._sandboxes: list[BubblewrapSandbox] = []
+        super().__init__()
         # --die-with-parent means the thread that started it (PR_SET_PDEATHSIG in prctl(2)), so
         # all are started by one that lives as long as the engine.
         self._parent = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap-parent")
@@ -171,56 +123,39 @@ class BubblewrapEngine:
             self._parent.shutdown()
             raise
 
-    def sandbox(self, build: QemuBuild, cell_dir: Path, kvm: bool = False) -> BubblewrapSandbox:
-        """See Engine."""
-        if not build.root.is_dir():
-            raise EngineError(f"{build.name}: its root {build.root} is not there")
-        cell_dir = cell_dir.absolute()
-        if not cell_dir.is_dir():
-            raise EngineError(f"the cell's directory {cell_dir} is not there")
-        self.identity.own(cell_dir)
-        argv = self._confine(build.root, cell_dir, kvm)
-        sandbox = BubblewrapSandbox(self, argv, cell_dir)
-        self._sandboxes.append(sandbox)
-        return sandbox
-
-    def spawn(
-        self, confined: Sequence[str], argv: tuple[str, ...], output: int, log: Path
-    ) -> BubblewrapProcess:
-        """Start a program, after the command that confines it, in the engine's own thread."""
-        lifeline, held = os.pipe()
-        try:
-            popen = self._parent.submit(
-                subprocess.Popen, [*confined, str(held), *argv], stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output, pass_fds=(held,), start_new_session=True,
-            ).result()
-        except (OSError, RuntimeError) as error:
-            os.close(lifeline)
-            raise EngineError(f"bubblewrap cannot be started: {error}", argv=argv) from error
-        finally:
-            os.close(held)
-        return BubblewrapProcess(popen, lifeline, argv, log)
-
-    def forget(self, sandbox: BubblewrapSandbox) -> None:
-        """A sandbox has been closed."""
-        if sandbox in self._sandboxes:
-            self._sandboxes.remove(sandbox)
-
     def close(self) -> None:
         """See Engine."""
+        try:
+            super().close()
+        finally:
+            self._parent.shutdown()
+
+    def _start(self, build: QemuBuild, cell_dir: Path, kvm: bool) -> _Bubble:
+        if not build.root.is_dir():
+            raise EngineError(f"{build.name}: its root {build.root} is not there")
+        argv = self._confine(build.root, cell_dir, kvm)
         with contextlib.ExitStack() as stack:
-            stack.callback(self._parent.shutdown)
-            for sandbox in list(self._sandboxes):
-                stack.callback(sandbox.close)
+            lifeline, held = os.pipe()
+            stack.callback(os.close, held)
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            def spawn() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    argv, stdin=theirs.fileno(), stdout=theirs.fileno(),
+                    stderr=subprocess.PIPE, pass_fds=(held,),
+                    start_new_session=True,
+                )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+            try:
+                popen = self._parent.submit(spawn).result()
+            except (OSError, RuntimeError) as error:
+                ours.close()
+                os.close(lifeline)
+                raise EngineError(f"bubblewrap cannot be started: {error}", argv=argv) from error
+        return _Bubble(popen, ours, lifeline)
 
     def _confine(self, root: Path, cell_dir: Path, kvm: bool) -> list[str]:
-        """The command up to, and without, the program's own argv."""
+        """The command that runs the launcher in there."""
         outer, root_name, cell_name = self._outer(root, cell_dir, kvm)
         inner = ["bwrap", "--ro-bind", root_name, "/", "--dev", "/dev", "--proc", "/proc"]
         if kvm:
@@ -230,7 +165,7 @@ class BubblewrapEngine:
         inner += ["--bind", cell_name, CELL, "--chdir", CELL, *_ISOLATION, "--clearenv"]
         for name, value in ENVIRONMENT.items():
             inner += ["--setenv", name, value]
-        return [*outer, *inner, "--", *SHELL, "-c", _START, "sh"]
+        return [*outer, *inner, "--", *SHELL, "-c", _LIMITS + launcher.SCRIPT]
 
     def _outer(self, root: Path, cell_dir: Path, kvm: bool) -> tuple[list[str], str, str]:
         """What stands before bubblewrap, and where it finds both directories."""

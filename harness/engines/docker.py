@@ -12,10 +12,11 @@ import json
 import os
 import secrets
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import docker
 import docker.errors
@@ -28,12 +29,10 @@ from harness.engines.confinement import (
     PROCESSES,
     SCRATCH_BYTES,
     SHELL,
-    Identity,
-    inside,
     kvm_group,
-    open_log,
 )
-from harness.engines.launcher import SCRIPT, DockerProcess, Launcher
+from harness.engines.launcher import SCRIPT, Launcher
+from harness.engines.warm import Confinement, WarmEngine
 from harness.errors import EngineError
 from harness.model import QemuBuild
 
@@ -45,8 +44,7 @@ DIGEST = "bootmatrix.digest"
 
 ANSWER_SECONDS = 2.0
 CALL_SECONDS = 30.0
-WARM = 8
-"""How many containers an engine keeps that no sandbox uses."""
+
 
 @contextlib.contextmanager
 def _engine_errors(doing: str) -> Iterator[None]:
@@ -86,19 +84,29 @@ def _connect(seconds: float) -> Any:
         return client
 
 
-class _Container:
+class _Container(Confinement):
     """One running container and its launcher."""
 
     def __init__(self, client: Any, container_id: str, connection: Any) -> None:
-        self.users = 0
         self._id = container_id
         self._client = client
         self._connection = connection
-        self.launcher = Launcher(getattr(connection, "_sock", connection))
+        sock = getattr(connection, "_sock", connection)
+        sock.settimeout(None)
+        # A daemon that has stopped reading must not stop us; a time-out of the socket itself
+        # would be one for the reading thread too.
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_SECONDS), 0)
+        )
+        self.launcher = Launcher(
+            "docker: the container", _frames(sock), sock.sendall,
+            lambda: sock.shutdown(socket.SHUT_RDWR),
+        )
 
     def shut(self) -> None:
         """End the launcher's input, and so the container."""
-        self.launcher.shut()
+        self.launcher.hang_up()
+        self.launcher.join()
         # The SDK keeps the HTTP response beside the connection; closing it closes both.
         getattr(self._connection, "_response", self._connection).close()
         self._connection.close()
@@ -113,90 +121,23 @@ class _Container:
                 self._client.api.wait(self._id, timeout=CALL_SECONDS, condition="removed")
 
 
-class DockerSandbox:
-    """A warm container, lent to one user after the other (see Sandbox)."""
-
-    def __init__(self, engine: DockerEngine, container: _Container, cell_dir: Path) -> None:
-        self.cell_dir = cell_dir
-        self._engine = engine
-        self._container = container
-        self._processes: list[DockerProcess] = []
-        self._closed = False
-        container.users += 1
-
-    def launch(self, argv: Sequence[str], log: Path) -> DockerProcess:
-        """See Sandbox."""
-        log_inside = inside(log, self.cell_dir)
-        self._processes = [process for process in self._processes if not process.ended]
-        os.close(open_log(log))
-        self._engine.identity.own(self.cell_dir)
-        process = self._container.launcher.launch(tuple(argv), log, log_inside)
-        self._processes.append(process)
-        return process
-
-    def close(self) -> None:
-        """Kill what still runs; the container stays warm."""
-        if self._closed:
-            return
-        self._closed = True
-        self._container.users -= 1
-        with contextlib.ExitStack() as stack:
-            for process in self._processes:
-                stack.callback(process.kill)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class DockerEngine:
+class DockerEngine(WarmEngine):
     """The engine over a docker daemon. Raises EngineError if none answers."""
 
     name = "docker"
 
     def __init__(self) -> None:
+        super().__init__()
         self._client = _connect(CALL_SECONDS)
         self.session = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.identity = Identity.unprivileged()
         self._sweep()
-        self._warm: dict[tuple[Any, ...], _Container] = {}
-
-    def sandbox(self, build: QemuBuild, cell_dir: Path, kvm: bool = False) -> DockerSandbox:
-        """See Engine."""
-        cell_dir = cell_dir.absolute()
-        if not cell_dir.is_dir():
-            raise EngineError(f"the cell's directory {cell_dir} is not there")
-        self.identity.own(cell_dir)
-        # A directory made anew under an old name is another one: the mount keeps the old.
-        place = cell_dir.stat()
-        key = (build.digest, kvm, cell_dir, place.st_dev, place.st_ino)
-        container = self._warm.pop(key, None)
-        if container and container.launcher.gone:
-            self._end([container])
-            container = None
-        if container is None:
-            container = self._start(build, cell_dir, kvm)
-        self._warm[key] = container  # the last one used stands last
-        sandbox = DockerSandbox(self, container, cell_dir)
-        self._evict()
-        return sandbox
 
     def close(self) -> None:
         """See Engine."""
-        containers = list(self._warm.values())
-        self._warm.clear()
         try:
-            self._end(containers)
+            super().close()
         finally:
             self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _sweep(self) -> None:
         """Remove containers whose owner died before it had started them.
@@ -210,18 +151,6 @@ class DockerEngine:
                 if not _alive(int(found["Labels"][OWNER])):
                     with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
                         self._client.api.remove_container(found["Id"], force=True)
-
-    def _evict(self) -> None:
-        idle = [key for key, container in self._warm.items() if not container.users]
-        self._end([self._warm.pop(key) for key in idle[: max(0, len(idle) - WARM)]])
-
-    def _end(self, containers: Sequence[_Container]) -> None:
-        with contextlib.ExitStack() as stack:
-            # All inputs end before the first removal is waited for: they go side by side.
-            for container in containers:
-                stack.callback(container.remove)
-            for container in containers:
-                stack.callback(container.shut)
 
     def _start(self, build: QemuBuild, cell_dir: Path, kvm: bool) -> _Container:
         api = self._client.api
@@ -340,3 +269,25 @@ def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def _frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """The (stream, data) frames of an attached connection; 1 is stdout, 2 is stderr.
+
+    Docker Engine API, "Attach to a container", "Stream format".
+    """
+    while header := _exactly(sock, 8):
+        stream, size = struct.unpack(">BxxxL", header)
+        yield stream, _exactly(sock, size)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    """So many bytes; nothing if the connection ends before."""
+    data = b""
+    while len(data) < size:
+        try:
+            piece = sock.recv(size - len(data))
+        except OSError:
+            return b""
+        if not piece:
+            return b""
+        data += piece
+    return data

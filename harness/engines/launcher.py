@@ -1,8 +1,8 @@
-"""A container's launcher: the shell that is its PID 1, and the connection to it.
+"""A sandbox's launcher: the shell that starts the programs in it, and the connection to it.
 
-The shell reads what to start from the container's attached standard input. The end of that
-input is the end of the container: when the owner dies, by whatever means, the kernel closes
-its connection, and nothing is left.
+The shell reads what to start from its standard input. The end of that input is the end of the
+shell and so of the sandbox: when the owner dies, by whatever means, the kernel closes its
+connection, and nothing is left.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
-import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -44,8 +42,8 @@ done
 """
 
 
-class DockerProcess:
-    """A program that a container's launcher started (the Process of harness.engines)."""
+class LaunchedProcess:
+    """A program that a launcher started (the Process of harness.engines)."""
 
     def __init__(self, launcher: Launcher, number: int, argv: tuple[str, ...], log: Path):
         self.argv = argv
@@ -78,7 +76,7 @@ class DockerProcess:
         """See Process."""
         deadline = Deadline.after(KILL_SECONDS)
         if self._started.wait(deadline.remaining) and not self._ended.is_set():
-            with contextlib.suppress(EngineError):  # the container has just ended: told below
+            with contextlib.suppress(EngineError):  # the sandbox has just ended: told below
                 self._launcher.send(f"kill -9 {self._pid}")
         if not self._ended.wait(deadline.remaining):
             raise EngineError(
@@ -91,7 +89,7 @@ class DockerProcess:
         self._started.set()
 
     def tell_ended(self, status: int | None) -> None:
-        """It has ended; with None, the container did."""
+        """It has ended; with None, the whole sandbox did."""
         self._status = status
         self._ended.set()
         self._started.set()
@@ -99,34 +97,42 @@ class DockerProcess:
     def _outcome(self) -> int:
         if self._status is None:
             raise EngineError(
-                f"docker: the container of {self.argv[0]} has ended{self._launcher.complaint}",
+                f"{self._launcher.name} of {self.argv[0]} has ended{self._launcher.complaint}",
                 argv=self.argv, tail=tail(self.log),
             )
         return self._status
 
 
 class Launcher:
-    """The shell in one container; ``connection`` is attached to its three streams."""
+    """The shell in one sandbox.
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._socket.settimeout(None)
-        # A daemon that has stopped reading must not stop us; a time-out of the socket itself
-        # would be one for the reading thread too.
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(KILL_SECONDS), 0)
-        )
+    ``name`` says whose it is, for messages. ``output`` gives the (stream, data) pieces that it
+    writes, 1 for its standard output and 2 for its standard error, and ends when it does;
+    ``give`` writes to its standard input, and ``hang_up`` ends that.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        output: Iterator[tuple[int, bytes]],
+        give: Callable[[bytes], None],
+        hang_up: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self._output = output
+        self._give = give
+        self._hang_up = hang_up
         self._lock = threading.Lock()
-        self._processes: dict[int, DockerProcess] = {}
+        self._processes: dict[int, LaunchedProcess] = {}
         self._count = 0
         self._gone = False
         self._errors = b""
-        self._reader = threading.Thread(target=self._read, name="docker-attach", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="launcher", daemon=True)
         self._reader.start()
 
     @property
     def gone(self) -> bool:
-        """Whether the connection to the container has ended, and so the container."""
+        """Whether the connection to the shell has ended, and so the sandbox."""
         return self._gone
 
     @property
@@ -135,15 +141,15 @@ class Launcher:
         text = self._errors.decode(errors="replace").strip()
         return f": {text}" if text else ""
 
-    def launch(self, argv: tuple[str, ...], log: Path, log_inside: str) -> DockerProcess:
+    def launch(self, argv: tuple[str, ...], log: Path, log_inside: str) -> LaunchedProcess:
         """Have the launcher start a program."""
         with self._lock:
             self._count += 1
-            process = DockerProcess(self, self._count, argv, log)
+            process = LaunchedProcess(self, self._count, argv, log)
             self._processes[process.number] = process
             gone = self._gone
         if gone:
-            raise EngineError(f"docker: the container has ended{self.complaint}", argv=argv)
+            raise EngineError(f"{self.name} has ended{self.complaint}", argv=argv)
         self.send(" ".join(["run", str(process.number), *map(_quote, (log_inside, *argv))]))
         return process
 
@@ -151,21 +157,24 @@ class Launcher:
         """Give the launcher a line. Raises EngineError if it does not take it."""
         with self._lock:
             try:
-                self._socket.sendall(os.fsencode(line) + b"\n")
+                self._give(os.fsencode(line) + b"\n")
             except OSError as error:
-                raise EngineError(f"docker: the launcher takes no commands: {error}") from error
+                raise EngineError(f"{self.name} takes no commands: {error}") from error
 
-    def shut(self) -> None:
-        """End the launcher's input, and so the container. The socket is not closed."""
+    def hang_up(self) -> None:
+        """End the launcher's input, and so the sandbox."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._hang_up()
+
+    def join(self) -> None:
+        """Wait until its output has ended, too."""
         self._reader.join(KILL_SECONDS)
 
     def _read(self) -> None:
         """The thread that hears the launcher, to the end of the connection."""
         lines = b""
         try:
-            for stream, data in _frames(self._socket):
+            for stream, data in self._output:
                 if stream != 1:
                     self._errors = (self._errors + data)[-2000:]
                     continue
@@ -197,27 +206,3 @@ class Launcher:
 def _quote(argument: str) -> str:
     """An argument as a word on a launcher's line: without a newline of its own."""
     return shlex.quote(argument).replace("\n", "'\"$NL\"'")
-
-
-def _frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """The (stream, data) frames of an attached connection; 1 is stdout, 2 is stderr.
-
-    Docker Engine API, "Attach to a container", "Stream format".
-    """
-    while header := _exactly(sock, 8):
-        stream, size = struct.unpack(">BxxxL", header)
-        yield stream, _exactly(sock, size)
-
-
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    """So many bytes; nothing if the connection ends before."""
-    data = b""
-    while len(data) < size:
-        try:
-            piece = sock.recv(size - len(data))
-        except OSError:
-            return b""
-        if not piece:
-            return b""
-        data += piece
-    return data
