@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
 from harness.deadline import Deadline
-from harness.errors import MonitorError
+from harness.errors import DeadlineExceeded, MonitorError
 from harness.model import Channel
 from harness.refusals import Refusal, classify
-from harness.vm import VM
+from harness.vm import LAST_WORDS_SECONDS, VM
 
 # QEMU's default (128 MiB/s, and 32 MiB/s before 6.0) would make a copy within one machine
 # a wait: no limit that matters.
@@ -36,81 +36,118 @@ def migrate(source: VM, destination: VM, channel: Channel, deadline: Deadline) -
     A refusal by either side is an answer, not an error. Afterwards the source stands still (or
     runs on, if it was refused): what to do with it is the caller's.
     """
-    started = time.monotonic()
-    events = {"capabilities": [{"capability": "events", "state": True}]}
-    for vm in (destination, source):
-        vm.monitor.execute("migrate-set-capabilities", events, deadline=deadline)
-    source.monitor.execute(
-        "migrate-set-parameters", {"max-bandwidth": _BANDWIDTH}, deadline=deadline
-    )
-    since = {vm.name: vm.monitor.mark() for vm in (source, destination)}
-    with _connected(source, destination, channel, deadline) as stream:
-        refusal = None
+    if channel is Channel.FILE:
+        path = destination.directory / "migration-stream"
+        saved = save(source, path, deadline)
+        if saved.refusal is not None:
+            return saved
+        restored = restore(destination, path, deadline)
+        return Migration(restored.refusal, saved.seconds + restored.seconds)
+
+    def live() -> Refusal | None:
+        from_source, from_destination = _prepare(source, deadline), _prepare(destination, deadline)
+        with _connected(source, destination, channel, deadline) as uri:
+            destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
+            source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
+            return _outcome(destination, from_destination, deadline) or _outcome(
+                source, from_source, deadline
+            )
+
+    return _attempt((destination, source), live, deadline)
+
+
+def save(source: VM, path: Path, deadline: Deadline) -> Migration:
+    """Write a guest's migration stream to a file of the harness's; the source then stands still.
+
+    What libvirt's managed save does: QEMU writes to a pipe, a helper keeps it. (QEMU's own
+    ``file:`` needs 8.2, and ``fd:`` of a plain file is deprecated since 9.1.)
+    """
+
+    def keep() -> Refusal | None:
+        theirs, ours = socket.socketpair()
+        writer = Thread(target=_receive, args=(ours, path), name="save", daemon=True)
+        writer.start()
+        complete = False
         try:
-            if channel is Channel.FILE:  # the whole stream is kept before it is read again
-                stream.send(deadline)
-                refusal = _outcome(source, since[source.name], deadline)
-            if refusal is None:
-                stream.receive(deadline)
-                if channel is not Channel.FILE:
-                    stream.send(deadline)
-                refusal = _outcome(destination, since[destination.name], deadline)
-            if refusal is None and channel is not Channel.FILE:
-                refusal = _outcome(source, since[source.name], deadline)
-        except MonitorError as error:
-            if source.alive and destination.alive:
-                refusal = classify(f"qemu-system-x86_64: {error.message}")
-            else:
-                refusal = _last_words(source, destination, deadline)
+            since = _prepare(source, deadline)
+            uri = _give(source, theirs, deadline)
+            source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
+            refusal = _outcome(source, since, deadline)
+            complete = refusal is None
+            return refusal
+        finally:
+            # QEMU closes its end of a stream that is complete, and may keep that of another.
+            _end(ours, writer, deadline, abandon=not complete)
+
+    return _attempt((source,), keep, deadline)
+
+
+def restore(destination: VM, path: Path, deadline: Deadline) -> Migration:
+    """Feed a saved migration stream to a QEMU that was launched as incoming."""
+
+    def load() -> Refusal | None:
+        theirs, ours = socket.socketpair()
+        reader = Thread(target=_send, args=(ours, path), name="restore", daemon=True)
+        reader.start()
+        try:
+            since = _prepare(destination, deadline)
+            uri = _give(destination, theirs, deadline)
+            destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
+            return _outcome(destination, since, deadline)
+        finally:
+            _end(ours, reader, deadline, abandon=True)
+
+    return _attempt((destination,), load, deadline)
+
+
+def _attempt(
+    vms: Sequence[VM], work: Callable[[], Refusal | None], deadline: Deadline
+) -> Migration:
+    """Do it, and find the reason if it is refused; ``vms`` in the order of who knows best."""
+    started = time.monotonic()
+    try:
+        refusal = work()
+    except MonitorError as error:
+        refusal = classify(f"qemu-system-x86_64: {error.message}")
     if refusal is not None and refusal.kind == "other":
-        # The side that fails first often only sees the other one go; the reason is in its log.
-        refusal = _last_words(source, destination, deadline, refusal)
+        refusal = _last_words(vms, deadline, refusal)
     return Migration(refusal, time.monotonic() - started)
 
 
-class _Stream:
-    """The two ends of a migration stream, as the URIs that each side is given."""
-
-    def __init__(self, source: VM, destination: VM, outgoing: str, incoming: str) -> None:
-        self._source = source
-        self._destination = destination
-        self._outgoing = outgoing
-        self._incoming = incoming
-
-    def send(self, deadline: Deadline) -> None:
-        self._source.monitor.execute("migrate", {"uri": self._outgoing}, deadline=deadline)
-
-    def receive(self, deadline: Deadline) -> None:
-        self._destination.monitor.execute(
-            "migrate-incoming", {"uri": self._incoming}, deadline=deadline
-        )
+def _prepare(vm: VM, deadline: Deadline) -> int:
+    """Have migration events told, at full speed; the mark from which on they count."""
+    events = {"capabilities": [{"capability": "events", "state": True}]}
+    vm.monitor.execute("migrate-set-capabilities", events, deadline=deadline)
+    vm.monitor.execute("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH}, deadline=deadline)
+    return vm.monitor.mark()
 
 
 @contextlib.contextmanager
 def _connected(
     source: VM, destination: VM, channel: Channel, deadline: Deadline
-) -> Iterator[_Stream]:
+) -> Iterator[str]:
+    """The URI that both sides are given."""
     if channel is Channel.UNIX:
         # QEMU's own: the destination listens, the source connects.
-        uri = f"unix:{destination.inside}/migration.sock"
         try:
-            yield _Stream(source, destination, uri, uri)
+            yield f"unix:{destination.inside}/migration.sock"
         finally:
             (destination.directory / "migration.sock").unlink(missing_ok=True)
         return
-    # The sandboxes have no network and share no file descriptor. The harness makes the
-    # connection and passes each side its end over the monitor socket (getfd, SCM_RIGHTS).
-    with contextlib.ExitStack() as stack:
-        if channel is Channel.TCP:
-            ends = _tcp_pair()
-        else:
-            ends = _file_pair(destination.directory / "migration-stream", stack, deadline)
-        for vm, end in zip((source, destination), ends, strict=True):
-            with end:
-                vm.monitor.execute_with_fd(
-                    "getfd", {"fdname": "migration"}, end.fileno(), deadline=deadline
-                )
-        yield _Stream(source, destination, "fd:migration", "fd:migration")
+    # The sandboxes have no network. The harness makes the connection and gives each its end.
+    ends = _tcp_pair()
+    for vm, end in zip((source, destination), ends, strict=True):
+        uri = _give(vm, end, deadline)
+    yield uri
+
+
+def _give(vm: VM, end: socket.socket, deadline: Deadline) -> str:
+    """Pass QEMU one end of a connection (getfd, by SCM_RIGHTS), which is closed here."""
+    with end:
+        vm.monitor.execute_with_fd(
+            "getfd", {"fdname": "migration"}, end.fileno(), deadline=deadline
+        )
+    return "fd:migration"
 
 
 def _tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -119,36 +156,26 @@ def _tcp_pair() -> tuple[socket.socket, socket.socket]:
         return client, server.accept()[0]
 
 
-def _file_pair(
-    path: Path, stack: contextlib.ExitStack, deadline: Deadline
-) -> tuple[socket.socket, socket.socket]:
-    """A stream that is written to a file whole, and then read from it.
+def _receive(sock: socket.socket, path: Path) -> None:
+    with path.open("wb") as file:
+        while data := sock.recv(_COPY_BYTES):
+            file.write(data)
 
-    What libvirt's managed save does: QEMU writes to a pipe, a helper keeps it. (QEMU's own
-    ``file:`` needs 8.2, and ``fd:`` of a plain file is gone again since 9.1.)
-    """
-    source, save = socket.socketpair()
-    load, destination = socket.socketpair()
 
-    def keep() -> None:
-        with save, path.open("wb") as file:
-            while data := save.recv(_COPY_BYTES):
-                file.write(data)
-        with load, path.open("rb") as file, contextlib.suppress(OSError):
-            load.sendfile(file)  # a destination that refuses the stream closes it early
-            load.shutdown(socket.SHUT_WR)
+def _send(sock: socket.socket, path: Path) -> None:
+    # A destination that refuses the stream closes it early.
+    with path.open("rb") as file, contextlib.suppress(OSError):
+        sock.sendfile(file)
+        sock.shutdown(socket.SHUT_WR)
 
-    keeper = Thread(target=keep, name="migration-stream", daemon=True)
-    keeper.start()
 
-    def stop() -> None:
-        for end in (save, load):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        keeper.join(deadline.remaining)
-
-    stack.callback(stop)
-    return source, destination
+def _end(sock: socket.socket, copier: Thread, deadline: Deadline, abandon: bool = False) -> None:
+    """Wait for a copying thread; ``abandon`` what it may still have to send."""
+    if abandon:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+    copier.join(deadline.remaining)
+    sock.close()
 
 
 def _outcome(vm: VM, since: int, deadline: Deadline) -> Refusal | None:
@@ -161,19 +188,15 @@ def _outcome(vm: VM, since: int, deadline: Deadline) -> Refusal | None:
     return classify(f"qemu-system-x86_64: {info.get('error-desc') or event.data['status']}")
 
 
-def _last_words(
-    source: VM, destination: VM, deadline: Deadline, otherwise: Refusal | None = None
-) -> Refusal:
-    """The classified reason from the logs: the destination's first, it is the one that judges."""
-    if not destination.monitor.lost and otherwise is not None:
-        # It ends by itself after a stream it could not load; its log is complete then.
-        with contextlib.suppress(Exception):
-            destination.process.wait(deadline.sooner(1.0))
-    for vm in (destination, source):
-        if vm.monitor.lost:
-            with contextlib.suppress(Exception):
-                vm.process.wait(deadline.sooner(1.0))
+def _last_words(vms: Sequence[VM], deadline: Deadline, otherwise: Refusal) -> Refusal:
+    """The classified reason from the logs; the side that fails first often only sees the other go.
+
+    A QEMU that could not load a stream ends by itself; its log is complete then.
+    """
+    for vm in vms:
+        with contextlib.suppress(DeadlineExceeded):
+            vm.process.wait(deadline.sooner(LAST_WORDS_SECONDS))
         refusal = classify(vm.log_tail())
         if refusal.kind != "other" or refusal.message != "no reason given":
             return refusal
-    return otherwise or Refusal("other", "no reason given")
+    return otherwise
