@@ -1,0 +1,183 @@
+"""``make bench``: what the harness adds, as ratios measured in one run; a table and bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harness.engines import choose
+from harness.errors import EngineError
+from harness.images import ImageStore
+
+from .driven import matrix
+from .meter import Driven, Figure, median_ratio, pairwise
+
+SOURCE, DESTINATION = "debian-bullseye", "debian-sid"
+Figures = Iterator[tuple[str, Figure]]
+
+
+def cells(pairs: int) -> Figures:
+    """A cell of the harness against the plain driver, pair by pair, and a worker's memory."""
+    for engine, goal in (("bubblewrap", 1.2), ("docker", 1.3)):
+        try:
+            choose(engine).close()
+        except EngineError as error:
+            print(f"not measured: {error.message}")
+            continue
+        with Driven("plain", SOURCE, DESTINATION) as plain, Driven(
+            engine, SOURCE, DESTINATION
+        ) as harness:
+            measured = list(pairwise(harness, plain, pairs))
+            for index, what in enumerate(("wall", "cpu")):
+                ratio = median_ratio([(one[index], two[index]) for one, two in measured])
+                yield f"cell {what}, {engine} / plain", Figure(ratio, goal, "x", pairs)
+            whole = statistics.median(one[0] for one, _ in measured)
+            yield f"cell wall, {engine}", Figure(whole * 1000, None, "ms", pairs)
+            yield f"worker memory, {engine}", Figure(harness.resident(), 120, "MB", 1)
+
+
+def growth(count: int) -> Figures:
+    """The memory that a worker gains over many cells, after it has warmed up."""
+    with Driven("bubblewrap", SOURCE, DESTINATION) as harness:
+        for _ in range(50):
+            harness.run()
+        before = harness.resident()
+        for _ in range(count):
+            harness.run()
+        grown = harness.resident() - before
+    yield f"memory gained over {count} cells", Figure(grown, 4, "MB", count)
+
+
+def rates(count: int) -> Figures:
+    """Cells a minute with one worker and with two, and with beginnings shared."""
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "same.yaml"
+        file.write_text(matrix(SOURCE, DESTINATION, count))
+
+        def rate(*options: str) -> float:
+            records = Path(place) / "records.jsonl"
+            shutil.rmtree(Path(place) / "run", ignore_errors=True)
+            begun = time.monotonic()
+            _run([str(file), "--engine", "bubblewrap", "--json", str(records),
+                  "--run-dir", f"{place}/run", *options])  # fmt: skip
+            seconds = time.monotonic() - begun
+            return 60 * len(records.read_text().splitlines()) / seconds
+
+        one, two = [], []
+        for _ in range(3):
+            one.append(rate("-n", "1"))
+            two.append(rate("-n", "2"))
+        yield "cells a minute, 1 worker", Figure(statistics.median(one), None, "/min", 3)
+        yield "cells a minute, 2 workers", Figure(statistics.median(two), None, "/min", 3)
+        gain = statistics.median(b / a for a, b in zip(one, two, strict=True))
+        yield "2 workers / 1 worker", Figure(gain, 1.8, "x", 3, at_least=True)
+
+
+def sharing() -> Figures:
+    """The quickstart matrix with beginnings shared, against without; only cells that come up.
+
+    A cell that is silent waits for its time-out either way, and would hide the difference.
+    """
+    with tempfile.TemporaryDirectory() as place:
+
+        def per_cell(*options: str) -> float:
+            records = Path(place) / "records.jsonl"
+            shutil.rmtree(Path(place) / "run", ignore_errors=True)
+            begun = time.monotonic()
+            _run(["matrices/quickstart.yaml", "-k", "i440fx", "-n", "2", "--engine", "bubblewrap",
+                  "--json", str(records), "--run-dir", f"{place}/run", *options])  # fmt: skip
+            return (time.monotonic() - begun) / len(records.read_text().splitlines())
+
+        pairs = [(per_cell("--share"), per_cell()) for _ in range(3)]
+        for label, index in (("shared", 0), ("not shared", 1)):
+            rate = statistics.median(60 / pair[index] for pair in pairs)
+            yield f"quickstart, i440fx, {label}", Figure(rate, None, "/min", 3)
+        yield "cell, shared / not shared", Figure(median_ratio(pairs), 0.75, "x", 3)
+
+
+def faces(runs: int) -> Figures:
+    """What the command line and the plugin cost before anything runs."""
+    python = sys.executable
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "many.yaml"
+        file.write_text(matrix(SOURCE, DESTINATION, 10_000))
+        collect = [python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider",
+                   str(file)]  # fmt: skip
+        yield "collecting 10,000 cells", Figure(_seconds(collect, 3), 3, "s", 3)
+        test = Path(place) / "test_nothing.py"
+        test.write_text("def test_nothing(): pass\n")
+        bare = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)]
+        pairs = []
+        for _ in range(runs):
+            pairs.append((_once(bare), _once([*bare, "-p", "no:bootmatrix"])))
+        added = statistics.median(one - other for one, other in pairs)
+        yield "a pytest run that has no cells", Figure(added * 1000, 50, "ms", runs)
+        helped = _seconds([str(Path(python).with_name("bootmatrix")), "--help"], runs)
+        yield "bootmatrix --help", Figure(helped * 1000, 150, "ms", runs)
+
+
+def _run(arguments: list[str]) -> None:
+    command = [str(Path(sys.executable).with_name("bootmatrix")), "run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
+
+
+def _once(argv: list[str]) -> float:
+    begun = time.monotonic()
+    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+    return time.monotonic() - begun
+
+
+def _seconds(argv: list[str], runs: int) -> float:
+    _once(argv)
+    return statistics.median(_once(argv) for _ in range(runs))
+
+
+def main() -> int:
+    """Measure, print, write bench.json."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=30, help="pairs of cells (default: 30)")
+    parser.add_argument("--long", action="store_true", help="memory over 2,000 cells, not 200")
+    parser.add_argument("parts", nargs="*", help="only these: cells rates sharing faces growth ...")
+    options = parser.parse_args()
+    if os.getuid():
+        print("make bench needs root: CPU time is counted by control groups", file=sys.stderr)
+        return 2
+    store = ImageStore()
+    store.build([SOURCE, DESTINATION], print)
+    parts: dict[str, Callable[[], Figures]] = {
+        "cells": lambda: cells(options.pairs),
+        "rates": lambda: rates(40),
+        "sharing": sharing,
+        "faces": lambda: faces(7),
+        "growth": lambda: growth(2000 if options.long else 200),
+    }
+    figures: dict[str, Figure] = {}
+    for name, part in parts.items():
+        if options.parts and name not in options.parts:
+            continue
+        print(f"{name} ...", flush=True)
+        for label, figure in part():
+            figures[label] = figure
+            goal = ""
+            if figure.goal is not None:
+                sign = ">=" if figure.at_least else "<="
+                goal = f"{sign} {figure.goal:g} {figure.unit}  {'met' if figure.met else 'NOT MET'}"
+            print(f"  {label:<42} {figure.value:8.2f} {figure.unit:<5} {goal}", flush=True)
+    report = {label: figure.to_json() for label, figure in figures.items()}
+    Path("bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
