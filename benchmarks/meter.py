@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
 import subprocess
@@ -10,6 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .driven import cpu_seconds
 
 _V1 = Path("/sys/fs/cgroup/cpuacct")
 _V2 = Path("/sys/fs/cgroup")
@@ -56,10 +57,8 @@ class Group:
 
     def seconds(self) -> float:
         """CPU seconds used so far."""
-        with contextlib.suppress(FileNotFoundError):
-            return int((self._place / "cpuacct.usage").read_text()) / 1e9
-        usage = (self._place / "cpu.stat").read_text().split()
-        return int(usage[usage.index("usage_usec") + 1]) / 1e6
+        old = self._place / "cpuacct.usage"
+        return cpu_seconds(old if old.exists() else self._place / "cpu.stat")
 
     def close(self) -> None:
         """Remove the group, once nothing runs in it."""

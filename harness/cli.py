@@ -15,15 +15,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import (
+    cli_bisect,
+    cli_doctor,
+    cli_fwcfg,
+    cli_gate,
+    cli_history,
+    cli_nvram,
+    cli_preflight,
+    cli_report,
+    cli_repro,
+)
 from harness.errors import HarnessError, UserError
 from harness.report.words import plural
 
 if TYPE_CHECKING:
+    from harness.builds import Builds
     from harness.images import ImageStore
-    from harness.matrix import Matrix
-    from harness.model import Cell
+    from harness.matrix import MachinesOf, Matrix
+    from harness.model import Cell, QemuSource
 
 USER_ERROR, RIG_BROKEN, INTERRUPTED = 2, 3, 130
+OWN_BUILDS = "own"
+"""What `images rm` calls all copies of builds that are not the catalogue's."""
 
 EXAMPLES = """\
 examples:
@@ -41,6 +55,9 @@ examples:
   bootmatrix run matrices/quickstart.yaml -m "machine(name='pc-q35-5.2') and not policy(name='stock')"
   bootmatrix run matrices/quickstart.yaml --cell bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci
   bootmatrix run matrices/quickstart.yaml --json records.jsonl -- --maxfail 3
+  bootmatrix run matrices/quickstart.yaml --qemu head=../qemu/build --firmware test=out/bios.bin \
+      --host head/test
+  bootmatrix run matrices/quickstart.yaml --resume runs/2026-11-24T14-08-36
 
 exit status: 0 all as the policies promise, or known; 1 a cell failed; 2 a mistake in what was
 given; 3 the rig broke, nothing was learnt; 130 interrupted
@@ -100,12 +117,23 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--lf", action="store_true", help="only the cells that failed last time")
     run.add_argument("--engine", choices=("docker", "bubblewrap"),
                      help="where QEMUs run (default: docker if an engine answers)")
+    run.add_argument("--share", action="store_true",
+                     help="boot cells that begin alike once, save the guest, and feed it to each "
+                          "destination: faster, but the migration is not live")
     run.add_argument("--strict-known", action="store_true",
                      help="fail a cell that passes though the matrix declares it known to fail")
+    run.add_argument("--repeat", metavar="N", type=_times, default=1,
+                     help="run each cell N times; verdicts that differ are reported as flaky")
+    run.add_argument("--shard", metavar="K/N",
+                     help="run only part K of N of the cells, the same part in every run")
+    run.add_argument("--shard-times", metavar="FILE", type=Path,
+                     help="balance the parts by the times of these records, or of a history")
     run.add_argument("--json", metavar="FILE", type=Path, help="write run records, one a line")
     run.add_argument("--junit-xml", metavar="FILE", type=Path, help="write a JUnit report")
     run.add_argument("--run-dir", metavar="DIR", type=Path,
                      help="where artifacts go (default: a new directory in runs/)")
+    run.add_argument("--resume", metavar="DIR", type=Path,
+                     help="go on with the run whose directory this is")
     run.add_argument("-v", action="store_true", dest="verbose",
                      help="one line for each cell instead of the progress line")
 
@@ -126,9 +154,21 @@ def _parser() -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=text, allow_abbrev=False)
         action.set_defaults(command=command)
         action.add_argument("names", metavar="NAME", nargs="+" if name == "rm" else "*",
-                            help="a QEMU build of the catalogue, such as debian-sid")
+                            help="a QEMU build of the catalogue, such as debian-sid"
+                                 + ("; or own: copies of your own builds" * (name == "rm")))
         if name == "list":
             action.add_argument("--json", action="store_true", help="the same as JSON")
+
+    cli_doctor.add(commands)
+    cli_fwcfg.add(commands)
+    cli_nvram.add(commands)
+    cli_preflight.add(commands)
+    cli_repro.add(commands)
+    cli_bisect.add(commands)
+
+    cli_report.add(commands)
+    cli_gate.add(commands)
+    cli_history.add(commands)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of the matrix file")
     schema.set_defaults(command=_schema)
@@ -142,6 +182,14 @@ def _add_matrices(parser: argparse.ArgumentParser) -> None:
                         help='only cells whose values match, as in -k "q35 and not stock"')
     parser.add_argument("-m", metavar="EXPR", dest="marker", default="",
                         help="only cells with an axis value, as in -m \"disk(name='ahci')\"")
+    parser.add_argument("--qemu", metavar="NAME=PATH", action="append", default=[],
+                        help="a QEMU of your own: a program, build tree or prefix, image:NAME of "
+                             "the Docker engine, or suite:NAME[=VERSION] of Debian (repeatable)")
+    parser.add_argument("--firmware", metavar="NAME=PATH", action="append", default=[],
+                        help="a firmware image of your own, or a directory of them (repeatable)")
+    parser.add_argument("--host", metavar="QEMU[/FIRMWARE]", action="append", default=[],
+                        help="only cells to or from this host, which need not be in the matrix: "
+                             "--host head/test (repeatable)")
 
 
 def _jobs(text: str) -> str:
@@ -150,17 +198,28 @@ def _jobs(text: str) -> str:
     return text
 
 
+def _times(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
+    return int(text)
+
+
 # ---- run ------------------------------------------------------------------------------------
 
 
 def _run(options: argparse.Namespace) -> int:
+    from harness.builds import Builds
     from harness.images import ImageStore
     from harness.narrator import Narrator
 
+    _check_shard(options)
     store = ImageStore()
-    matrices = _load(options.matrices, store)
-    _build(store, [name for matrix in matrices for name in matrix.qemu_names()])
-    _check_cells(options.cell, matrices, lambda name: store.qemu(name).machines)
+    builds = Builds(store)  # holds what it has made ready until this process ends
+    matrices = _load(options, builds)
+    _prepare(store, builds, matrices)
+    machines_of = lambda qemu: builds.qemu(qemu).machines  # noqa: E731
+    _check_cells(options.cell, matrices, machines_of)
+    _check_resume(options, matrices, machines_of)
 
     from harness.plugin import run_pytest
 
@@ -169,6 +228,9 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     narrator = Narrator(silent=options.verbose)
     code = run_pytest(_pytest_arguments(options), [narrator])
+    if code == 5 and options.shard and _selected(options):
+        print("no cell falls into this shard")
+        return 0
     if code == 5 and (options.keyword or options.marker):
         _complain("no cell matches the expression", USER_ERROR)
     return narrator.status(code)
@@ -188,18 +250,29 @@ def _pytest_arguments(options: argparse.Namespace) -> list[str]:
     if jobs > 1:
         given += ["-n", str(jobs)]
     for flag, wanted in (("-x", options.stop), ("--lf", options.lf),
-                         ("--strict-known", options.strict_known)):
+                         ("--strict-known", options.strict_known),
+                         ("--bootmatrix-share", options.share)):
         if wanted:
             given.append(flag)
     for flag, value in (
         ("-k", options.keyword), ("-m", options.marker),
         ("--bootmatrix-engine", options.engine), ("--bootmatrix-records", options.json),
-        ("--bootmatrix-run-dir", options.run_dir), ("--junit-xml", options.junit_xml),
+        ("--bootmatrix-run-dir", options.run_dir),
+        ("--bootmatrix-shard", options.shard),
+        ("--bootmatrix-shard-times", options.shard_times),
+        ("--bootmatrix-repeat", options.repeat if options.repeat > 1 else None),
+        ("--bootmatrix-resume", options.resume), ("--junit-xml", options.junit_xml),
         *(("--bootmatrix-cell", cell) for cell in options.cell),
     ):
         if value:
             given += [flag, str(value)]
-    return given + list(options.pytest_arguments)
+    return given + _own(options) + list(options.pytest_arguments)
+
+
+def _own(options: argparse.Namespace) -> list[str]:
+    """The options about builds of the user's own, as pytest has them."""
+    return [f"--bootmatrix-{kind}={value}" for kind in ("qemu", "firmware", "host")
+            for value in getattr(options, kind)]
 
 
 def usable_cores() -> int:
@@ -207,17 +280,27 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _load(paths: Sequence[Path], store: ImageStore) -> list[Matrix]:
+def _load(options: argparse.Namespace, builds: Builds) -> list[Matrix]:
     from harness.matrix import load
-    from harness.rig import check_builds
+    from harness.sources import parse
 
-    for path in paths:
+    for path in options.matrices:
         if not path.is_file():
             raise UserError("no such matrix file", file=path)
-    matrices = [load(path) for path in paths]
+    given = parse(options.qemu, options.firmware, options.host)
+    matrices = [load(path, given) for path in options.matrices]
     for matrix in matrices:
-        check_builds(matrix, store)
+        builds.check(matrix.used_hosts(), matrix.place)
     return matrices
+
+
+def _prepare(store: ImageStore, builds: Builds, matrices: Sequence[Matrix]) -> None:
+    """Make ready all that the matrices' hosts need."""
+    hosts = [host for matrix in matrices for host in matrix.used_hosts()]
+    while missing := builds.missing(hosts):
+        _build(store, missing)
+    for matrix in matrices:
+        builds.prepare(matrix.used_hosts(), lambda line: print(line, flush=True), matrix.place)
 
 
 def _build(store: ImageStore, names: Sequence[str]) -> None:
@@ -230,14 +313,12 @@ def _build(store: ImageStore, names: Sequence[str]) -> None:
 
 
 def _check_cells(
-    ids: Sequence[str], matrices: Sequence[Matrix], machines_of: Callable[[str], Sequence[str]]
+    ids: Sequence[str], matrices: Sequence[Matrix], machines_of: MachinesOf
 ) -> None:
-    """Raise UserError for an id that no matrix has, with those that look like it."""
-    if not ids:
-        return
+    """Raise UserError for a matrix without cells, and for an id that no matrix has."""
     from difflib import get_close_matches
 
-    there = [cell.id for matrix in matrices for cell in matrix.cells(machines_of)]
+    there = {cell.id for matrix in matrices for cell in matrix.cells(machines_of)}
     for wanted in ids:
         if wanted not in there:
             close = get_close_matches(wanted, there, n=3, cutoff=0.8)
@@ -246,21 +327,55 @@ def _check_cells(
                             else "`bootmatrix list MATRIX` shows the ids")
 
 
+def _check_resume(
+    options: argparse.Namespace,
+    matrices: Sequence[Matrix],
+    machines_of: MachinesOf,
+) -> None:
+    """Raise UserError if the run that is to be gone on with is not one of these matrices."""
+    if options.resume is None:
+        return
+    if options.run_dir is not None:
+        raise UserError("--resume and --run-dir exclude each other",
+                        hint="a run goes on in its own directory")
+    from harness.resume import Finished
+
+    finished = Finished(options.resume)
+    for matrix in matrices:
+        path = Path(matrix.path)
+        finished.check(path, matrix.cells(machines_of), [Path(m.path).name for m in matrices])
+
+
+def _check_shard(options: argparse.Namespace) -> None:
+    """Raise UserError at a part that cannot be; its times must be there."""
+    if options.shard:
+        from harness.shards import Shard
+
+        Shard.parse(options.shard)
+    if options.shard_times is not None:
+        if not options.shard:
+            raise UserError("--shard-times balances the parts of --shard, which is not given")
+        if not options.shard_times.is_file():
+            raise UserError("no such records or history", file=options.shard_times)
+
+
 # ---- list -----------------------------------------------------------------------------------
 
 
 def _list(options: argparse.Namespace) -> int:
+    from harness.builds import Builds
     from harness.images import ImageStore
 
     store = ImageStore()
+    builds = Builds(store)
 
-    def machines_of(name: str) -> Sequence[str]:
-        if not store.is_built(name):
-            raise UserError(f"machine: newest-common has to ask {name}, which is not built",
-                            hint=f"bootmatrix images build {name}")
-        return store.qemu(name).machines
+    def machines_of(qemu: str | QemuSource) -> Sequence[str]:
+        if isinstance(qemu, str) and not store.is_built(qemu):
+            raise UserError(f"machine: newest-common has to ask {qemu}, which is not built",
+                            hint=f"bootmatrix images build {qemu}")
+        return builds.qemu(qemu).machines
 
-    matrices = _load(options.matrices, store)
+    matrices = _load(options, builds)
     cells = [cell for matrix in matrices for cell in matrix.cells(machines_of)]
     if options.keyword or options.marker:
         cells = _selected(options)
@@ -287,7 +402,8 @@ def _selected(options: argparse.Namespace) -> list[Cell]:
     said, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
         code = run_pytest(["-p", "bootmatrix", *map(str, options.matrices), "--collect-only", "-q",
-                           "-k", options.keyword, "-m", options.marker], [selection])
+                           "-k", options.keyword, "-m", options.marker, *_own(options)],
+                          [selection])
     if code not in (0, 5):
         text = complained.getvalue().strip() or said.getvalue().strip()
         raise UserError(text.removeprefix("ERROR: "))
@@ -297,7 +413,8 @@ def _selected(options: argparse.Namespace) -> list[Cell]:
 def _cell_json(cell: Cell) -> dict[str, Any]:
     return {
         "id": cell.id,
-        "hosts": [{"host": host.name, "qemu": host.qemu, "firmware": host.firmware}
+        "hosts": [{"host": host.name, "qemu": str(host.qemu),
+                   "firmware": str(host.firmware) if host.firmware else None}
                   for host in cell.hosts],
     } | _values(cell)
 
@@ -332,6 +449,7 @@ def _images_build(options: argparse.Namespace) -> int:
 def _images_list(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from harness.builds import own_usage
     from harness.images import ImageStore
 
     rows = [row for row in ImageStore().listing() if not options.names or row.name in options.names]
@@ -351,6 +469,8 @@ def _images_list(options: argparse.Namespace) -> int:
               .rstrip())
     total = sum(row.size for row in rows if row.built)
     print(f"\n{sum(row.built for row in rows)} of {len(rows)} built, {total / 1e6:.0f} MB")
+    if not options.names and (own := own_usage()):
+        print(f"copies of your own builds: {own / 1e6:.0f} MB (bootmatrix images rm own)")
     return 0
 
 
@@ -359,15 +479,28 @@ def _images_rm(options: argparse.Namespace) -> int:
     from harness.images import ImageStore
 
     store = ImageStore()
+    if options.names == [OWN_BUILDS]:
+        return _remove_own(store)
     unknown = set(options.names) - set(store.names())
     if unknown:
         raise UserError(f"no such QEMU build: {', '.join(sorted(unknown))}",
-                        hint="builds: " + ", ".join(store.names()))
+                        hint=f"builds: {', '.join(store.names())}; or just {OWN_BUILDS}, "
+                             "for copies of builds of your own")
     # The engine first: it refuses while a container runs the image, and then nothing is lost.
     imported = remove_images(options.names)
     freed = store.remove(options.names)
     print(f"{freed / 1e6:.0f} MB freed"
           + (f", {plural(imported, 'image')} removed from the Docker engine" if imported else ""))
+    return 0
+
+
+def _remove_own(store: ImageStore) -> int:
+    from harness.builds import own_usage, remove_own
+    from harness.engines.docker import remove_images
+
+    before = own_usage()
+    remove_images(remove_own(store))
+    print(f"{(before - own_usage()) / 1e6:.0f} MB of copies of your own builds freed")
     return 0
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.fw_cfg_format.option import FwCfgFile
 from harness.model import DEFAULT_MACHINE, Accel, Disk
 
 # SeaBIOS with a boot menu waits so long for a key (QEMU's -boot splash-time, in ms): the window
 # in which a guest can be migrated while its firmware still runs.
 POST_WINDOW_MS = 500
+# What images/guests/probe.asm looks for in fw_cfg.
+LABEL_ITEM = "opt/bootmatrix/host"
+FLASH_ITEM = "opt/bootmatrix/flash"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Launch:
     """How a QEMU is to be started. Paths are those inside the sandbox.
 
     ``directory`` holds the sockets that the harness listens on. ``firmware`` is a file for
-    ``-bios``, or the window that becomes pflash unit 0.
+    ``-bios``, or the window that becomes pflash unit 0. ``arguments`` are the QEMU build's own.
+    ``label`` is what the guest finds in fw_cfg about its host, and ``flash_file`` the image that
+    it finds there to flash itself with; "": nothing.
     """
 
     binary: str
@@ -42,6 +48,9 @@ class Launch:
     incoming: bool = False
     long_post: bool = False
     memory_mib: int = 32
+    arguments: tuple[str, ...] = ()
+    label: str = ""
+    flash_file: str = ""
 
 
 def qemu_argv(launch: Launch) -> tuple[str, ...]:
@@ -62,6 +71,7 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         firmware = ["-bios", launch.firmware]
     argv = [
         launch.binary,
+        *launch.arguments,
         "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
         "-machine", ",".join(machine),
         "-m", str(launch.memory_mib),
@@ -70,6 +80,10 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         *_socket("monitor", launch.directory), "-mon", "chardev=monitor,mode=control",
         *_socket("console", launch.directory), "-serial", "chardev:console",
     ]  # fmt: skip
+    if launch.label:
+        argv += FwCfgFile(LABEL_ITEM, string=launch.label).argv
+    if launch.flash_file:
+        argv += FwCfgFile(FLASH_ITEM, file=launch.flash_file).argv
     if launch.long_post:
         argv += ["-boot", f"menu=on,splash-time={POST_WINDOW_MS}"]
     if launch.incoming:

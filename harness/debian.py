@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -95,10 +95,40 @@ def seal(root: Path) -> tuple[dict[str, str], str, int]:
     packages = _packages((root / _PACKAGES).read_text().split())
     for path in (*_ABOUT_THE_HOST, _PACKAGES):
         remove(root / path)
-    for path in _MOUNT_POINTS:
-        (root / path).mkdir(parents=True, exist_ok=True)
-    digest, size = _digest(root)
+    digest, size = seal_tree(root)
     return packages, digest, size
+
+
+def seal_tree(root: Path) -> tuple[str, int]:
+    """Finish any root, of Debian packages or not: the sha256 over all of it, and its bytes."""
+    for path in _MOUNT_POINTS:
+        follow(root, path).mkdir(parents=True, exist_ok=True)
+    return _digest(root)
+
+
+def follow(root: Path, path: str) -> Path:
+    """Where a path leads that is followed inside a root, as a path of the host; never out of it.
+
+    It need not exist. Raises ImageError for links that go round.
+    """
+    left = path.split("/")[::-1]
+    here: list[str] = []
+    for _ in range(1000):
+        if not left:
+            return root.joinpath(*here)
+        part = left.pop()
+        if part == "..":
+            del here[-1:]
+        elif part not in ("", "."):
+            link = root.joinpath(*here, part)
+            if not link.is_symlink():
+                here.append(part)
+                continue
+            target = str(link.readlink())
+            left += target.split("/")[::-1]
+            if target.startswith("/"):
+                here.clear()
+    raise ImageError(f"{path} in {root} is a link that goes round")
 
 
 def _packages(archives: Sequence[str]) -> dict[str, str]:
@@ -132,14 +162,19 @@ def _digest(root: Path) -> tuple[str, int]:
     return digest.hexdigest(), total
 
 
-def ask(root: Path, binary: str, *arguments: str) -> str:
-    """What a program in the root prints, run with nothing but the root."""
-    return run(
-        ["bwrap", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc",
-         "--tmpfs", "/tmp", "--unshare-all", "--cap-drop", "ALL", "--die-with-parent",  # noqa: S108
-         "--clearenv", "--", "/" + binary, *arguments],
-        f"{binary} does not run",
-    )
+def ask(
+    root: Path, binary: str, *arguments: str,
+    mounts: Sequence[tuple[Path, str]] = (), environment: Mapping[str, str] | None = None,
+) -> str:
+    """What a program in the root prints, run with nothing but the root and what is mounted."""
+    argv = ["bwrap", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc",
+            "--tmpfs", "/tmp", "--unshare-all", "--cap-drop", "ALL", "--die-with-parent",  # noqa: S108
+            "--clearenv"]  # fmt: skip
+    for directory, inside in mounts:
+        argv += ["--ro-bind", str(directory), inside]
+    for name, value in (environment or {}).items():
+        argv += ["--setenv", name, value]
+    return run([*argv, "--", "/" + binary.lstrip("/"), *arguments], f"{binary} does not run")
 
 
 def run(argv: list[str], failure: str, stdout: Any = subprocess.PIPE) -> str:

@@ -6,6 +6,9 @@
      ├─ QemuError           a QEMU could not be started, or died
      ├─ MonitorError        the monitor (QMP) broke off or refused a command
      ├─ GdbError            the gdb stub answered what it should not
+     ├─ QtestError          the qtest socket broke off or refused a request
+     ├─ FwCfgError          the fw_cfg device is not there, or reported a DMA error
+     ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
     UserError               a user's mistake, told in one line: where, what, what would be right
 
@@ -69,6 +72,18 @@ class MonitorError(HarnessError):
 
 class GdbError(HarnessError):
     """The gdb stub answered what its protocol does not allow here."""
+
+
+class QtestError(HarnessError):
+    """The qtest connection broke off, or QEMU refused a request."""
+
+
+class FwCfgError(HarnessError):
+    """The fw_cfg device is not there, reported a DMA error, or its directory is malformed."""
+
+
+class NvramError(HarnessError):
+    """An nvram file is damaged, foreign, in use, or must not be used: ``message`` is one line."""
 
 
 class DeadlineExceeded(HarnessError):

@@ -11,7 +11,7 @@ from harness.model import FirmwareBuild
 
 # SeaBIOS prints this first thing (its src/bootsplash.c and src/post.c). The version is free
 # text, chosen by whoever built it: "1.14.0-2", "rel-1.16.3-0-ga6ed6b701f0a-prebuilt.qemu.org".
-BANNER = r"SeaBIOS \(version ([^)\r\n]+)\)"
+BANNER = r"SeaBIOS \(version ([^()\r\n]+)\)"
 _BANNER = re.compile(BANNER)
 
 # The version stands in the image as a C string of its own; the assembler pads with NUL or NOP

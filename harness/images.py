@@ -68,6 +68,27 @@ class ImageStore:
         """The QEMU builds of the catalogue, in its order."""
         return tuple(self._catalogue.qemu)
 
+    def add_suite(self, suite: str, version: str | None = None) -> str:
+        """A build of a suite that the file need not name; its name, to ask for it by.
+
+        It has the packages of the catalogue's last build, qemu-system-x86 at ``version`` if that
+        is given. Without, a build that the catalogue has of the suite is it.
+        """
+        entries = self._catalogue.qemu
+        if version is None:
+            for name, entry in entries.items():
+                if entry.suite == suite:
+                    return name
+        last = list(entries.values())[-1]
+        # Both are built from one source at one time, and the one depends on just that other.
+        pinned = {name: f"{name}={version}" for name in ("qemu-system-x86", "qemu-system-common")}
+        packages = [name for name in last.packages if not version or name not in pinned]
+        packages += pinned.values() if version else ()
+        name = re.sub(r"[^a-z0-9.]+", "-", f"debian-{suite}-{version or 'own'}".lower()).strip("-.")
+        entry = last.model_copy(update={"suite": suite, "packages": packages})
+        self._catalogue = self._catalogue.model_copy(update={"qemu": {**entries, name: entry}})
+        return name
+
     def is_built(self, name: str) -> bool:
         """Whether the build, as the catalogue has it now, is in the cache."""
         return self._facts_file(self._known(name)).is_file()
@@ -158,11 +179,19 @@ class ImageStore:
             if failure:
                 raise failure
 
+    def others(self) -> tuple[str, ...]:
+        """Builds in the cache that the catalogue does not have: of suites that were asked for."""
+        found = (re.fullmatch(r"(.+)-[0-9a-f]{16}\.lock", path.name)
+                 for path in self._roots.glob("*.lock"))
+        names = {name[1] for name in found if name}
+        return tuple(sorted(names - set(self.names())))
+
     def remove(self, names: Sequence[str]) -> int:
         """Remove builds, also those of former catalogue entries; the bytes freed."""
         freed = 0
         for name in dict.fromkeys(names):
-            self._known(name)
+            if name not in self.others():
+                self._known(name)
             lock = re.compile(re.escape(name) + r"-[0-9a-f]{16}\.lock")
             found = (path for path in self._roots.glob(f"{name}-*") if lock.fullmatch(path.name))
             for stem in sorted(path.stem for path in found):

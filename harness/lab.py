@@ -6,17 +6,27 @@ The pytest fixture ``bootmatrix`` is a Lab. Nothing here knows pytest; a script 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from harness import guests, images, policies
+from harness.builds import Builds
 from harness.engines import Engine
 from harness.errors import UserError
 from harness.identity import KnownFirmware
-from harness.images import ImageStore
-from harness.model import Accel, Channel, Disk, Host, Policy, ResetBy
+from harness.model import (
+    Accel,
+    Channel,
+    Disk,
+    FirmwareSource,
+    HostSpec,
+    Policy,
+    QemuSource,
+    ResetBy,
+)
 from harness.observation import StepObserved
 from harness.refusals import Refusal
 from harness.runner import keep_logs
@@ -63,10 +73,10 @@ class LabGuest:
     ``vm.console`` for what has no step of its own.
     """
 
-    def __init__(self, guest: Guest, firmware: KnownFirmware, store: ImageStore) -> None:
+    def __init__(self, guest: Guest, firmware: KnownFirmware, builds: Builds) -> None:
         self._guest = guest
         self._firmware = firmware
-        self._store = store
+        self._builds = builds
         self._hosts = {host.name: index for index, host in enumerate(guest.setup.hosts)}
 
     @property
@@ -92,12 +102,12 @@ class LabGuest:
 
     def upgrade_host(self, host: str, firmware: str) -> Seen:
         """Replace the firmware file on a host by a known build."""
-        build = self._store.firmware(firmware)
+        build = self._builds.named_firmware(firmware)
         return self._seen(self._guest.upgrade_host(self._index(host), build))
 
     def upgrade_nvram(self, firmware: str) -> Seen:
         """Stage a known build in the guest's nvram."""
-        return self._seen(self._guest.upgrade_nvram(self._store.firmware(firmware)))
+        return self._seen(self._guest.upgrade_nvram(self._builds.named_firmware(firmware)))
 
     def clear_nvram(self) -> Seen:
         """Empty the guest's nvram; the guest must not run."""
@@ -139,8 +149,8 @@ class LabGuest:
 class Lab:
     """Makes guests. Leaving it ends them; their logs stay below ``directory``."""
 
-    def __init__(self, store: ImageStore, engine: Engine, directory: Path) -> None:
-        self._store = store
+    def __init__(self, builds: Builds, engine: Engine, directory: Path) -> None:
+        self._builds = builds
         self._engine = engine
         self._directory = directory
         self._opened = ExitStack()
@@ -158,10 +168,10 @@ class Lab:
 
     def guest(
         self,
-        *builds: str,
+        *builds: str | QemuSource,
         machine: str,
         policy: str = "stock",
-        firmware: dict[str, str] | None = None,
+        firmware: Mapping[str, str | FirmwareSource] | None = None,
         disk: str = "ide",
         accel: str = "tcg",
         seconds: float = 10.0,
@@ -170,14 +180,11 @@ class Lab:
 
         ``firmware`` gives a host another firmware build than the one beside its QEMU.
         ``seconds`` bounds each boot. Images that are missing are built. Raises UserError for
-        a name that there is not.
+        a name that there is not, or a build of the user's own that is none.
         """
-        self._store.build([name for name in builds if not self._store.is_built(name)], _unheard)
-        hosts = []
-        for name in builds:
-            qemu = self._store.qemu(name)
-            build = self._store.firmware((firmware or {}).get(name, qemu.firmware))
-            hosts.append(Host(name, qemu, build))
+        specs = [HostSpec(str(build), build, (firmware or {}).get(str(build))) for build in builds]
+        self._builds.prepare(specs)
+        hosts = [self._builds.host(spec) for spec in specs]
         self._made += 1
         scratch = self._directory / f"guest-{self._made}"
         scratch.mkdir(parents=True)
@@ -191,8 +198,4 @@ class Lab:
             hosts, machine, Policy(policy), disks, Disk(disk), Accel(accel), seconds
         )
         guest = self._opened.enter_context(Guest(self._engine, setup, scratch))
-        return LabGuest(guest, KnownFirmware(self._store.firmwares()), self._store)
-
-
-def _unheard(line: str) -> None:
-    """Progress of an image build in a test, where nobody looks."""
+        return LabGuest(guest, self._builds.known_firmware(hosts), self._builds)

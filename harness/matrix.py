@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness import sampling, scenarios
-from harness.matrix_file import Document
+from harness.errors import UserError
+from harness.matrix_file import Document, Loc
 from harness.matrix_names import PLAIN_AXES, Axes, Names, Rule
 from harness.matrix_schema import json_schema
 from harness.model import (
@@ -27,14 +28,16 @@ from harness.model import (
     HostSpec,
     Known,
     Policy,
+    QemuSource,
     Scenario,
     role_name,
 )
+from harness.sources import Given
 
 __all__ = ["Axes", "Matrix", "Rule", "json_schema", "load", "looks_like_matrix", "newest_common"]
 
-MachinesOf = Callable[[str], Sequence[str]]
-"""The machine types of a QEMU build, given its name in the catalogue."""
+MachinesOf = Callable[[Any], Sequence[str]]
+"""The machine types of a QEMU build, given its name or, where the matrix has one, its source."""
 
 NEWEST_COMMON_FAMILY = "pc-q35"
 
@@ -64,7 +67,8 @@ class _Point(NamedTuple):
 class Matrix:
     """A matrix file, read and checked. ``boot_timeout`` is in seconds for each boot.
 
-    ``sample`` is ``"pairwise"``, a number of cells, or None for all of them.
+    ``sample`` is ``"pairwise"``, a number of cells, or None for all of them. Where hosts are
+    ``given`` (on the command line), each cell has at least one of them.
     """
 
     path: Path
@@ -76,7 +80,10 @@ class Matrix:
     known: tuple[Known, ...]
     boot_timeout: float
     sample: str | int | None
+    given: frozenset[HostSpec]
     _document: Document = field(repr=False, compare=False)
+    _places: Mapping[str, Loc] = field(repr=False, compare=False)
+    _texts: Mapping[str, str] = field(repr=False, compare=False)
 
     def cells(self, machines_of: MachinesOf) -> tuple[Cell, ...]:
         """The cells to run: the product of the axes, included ones after it, then the sample.
@@ -89,7 +96,7 @@ class Matrix:
         cells: dict[str, Cell] = {}
         rows: list[dict[str, str]] = []
         for axes, rules in self._parts():
-            for point in _points(axes, rules):
+            for point in _points(axes, rules, self.given):
                 machine = resolve(point, axes)
                 values = point.values(machine)
                 if any(rule.needs_machine and rule.matches(values) for rule in rules):
@@ -100,6 +107,10 @@ class Matrix:
                 )
                 if cells.setdefault(cell.id, cell) is cell:
                     rows.append(values)
+        if not cells and self.given:
+            names = ", ".join(sorted(host.name for host in self.given))
+            raise UserError(f"no cell remains with {names}", file=self.path,
+                            hint="a rule of exclude drops each of them")
         if not cells:
             raise self._document.error(
                 ("exclude",), "no cell remains: these rules drop every one", key=True
@@ -111,14 +122,24 @@ class Matrix:
         used = {
             host
             for axes, rules in self._parts()
-            for point in _points(axes, rules)
+            for point in _points(axes, rules, self.given)
             for host in point.hosts
         }
         return tuple(host for host in self.hosts if host in used)
 
     def qemu_names(self) -> tuple[str, ...]:
-        """The QEMU builds, by name, that the cells' hosts use; each once, in the file's order."""
-        return tuple(dict.fromkeys(host.qemu for host in self.used_hosts()))
+        """The catalogue's QEMU builds that the cells' hosts use; each once, in the file's order."""
+        qemus = (host.qemu for host in self.used_hosts())
+        return tuple(dict.fromkeys(qemu for qemu in qemus if isinstance(qemu, str)))
+
+    def place(self, host: HostSpec, field: str, error: UserError) -> UserError:
+        """The error about a host's ``qemu`` or ``firmware``, with where it stands in the file."""
+        if host.name in self._texts:
+            return UserError(f"--host {self._texts[host.name]}: {field}: {error}")
+        loc = (*self._places[host.name], field)
+        entry = getattr(self._document.entry.hosts[str(loc[1])], field)
+        keys = [key for key in ("path", "directory", "image", "suite") if getattr(entry, key, None)]
+        return self._document.error((*loc, *keys[:1]), str(error))
 
     def _parts(self) -> Iterator[tuple[Axes, tuple[Rule, ...]]]:
         yield self.axes, self.exclude
@@ -126,10 +147,13 @@ class Matrix:
             yield axes, ()
 
 
-def load(path: Path) -> Matrix:
-    """Read a matrix file. Raises UserError with line and column for every mistake in it."""
+def load(path: Path, given: Given | None = None) -> Matrix:
+    """Read a matrix file. Raises UserError with line and column for every mistake in it.
+
+    ``given`` is what the command line has to say: builds by name, and hosts.
+    """
     document = Document(path)
-    names = Names(document)
+    names = Names(document, given or Given())
     return Matrix(
         path=path,
         hosts=names.hosts,
@@ -140,7 +164,10 @@ def load(path: Path) -> Matrix:
         known=names.known,
         boot_timeout=document.entry.boot_timeout,
         sample=document.entry.sample,
+        given=frozenset(names.given),
         _document=document,
+        _places=names.places,
+        _texts=names.texts,
     )
 
 
@@ -177,7 +204,9 @@ def newest_common(family: str, machine_lists: Iterable[Sequence[str]]) -> str | 
 # ---- from axes to cells -----------------------------------------------------------------
 
 
-def _points(axes: Axes, rules: tuple[Rule, ...]) -> list[_Point]:
+def _points(
+    axes: Axes, rules: tuple[Rule, ...], given: frozenset[HostSpec]
+) -> list[_Point]:
     """The product of the axes without what cannot be or is excluded before machines are known.
 
     A scenario that needs fewer hosts than there are axes gets one point for each choice of
@@ -190,6 +219,8 @@ def _points(axes: Axes, rules: tuple[Rule, ...]) -> list[_Point]:
         homeless = _homeless(axes, needed)
         for place in product(*(range(len(values)) for values in axes.hosts[:needed])):
             hosts = tuple(axes.hosts[role][index] for role, index in enumerate(place))
+            if given and given.isdisjoint(hosts):
+                continue
             found.extend(
                 (place + surplus + key, point._replace(hosts=hosts)) for key, point in homeless
             )
@@ -222,7 +253,7 @@ class _Resolver:
     def __init__(self, machines_of: MachinesOf, document: Document) -> None:
         self._machines_of = lru_cache(maxsize=None)(lambda name: tuple(machines_of(name)))
         self._document = document
-        self._resolved: dict[tuple[str, tuple[str, ...]], str | None] = {}
+        self._resolved: dict[tuple[str, tuple[str | QemuSource, ...]], str | None] = {}
 
     def __call__(self, point: _Point, axes: Axes) -> str:
         name, _, family = point.machine.partition(":")

@@ -20,7 +20,14 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import UserError
-from harness.matrix_schema import HostEntry, KnownEntry, MatrixEntry
+from harness.matrix_schema import (
+    SOURCE_TAGS,
+    FirmwareEntry,
+    HostEntry,
+    KnownEntry,
+    MatrixEntry,
+    QemuEntry,
+)
 
 Loc = tuple[str | int, ...]
 """The way from the top of the file to a value: keys, and indices counted from 0."""
@@ -153,7 +160,7 @@ class Document:
 
     def _explain(self, detail: ErrorDetails) -> UserError:
         """One of pydantic's errors in words of the file: where, what was found, what would do."""
-        loc: Loc = tuple(detail["loc"])
+        loc: Loc = tuple(part for part in detail["loc"] if part not in SOURCE_TAGS)
         key = bool(loc) and loc[-1] == "[key]"
         if key:
             loc = loc[:-1]
@@ -207,8 +214,10 @@ _SHAPES = {
 
 def _fields(loc: Loc) -> list[str]:
     """The field names of the entry at ``loc``."""
-    models: dict[str, type[BaseModel]] = {"hosts": HostEntry, "known": KnownEntry}
-    model = models[str(loc[0])] if loc else MatrixEntry
+    models: dict[str, type[BaseModel]] = {
+        "hosts": HostEntry, "known": KnownEntry, "qemu": QemuEntry, "firmware": FirmwareEntry,
+    }
+    model = models[str(loc[2 if len(loc) > 2 else 0])] if loc else MatrixEntry
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -6,26 +6,32 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from harness import known, scenarios
+from harness.errors import UserError
 from harness.matrix_file import Document, Loc
-from harness.matrix_schema import AxesEntry, KnownEntry
+from harness.matrix_schema import AxesEntry, FirmwareEntry, HostEntry, KnownEntry, QemuEntry
 from harness.model import (
     NEWEST_COMMON,
     Accel,
     Disk,
+    FirmwareSource,
     HostSpec,
     Known,
     Policy,
+    QemuSource,
     Scenario,
     Verdict,
     role_index,
     role_name,
 )
+from harness.sources import BETWEEN_HOSTS, Given, expand
 
 PLAIN_AXES = ("machine", "policy", "scenario", "disk", "accel")
-_BETWEEN_HOSTS = "-to-"  # joins the hosts in a cell's id
 _GLOB = re.compile(r"[*?\[]")
 _Value = TypeVar("_Value")
 
@@ -80,22 +86,24 @@ class Names:
     """A document with its names resolved; raises UserError at the first that means nothing.
 
     ``hosts`` are all hosts, ``own`` the file's own scenarios; ``axes``, ``exclude``,
-    ``include`` and ``known`` are the sections of these names.
+    ``include`` and ``known`` are the sections of these names. ``given`` are the hosts of the
+    command line, which are on every host axis. ``places`` says where in the file a host stands,
+    ``texts`` how the command line calls one that is not in there.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, given: Given) -> None:
         self._document = document
         entry = self._entry = document.entry
-        for name in entry.hosts:
-            if _BETWEEN_HOSTS in name:
-                raise document.error(
-                    ("hosts", name), f"a host's name cannot hold {_BETWEEN_HOSTS!r}", key=True
-                )
-        self._hosts = {
-            name: HostSpec(name, host.qemu, host.firmware) for name, host in entry.hosts.items()
-        }
+        self._sources = given
+        self.places: dict[str, Loc] = {}
+        # A host with a directory of firmware stands for one host for each image in it.
+        self._hosts = {name: self._declared(name, host) for name, host in entry.hosts.items()}
+        self._all = {host.name: host for hosts in self._hosts.values() for host in hosts}
+        self.texts: dict[str, str] = {}
+        self.given = tuple(host for text in given.hosts for host in self._given(text))
+        self._named = {name: (host,) for name, host in self._all.items()} | self._hosts
         self._scenarios: dict[str, Scenario] = dict(scenarios.LIBRARY)
-        self.hosts = tuple(self._hosts.values())
+        self.hosts = tuple(self._all.values())
         self.own = tuple(self._own_scenario(name) for name in entry.scenarios)
         self.axes = self._base_axes()
         self.exclude = tuple(self._rule(*numbered) for numbered in enumerate(entry.exclude))
@@ -104,6 +112,77 @@ class Names:
             for index, included in enumerate(entry.include)
         )
         self.known = tuple(self._known(*numbered) for numbered in enumerate(entry.known))
+
+    def _declared(self, name: str, entry: HostEntry) -> tuple[HostSpec, ...]:
+        loc: Loc = ("hosts", name)
+        if BETWEEN_HOSTS in name:
+            raise self._document.error(
+                loc, f"a host's name cannot hold {BETWEEN_HOSTS!r}", key=True
+            )
+        host = HostSpec(
+            name,
+            self._qemu((*loc, "qemu"), entry.qemu),
+            self._firmware((*loc, "firmware"), entry.firmware),
+        )
+        try:
+            hosts = expand(host)
+        except UserError as error:
+            raise self._document.error((*loc, "firmware"), str(error)) from None
+        for found in hosts:
+            if found.name in {*self.places, *self._entry.hosts} - {name}:
+                raise self._document.error(
+                    (*loc, "firmware"), f"there is a host {found.name!r} already"
+                )
+            self.places[found.name] = loc
+        return hosts
+
+    def _qemu(self, loc: Loc, entry: str | QemuEntry) -> str | QemuSource:
+        if isinstance(entry, str):
+            return self._sources.qemu.get(entry, entry)
+        self._one_of(loc, entry, ("path", "image", "suite"))
+        if entry.package_version and not entry.suite:
+            raise self._document.error(
+                (*loc, "package-version"), "is that of a suite's package", key=True,
+                hint="{suite: trixie, package-version: ...}",
+            )
+        path = self._path(entry.path) if entry.path else None
+        return QemuSource(path, entry.image, entry.suite, entry.package_version)
+
+    def _firmware(
+        self, loc: Loc, entry: str | FirmwareEntry | None
+    ) -> str | FirmwareSource | None:
+        if entry is None:
+            return None
+        if isinstance(entry, str):
+            return self._sources.firmware.get(entry, entry)
+        self._one_of(loc, entry, ("path", "directory"))
+        return FirmwareSource(
+            self._path(entry.path or entry.directory or ""), directory=entry.path is None
+        )
+
+    def _one_of(self, loc: Loc, entry: BaseModel, fields: Sequence[str]) -> None:
+        found = [field for field in fields if getattr(entry, field) is not None]
+        if len(found) != 1:
+            raise self._document.error(
+                loc, f"found {' and '.join(found) or 'none of its fields'}",
+                hint="just one of " + ", ".join(fields),
+            )
+
+    def _path(self, text: str) -> Path:
+        """A path as the file writes it: relative to the file's directory."""
+        return self._document.path.parent / Path(text).expanduser()
+
+    def _given(self, text: str) -> tuple[HostSpec, ...]:
+        """The hosts that a --host means: those the file calls so, or new ones."""
+        if text in self._hosts and text not in self._sources.qemu:
+            return self._hosts[text]
+        hosts = self._sources.host(text)
+        for host in hosts:
+            if self._all.setdefault(host.name, host) != host:
+                raise UserError(f"--host {text}: there is another host {host.name!r} already",
+                                file=self._document.path)
+            self.texts[host.name] = text
+        return hosts
 
     def _own_scenario(self, name: str) -> Scenario:
         loc: Loc = ("scenarios", name)
@@ -136,7 +215,10 @@ class Names:
     def _axes(self, loc: Loc, entry: AxesEntry, base: Axes) -> Axes:
         """The axes at ``loc``, those left out taken from ``base``."""
         axes = Axes(
-            hosts=self._host_axes(loc, entry, base),
+            hosts=tuple(
+                tuple(dict.fromkeys((*hosts, *self.given)))
+                for hosts in self._host_axes(loc, entry, base)
+            ),
             machine=tuple(self._once((*loc, "machine"), entry.machine)) or base.machine,
             policy=tuple(self._once((*loc, "policy"), entry.policy)) or base.policy,
             scenario=tuple(
@@ -192,7 +274,8 @@ class Names:
             role = role_name(index)
             names = further.get(role) or written.get(role) or []
             if names:
-                values.append(tuple(self._lookup((*loc, role), names, "host", self._hosts)))
+                found = self._lookup((*loc, role), names, "host", self._named)
+                values.append(tuple(host for hosts in found for host in hosts))
             elif index < len(base.hosts):
                 values.append(base.hosts[index])
             else:
@@ -237,7 +320,17 @@ class Names:
                         )
                 else:
                     self._check_literal((*loc, axis, position), axis, glob)
-        return Rule(tuple((axis, tuple(globs)) for axis, globs in rule.items()))
+        return Rule(
+            tuple((axis, tuple(self._each(axis, globs))) for axis, globs in rule.items())
+        )
+
+    def _each(self, axis: str, globs: Sequence[str]) -> Iterator[str]:
+        """The globs; a host that stands for several becomes their names."""
+        for glob in globs:
+            if axis not in PLAIN_AXES and glob in self._hosts:
+                yield from (host.name for host in self._hosts[glob])
+            else:
+                yield glob
 
     def _known(self, index: int, entry: KnownEntry) -> Known:
         loc: Loc = ("known", index)
@@ -257,7 +350,10 @@ class Names:
                     (*loc, "verdict", position), f"{verdict.value} is no incompatibility",
                     accepted=[v.value for v in Verdict if v not in (Verdict.PASS, Verdict.ERROR)],
                 )
-        when = tuple((key, tuple(globs)) for key, globs in entry.when.items())
+        when = tuple(
+            (key, tuple(self._each(key, globs) if key.endswith(".host") else globs))
+            for key, globs in entry.when.items()
+        )
         return Known(when, tuple(entry.verdict), entry.reason, entry.link)
 
     def _check_literal(self, loc: Loc, axis: str, glob: str) -> None:
@@ -267,7 +363,7 @@ class Names:
         }
         if axis in ("machine", "id") or _GLOB.search(glob):
             return
-        accepted = tuple(str(value) for value in closed.get(axis, self._hosts))
+        accepted = tuple(str(value) for value in closed.get(axis, self._named))
         if glob not in accepted:
             raise self._document.error(
                 loc, f"{axis} is never {glob!r}", found=glob, accepted=accepted

@@ -6,14 +6,17 @@ harness.matrix_names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetJsonSchemaHandler,
+    Tag,
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -60,12 +63,55 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab)
 
 
+class QemuEntry(_Entry):
+    """A QEMU that the catalogue does not have: one of path, image and suite."""
+
+    path: Text | None = Field(
+        None, description="a program, or a build tree or prefix that holds one; "
+        "relative to the matrix file",
+    )
+    image: Text | None = Field(None, description="an image of the Docker engine, by its name")
+    suite: Text | None = Field(None, description="a Debian suite")
+    package_version: Text | None = Field(
+        None, description="of the suite's qemu-system-x86; default: the one it has"
+    )
+
+
+class FirmwareEntry(_Entry):
+    """A firmware that the catalogue does not have: one of path and directory."""
+
+    path: Text | None = Field(
+        None, description="the file of an image; relative to the matrix file"
+    )
+    directory: Text | None = Field(
+        None, description="the host stands for one host for each image in it"
+    )
+
+
+SOURCE_TAGS = ("a name", "a mapping")
+"""What pydantic puts into the place of an error in one of the next two; no part of the file."""
+
+
+def _source_tag(value: Any) -> str:
+    return SOURCE_TAGS[isinstance(value, Mapping | BaseModel)]
+
+
+_ByName = Annotated[Text, Tag(SOURCE_TAGS[0])]
+Qemu = Annotated[
+    _ByName | Annotated[QemuEntry, Tag(SOURCE_TAGS[1])], Discriminator(_source_tag)
+]
+Firmware = Annotated[
+    _ByName | Annotated[FirmwareEntry, Tag(SOURCE_TAGS[1])], Discriminator(_source_tag)
+]
+
+
 class HostEntry(_Entry):
     """A host: one QEMU build and the firmware installed beside it."""
 
-    qemu: Text = Field(description="QEMU build, by its name in the catalogue")
-    firmware: Text | None = Field(
-        None, description="firmware build, by name; default: the one beside the QEMU build"
+    qemu: Qemu = Field(description="QEMU build, by its name in the catalogue, or where it is")
+    firmware: Firmware | None = Field(
+        None, description="firmware build, by name, or where it is; "
+        "default: the one beside the QEMU build",
     )
 
 

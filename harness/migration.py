@@ -199,4 +199,7 @@ def _last_words(vms: Sequence[VM], deadline: Deadline, otherwise: Refusal) -> Re
         refusal = classify(vm.log_tail())
         if refusal.kind != "other" or refusal.message != "no reason given":
             return refusal
+    for vm in vms:
+        if status := vm.process.poll():
+            return Refusal("other", f"{vm.name}: QEMU ended, exit status {status}")
     return otherwise

@@ -5,6 +5,7 @@ Each word is used as the table "Words" of docs/model.md defines it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -63,6 +64,7 @@ class StepKind(StrEnum):
     SHUTDOWN = "shutdown"
     UPGRADE_HOST = "upgrade-host"
     UPGRADE_NVRAM = "upgrade-nvram"
+    GUEST_FLASH = "guest-flash"
     CLEAR_NVRAM = "clear-nvram"
     REPLACE_DISK = "replace-disk"
 
@@ -90,6 +92,7 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105  # no password
     WRONG_FIRMWARE = "wrong-firmware"
     WRONG_DISK = "wrong-disk"
+    WRONG_FW_CFG = "wrong-fw-cfg"
     NO_BOOT = "no-boot"
     SILENT = "silent"
     BLOCKED = "blocked"
@@ -122,7 +125,11 @@ class QemuBuild:
     QEMU's path inside that root, ``digest`` the sha256 over the root's contents.
     ``packages`` are (name, version) pairs. ``machines`` are the concrete machine types in the
     order QEMU prints them; ``default_machine`` is the one it takes when no ``-M`` is given.
-    ``firmware`` names the firmware build installed beside it.
+    ``firmware`` names the firmware build installed beside it, empty where there is none.
+
+    A build from outside its root comes in by ``mounts``, read-only: (directory of the host, path
+    inside). ``digest`` is then over both; ``root_name`` and ``root_digest`` are those of the root
+    alone, which several builds can share. ``arguments`` are what QEMU needs to find its data.
     """
 
     name: str
@@ -134,15 +141,55 @@ class QemuBuild:
     machines: tuple[str, ...] = ()
     default_machine: str = ""
     firmware: str = ""
+    mounts: tuple[tuple[Path, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+    root_name: str = ""
+    root_digest: str = ""
+
+
+@dataclass(frozen=True)
+class QemuSource:
+    """Where a QEMU is that the catalogue does not have: one of ``path``, ``image``, ``suite``.
+
+    ``path`` is a program or a directory that holds one, ``image`` a name in the Docker engine,
+    ``suite`` a Debian suite, at ``package_version`` of qemu-system-x86 if that is given.
+    ``name`` is what the user calls it, if anything.
+    """
+
+    path: Path | None = None
+    image: str | None = None
+    suite: str | None = None
+    package_version: str | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        version = f"={self.package_version}" if self.package_version else ""
+        place = self.path or (f"image:{self.image}" if self.image else f"suite:{self.suite}")
+        return self.name or f"{place}{version}"
+
+
+@dataclass(frozen=True)
+class FirmwareSource:
+    """A firmware that the catalogue does not have: an image's file, or a ``directory`` of them."""
+
+    path: Path
+    directory: bool = False
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
 
 
 @dataclass(frozen=True)
 class HostSpec:
-    """A host as the matrix file names it; ``firmware`` None means: the one beside its QEMU."""
+    """A host as the matrix file says it: builds by their names in the catalogue, or by source.
+
+    ``firmware`` None means: the one beside its QEMU.
+    """
 
     name: str
-    qemu: str
-    firmware: str | None = None
+    qemu: str | QemuSource
+    firmware: str | FirmwareSource | None = None
 
 
 @dataclass(frozen=True)
@@ -171,13 +218,26 @@ def role_index(role: str) -> int:
     raise ValueError(f"no host role: {role!r}")
 
 
+LABEL_LENGTH = 63
+"""Characters of a host's label that the probe guest prints."""
+
+
+def host_label(index: int, qemu: QemuBuild) -> str:
+    """What names a cell's host to its guest, in the fw_cfg file opt/bootmatrix/host.
+
+    Plain printable ASCII without quotes, as the guest's line has room for.
+    """
+    label = f"{role_name(index)} {qemu.version} {qemu.name}"[:LABEL_LENGTH]
+    return re.sub(r"[^ !#-~]", "?", label)
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing done to the guest.
 
     ``host`` is the index of the host that a start, migrate or upgrade-host goes to (None: the
     step needs none). ``firmware_of`` is the index of the host whose firmware build an
-    upgrade-host or upgrade-nvram brings.
+    upgrade-host, upgrade-nvram or guest-flash brings.
     """
 
     kind: StepKind

@@ -32,15 +32,19 @@ class Narrator:
         self._progress = Progress(0)
         self._terminal: Any = None
         self._red = False
+        self._verdicts: dict[tuple[str, str], str] = {}
         self._interrupted = False
 
     def status(self, code: int) -> int:
         """The command's exit status, from pytest's exit code and what was seen.
 
-        A failed cell is a finding, and weighs more than a rig that broke in another cell.
+        A failed cell is a finding, and weighs more than a rig that broke in another cell; but
+        not more than one that broke for good, so that other cells were not run.
         """
         if self._interrupted:
             return INTERRUPTED
+        if code == RIG_BROKEN:
+            return RIG_BROKEN
         if self._red:
             return RED
         if self._progress.counts[Outcome.ERROR]:
@@ -78,6 +82,10 @@ class Narrator:
         if record is not None:
             outcome = outcome_of(record)
             bad = report.failed
+            # A repeat that ends otherwise: flaky, a finding even where each verdict is known.
+            about = str(record.get("matrix")), str(record["cell"]["id"])
+            first = self._verdicts.setdefault(about, record["verdict"])
+            self._red |= first != record["verdict"]
         elif report.failed:
             outcome, bad = Outcome.ERROR, True
         elif report.when == "call":

@@ -36,7 +36,9 @@ class StepObserved:
 
     ``rom`` and ``here`` are the witnesses after a migration that need no boot: the sha256 of
     the ROM's bytes, and the running guest's own word. ``nvram_equal``: whether the
-    destination's nvram file holds what the source's did.
+    destination's nvram file holds what the source's did. ``flash`` is what the guest said at the
+    end of programming its flash. ``cut_off`` is set where it did not come to that: QEMU's last
+    words, and ``flashed`` the bytes that were programmed for certain.
     """
 
     step: Step
@@ -47,3 +49,6 @@ class StepObserved:
     rom: str | None = None
     here: ProbeLine | None = None
     nvram_equal: bool | None = None
+    flash: ProbeLine | None = None
+    flashed: int | None = None
+    cut_off: str | None = None

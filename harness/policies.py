@@ -23,11 +23,15 @@ FIRST_DISK, SECOND_DISK = "A", "B"
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a model has to know of a host: QEMU version, its default machine, its firmware."""
+    """What a model has to know of a host: QEMU version, its default machine, its firmware.
+
+    ``label`` is what its fw_cfg says to the guest about where it is, "" where it says nothing.
+    """
 
     version: str
     default_machine: str
     firmware: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class Expected:
 
     ``boots`` tells whether the step makes the guest boot; ``firmware`` and ``disk`` are what
     runs after it (None: no process). ``refusal`` is set where QEMU must refuse the step: the
-    class of the reason, and the steps after it are then not reached.
+    class of the reason, and the steps after it are then not reached. ``rom`` is the firmware
+    whose bytes are in the ROM: from the moment at which a guest has programmed its flash until
+    its next reset another one than runs. ``label`` is the host's that fw_cfg names.
     """
 
     step: Step
@@ -45,6 +51,8 @@ class Expected:
     firmware: str | None
     disk: str | None
     refusal: str | None = None
+    rom: str | None = None
+    label: str | None = None
 
 
 @dataclass
@@ -88,6 +96,13 @@ class PolicyModel:
         """The user clears the guest's nvram."""
         raise NotImplementedError(f"{type(self).__name__} has no nvram")
 
+    def guest_flash(self, firmware: str) -> None:
+        """The guest programs its flash: nothing changes where its firmware is no flash."""
+
+    def in_rom(self) -> str | None:
+        """The firmware whose bytes are in the running guest's ROM."""
+        return self.running
+
     # -- the steps, the same under every policy --------------------------------------------
 
     def apply(self, step: Step) -> Expected:
@@ -119,6 +134,9 @@ class PolicyModel:
         elif step.kind is StepKind.UPGRADE_NVRAM:
             assert step.firmware_of is not None
             self.upgrade_nvram(self.hosts[step.firmware_of].firmware)
+        elif step.kind is StepKind.GUEST_FLASH:
+            assert step.firmware_of is not None
+            self.guest_flash(self.hosts[step.firmware_of].firmware)
         elif step.kind is StepKind.CLEAR_NVRAM:
             self.clear_nvram()
         elif step.kind is StepKind.REPLACE_DISK:
@@ -142,6 +160,8 @@ class PolicyModel:
             firmware=self.running,
             disk=process.disk if process else None,
             refusal=refusal,
+            rom=self.in_rom() if process else None,
+            label=self.hosts[process.host].label or None if process else None,
         )
 
 
@@ -193,6 +213,14 @@ class GuestOwned(PolicyModel):
     def upgrade_nvram(self, firmware: str) -> None:
         """Stage a build; it becomes ``running`` at the next reset or start, never before."""
         self.staged = firmware
+
+    def guest_flash(self, firmware: str) -> None:
+        """The flash is the nvram: the build runs from the next reset or start on, anywhere."""
+        self.nvram = firmware
+
+    def in_rom(self) -> str | None:
+        """The nvram, which is mapped as flash."""
+        return self.nvram if self.process else None
 
     def clear_nvram(self) -> None:
         """The next start initialises the nvram again."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from harness.model import ResetBy
 
-Kind = Literal["up", "here", "beat", "reset"]
+Kind = Literal["up", "here", "beat", "reset", "flashing", "flash"]
 
 _BOOT = r" boot=(?P<boot>[0-9]{1,10})"
 _BEAT = r" beat=(?P<beat>[0-9]{1,10})"
@@ -16,13 +16,26 @@ _IDENTITY = "".join(
     rf' {key}="(?P<{key.replace("-", "_")}>[ !#-~]*)"'
     for key in ("bios-vendor", "bios-version", "disk")
 )
+# fw_cfg and ACPI: a guest that says nothing of them tells nothing wrong of them.
+_MACHINE = (
+    r'(?: fw-cfg="(?P<fw_cfg>(?:QEMU)?)" features=(?P<features>[0-9]{1,10})'
+    r' host="(?P<host>[ !#-~]{0,63})" acpi=(?P<acpi>[0-9a-f]{8}))?'
+)
+_AT = r" at=(?P<at>[0-9]{1,10})"
+_FLASHED = (
+    r" size=(?P<size>[0-9]{1,10}) written=(?P<written>[0-9]{1,10})"
+    r" result=(?P<result>ok|no-image|no-flash|misfit|refused|mismatch)"
+)
 _BY = " by=(?P<by>cf9|keyboard|triple-fault)"
 _FIELDS: dict[Kind, re.Pattern[str]] = {
-    "up": re.compile(_BOOT + _IDENTITY),
-    "here": re.compile(_BOOT + _BEAT + _IDENTITY),
+    "up": re.compile(_BOOT + _IDENTITY + _MACHINE),
+    "here": re.compile(_BOOT + _BEAT + _IDENTITY + _MACHINE),
     "beat": re.compile(_BOOT + _BEAT),
     "reset": re.compile(_BY),
+    "flashing": re.compile(_AT),
+    "flash": re.compile(_FLASHED),
 }
+_NUMBERS = ("boot", "beat", "features", "at", "size", "written")
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,16 @@ class ProbeLine:
     precedes a reset that was asked for. ``boot`` counts from 1 since the CMOS was empty, and
     ``beat`` from 1 within the boot (``here`` can precede the first: 0). ``bios_vendor`` and
     ``bios_version`` are empty where the firmware had no SMBIOS type 0, or not that string.
+
+    What fw_cfg and the ACPI tables say is read as the line is printed. ``fw_cfg`` is the
+    device's signature, ``QEMU``, or empty where there is none; then ``features`` is 0, else the
+    feature bits of key 1. ``host`` is the file opt/bootmatrix/host, its first 63 bytes, with
+    ``?`` for what cannot be printed; empty where there is no such file. ``acpi`` is FNV-1a over
+    the tables without RSDT and FADT, eight hexadecimal digits, ``00000000`` where there are none.
+
+    ``flashing`` tells that the flash is written up to the byte ``at`` of the image, ``flash``
+    that it is over: ``written`` of the ``size`` bytes of the fw_cfg file opt/bootmatrix/flash
+    were programmed, with a ``result`` that images/guests/probe.asm explains.
     """
 
     kind: Kind
@@ -42,6 +65,14 @@ class ProbeLine:
     bios_version: str | None = None
     disk: str | None = None
     by: ResetBy | None = None
+    fw_cfg: str | None = None
+    features: int | None = None
+    host: str | None = None
+    acpi: str | None = None
+    at: int | None = None
+    size: int | None = None
+    written: int | None = None
+    result: str | None = None
 
 
 def parse_line(text: str) -> ProbeLine | None:
@@ -56,14 +87,12 @@ def parse_line(text: str) -> ProbeLine | None:
     for kind, fields in _FIELDS.items():
         found = fields.fullmatch(f" {words[2]}")
         if words[1] == kind and found:
-            told: dict[str, str] = found.groupdict()
-            return ProbeLine(
-                kind,
-                boot=int(told["boot"]) if "boot" in told else None,
-                beat=int(told["beat"]) if "beat" in told else None,
-                bios_vendor=told.get("bios_vendor"),
-                bios_version=told.get("bios_version"),
-                disk=told.get("disk"),
-                by=ResetBy(told["by"]) if "by" in told else None,
-            )
+            told: dict[str, Any] = {
+                key: int(value) if key in _NUMBERS else value
+                for key, value in found.groupdict().items()
+                if value is not None
+            }
+            if "by" in told:
+                told["by"] = ResetBy(told["by"])
+            return ProbeLine(kind, **told)
     return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient
+from qemu.qmp import ExecuteError, Message, QMPClient, Runstate
 from qemu.qmp.error import QMPError
 
 from harness import reactor
@@ -32,11 +32,25 @@ class Event:
     at: float
 
 
+class _Client(QMPClient):
+    """The library's client, for guests that reset at once and for ever.
+
+    Then events come before the answer to ``qmp_capabilities``, which the library takes for a
+    broken negotiation. They tell nothing that the later ones do not.
+    """
+
+    async def _do_recv(self) -> Message:
+        message = await super()._do_recv()
+        while self.runstate is Runstate.CONNECTING and "event" in message:
+            message = await super()._do_recv()
+        return message
+
+
 class Monitor:
     """A QMP session on a socket that QEMU has connected to."""
 
     def __init__(self, sock: socket.socket, name: str, deadline: Deadline) -> None:
-        self._client = QMPClient(name)
+        self._client = _Client(name)
         self._name = name
         self._events: list[Event] = []
         self._changed: asyncio.Condition

@@ -47,8 +47,10 @@ _HARMLESS = re.compile(r"^qemu[^:\n]*: (?:-[^\n]*?: )?(?:warning|info): [^\n]*$"
 _OTHER = re.compile(r"^qemu[^:\n]*: ([^\n]+)", re.MULTILINE)
 
 
-def classify(text: str) -> Refusal:
+def classify(text: str, status: int | None = None) -> Refusal:
     """The first known reason in what QEMU wrote; kind ``other`` with its last complaint if none.
+
+    ``status`` is the exit status of a QEMU that has ended, to be told if it said nothing.
 
     The order of _CLASSES is from the cause to its consequences: QEMU reports a size mismatch,
     and after it that a device's state could not be loaded.
@@ -59,4 +61,6 @@ def classify(text: str) -> Refusal:
         if found:
             return Refusal(kind, found.group(0).strip())
     complaints = _OTHER.findall(text)
-    return Refusal("other", complaints[-1].strip() if complaints else "no reason given")
+    if complaints:
+        return Refusal("other", complaints[-1].strip())
+    return Refusal("other", "no reason given" + (f", exit status {status}" if status else ""))

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from harness import guests, images, known, policies
+from harness.builds import Builds
+from harness.console import LOG_LIMIT
+from harness.deadline import Deadline
 from harness.engines import Engine
-from harness.errors import HarnessError
+from harness.errors import DeadlineExceeded, EngineError, HarnessError
 from harness.identity import KnownFirmware
-from harness.images import ImageStore
 from harness.model import (
     DEFAULT_MACHINE,
     Cell,
+    FirmwareBuild,
     Host,
     HostSpec,
     Known,
+    QemuBuild,
     RunRecord,
+    StepKind,
     Verdict,
+    host_label,
     role_name,
 )
 from harness.observation import StepObserved
 from harness.scenario import Guest, GuestSetup, run_steps
-from harness.verdict import judge
+from harness.sharing import Beginning, Beginnings
+from harness.verdict import fw_cfg_row, judge
+
+# No cell can be run in a directory that says this.
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_NOTHING = ("/bin/busybox", "true")
+_ENGINE_SECONDS = 5.0
 
 
 class Runner:
@@ -37,14 +53,22 @@ class Runner:
     """
 
     def __init__(
-        self, store: ImageStore, engine: Engine, run_dir: Path, worker: str = "main"
+        self,
+        builds: Builds,
+        engine: Engine,
+        run_dir: Path,
+        worker: str = "main",
+        share: bool = False,
     ) -> None:
-        self._store = store
+        self._builds = builds
         self._engine = engine
         self._run_dir = run_dir.resolve()
         self._scratch = self._run_dir / f"scratch-{worker}"
         self._scratch.mkdir(parents=True, exist_ok=True)
-        self._known_firmware = KnownFirmware(store.firmwares())
+        # Held as long as this process lives: what is not held, a killed one has left.
+        self._held = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._held, fcntl.LOCK_SH)
+        self._beginnings = Beginnings(self._run_dir / "shared") if share else None
         self._disks = tuple(
             guests.probe_disk(label, images.cache_home())
             for label in (policies.FIRST_DISK, policies.SECOND_DISK)
@@ -58,15 +82,27 @@ class Runner:
 
     def close(self) -> None:
         """Remove the scratch directory; the engine is its owner's."""
-        _remove(self._scratch)
+        try:
+            if self._beginnings is not None:
+                self._beginnings.close()
+            _remove(self._scratch)
+        finally:
+            os.close(self._held)
 
     def host(self, spec: HostSpec) -> Host:
-        """The builds that a host's names stand for. Raises UserError or ImageError."""
-        qemu = self._store.qemu(spec.qemu)
-        return Host(spec.name, qemu, self._store.firmware(spec.firmware or qemu.firmware))
+        """The builds that a host stands for. Raises UserError or ImageError."""
+        return self._builds.host(spec)
 
-    def run(self, cell: Cell, declared: Sequence[Known] = ()) -> RunRecord:
-        """Run a cell. What it does is in the record; a broken rig is verdict ``error`` there."""
+    def run(
+        self, cell: Cell, declared: Sequence[Known] = (), repeat: int = 1
+    ) -> RunRecord:
+        """Run a cell, the ``repeat``-th time. What it does is in the record.
+
+        A broken rig is verdict ``error`` there.
+
+        Raises HarnessError where the next cell would fail alike: EngineError when the engine
+        has failed, whatever the cell seemed to do meanwhile, and on a full disk.
+        """
         begun = time.monotonic()
         hosts = [self.host(spec) for spec in cell.hosts]
         described = describe(cell, hosts)
@@ -76,31 +112,45 @@ class Runner:
                 described, Verdict.UNSUPPORTED, missing, engine=self._engine.name,
                 seconds=round(time.monotonic() - begun, 4),
             )  # fmt: skip
-        artifacts = self._run_dir / "cells" / cell.id
+        firmware = self._builds.known_firmware(hosts)
+        name = cell.id if repeat == 1 else f"{cell.id},repeat-{repeat}"
+        artifacts = self._run_dir / "cells" / name
         setup = GuestSetup(
             hosts, cell.machine, cell.policy, self._disks, cell.disk, cell.accel, cell.seconds,
             long_post=any(step.during_post for step in cell.scenario.steps),
+            flash=_flash(cell, hosts),
         )
         guest: Guest | None = None
         seen: list[StepObserved] = []
+        qemus: list[dict[str, Any]] = []
+        details: dict[str, Any] = {}
+        steps = cell.scenario.steps
         try:
-            try:
-                guest = Guest(self._engine, setup, self._scratch)
-                with guest:
-                    run_steps(guest, cell.scenario.steps, seen)
-            finally:
-                keep_logs(self._scratch, artifacts)
-            judgement = judge(self._plan(cell, hosts), seen, self._known_firmware)
+            beginning = self._begin(cell, hosts, setup)
+            if beginning is not None:
+                seen += beginning.seen
+                qemus += beginning.qemus
+                details["shared"] = {"key": beginning.key, "steps": len(beginning.seen)}
+                steps = steps[len(beginning.seen) :] if beginning.saved else ()
+            with self._guest(setup, artifacts, qemus) as guest:
+                if beginning is not None and beginning.saved is not None:
+                    guest.resume(beginning.saved, 0)
+                run_steps(guest, steps, seen)
+            judgement = judge(_plan(cell, hosts, firmware), seen, firmware)
             verdict, reason, boots = judgement.verdict, judgement.reason, judgement.boots
-            details: dict[str, Any] = {}
         except HarnessError as error:
+            self._check_disk(error)
+            self._check_engine(error, guest, hosts[0].qemu)
             verdict, reason = Verdict.ERROR, error.message
-            details = {"error": str(error)}
+            details["error"] = str(error)
         except Exception as error:  # a fault of ours must not take the other cells with it
+            self._check_disk(error)
             verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {error}"
-            details = {"error": traceback.format_exc()}
+            details["error"] = traceback.format_exc()
         if verdict is Verdict.ERROR:  # the boots before it were seen all the same
-            boots = judge(self._plan(cell, hosts), seen, self._known_firmware).boots
+            boots = judge(_plan(cell, hosts, firmware), seen, firmware).boots
+        if any(log.stat().st_size >= LOG_LIMIT for log in artifacts.glob("*/console.log")):
+            details["console_truncated"] = True
         outcome = known.match(declared, described, verdict)
         if outcome.entry is not None:
             details["known_state"] = outcome.state.value
@@ -109,8 +159,8 @@ class Runner:
             verdict=verdict,
             reason=reason,
             boots=boots,
-            steps=tuple(_step_row(step, self._known_firmware) for step in seen),
-            qemus=tuple(guest.processes) if guest else (),
+            steps=tuple(_step_row(step, firmware) for step in seen),
+            qemus=tuple(qemus),
             engine=self._engine.name,
             seconds=round(time.monotonic() - begun, 4),
             artifacts=str(artifacts.relative_to(self._run_dir)),
@@ -118,17 +168,75 @@ class Runner:
             details=details,
         )
 
-    def _plan(self, cell: Cell, hosts: Sequence[Host]) -> tuple[policies.Expected, ...]:
-        # By bytes: two names of the same image are one firmware.
-        facts = [
-            policies.HostFacts(
-                host.qemu.version,
-                host.qemu.default_machine,
-                self._known_firmware.by_bytes(host.firmware.sha256),
-            )
-            for host in hosts
-        ]
-        return policies.plan(cell.policy, facts, cell.machine, cell.scenario.steps)
+    @contextmanager
+    def _guest(
+        self, setup: GuestSetup, artifacts: Path, qemus: list[dict[str, Any]]
+    ) -> Iterator[Guest]:
+        """A guest in the scratch directory; its logs go to ``artifacts``, its QEMUs' rows, too."""
+        try:
+            with Guest(self._engine, setup, self._scratch, qemus) as guest:
+                yield guest
+            guest.check_engine()
+        finally:
+            keep_logs(self._scratch, artifacts)
+
+    def _begin(
+        self, cell: Cell, hosts: Sequence[Host], setup: GuestSetup
+    ) -> Beginning | None:
+        """The beginning that this cell shares with others, if any is to be shared."""
+        if self._beginnings is None:
+            return None
+
+        def make_guest(key: str) -> AbstractContextManager[Guest]:
+            return self._guest(setup, self._run_dir / "cells" / f"shared-{key}", [])
+
+        return self._beginnings.run(cell, hosts, make_guest)
+
+    def _check_disk(self, error: BaseException) -> None:
+        """Raise HarnessError if it is the disk that is behind an error."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in _DISK_FAULTS:
+                raise HarnessError(f"cannot go on in {self._run_dir}: {cause.strerror}") from error
+            cause = cause.__cause__ or cause.__context__
+
+    def _check_engine(self, error: HarnessError, guest: Guest | None, build: QemuBuild) -> None:
+        """Raise EngineError if it is the engine that is behind an error."""
+        if isinstance(error, EngineError):
+            raise error
+        if guest is not None:
+            guest.check_engine()
+        # It may have fallen silent: then a program that does nothing does not end either.
+        with self._engine.sandbox(build, self._scratch) as sandbox:
+            probe = sandbox.launch(_NOTHING, self._scratch / "probe.log")
+            try:
+                probe.wait(Deadline.after(_ENGINE_SECONDS))
+            except DeadlineExceeded:
+                raise EngineError(f"{self._engine.name} no longer runs programs") from error
+
+
+def _plan(
+    cell: Cell, hosts: Sequence[Host], firmware: KnownFirmware
+) -> tuple[policies.Expected, ...]:
+    # By bytes: two names of the same image are one firmware.
+    facts = [
+        policies.HostFacts(
+            host.qemu.version,
+            host.qemu.default_machine,
+            firmware.by_bytes(host.firmware.sha256),
+            host_label(index, host.qemu),
+        )
+        for index, host in enumerate(hosts)
+    ]
+    return policies.plan(cell.policy, facts, cell.machine, cell.scenario.steps)
+
+
+def _flash(cell: Cell, hosts: Sequence[Host]) -> FirmwareBuild | None:
+    """What the guest is to flash, if the scenario says so; all its steps say the same."""
+    for step in cell.scenario.steps:
+        if step.kind is StepKind.GUEST_FLASH and step.firmware_of is not None:
+            return hosts[step.firmware_of].firmware
+    return None
 
 
 def describe(cell: Cell, hosts: Sequence[Host]) -> dict[str, Any]:
@@ -143,7 +251,7 @@ def describe(cell: Cell, hosts: Sequence[Host]) -> dict[str, Any]:
             "firmware_sha256": host.firmware.sha256,
             "packages": dict(host.qemu.packages),
             "digest": host.qemu.digest,
-        }
+        } | ({"root": host.qemu.root_name} if host.qemu.mounts else {})
     return described | {
         "machine": cell.machine,
         "policy": cell.policy.value,
@@ -173,7 +281,18 @@ def _step_row(step: StepObserved, firmware: KnownFirmware) -> dict[str, Any]:
     if step.rom is not None:
         row["rom"] = firmware.by_bytes(step.rom)
     if step.here is not None:
-        row["guest"] = {"counter": step.here.boot, "bios_version": step.here.bios_version}
+        row["guest"] = {
+            "counter": step.here.boot,
+            "bios_version": step.here.bios_version,
+            "fw_cfg": fw_cfg_row(step.here),
+            "acpi": step.here.acpi,
+        }
+    if step.flash is not None:
+        row["flash"] = {
+            key: getattr(step.flash, key) for key in ("size", "written", "result")
+        }
+    if step.cut_off is not None:
+        row["flash"] = {"size": None, "written": step.flashed, "result": "cut-off"}
     if step.nvram_equal is not None:
         row["nvram_equal"] = step.nvram_equal
     return row

@@ -9,17 +9,24 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
 from harness.cmdline import FlashWindow, Launch, qemu_argv
 from harness.deadline import Deadline
-from harness.engines import Engine
-from harness.errors import DeadlineExceeded, MonitorError, QemuError, UserError
+from harness.engines import Engine, Process
+from harness.errors import (
+    DeadlineExceeded,
+    HarnessError,
+    MonitorError,
+    QemuError,
+    UserError,
+)
 from harness.firmware_swap import FirmwareSwap
-from harness.migration import migrate
+from harness.migration import migrate, restore, save
 from harness.model import (
     Accel,
     Channel,
@@ -30,19 +37,26 @@ from harness.model import (
     ResetBy,
     Step,
     StepKind,
+    host_label,
     role_name,
 )
-from harness.nvram import Nvram
+from harness.nvram import UNSYNCED, ChangedBy, Nvram
 from harness.observation import BootObserved, StepObserved
 from harness.policies import Swap, mechanism
 from harness.refusals import Refusal, classify
-from harness.vm import VM
+from harness.vm import LAST_WORDS_SECONDS, VM
 
 # Everything but a boot: launching, a monitor command, a migration of a 32 MiB guest. Each
 # takes milliseconds; a rig that needs longer than this is broken.
 RIG_SECONDS = 60.0
 # A guest that survived a migration answers within a tick of its clock, 55 ms.
 ANSWER_SECONDS = 5.0
+
+_STREAM = "stream"
+_HOST_FILES = "host"
+
+_FLASH_FILE = "flash.bin"
+_DMA = 2  # fw_cfg's feature bit
 
 _KEYS = {ResetBy.CF9: b"c", ResetBy.KEYBOARD: b"k", ResetBy.TRIPLE_FAULT: b"t"}
 
@@ -63,7 +77,8 @@ class GuestSetup:
     """What a guest is made of.
 
     ``seconds`` bounds each boot; ``disks`` are probe disks A and B. ``long_post`` makes the
-    firmware wait for a key, so that there is time to migrate the guest during it.
+    firmware wait for a key, so that there is time to migrate the guest during it. ``flash`` is
+    what the guest finds in fw_cfg to program its flash with.
     """
 
     hosts: Sequence[Host]
@@ -74,6 +89,7 @@ class GuestSetup:
     accel: Accel = Accel.TCG
     seconds: float = 5.0
     long_post: bool = False
+    flash: FirmwareBuild | None = None
 
 
 @dataclass
@@ -94,12 +110,17 @@ class Guest:
         self._stack = contextlib.ExitStack()
         self._running: _Running | None = None
         self._incoming: _Running | None = None
+        self._saved: Path | None = None
+        self._launched: list[Process] = []
+        self._counter: int | None = None
         self._nvram: Nvram | None = None
         self._rom_size = 0
         self._banners: tuple[str, ...] = ()
         for index, host in enumerate(self.setup.hosts):
             self._host_dir(index).mkdir()
             self._install(index, host.firmware)
+        if self.setup.flash is not None:
+            shutil.copyfile(self.setup.flash.path, self.directory / _FLASH_FILE)
         self._disk = self.directory / "disk.img"
         self._install_disk(0)
 
@@ -112,6 +133,11 @@ class Guest:
     def close(self) -> None:
         """End every QEMU of this guest."""
         self._stack.close()
+
+    def check_engine(self) -> None:
+        """Raise EngineError if the engine has lost a QEMU, whose end was then not its own."""
+        for process in self._launched:
+            process.poll()
 
     @property
     def vm(self) -> VM:
@@ -145,7 +171,7 @@ class Guest:
                 self._incoming = self._launch(prepare, incoming=True)
             running.vm.connect(Deadline.after(RIG_SECONDS))
         except QemuError as error:
-            return self._refused(step, begun, classify(error.tail))
+            return self._refused(step, begun, classify(error.tail, error.status))
         self._running = running
         return self._begin_boot(step, begun) if banner_only else self._boot(step, begun)
 
@@ -155,20 +181,25 @@ class Guest:
         process = self._process
         begun = time.monotonic()
         self._banners = ()
+        before = process.vm.monitor.mark()
         if by is ResetBy.MONITOR:
-            # A QEMU that is no longer there is seen by _boot, with its last words.
-            with contextlib.suppress(MonitorError):
+            try:
                 process.vm.reset(Deadline.after(RIG_SECONDS))
+            except MonitorError:
+                if process.vm.outlives(Deadline.after(LAST_WORDS_SECONDS)):
+                    raise
+                # A QEMU that is no longer there is seen by _boot, with its last words.
         else:
             process.vm.console.send(_KEYS[by])
-        return self._begin_boot(step, begun) if banner_only else self._boot(step, begun)
+        watch = self._begin_boot if banner_only else self._boot
+        return watch(step, begun, lambda: process.vm.monitor.seen("RESET", before))
 
     def migrate(
         self, host: int, channel: Channel = Channel.UNIX, *, during_post: bool = False
     ) -> StepObserved:
         """Move the running guest to another host, live. ``during_post``: it is still booting."""
         step = Step(StepKind.MIGRATE, host=host, channel=channel, during_post=during_post)
-        source = self._process
+        source = None if self._saved else self._process
         begun = time.monotonic()
         deadline = Deadline.after(RIG_SECONDS)
         if self._incoming is not None and self._incoming.host == host:
@@ -178,27 +209,61 @@ class Guest:
         try:
             target.vm.connect(deadline)
         except QemuError as error:
-            return self._refused(step, begun, classify(error.tail))
+            if target.nvram is not None:
+                target.nvram.close()
+            return self._refused(step, begun, classify(error.tail, error.status))
         self._arm(target)
-        migration = migrate(source.vm, target.vm, channel, deadline)
+        if source is not None:
+            migration = migrate(source.vm, target.vm, channel, deadline)
+        else:
+            assert self._saved is not None
+            migration = restore(target.vm, self._saved / _STREAM, deadline)
         if migration.refusal is not None:
             target.vm.close()
+            if target.nvram is not None:
+                target.nvram.close()
             return self._refused(step, begun, migration.refusal)
-        source.vm.quit(deadline)
-        self._running = target
+        if source is not None:
+            source.vm.quit(deadline)
+        self._running, self._saved = target, None
         if during_post:
             observed = self._boot(step, begun)
         else:
             here = target.vm.console.ask(Deadline.after(ANSWER_SECONDS))
             rom = self._rom(target.vm)
             observed = StepObserved(step, time.monotonic() - begun, host, rom=rom, here=here)
-        if source.nvram is None or target.nvram is None:
+        if self._nvram is None or target.nvram is None:
             return observed
         # QEMU has written the flash that came in to the destination's file when the guest ran.
-        equal = target.nvram.image.read_bytes() == source.nvram.image.read_bytes()
-        target.nvram.received_from(source.nvram)
-        self._nvram = target.nvram
+        equal = target.nvram.same_windows_as(self._nvram)
+        if equal or target.vm.alive:  # else it is lost there, and not here
+            target.nvram.received_from(self._nvram)
+            self._nvram = target.nvram
         return replace(observed, nvram_equal=equal)
+
+    def save(self, directory: Path) -> StepObserved:
+        """Keep the running guest in a new directory, for others to ``resume`` it from."""
+        process = self._process
+        begun = time.monotonic()
+        deadline = Deadline.after(RIG_SECONDS)
+        shutil.copytree(self._host_dir(process.host), directory / _HOST_FILES)
+        saved = save(process.vm, directory / _STREAM, deadline)
+        process.vm.quit(deadline)
+        self._running = None
+        return StepObserved(
+            Step(StepKind.MIGRATE, channel=Channel.FILE), time.monotonic() - begun, process.host,
+            refusal=saved.refusal,
+        )  # fmt: skip
+
+    def resume(self, directory: Path, host: int) -> None:
+        """Be the guest that was kept in ``directory`` when it ran on ``host``; migrate it next."""
+        shutil.copytree(directory / _HOST_FILES, self._host_dir(host), dirs_exist_ok=True)
+        self._saved = directory
+        if self._mechanism.nvram:
+            self._nvram = self._opened_nvram(host)
+            self._rom_size = self._nvram.size
+        else:
+            self._rom_size = self._firmware_file(host).stat().st_size
 
     def shutdown(self) -> StepObserved:
         """End the guest's process, as a user shuts a guest down."""
@@ -230,10 +295,53 @@ class Guest:
                 f"{firmware.name} has {firmware.size:#x} bytes, the nvram's "
                 f"window {self._nvram.size:#x}",
             ))  # fmt: skip
-        self._nvram.stage(firmware.path.read_bytes())
+        self._nvram.stage(firmware.path.read_bytes(), firmware.name)
         if self._running is not None:
             self._arm(self._running)
         return StepObserved(step, time.monotonic() - begun, self._where())
+
+    def guest_flash(self) -> StepObserved:
+        """Let the guest program its own flash with the image that it finds in fw_cfg.
+
+        Where its firmware is no flash, that changes nothing. A guest that is cut off meanwhile
+        leaves a half-written flash.
+        """
+        process, flash = self._process, self.setup.flash
+        if flash is None:
+            raise UserError("the guest has no image to flash", hint="set it up with one")
+        step = Step(StepKind.GUEST_FLASH)
+        begun = time.monotonic()
+        flashed = 0
+
+        def progress(at: int) -> None:
+            nonlocal flashed
+            flashed = at
+
+        told = process.vm.console.flash(Deadline.after(RIG_SECONDS), progress)
+        if told is None:
+            if process.vm.outlives(Deadline.after(LAST_WORDS_SECONDS)):
+                words = "the guest fell silent"
+            else:
+                words = process.vm.log_tail() or "QEMU ended without a word"
+            return StepObserved(
+                step, time.monotonic() - begun, process.host, flashed=flashed, cut_off=words
+            )
+        here = process.vm.console.ask(Deadline.after(ANSWER_SECONDS))
+        if told.result == "misfit":
+            return self._refused(step, begun, Refusal(
+                "rom-size",
+                f"{flash.name} has {flash.size:#x} bytes, the flash {self._rom_size:#x}",
+            ))  # fmt: skip
+        if told.result == "no-image":
+            if here is not None and not (here.features or 0) & _DMA:
+                return self._refused(step, begun, Refusal(
+                    "missing-feature", "fw_cfg of this machine type has no DMA"
+                ))  # fmt: skip
+            raise HarnessError(f"{process.vm.name}: the guest does not find the image in fw_cfg")
+        return StepObserved(
+            step, time.monotonic() - begun, process.host,
+            rom=self._rom(process.vm), here=here, flash=told,
+        )  # fmt: skip
 
     def clear_nvram(self) -> StepObserved:
         """Empty the nvram of this guest, which must not run."""
@@ -282,7 +390,9 @@ class Guest:
         if self._mechanism.nvram:
             nvram = self._nvram_for(host, image, incoming=incoming)
             size = nvram.size
-            firmware: str | FlashWindow = FlashWindow(f"/cell/{role}/{nvram.image.name}", 0, size)
+            firmware: str | FlashWindow = FlashWindow(
+                f"/cell/{role}/{nvram.path.name}", nvram.window.offset, size
+            )
         else:
             size = len(image)
             firmware = f"/cell/{role}/{self._firmware_file(host).name}"
@@ -302,6 +412,9 @@ class Guest:
                 directory=f"/cell/{name}",
                 incoming=incoming,
                 long_post=setup.long_post,
+                arguments=build.arguments,
+                label=host_label(host, build),
+                flash_file=f"/cell/{_FLASH_FILE}" if setup.flash else "",
             )
         )
         self.processes.append({"role": role, "version": build.version, "argv": list(argv)})
@@ -309,27 +422,46 @@ class Guest:
             self.engine.sandbox(build, self.directory, kvm=setup.accel is Accel.KVM)
         )
         vm = self._stack.enter_context(VM(name, sandbox, argv, directory, f"/cell/{name}"))
+        self._launched.append(vm.process)
         return _Running(vm, host, image, nvram=nvram)
 
     def _nvram_for(self, host: int, image: bytes, *, incoming: bool) -> Nvram:
         """The nvram that a process on ``host`` maps, made ready for it."""
+        version, role = self.setup.hosts[host].qemu.version, role_name(host)
         if incoming:
             assert self._nvram is not None
-            nvram = Nvram(self._host_dir(host))
-            nvram.expect_migration(self._nvram.size)
+            nvram = Nvram.expecting(
+                self._nvram_file(host), self._nvram, qemu=version, role=role
+            )
+            self._stack.callback(nvram.close)
         else:
-            version = self.setup.hosts[host].qemu.version
-            nvram = (self._nvram or Nvram(self._host_dir(host))).move_to(self._host_dir(host))
+            nvram = self._nvram or self._opened_nvram(host)
+            if nvram.path != self._nvram_file(host):
+                nvram = nvram.move_to(self._nvram_file(host))
+                self._stack.callback(nvram.close)
             moved_without_machine = self.setup.machine == "default" and (
                 nvram.initialised and nvram.stamp != version
             )
             if self._mechanism.clears_on_move and moved_without_machine:
-                nvram.clear()
+                nvram.clear(ChangedBy.HARNESS)
             if not nvram.initialised:
-                nvram.initialise(image, stamp=version)
+                nvram.initialise(
+                    image, qemu=version, machine=self.setup.machine,
+                    policy=self.setup.policy.value,
+                )
             nvram.take_staged()
+            nvram.lend(version, role)
             self._nvram = nvram
-        nvram.image.chmod(0o666)  # QEMU may run as another user
+        nvram.path.chmod(0o666)  # QEMU may run as another user
+        return nvram
+
+    def _nvram_file(self, host: int) -> Path:
+        return self._host_dir(host) / "nvram.bin"
+
+    def _opened_nvram(self, host: int) -> Nvram:
+        # A cell's files do not outlive a loss of power.
+        nvram = Nvram(self._nvram_file(host), system=UNSYNCED)
+        self._stack.callback(nvram.close)
         return nvram
 
     def _arm(self, process: _Running) -> None:
@@ -350,20 +482,25 @@ class Guest:
         )
         self._stack.callback(process.swap.close)
 
-    def _begin_boot(self, step: Step, begun: float) -> StepObserved:
+    def _begin_boot(
+        self, step: Step, begun: float, was_reset: Callable[[], bool] | None = None
+    ) -> StepObserved:
         """Watch a boot only until the firmware has said its name."""
         console = self._process.vm.console
-        banner = console.wait_for_banner(Deadline.after(self.setup.seconds))
+        banner = console.wait_for_banner(Deadline.after(self.setup.seconds), was_reset)
         if banner is None:
-            return self._boot(step, begun)
+            return self._boot(step, begun, was_reset)
         self._banners = (banner,)
         return StepObserved(step, time.monotonic() - begun, self._process.host)
 
-    def _boot(self, step: Step, begun: float) -> StepObserved:
+    def _boot(
+        self, step: Step, begun: float, was_reset: Callable[[], bool] | None = None
+    ) -> StepObserved:
         process = self._process
         seen = process.vm.console.wait_for_boot(
-            Deadline.after(self.setup.seconds), self._banners
+            Deadline.after(self.setup.seconds), self._banners, was_reset, self._counter
         )
+        self._counter = seen.up.boot if seen.up else None
         seconds = time.monotonic() - begun
         if process.swap is not None:
             process.swap.check()
@@ -371,8 +508,9 @@ class Guest:
                 return self._refused(step, begun, Refusal("rom-size", process.swap.misfit))
         ended = None
         if seen.ended:
-            process.vm.process.wait(Deadline.after(RIG_SECONDS))
-            ended = process.vm.log_tail() or "no last words"
+            status = process.vm.process.wait(Deadline.after(RIG_SECONDS))
+            ended = process.vm.log_tail().rstrip() or "no last words"
+            ended += f" (exit status {status})" if status else ""
         rom = None if seen.ended else self._rom(process.vm)
         if self._mechanism.swap is Swap.FILE:
             self._arm(process)  # its next reset reads the file again
@@ -383,7 +521,7 @@ class Guest:
 
     def _rom(self, vm: VM) -> str | None:
         try:
-            return vm.rom_digest(self._rom_size, Deadline.after(RIG_SECONDS))
+            return vm.rom_digest(self._rom_size, Deadline.after(ANSWER_SECONDS))
         except (MonitorError, DeadlineExceeded):
             return None  # a QEMU that hangs or has gone cannot be asked; the console decides
 
@@ -394,16 +532,19 @@ class Guest:
 def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> None:
     """Do the steps of a scenario, up to the first that is refused or leaves the guest down.
 
-    A guest that no longer answers after a migration is down, too.
+    A guest that no longer answers after a migration is down, too, and one that was cut off while
+    it programmed its flash.
 
     What was seen is appended to ``seen`` as it comes, so that it survives an exception.
     """
-    for step, following in zip(steps, (*steps[1:], None), strict=True):
+    for step, following in zip_longest(steps, steps[1:]):
         observed = _run_step(guest, step, following)
         seen.append(observed)
         if observed.refusal or (observed.boot and observed.boot.up is None):
             return
         if step.kind is StepKind.MIGRATE and observed.boot is None and observed.here is None:
+            return
+        if observed.cut_off is not None:
             return
 
 
@@ -433,6 +574,8 @@ def _run_step(guest: Guest, step: Step, following: Step | None) -> StepObserved:
     if step.kind is StepKind.UPGRADE_NVRAM:
         assert step.firmware_of is not None
         return guest.upgrade_nvram(hosts[step.firmware_of].firmware)
+    if step.kind is StepKind.GUEST_FLASH:
+        return guest.guest_flash()
     if step.kind is StepKind.CLEAR_NVRAM:
         return guest.clear_nvram()
     return guest.replace_disk()

@@ -56,9 +56,13 @@ _OPTIONS: Mapping[StepKind, Mapping[str, str | type[StrEnum]]] = {
     StepKind.SHUTDOWN: {},
     StepKind.UPGRADE_HOST: {"host": _ROLE, "firmware-of": _ROLE},
     StepKind.UPGRADE_NVRAM: {"firmware-of": _ROLE},
+    StepKind.GUEST_FLASH: {"firmware-of": _ROLE},
     StepKind.CLEAR_NVRAM: {},
     StepKind.REPLACE_DISK: {},
 }
+_RUNNING_STEPS = (
+    StepKind.RESET, StepKind.MIGRATE, StepKind.SHUTDOWN, StepKind.GUEST_FLASH
+)  # fmt: skip
 _NVRAM_STEPS = (StepKind.UPGRADE_NVRAM, StepKind.CLEAR_NVRAM)
 _ROLE_EXAMPLES = ("source", "destination", "host-3")
 
@@ -202,7 +206,7 @@ def _complete(kind: StepKind, options: Mapping[str, Any], guest: _Guest) -> Step
         case StepKind.UPGRADE_HOST:
             host = options.get("host", here)
             return Step(kind, host=host, firmware_of=options.get("firmware-of", host + 1))
-        case StepKind.UPGRADE_NVRAM:
+        case StepKind.UPGRADE_NVRAM | StepKind.GUEST_FLASH:
             return Step(kind, firmware_of=options.get("firmware-of", beyond))
         case _:
             return Step(kind)
@@ -220,6 +224,7 @@ class _Guest:
     running: bool = False
     booting: bool = False  # the last step was one that boots
     cleared: bool = False  # its nvram is empty until the next start
+    flashes: int | None = None  # whose firmware waits in fw_cfg for the guest to flash it
 
 
 def _apply(guest: _Guest, index: int, step: Step) -> None:
@@ -231,7 +236,7 @@ def _apply(guest: _Guest, index: int, step: Step) -> None:
 
     if not guest.started and kind is not StepKind.START:
         raise refuse(f"the first step must be start, not {kind.value}")
-    if kind in (StepKind.RESET, StepKind.MIGRATE, StepKind.SHUTDOWN) and not guest.running:
+    if kind in _RUNNING_STEPS and not guest.running:
         raise refuse(f"{kind.value} needs a running guest; it was shut down before")
     if kind is StepKind.START:
         if guest.running:
@@ -262,6 +267,15 @@ def _apply(guest: _Guest, index: int, step: Step) -> None:
             raise refuse("upgrade-nvram needs the host whose firmware to stage")
         if guest.cleared:
             raise refuse("there is no nvram to upgrade after clear-nvram; start the guest first")
+    elif kind is StepKind.GUEST_FLASH:
+        if step.firmware_of is None:
+            raise refuse("guest-flash needs the host whose firmware the guest is to flash")
+        if guest.flashes not in (None, step.firmware_of):
+            raise refuse(
+                f"the guest flashes the firmware of {role_name(guest.flashes or 0)} already; "
+                "a QEMU offers it one image"
+            )
+        guest.flashes = step.firmware_of
     guest.booting = kind in (StepKind.START, StepKind.RESET)
 
 
@@ -358,6 +372,14 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "nvram-upgrade-migrate-reset": (
         "the user stages the destination's firmware, then migration, then a reset",
         ["start", {"upgrade-nvram": {"firmware-of": "destination"}}, "migrate", "reset"],
+    ),
+    "guest-flash-reset": (
+        "the guest programs its own flash with the destination's firmware, then a reset",
+        ["start", {"guest-flash": {"firmware-of": "destination"}}, "reset"],
+    ),
+    "guest-flash-migrate-reset": (
+        "the guest programs its own flash, then migration, then a reset",
+        ["start", {"guest-flash": {"firmware-of": "destination"}}, "migrate", "reset"],
     ),
     "replace-disk-reset": (
         "another disk file is put in the place of the guest's, then a reset",

@@ -10,6 +10,7 @@ from harness.identity import KnownFirmware
 from harness.model import Boot, Verdict, role_name
 from harness.observation import BootObserved, StepObserved
 from harness.policies import Expected
+from harness.probe_line import ProbeLine
 from harness.refusals import Refusal
 
 
@@ -43,7 +44,7 @@ def judge(
                 f"{expected.step.kind.value}: a boot was watched that no step began",
             )
         elif witnesses.boot is not None and begun is not None:
-            boot, problem = _judge_boot(len(boots) + 1, begun, expected, witnesses.boot, firmware)
+            boot, problem = _judge_boot(boots, begun, expected, witnesses.boot, firmware)
             boots.append(boot)
             begun = None
         if witnesses.refusal is not None or expected.refusal is not None:
@@ -78,14 +79,25 @@ def _judge_running(
     firmware: KnownFirmware,
 ) -> tuple[Verdict, str] | None:
     """A step without a boot must leave the running firmware alone, and the guest alive."""
+    if witnesses.cut_off is not None:
+        last = witnesses.cut_off.strip().splitlines()
+        return Verdict.NO_BOOT, (
+            f"guest-flash: cut off after {witnesses.flashed} bytes or more were programmed, "
+            f"the flash is half-written: {last[-1] if last else 'no last words'}"
+        )
     if witnesses.rom is None and witnesses.here is None:
         return None if expected.step.kind.value != "migrate" else _DIED
     if witnesses.rom is not None:
         rom = firmware.by_bytes(witnesses.rom)
-        if rom != expected.firmware:
+        if rom != expected.rom and witnesses.flash is not None:
+            return Verdict.WRONG_FIRMWARE, (
+                f"guest-flash: the guest says {witnesses.flash.result}, "
+                f"expected {expected.rom} in the ROM, seen {rom}"
+            )
+        if rom != expected.rom:
             return Verdict.WRONG_FIRMWARE, (
                 f"{expected.step.kind.value}: the ROM of the running guest changed to {rom}, "
-                f"expected {expected.firmware} until the next reset"
+                f"expected {expected.rom} until the next reset"
             )
     if witnesses.here is None:
         return _DIED
@@ -95,15 +107,44 @@ def _judge_running(
             f"{expected.step.kind.value}: the guest has rebooted, "
             f"its boot counter went from {counted} to {witnesses.here.boot}"
         )
-    return None
+    misled = _fw_cfg_problem(witnesses.here, expected)
+    return (misled[0], f"{expected.step.kind.value}: {misled[1]}") if misled else None
 
 
 _DIED = (Verdict.NO_BOOT, "migrate: the guest no longer answers on the destination")
 
 
+def fw_cfg_row(line: ProbeLine) -> dict[str, Any] | None:
+    """What a guest found in fw_cfg, for the record; None where its line does not tell."""
+    if line.fw_cfg is None:
+        return None
+    return {"signature": line.fw_cfg, "features": line.features, "host": line.host}
+
+
+def _fw_cfg_problem(line: ProbeLine, expected: Expected) -> tuple[Verdict, str] | None:
+    """fw_cfg is the QEMU's and not the guest's: it must name the host at any moment."""
+    if line.fw_cfg is None or expected.label is None or line.host == expected.label:
+        return None
+    if not line.fw_cfg:
+        return Verdict.WRONG_FW_CFG, "the guest finds no fw_cfg"
+    return Verdict.WRONG_FW_CFG, (
+        f"fw_cfg tells the guest that it is on {line.host!r}, it runs on {expected.label!r}"
+    )
+
+
+def _cmos(earlier: Sequence[Boot], counter: int | None) -> str | None:
+    """What became of the CMOS since the boot before: it holds the guest's boot counter."""
+    before = earlier[-1].details["counter"] if earlier else None
+    if before is None or counter is None:
+        return None
+    return "survived" if counter > before else "lost"
+
+
 def _judge_boot(
-    n: int, begun: Expected, now: Expected, seen: BootObserved, firmware: KnownFirmware
+    earlier: Sequence[Boot], begun: Expected, now: Expected, seen: BootObserved,
+    firmware: KnownFirmware,
 ) -> tuple[Boot, tuple[Verdict, str] | None]:
+    n = len(earlier) + 1
     wanted = now.firmware
     assert wanted is not None
     rom = firmware.by_bytes(seen.rom) if seen.rom else None
@@ -116,7 +157,10 @@ def _judge_boot(
         "disk": seen.up.disk if seen.up else None,
         "expected_disk": now.disk,
         "counter": seen.up.boot if seen.up else None,
+        "cmos": _cmos(earlier, seen.up.boot if seen.up else None),
         "smbios": [seen.up.bios_vendor, seen.up.bios_version] if seen.up else None,
+        "fw_cfg": fw_cfg_row(seen.up) if seen.up else None,
+        "acpi": seen.up.acpi if seen.up else None,
     }
     boot = Boot(
         n=n,
@@ -187,7 +231,7 @@ def _boot_problem(
         return Verdict.WRONG_FIRMWARE, f"expected {boot.expected}, seen {ran or 'nothing'}"
     if seen.up.disk != now.disk:
         return Verdict.WRONG_DISK, f"expected disk {now.disk}, seen {seen.up.disk}"
-    return None
+    return _fw_cfg_problem(seen.up, now)
 
 
 def _summary(plan: Sequence[Expected], boots: Sequence[Boot]) -> str:

@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -30,28 +30,29 @@ _ALIVE_SECONDS = 0.05
 _FOUR_GIB = 1 << 32
 
 
-class VM:
-    """A QEMU process in a sandbox, its monitor and its serial console.
+class Qemu:
+    """A QEMU process in a sandbox, and the sockets of ours that it connects to.
 
-    ``directory`` (on the host) holds this process's sockets and logs; ``inside`` is the same
-    directory as QEMU sees it.
+    ``directory`` (on the host) holds its sockets, named ``NAME.sock``, and its logs.
     """
 
     def __init__(
-        self, name: str, sandbox: Sandbox, argv: tuple[str, ...], directory: Path, inside: str
+        self,
+        name: str,
+        sandbox: Sandbox,
+        argv: tuple[str, ...],
+        directory: Path,
+        sockets: Sequence[str],
     ) -> None:
         self.name = name
         self.argv = argv
         self.directory = directory
-        self.inside = inside
         self.launched_at = time.monotonic()
-        self._console: Console | None = None
-        self._monitor: Monitor | None = None
         self._stack = contextlib.ExitStack()
         try:
             self._listeners = {
                 kind: self._stack.enter_context(listen(directory / f"{kind}.sock"))
-                for kind in ("monitor", "console")
+                for kind in sockets
             }
             self.process: Process = sandbox.launch(argv, directory / "qemu.log")
             self._stack.callback(self.process.kill)
@@ -69,39 +70,80 @@ class VM:
         """End the process, if it still runs, and all that belongs to it. Logs stay."""
         self._stack.close()
 
-    def connect(self, deadline: Deadline) -> None:
-        """Take QEMU's connections. Raises QemuError, with its last words, if it ends first."""
-        deadline = deadline.sooner(LAUNCH_SECONDS)
-        console = self.accept(self._listeners["console"], deadline)
-        self._console = self._stack.enter_context(
-            Console(console, self.directory / "console.log")
-        )
-        monitor = self.accept(self._listeners["monitor"], deadline)
-        try:
-            self._monitor = Monitor(monitor, self.name, deadline)
-        except MonitorError as error:
-            monitor.close()
-            raise self._ended() from error
-        self._stack.callback(lambda: self.monitor.close(Deadline.after(QUIT_SECONDS)))
-
     def accept(self, listener: socket.socket, deadline: Deadline) -> socket.socket:
         """QEMU's connection to a socket of ours."""
         while not select.select([listener], [], [], min(_ALIVE_SECONDS, deadline.remaining))[0]:
             if self.process.poll() is not None:
-                raise self._ended()
+                raise self.ended()
             deadline.check(f"{self.name}: QEMU's connection to {listener.getsockname()}")
         return listener.accept()[0]
 
-    def _ended(self) -> QemuError:
+    def connection(self, kind: str, deadline: Deadline) -> socket.socket:
+        """QEMU's connection to the socket ``kind``."""
+        return self.accept(self._listeners[kind], deadline)
+
+    def ended(self) -> QemuError:
+        """The error for a QEMU that has ended too early, with its last words."""
         # It has closed a connection; its last words and its status come a moment later.
-        with contextlib.suppress(DeadlineExceeded):
-            self.process.wait(Deadline.after(LAST_WORDS_SECONDS))
+        self.outlives(Deadline.after(LAST_WORDS_SECONDS))
         return QemuError(
             f"{self.name}: QEMU ended before it was ready",
             argv=self.argv,
             status=self.process.poll(),
             tail=self.log_tail(),
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def outlives(self, deadline: Deadline) -> bool:
+        """Whether the process still runs at the deadline; waits for its end until then."""
+        with contextlib.suppress(DeadlineExceeded):
+            self.process.wait(deadline)
+        return self.alive
+
+    def log_tail(self, limit: int = 4000) -> str:
+        """The last ``limit`` bytes of what QEMU wrote to stdout and stderr."""
+        log = self.directory / "qemu.log"
+        if not log.exists():
+            return ""
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - limit))
+            return file.read().decode("utf-8", "replace")
+
+
+class VM(Qemu):
+    """A QEMU process in a sandbox, its monitor and its serial console.
+
+    ``inside`` is ``directory`` as QEMU sees it.
+    """
+
+    def __init__(
+        self, name: str, sandbox: Sandbox, argv: tuple[str, ...], directory: Path, inside: str
+    ) -> None:
+        super().__init__(name, sandbox, argv, directory, ("monitor", "console"))
+        self.inside = inside
+        self._console: Console | None = None
+        self._monitor: Monitor | None = None
+
+    def connect(self, deadline: Deadline) -> None:
+        """Take QEMU's connections. Raises QemuError, with its last words, if it ends first."""
+        deadline = deadline.sooner(LAUNCH_SECONDS)
+        console = self.connection("console", deadline)
+        self._console = self._stack.enter_context(
+            Console(console, self.directory / "console.log")
+        )
+        monitor = self.connection("monitor", deadline)
+        try:
+            self._monitor = Monitor(monitor, self.name, deadline)
+        except MonitorError as error:
+            monitor.close()
+            if self.outlives(Deadline.after(LAST_WORDS_SECONDS)):
+                raise
+            raise self.ended() from error
+        self._stack.callback(lambda: self.monitor.close(Deadline.after(QUIT_SECONDS)))
 
     @property
     def console(self) -> Console:
@@ -116,20 +158,6 @@ class VM:
         if self._monitor is None:
             raise HarnessError(f"{self.name} is not connected yet")
         return self._monitor
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
-
-    def log_tail(self, limit: int = 4000) -> str:
-        """The last ``limit`` bytes of what QEMU wrote to stdout and stderr."""
-        log = self.directory / "qemu.log"
-        if not log.exists():
-            return ""
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - limit))
-            return file.read().decode("utf-8", "replace")
 
     def reset(self, deadline: Deadline) -> None:
         """Reset the machine by the monitor, as a reset button does."""

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing: Debian packages, then the virtual environment in .venv. Says nothing,
 # and takes no time, when nothing is missing. Package sources are the host's own configuration.
+# With --browser also what only tests need: a browser for the HTML report, socat and gdb.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,13 @@ command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
 command -v bwrap >/dev/null || missing="$missing bubblewrap"
 command -v nasm >/dev/null || missing="$missing nasm"
 [ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || missing="$missing fakeroot"  # mmdebstrap's
+if [ "${1:-}" = --browser ]; then
+    command -v chromium >/dev/null || missing="$missing chromium"
+    command -v chromedriver >/dev/null || missing="$missing chromium-driver"
+    # What the scripts of `bootmatrix repro` need, which the tests run.
+    command -v socat >/dev/null || missing="$missing socat"
+    command -v gdb >/dev/null || missing="$missing gdb"
+fi
 if [ ! -x .venv/bin/python ]; then
     if [ -n "$python" ]; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.builds import Builds
 from harness.engines import Engine, choose
 from harness.images import ImageStore
 from harness.lab import Lab
@@ -41,12 +42,12 @@ def bubblewrap() -> Iterator[Engine]:
 @pytest.fixture
 def lab(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Iterator[Lab]:
     """Guests by name, in bubblewrap."""
-    with Lab(store, bubblewrap, tmp_path) as lab:
+    with Builds(store) as builds, Lab(builds, bubblewrap, tmp_path) as lab:
         yield lab
 
 
 @pytest.fixture
 def runner(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Iterator[Runner]:
     """A runner in bubblewrap, with artifacts in the test's directory."""
-    with Runner(store, bubblewrap, tmp_path) as runner:
+    with Builds(store) as builds, Runner(builds, bubblewrap, tmp_path) as runner:
         yield runner

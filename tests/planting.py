@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ImageError, UserError
+from harness.errors import EngineError, ImageError, UserError
 from harness.known import match
 from harness.matrix import Matrix
-from harness.model import Boot, Cell, Known, RunRecord, Verdict, role_name
+from harness.model import Boot, Cell, HostSpec, Known, RunRecord, Verdict, role_name
 
 QEMUS = {
     "debian-bullseye": ("5.2.0", "seabios-1.14.0-2"),
@@ -90,27 +90,33 @@ class PlantedRig:
     def machines(self, qemu: str) -> tuple[str, ...]:
         return ("pc-q35-5.2", "pc-i440fx-5.2")
 
-    def prepare(self, qemus: Iterable[str], say: Callable[[str], None] = print) -> None:
+    def prepare(self, hosts: Iterable[HostSpec], say: Callable[[str], None] = print) -> None:
         if "images" in self._plan:
             raise ImageError(self._plan["images"])
-        self._note("prepare " + " ".join(qemus))
+        self._note("prepare " + " ".join(sorted({str(host.qemu) for host in hosts})))
 
-    def run(self, cell: Cell, known: Sequence[Known]) -> dict[str, Any]:
+    def describe(self, cell: Cell) -> dict[str, Any]:
+        values: dict[str, Any] = {"id": cell.id}
+        for index, host in enumerate(cell.hosts):
+            version, firmware = QEMUS[str(host.qemu)]
+            values[role_name(index)] = {
+                "qemu": version, "build": str(host.qemu), "firmware": firmware, "host": host.name}
+        values |= {"machine": cell.machine, "policy": cell.policy.value,
+                   "scenario": cell.scenario.name, "accel": cell.accel.value,
+                   "disk": cell.disk.value}
+        return values
+
+    def run(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> dict[str, Any]:
         self._note(f"run {cell.id}")
         if self._plan.get("hang") == cell.id:
             Path("hanging").touch()
             signal.pause()
-        values: dict[str, Any] = {"id": cell.id}
-        for index, host in enumerate(cell.hosts):
-            version, firmware = QEMUS[host.qemu]
-            values[role_name(index)] = {
-                "qemu": version, "build": host.qemu, "firmware": firmware, "host": host.name}
-        values |= {"machine": cell.machine, "policy": cell.policy.value,
-                   "scenario": cell.scenario.name, "accel": cell.accel.value,
-                   "disk": cell.disk.value}
+        if self._plan.get("breaks") == cell.id:
+            raise EngineError("docker: the container has ended")
+        values = self.describe(cell)
         planned = {"verdict": "pass", "reason": "", **(
             SILENT if cell.id == Q35_STOCK else {}), **self._plan.get("verdicts", {}).get(
-                cell.id, {})}
+                f"{cell.id}#{repeat}" if repeat > 1 else cell.id, {})}
         verdict = Verdict(planned["verdict"])
         found = match(known, values, verdict)
         old, new = values["source"]["firmware"], values["destination"]["firmware"]

@@ -206,7 +206,7 @@ def test_images_that_cannot_be_built_are_a_broken_rig(here: Path) -> None:
 @pytest.mark.parametrize(("matrix", "message"), [
     (MATRIX.replace("policy: [stock", "policy: [stck"), f"bootmatrix: {M}:10:"),
     (MATRIX.replace("debian-sid", "debian-potato"),
-     f"bootmatrix: {M}: no such QEMU build: 'debian-potato' (in the catalogue: debian-bullseye,"),
+     f"bootmatrix: {M}:5:15: hosts.sid.qemu: no such QEMU build: 'debian-potato' (in the catalogue: debian-bullseye,"),
 ])
 def test_a_users_mistake_is_one_line(here: Path, name: str, matrix: str, message: str) -> None:
     plant(here, matrix=matrix)

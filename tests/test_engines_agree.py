@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cells import cell
 
+from harness.builds import Builds
 from harness.engines import Engine, choose
 from harness.images import ImageStore
 from harness.model import Cell, RunRecord, Verdict
@@ -42,7 +43,7 @@ def told(record: RunRecord) -> dict[str, object]:
 @pytest.mark.docker
 def test_the_engines_agree(store: ImageStore, tmp_path: Path) -> None:
     def run(name: str) -> list[RunRecord]:
-        with choose(name) as engine, Runner(store, engine, tmp_path / name) as runner:
+        with choose(name) as engine, Runner(Builds(store), engine, tmp_path / name) as runner:
             return [runner.run(cell) for cell in CELLS]
 
     pairs = list(zip(run("bubblewrap"), run("docker"), strict=True))
@@ -58,7 +59,7 @@ def test_the_engines_agree(store: ImageStore, tmp_path: Path) -> None:
 def test_each_engine_alone(
     store: ImageStore, engine: Engine, tmp_path: Path, wanted: Cell
 ) -> None:
-    with Runner(store, engine, tmp_path) as runner:
+    with Runner(Builds(store), engine, tmp_path) as runner:
         record = runner.run(wanted)
     assert record.verdict is Verdict.PASS, record.reason
     kept = {path.name for path in (tmp_path / record.artifacts).rglob("*.log")}

@@ -30,8 +30,8 @@ def test_the_partition_table_is_empty(tmp_path: Path) -> None:
 def test_the_label_is_what_differs(tmp_path: Path) -> None:
     one, other = probe_disk("A", tmp_path), probe_disk("B", tmp_path)
     assert one != other
-    assert b'disk="A"\0' not in one.read_bytes()  # closed by the line's end
-    assert b'" disk="A"\r\n\0' in one.read_bytes()
+    assert b'disk="A"\0' not in one.read_bytes()  # more of the line follows
+    assert b'" disk="A" fw-cfg="\0' in one.read_bytes()
     assert one.read_bytes().replace(b'disk="A"', b'disk="B"') == other.read_bytes()
 
 
@@ -101,6 +101,16 @@ def test_more_than_a_floppy_is_refused(tmp_path: Path) -> None:
     source.write_text(f"times {DISK_SIZE + 1} db 0\n")
     with pytest.raises(ImageError, match="more than"):
         probe_disk("A", tmp_path / "cache", source=source)
+
+
+def test_a_payload_that_grew_over_the_first_track_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "probe.asm"
+    text = PROBE_SOURCE.read_text()
+    source.write_text(text.replace("\nbeats ", "\ntimes 9000 db 0\nbeats "))
+    assert source.read_text() != text
+    with pytest.raises(ImageError) as caught:
+        probe_disk("A", tmp_path / "cache", source=source)
+    assert "first track" in caught.value.tail
 
 
 def test_a_missing_source_and_a_missing_nasm(

@@ -253,8 +253,12 @@ def test_an_image_that_cannot_be_made_breaks_the_rig(
 ) -> None:
     plant(pytester.path, images="debian-sid: mmdebstrap failed")
     result = pytester.runpytest(M, *workers)
-    result.assert_outcomes(failed=6)
-    result.stdout.fnmatch_lines(["the rig broke; nothing was learnt*", "debian-sid: mmdebstrap*"])
+    assert 1 <= result.parseoutcomes()["failed"] <= 2  # at most one of each worker's
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["the rig broke; nothing was learnt*", "debian-sid: mmdebstrap*",
+                                 "stopped: the rig broke: debian-sid: mmdebstrap*",
+                                 "not run: 6 cells", f"  {I440FX_STOCK}", "  ... and 3 more"])
+    assert result.stdout.str().count("nothing was learnt") == 1
     assert ran(pytester.path) == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +18,20 @@ strings = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_
 identities = st.fixed_dictionaries(
     {"bios_vendor": strings, "bios_version": strings, "disk": strings}
 )
+machines = st.one_of(st.just({}), st.fixed_dictionaries({
+    "fw_cfg": st.sampled_from(["", "QEMU"]),
+    "features": numbers,
+    "host": strings.map(lambda text: text[:63]),
+    "acpi": numbers.map("{:08x}".format),
+}))
+results = st.sampled_from(["ok", "no-image", "no-flash", "misfit", "refused", "mismatch"])
 lines = st.one_of(
-    st.builds(lambda n, who: ProbeLine("up", boot=n, **who), numbers, identities),
-    st.builds(lambda n, b, who: ProbeLine("here", boot=n, beat=b, **who), numbers, numbers,
-              identities),
+    st.builds(lambda n, who, on: ProbeLine("up", boot=n, **who, **on), numbers, identities,
+              machines),
+    st.builds(lambda n, b, who, on: ProbeLine("here", boot=n, beat=b, **who, **on), numbers,
+              numbers, identities, machines),
+    st.builds(ProbeLine, st.just("flashing"), at=numbers),
+    st.builds(ProbeLine, st.just("flash"), size=numbers, written=numbers, result=results),
     st.builds(ProbeLine, st.just("beat"), boot=numbers, beat=numbers),
     st.builds(ProbeLine, st.just("reset"), by=st.sampled_from(GUEST_RESETS)),
 )
@@ -34,6 +46,12 @@ def printed(line: ProbeLine) -> str:
     for key in ("bios_vendor", "bios_version", "disk"):
         if (value := getattr(line, key)) is not None:
             words.append(f'{key.replace("_", "-")}="{value}"')
+    if line.acpi is not None:
+        words.append(f'fw-cfg="{line.fw_cfg}" features={line.features} host="{line.host}"')
+        words.append(f"acpi={line.acpi}")
+    for key in ("at", "size", "written", "result"):
+        if (value := getattr(line, key)) is not None:
+            words.append(f"{key}={value}")
     return " ".join(words)
 
 
@@ -48,6 +66,25 @@ def test_here() -> None:
     text = 'BOOTMATRIX here boot=3 beat=17 bios-vendor="" bios-version="" disk="B"'
     assert parse_line(text) == ProbeLine(
         "here", boot=3, beat=17, bios_vendor="", bios_version="", disk="B"
+    )
+
+
+def test_here_with_fw_cfg_and_acpi() -> None:
+    text = ('BOOTMATRIX here boot=3 beat=17 bios-vendor="a" bios-version="b" disk="A" '
+            'fw-cfg="QEMU" features=3 host="11.1.3 debian-sid" acpi=0123cdef\r\n')
+    assert parse_line(text) == ProbeLine(
+        "here", boot=3, beat=17, bios_vendor="a", bios_version="b", disk="A",
+        fw_cfg="QEMU", features=3, host="11.1.3 debian-sid", acpi="0123cdef",
+    )
+
+
+def test_flashing() -> None:
+    assert parse_line("BOOTMATRIX flashing at=65536\r\n") == ProbeLine("flashing", at=65536)
+
+
+def test_flash() -> None:
+    assert parse_line("BOOTMATRIX flash size=262144 written=4096 result=refused\r\n") == (
+        ProbeLine("flash", size=262144, written=4096, result="refused")
     )
 
 
@@ -74,6 +111,9 @@ def test_reset(by: ResetBy) -> None:
     "BOOTMATRIX  beat boot=3 beat=1",
     "BOOTMATRIX up boot=3 beat=1",
     "BOOTMATRIX reset by=monitor",
+    "BOOTMATRIX flashing at=",
+    "BOOTMATRIX flash size=1 written=1",
+    "BOOTMATRIX flash size=1 written=1 result=good",
     "BOOTMATRIX reset by=cf9 boot=1",
     'BOOTMATRIX up boot=3 bios-vendor="a"b" bios-version="1" disk="A"',
     'BOOTMATRIX up boot=3 bios-vendor="a\x1b" bios-version="1" disk="A"',
@@ -90,14 +130,33 @@ def test_every_value_comes_back(line: ProbeLine) -> None:
     assert parse_line(printed(line) + "\r\n") == line
 
 
+@pytest.mark.parametrize("tail", [
+    'fw-cfg="QEMU" features=3 host="h"',
+    'fw-cfg="QEMU" features=3 host="h" acpi=0123cde',
+    'fw-cfg="QEMU" features=3 host="h" acpi=0123CDEF',
+    'fw-cfg="qemu" features=3 host="h" acpi=0123cdef',
+    'fw-cfg="QEMU" features= host="h" acpi=0123cdef',
+    f'fw-cfg="QEMU" features=3 host="{"h" * 64}" acpi=0123cdef',
+])
+def test_fw_cfg_and_acpi_are_told_in_full_or_not_at_all(tail: str) -> None:
+    head = 'BOOTMATRIX up boot=3 bios-vendor="" bios-version="" disk="A"'
+    assert parse_line(head) is not None
+    assert parse_line(f"{head} {tail}") is None
+
+
 @given(lines, st.data())
 def test_a_torn_line_is_no_line(line: ProbeLine, data: st.DataObject) -> None:
-    """Of a line cut short nothing passes, but a beat whose number lost its last digits."""
+    """Of a line cut short little passes: numbers that lost digits, a line without its tail."""
     text = printed(line)
     torn = parse_line(text[: data.draw(st.integers(0, len(text) - 1))])
-    if torn is not None:
-        assert (torn.kind, torn.boot) == ("beat", line.boot)
-        assert str(line.beat).startswith(str(torn.beat))
+    if torn is None:
+        return
+    if torn.kind in ("beat", "flashing"):
+        assert (torn.kind, torn.boot) == (line.kind, line.boot)
+        assert str(line.beat or line.at).startswith(str(torn.beat or torn.at))
+    else:
+        assert torn == replace(line, fw_cfg=None, features=None, host=None, acpi=None)
+        assert line.acpi is not None
 
 
 @given(st.text())

@@ -11,6 +11,7 @@ import pytest
 from cells import cell
 
 from harness import cmdline, policies, scenario, scenarios
+from harness.builds import Builds
 from harness.console import Console
 from harness.engines import Engine
 from harness.images import ImageStore
@@ -43,7 +44,7 @@ def run_with_firmware(
     store: ImageStore, engine: Engine, directory: Path, policy: str = "stock", **images: bytes
 ) -> RunRecord:
     """Cold boot or migrate and reset, with these bytes as firmware of the hosts so named."""
-    with RunnerWith(store, engine, directory) as runner:
+    with RunnerWith(Builds(store), engine, directory) as runner:
         runner.firmware = {}
         for name, image in images.items():
             path = directory / f"{name}.bin"

@@ -43,10 +43,24 @@ _LIMITS = f"""
 ulimit -v {ADDRESS_SPACE_BYTES >> 10} || exit
 """
 # Where root puts a build's root, and in it the cell's directory: at the mount point that the
-# root has for it, so that nothing else is hidden before it has been found.
+# root has for it, so that nothing else is hidden before it has been found. What else is to be
+# mounted (up to --) goes below the root's /tmp, which bubblewrap covers again.
 _PLACE = "/mnt"
 _MOUNT = f"""
-mount --bind "$2" "$1{CELL}" && mount --rbind "$1" {_PLACE} && shift 2 && exec "$@"
+set -e
+root=$1 number=0
+mount --bind "$2" "$root{CELL}"
+shift 2
+[ "$1" = -- ] || mount -t tmpfs tmpfs "$root/tmp"
+while [ "$1" != -- ]; do
+  mkdir "$root/tmp/$number"
+  mount --bind "$1" "$root/tmp/$number"
+  number=$((number + 1))
+  shift
+done
+shift
+mount --rbind "$root" {_PLACE}
+exec "$@"
 """
 _ISOLATION = ("--unshare-all", "--cap-drop", "ALL", "--die-with-parent")
 
@@ -133,7 +147,7 @@ class BubblewrapEngine(WarmEngine):
     def _start(self, build: QemuBuild, cell_dir: Path, kvm: bool) -> _Bubble:
         if not build.root.is_dir():
             raise EngineError(f"{build.name}: its root {build.root} is not there")
-        argv = self._confine(build.root, cell_dir, kvm)
+        argv = self._confine(build, cell_dir, kvm)
         with contextlib.ExitStack() as stack:
             lifeline, held = os.pipe()
             stack.callback(os.close, held)
@@ -154,28 +168,38 @@ class BubblewrapEngine(WarmEngine):
                 raise EngineError(f"bubblewrap cannot be started: {error}", argv=argv) from error
         return _Bubble(popen, ours, lifeline)
 
-    def _confine(self, root: Path, cell_dir: Path, kvm: bool) -> list[str]:
+    def _confine(self, build: QemuBuild, cell_dir: Path, kvm: bool) -> list[str]:
         """The command that runs the launcher in there."""
-        outer, root_name, cell_name = self._outer(root, cell_dir, kvm)
+        directories = [directory for directory, _ in build.mounts]
+        outer, (root_name, cell_name, *names) = self._outer(
+            build.root, cell_dir, directories, kvm=kvm
+        )
         inner = ["bwrap", "--ro-bind", root_name, "/", "--dev", "/dev", "--proc", "/proc"]
         if kvm:
             kvm_group()
             inner += ["--dev-bind", "/dev/kvm", "/dev/kvm"]
         inner += ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
+        for name, (_, inside) in zip(names, build.mounts, strict=True):
+            inner += ["--ro-bind", name, inside]
         inner += ["--bind", cell_name, CELL, "--chdir", CELL, *_ISOLATION, "--clearenv"]
         for name, value in ENVIRONMENT.items():
             inner += ["--setenv", name, value]
         return [*outer, *inner, "--", *SHELL, "-c", _LIMITS + launcher.SCRIPT]
 
-    def _outer(self, root: Path, cell_dir: Path, kvm: bool) -> tuple[list[str], str, str]:
-        """What stands before bubblewrap, and where it finds both directories."""
+    def _outer(
+        self, root: Path, cell_dir: Path, further: Sequence[Path] = (), *, kvm: bool
+    ) -> tuple[list[str], list[str]]:
+        """What stands before bubblewrap, and where it finds the root and all other directories."""
         if os.getuid():
-            return [], str(root), str(cell_dir)
+            return [], list(map(str, (root, cell_dir, *further)))
         groups = ["--groups", str(kvm_group())] if kvm else ["--clear-groups"]
-        return [
+        argv = [
             "unshare", "--mount", "--", "sh", "-c", _MOUNT, "sh", str(root), str(cell_dir),
+            *map(str, further), "--",
             "setpriv", f"--reuid={self.identity.uid}", f"--regid={self.identity.gid}", *groups,
-        ], _PLACE, _PLACE + CELL
+        ]  # fmt: skip
+        places = [f"{_PLACE}/tmp/{number}" for number in range(len(further))]  # noqa: S108
+        return argv, [_PLACE, _PLACE + CELL, *places]
 
     def _probe(self) -> None:
         """Raise EngineError unless namespaces can be made just as for a sandbox."""
@@ -188,7 +212,7 @@ class BubblewrapEngine(WarmEngine):
         with tempfile.TemporaryDirectory() as root:
             cell_dir = Path(root + CELL)
             cell_dir.mkdir()
-            outer, _, _ = self._outer(Path(root), cell_dir, kvm=False)
+            outer, _ = self._outer(Path(root), cell_dir, kvm=False)
             self._try([*outer, "bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
                        *_ISOLATION, "--", "true"])
 

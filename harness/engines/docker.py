@@ -33,7 +33,7 @@ from harness.engines.confinement import (
 )
 from harness.engines.launcher import SCRIPT, Launcher
 from harness.engines.warm import Confinement, WarmEngine
-from harness.errors import EngineError
+from harness.errors import EngineError, UserError
 from harness.model import QemuBuild
 
 REPOSITORY = "bootmatrix"
@@ -169,6 +169,8 @@ class DockerEngine(WarmEngine):
                     docker.types.Mount(CELL, str(cell_dir), type="bind"),
                     docker.types.Mount("/usr", str(build.root / "usr"), type="bind",
                                        read_only=True),
+                    *(docker.types.Mount(inside, str(directory), type="bind", read_only=True)
+                      for directory, inside in build.mounts),
                 ],
                 mem_limit=MEMORY_BYTES,
                 memswap_limit=MEMORY_BYTES,
@@ -206,8 +208,8 @@ def ensure_image(client: Any, build: QemuBuild) -> str:
     The image is the root without what is in /usr: that is mounted from the root itself, which
     saves a second copy of it, and the storage driver's share in each start of a QEMU.
     """
-    tag = build.digest[:16]
-    image = f"{REPOSITORY}/{build.name}:{tag}"
+    name, digest = build.root_name or build.name, build.root_digest or build.digest
+    image = f"{REPOSITORY}/{name}:{digest[:16]}"
     with _engine_errors(f"the image {image} cannot be imported"):
         with contextlib.suppress(docker.errors.ImageNotFound):
             client.api.inspect_image(image)
@@ -219,22 +221,22 @@ def ensure_image(client: Any, build: QemuBuild) -> str:
             with contextlib.suppress(docker.errors.ImageNotFound):
                 client.api.inspect_image(image)
                 return image
-            _import(client, build, tag)
+            _import(client, build.root, name, digest)
             client.api.inspect_image(image)
         finally:
             os.close(root)
     return image
 
 
-def _import(client: Any, build: QemuBuild, tag: str) -> None:
-    labels = {BUILD: build.name, DIGEST: build.digest}
+def _import(client: Any, root: Path, name: str, digest: str) -> None:
+    labels = {BUILD: name, DIGEST: digest}
     argv = ["tar", "--create", "--sort=name", "--numeric-owner", "--owner=0", "--group=0",
-            "--exclude=./usr/*", "--directory", str(build.root), "."]
+            "--exclude=./usr/*", "--directory", str(root), "."]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as archive:
         try:
             answer = client.api.import_image_from_stream(
-                archive.stdout, repository=f"{REPOSITORY}/{build.name}", tag=tag,
-                changes=[f"LABEL {name}={json.dumps(value)}" for name, value in labels.items()],
+                archive.stdout, repository=f"{REPOSITORY}/{name}", tag=digest[:16],
+                changes=[f"LABEL {label}={json.dumps(value)}" for label, value in labels.items()],
             )
         finally:
             if archive.stdout:
@@ -242,6 +244,48 @@ def _import(client: Any, build: QemuBuild, tag: str) -> None:
     # Errors come in the body of a success, as the last of several JSON objects.
     if '"error"' in answer or archive.returncode:
         raise EngineError("docker: the import failed", argv=argv, tail=answer)
+
+
+def image_id(name: str) -> str:
+    """The sha256 of an image that the engine has. Raises UserError if it has none of this name."""
+    client = _connect(ANSWER_SECONDS)
+    with contextlib.closing(client), _engine_errors(f"the image {name} cannot be looked up"):
+        try:
+            found: str = client.api.inspect_image(name)["Id"]
+        except (docker.errors.NotFound, docker.errors.NullResource):
+            raise UserError(f"the Docker engine has no image {name}",
+                            hint=f"docker pull {name}, or build it") from None
+        except docker.errors.APIError as error:
+            if error.is_client_error():
+                raise UserError(f"{name!r} is no name of an image") from None
+            raise
+    return found.removeprefix("sha256:")
+
+
+def export_image(image: str, root: Path) -> None:
+    """Unpack the file system of an image into ``root``, an empty directory.
+
+    Nothing of the image is run. Its devices are left out.
+    """
+    argv = ["tar", "--extract", "--file", "-", "--directory", str(root), "--exclude=dev/*",
+            "--exclude=./dev/*", "--no-same-owner", "--delay-directory-restore"]
+    client = _connect(CALL_SECONDS)
+    with contextlib.closing(client), _engine_errors("an image cannot be exported"):
+        container = client.api.create_container(
+            image, ["none"], labels={SESSION: "export", OWNER: str(os.getpid())}
+        )["Id"]
+        try:
+            with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
+                assert tar.stdin is not None
+                with contextlib.suppress(BrokenPipeError):  # tar says why
+                    for piece in client.api.export(container):
+                        tar.stdin.write(piece)
+                _, said = tar.communicate()
+        finally:
+            client.api.remove_container(container, force=True)
+    if tar.returncode:
+        raise EngineError("docker: the image could not be unpacked", argv=argv,
+                          status=tar.returncode, tail=said.decode(errors="replace"))
 
 
 def remove_images(names: Sequence[str]) -> int:

@@ -16,21 +16,25 @@ class Outcome(StrEnum):
     FIXED = "fixed"
     KNOWN = "known"
     UNSUPPORTED = "unsupported"
+    FLAKY = "flaky"
     FAILED = "failed"
     ERROR = "error"
 
     @property
     def is_bad(self) -> bool:
         """Whether a run with such a cell is red whatever the options say."""
-        return self in (Outcome.FAILED, Outcome.ERROR)
+        return self in (Outcome.FAILED, Outcome.ERROR, Outcome.FLAKY)
 
 
 def outcome_of(record: Mapping[str, Any]) -> Outcome:
     """The outcome of a run record.
 
     Its ``known`` holds the reason of the entry that matches the cell. ``known_state`` says
-    ``changed`` where that entry declares another verdict than the one that happened.
+    ``changed`` where that entry declares another verdict than the one that happened. ``flaky``
+    is there in what harness.report.merged makes of repeats whose verdicts differ.
     """
+    if record.get("flaky"):
+        return Outcome.FLAKY
     verdict = record["verdict"]
     declared = record.get("known") is not None and record.get("known_state") != "changed"
     if verdict == Verdict.PASS:

@@ -17,6 +17,7 @@ from harness.report.words import duration, natural, plural
 
 Record = Mapping[str, Any]
 MOST_LISTED = 12
+FIRST = 3
 
 
 def summary(
@@ -26,18 +27,20 @@ def summary(
     seconds: float,
     artifacts: str,
     command: str = "bootmatrix",
+    earlier: int = 0,
 ) -> str:
     """The table and all that stands under it, as one text that ends with the rerun command.
 
     ``seconds`` is the wall time of the run, ``artifacts`` its directory as it is to be shown,
-    ``command`` how bootmatrix is called here.
+    ``command`` how bootmatrix is called here. ``earlier`` of the records are from an earlier run.
     """
     records = sorted(records, key=lambda record: natural(record["cell"]["id"]))
     return "\n".join((
         tables(records, style),
         "",
         rendered(list(_findings(records)), style),
-        rendered([counts(records), Text(_time(records, seconds))], style),
+        rendered([counts(records), *_retried(records),
+                  Text(_time(len(records), earlier, seconds))], style),
         "",
         # Not through rich: a path or a command that is broken over lines cannot be copied.
         f"artifacts: {artifacts}",
@@ -64,30 +67,58 @@ def counts(records: Sequence[Record]) -> Text:
     return Text(plural(len(records), "cell") + ": ") + Text(", ").join(parts)
 
 
+def unfinished(
+    nodeids: Sequence[str], command: str, run_dir: str | None, options: Sequence[str] = ()
+) -> str:
+    """Which cells have no record, by their node ids (``MATRIX::ID``), and how to go on.
+
+    ``run_dir`` is the run's directory as it is to be shown; None: there is nothing to go on with.
+    ``options`` are those about builds of the user's own, which the same cells need again.
+    """
+    ids = [nodeid.partition("::")[2] for nodeid in nodeids]
+    lines = [f"not run: {plural(len(ids), 'cell')}", *(f"  {cell}" for cell in ids[:FIRST])]
+    if len(ids) > FIRST:
+        lines.append(f"  ... and {len(ids) - FIRST} more")
+    if run_dir is not None:
+        matrices = dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids)
+        lines.append("go on: " + shlex.join(
+            [command, "run", *matrices, *options, "--resume", run_dir]))
+    return "\n".join(lines)
+
+
 def rerun_command(record: Record, command: str = "bootmatrix") -> str:
     """The one command that runs a record's cell again."""
     matrix = record.get("matrix")
-    words = [command, "run", *([str(matrix)] if matrix else []), "--cell",
-             str(record["cell"]["id"])]
+    words = [command, "run", *([str(matrix)] if matrix else []), *record.get("options", ()),
+             "--cell", str(record["cell"]["id"])]
     return shlex.join(words)
 
 
-def _time(records: Sequence[Record], seconds: float) -> str:
-    rate = f", {60 * len(records) / seconds:.0f} cells a minute" if seconds > 0 else ""
-    return f"in {duration(seconds)}{rate}"
+def _retried(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """Cells that were run once more after the engine had failed."""
+    for reason, number in Counter(
+        str(record["retried"]) for record in records if record.get("retried")
+    ).items():
+        yield Text(f"{plural(number, 'cell')} run once more, the engine had failed: {reason}")
+
+
+def _time(cells: int, earlier: int, seconds: float) -> str:
+    rate = f", {60 * (cells - earlier) / seconds:.0f} cells a minute" if seconds > 0 else ""
+    return f"in {duration(seconds)}{rate}" + (
+        f"; {earlier} from the earlier run" if earlier else "")
 
 
 def _interesting(records: Sequence[Record]) -> Record:
     """The cell that a reader most likely wants to run again."""
-    order = (Outcome.FAILED, Outcome.ERROR, Outcome.FIXED, Outcome.KNOWN, Outcome.PASSED,
-             Outcome.UNSUPPORTED)
+    order = (Outcome.FAILED, Outcome.FLAKY, Outcome.ERROR, Outcome.FIXED, Outcome.KNOWN,
+             Outcome.PASSED, Outcome.UNSUPPORTED)
     return min(records, key=lambda record: order.index(outcome_of(record)))
 
 
 def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
     """Failed cells one by one, known and fixed ones by their reasons."""
     bad = [record for record in records
-           if outcome_of(record) in (Outcome.FAILED, Outcome.ERROR)]
+           if outcome_of(record).is_bad]
     alike: dict[tuple[Outcome, str], list[str]] = {}
     for record in bad:
         key = outcome_of(record), _first_line(record)
@@ -113,4 +144,7 @@ def _item(outcome: Outcome, text: str) -> RenderableType:
 def _first_line(record: Record) -> str:
     lines = str(record["reason"]).splitlines() or [""]
     verdict = str(record["verdict"])
+    if record.get("flaky"):
+        verdicts = ", ".join(f"{many} {name}" for name, many in record["flaky"].items())
+        return f"flaky ({verdicts}): {lines[0]}"
     return lines[0] if lines[0].startswith(verdict) else f"{verdict}: {lines[0]}"

@@ -24,6 +24,7 @@ MARKS = {
     Outcome.FIXED: "!",
     Outcome.KNOWN: "~",
     Outcome.UNSUPPORTED: "·",
+    Outcome.FLAKY: "≈",
     Outcome.FAILED: "✗",
     Outcome.ERROR: "?",
 }
@@ -32,12 +33,14 @@ STYLES = {
     Outcome.FIXED: "bold cyan",
     Outcome.KNOWN: "yellow",
     Outcome.UNSUPPORTED: "dim",
+    Outcome.FLAKY: "bold blue",
     Outcome.FAILED: "bold red",
     Outcome.ERROR: "bold magenta",
 }
 LEGEND = {
     Outcome.PASSED: "this firmware ran, as the policy promises",
     Outcome.FAILED: "not what the policy promises",
+    Outcome.FLAKY: "repeats of the cell ended differently; the worst of them is shown",
     Outcome.KNOWN: "not what it promises either, but the matrix declares it, with a reason",
     Outcome.FIXED: "as promised, though the matrix declares a failure: its entry can go",
     Outcome.UNSUPPORTED: "cannot be run",
@@ -49,10 +52,11 @@ WORDS = {
     Verdict.BLOCKED: ("blocked", "QEMU refused the migration or the launch"),
     Verdict.WITNESS_CONFLICT: ("conflict", "console and ROM name different firmware"),
     Verdict.WRONG_DISK: ("wrong disk", "the guest booted another disk than it should"),
+    Verdict.WRONG_FW_CFG: ("wrong host", "fw_cfg names another QEMU than the one it runs on"),
     Verdict.UNSUPPORTED: ("n/a", "one of the QEMUs has no such machine type"),
     Verdict.ERROR: ("error", "see the record's reason"),
 }
-WORST_FIRST = (Outcome.ERROR, Outcome.FAILED, Outcome.KNOWN, Outcome.FIXED,
+WORST_FIRST = (Outcome.ERROR, Outcome.FAILED, Outcome.FLAKY, Outcome.KNOWN, Outcome.FIXED,
                Outcome.UNSUPPORTED, Outcome.PASSED)
 NARROWEST_COLUMN = 9
 
@@ -111,7 +115,8 @@ def entry(record: Record, sequence: bool = False) -> tuple[str, Outcome]:
     return f"{MARKS[outcome]} {text}", outcome
 
 
-def _policies(records: Sequence[Record]) -> list[str]:
+def policies(records: Sequence[Record]) -> list[str]:
+    """The policies that occur, in the order of the model."""
     found = {record["cell"]["policy"] for record in records}
     order = [policy.value for policy in Policy]
     return [name for name in order if name in found] + sorted(found - set(order))
@@ -152,34 +157,34 @@ def _table(rows: Sequence[_Row], width: int) -> Table:
 
 
 def _build(rows: Sequence[_Row], label: str, sequence: bool) -> Table:
-    policies = _policies([row.record for row in rows])
+    names = policies([row.record for row in rows])
     lines: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
     for row in sorted(rows, key=lambda row: [natural(part) for part in row.key]):
         line = lines.setdefault(row.key, {})
         line.setdefault(row.record["cell"]["policy"], []).append(row.record)
     entries = {
         (key, policy): _entry_of(line[policy], sequence)
-        for key, line in lines.items() for policy in policies if policy in line
+        for key, line in lines.items() for policy in names if policy in line
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("machine type\n  QEMUs" if label == "versions" else "machine type\n  hosts")
-    for policy in policies:
+    for policy in names:
         widest = max(len(text) for (_, of), text in entries.items() if of == policy)
         header = textwrap.wrap(policy, max(NARROWEST_COLUMN, widest), break_long_words=False)
         table.add_column("\n".join(header), no_wrap=True)
-    longest = max(len(names) for _, _, names in lines)
+    longest = max(len(hosts) for _, _, hosts in lines)
     above = None
     for key in lines:
-        heading, versions, names = key
+        heading, versions, hosts = key
         if heading != above:
             above = heading
             table.add_row(Text(heading, style="bold"))
         first = {
             "versions": Text("  " + versions),
-            "names": Text("  " + names),
-            "both": Text(f"  {names:<{longest}}  ") + Text(versions, style="dim"),
+            "names": Text("  " + hosts),
+            "both": Text(f"  {hosts:<{longest}}  ") + Text(versions, style="dim"),
         }[label]
-        table.add_row(first, *(entries.get((key, policy)) for policy in policies))
+        table.add_row(first, *(entries.get((key, policy)) for policy in names))
     return table
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import count
 from typing import Any
 
 from harness.model import role_name
 
-ASCII = str.maketrans({"✓": "+", "✗": "x", "→": ">", "─": "-", "…": "~", "·": "-"})
+ASCII = str.maketrans({"✓": "+", "✗": "x", "≈": "=", "→": ">", "─": "-", "…": "~", "·": "-"})
 LONGEST_FIRMWARE = 18
 
 
+@cache
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key that puts 5.2.0 before 11.1.3."""
     return tuple(

@@ -1,22 +1,37 @@
-; The BIOS probe guest: says on COM1 which boot this is, which firmware it found and which disk
-; it came from, then beats until it is told to reset.
+; The BIOS probe guest: says on COM1 which boot this is, which firmware, which disk and which QEMU
+; it found, then beats until it is told to reset, or to program its own flash.
 ;
 ; SPDX-License-Identifier: MIT
 ;
 ;   nasm -f bin -DLABEL="'A'" -o probe.img probe.asm        (harness/guests.py pads the image)
 ;
 ; Lines, each ended by CR LF (harness/probe_line.py reads them); the first is also preceded by one:
-;   BOOTMATRIX up boot=3 bios-vendor="SeaBIOS" bios-version="1.14.0-2" disk="A"
+;   BOOTMATRIX up boot=3 IDENTITY
 ;   BOOTMATRIX beat boot=3 beat=17
-;   BOOTMATRIX here boot=3 beat=17 bios-vendor="SeaBIOS" bios-version="1.14.0-2" disk="A"
+;   BOOTMATRIX here boot=3 beat=17 IDENTITY
 ;   BOOTMATRIX reset by=cf9|keyboard|triple-fault
+;   BOOTMATRIX flashing at=65536
+;   BOOTMATRIX flash size=262144 written=262144 result=ok
 ;   BOOTMATRIX failed reading-disk
+; where IDENTITY is what this boot found in SMBIOS and on its disk, then what fw_cfg and the ACPI
+; tables say at this moment, on one line:
+;   bios-vendor="SeaBIOS" bios-version="1.14.0-2" disk="A"
+;   fw-cfg="QEMU" features=3 host="11.1.3 debian-sid" acpi=0123cdef
 ; Commands, one byte each, anything else is ignored:
-;   ?  "here", from what this boot has in memory       c  reset by port 0xCF9
+;   ?  "here"                                          c  reset by port 0xCF9
 ;   k  reset by the keyboard controller                t  reset by a triple fault
+;   f  program the flash with the fw_cfg file opt/bootmatrix/flash: "flashing" every 16 blocks,
+;      then "flash". Its result is one of
+;        ok        the flash holds the image: it runs from the next reset on, whoever asks for it
+;        no-image  there is no such file, or no DMA to read it by
+;        no-flash  no flash with Intel's commands lies below 4 GiB; nothing was changed
+;        misfit    image and flash differ in size; nothing was changed
+;        refused   the flash reported an error, "written" bytes from the image's first
+;        mismatch  reading back gave something else
 ;
 ; After the sectors are loaded no BIOS service and no BIOS interrupt handler runs again: SeaBIOS
-; with graphics=off would take the command bytes for key strokes at each of its timer ticks.
+; with graphics=off would take the command bytes for key strokes at each of its timer ticks, and
+; programming the flash puts another BIOS in the place of the one that started us.
 
 %ifndef LABEL
     %fatal define LABEL, the text the disk is known by
@@ -46,8 +61,50 @@ CMOS_MAGIC      equ 0x70                ; two bytes, then the boot counter's two
 CMOS_BOOT       equ 0x72
 MAGIC           equ 'BM'
 
+FW_CFG_SELECT   equ 0x510               ; docs/specs/fw_cfg of QEMU: "Register Locations"
+FW_CFG_DATA     equ 0x511
+FW_CFG_DMA      equ 0x518               ; the low half of the address; writing it starts
+FW_CFG_KEY_SIGNATURE equ 0x00
+FW_CFG_KEY_ID   equ 0x01
+FW_CFG_KEY_DIRECTORY equ 0x19
+FW_CFG_FEATURE_DMA equ 0x02
+FW_CFG_DMA_READ equ 0x02
+FW_CFG_DMA_SELECT equ 0x08
+FW_CFG_MOST_FILES equ 0x4000
+DMA_CHUNK       equ 0x10000
+
+FNV_BASIS       equ 0x811C9DC5          ; FNV-1a, 32 bits
+FNV_PRIME       equ 0x01000193
+ACPI_HEADER     equ 36                  ; bytes of a table's header
+ACPI_LONGEST    equ 0x100000            ; what is longer is no table
+
+IMAGE           equ 0x100000            ; where the flash's new content waits
+IMAGE_LARGEST   equ 0x1000000
+FLASH_TAIL      equ 0xFFFF0000          ; in every flash that ends at 4 GiB
+FLASH_READ      equ 0xFF                ; Intel's command set, JESD68 (CFI) and JEP137
+FLASH_QUERY     equ 0x98
+FLASH_ERASE     equ 0x20
+FLASH_BUFFER    equ 0xE8
+FLASH_CONFIRM   equ 0xD0
+FLASH_CLEAR     equ 0x50
+FLASH_READY     equ 0x80                ; in its status
+FLASH_FAILED    equ 0x3A                ; erase, program, voltage, lock
+BUFFER_LARGEST  equ 0x100               ; its size less one has to fit into a byte
+BLOCKS_A_LINE   equ 16
+
+PCI_ADDRESS     equ 0xCF8
+PCI_DATA        equ 0xCFC
+I440FX          equ 0x12378086          ; vendor and device of 0:0.0, and its first PAM register
+I440FX_PAM0     equ 0x59
+Q35             equ 0x29C08086
+Q35_PAM0        equ 0x90
+PAM_REGISTERS   equ 7
+PAM_HIGH        equ 0x30                ; reads and writes of the upper half go to RAM
+PAM_BOTH        equ 0x33
+SHADOW_SIZE     equ 0x40000             ; from 0xC0000 to 1 MiB
+
 TICKS_PER_BEAT  equ 9                   ; of 54.9 ms
-STRING_SIZE     equ 64                  ; of a SMBIOS string, with its NUL
+STRING_SIZE     equ 64                  ; of a string that is printed, with its NUL
 READ_ATTEMPTS   equ 4
 
 %macro print 1
@@ -165,7 +222,10 @@ payload:
     cli
     call init_uart
     call count_boot
-    call read_smbios
+    call enter_flat
+    call find_type_0
+    call find_rsdt
+    call leave_flat
     call take_interrupts
 
     print text_up
@@ -198,6 +258,8 @@ main_loop:
     in al, dx
     cmp al, '?'
     je .here
+    cmp al, 'f'
+    je .flash
     cmp al, 'c'
     je .reset_cf9
     cmp al, 'k'
@@ -211,6 +273,10 @@ main_loop:
     call put_boot
     call put_beat
     call put_identity
+    jmp main_loop
+
+.flash:
+    call flash
     jmp main_loop
 
 ; A reset that the machine refuses leads back to the main loop: the beats go on, and tell of it.
@@ -258,6 +324,35 @@ put_identity:                           ; and the line's end
     print text_version
     print bios_version
     print text_disk
+    call read_fw_cfg
+    print fw_cfg_signature
+    print text_features
+    mov eax, [fw_cfg_features]
+    call put_decimal
+    print text_host
+    print fw_cfg_host
+    print text_acpi
+    call enter_flat
+    call sum_acpi
+    call leave_flat
+    call put_hexadecimal
+    print text_end
+    ret
+
+put_hexadecimal:                        ; eax; changes cx
+    mov cx, 8
+.digit:
+    rol eax, 4
+    push ax
+    and al, 0x0F
+    cmp al, 10
+    jb .put
+    add al, 'a' - '0' - 10
+.put:
+    add al, '0'
+    call put_char
+    pop ax
+    loop .digit
     ret
 
 put_decimal:                            ; eax; changes ebx and edx
@@ -320,31 +415,44 @@ count_boot:
     cmos_read 0x0D                      ; park the index on a register that reading leaves alone
     ret
 
-; ---- SMBIOS (DSP0134, 5.2 entry points, 6.1 structures, 7.1 type 0) --------------------------
+; ---- Memory above 1 MiB ----------------------------------------------------------------------
 
-; The table can lie above 1 MiB: look for it in protected mode, through a flat fs.
-read_smbios:
+; Protected mode, with a flat fs and everything else as it was. Interrupts have to be off.
+enter_flat:                             ; changes al and bx
     in al, 0x92                         ; A20 on; bit 0 would reset
     or al, 0x02
     and al, 0xFE
     out 0x92, al
     lgdt [gdt_pointer]
-    mov eax, cr0
-    or al, 1
-    mov cr0, eax
+    mov ebx, cr0
+    or bl, 1
+    mov cr0, ebx
     jmp GDT_CODE:.protected
 .protected:
-    mov ax, GDT_FLAT
-    mov fs, ax
-    call find_type_0
-    mov eax, cr0
-    and al, 0xFE
-    mov cr0, eax
+    mov bx, GDT_FLAT
+    mov fs, bx
+    ret
+
+leave_flat:                             ; changes bx
+    mov ebx, cr0
+    and bl, 0xFE
+    mov cr0, ebx
     jmp 0:.real
 .real:
-    xor ax, ax
-    mov fs, ax
+    xor bx, bx
+    mov fs, bx
     ret
+
+sum_bytes:                              ; al = the sum of ecx bytes (not 0) from fs:esi
+    xor al, al
+.add:
+    add al, [fs:esi + ecx - 1]
+    dec ecx
+    jnz .add
+    test al, al
+    ret
+
+; ---- SMBIOS (DSP0134, 5.2 entry points, 6.1 structures, 7.1 type 0) --------------------------
 
 find_type_0:                            ; fills bios_vendor and bios_version if it can
     mov esi, 0xF0000
@@ -365,14 +473,9 @@ find_type_0:                            ; fills bios_vendor and bios_version if 
     movzx ecx, byte [fs:esi + 0x05]
     movzx edi, word [fs:esi + 0x16]
     mov ebx, [fs:esi + 0x18]
-.checksum:                              ; ecx bytes from esi add up to 0
-    xor al, al
+.checksum:
     jecxz .next_candidate
-.add:
-    add al, [fs:esi + ecx - 1]
-    dec ecx
-    jnz .add
-    test al, al
+    call sum_bytes
     jz .table
 .next_candidate:
     add esi, 16
@@ -434,21 +537,433 @@ copy_string:                            ; al = its number, from 1; fs:esi = the 
     inc esi
     test al, al
     jz .end
+    call make_printable
+    stosb
+    loop .char
+.end:
+    mov byte [di], 0
+    pop esi
+    ret
+
+make_printable:                         ; al
     cmp al, '"'
     je .replace
     cmp al, ' '
     jb .replace
     cmp al, '~'
-    jbe .store
+    jbe .end
 .replace:
     mov al, '?'
-.store:
-    mov [di], al
-    inc di
-    loop .char
 .end:
-    mov byte [di], 0
+    ret
+
+; ---- ACPI (5.2: RSDP, headers, RSDT, FADT) ---------------------------------------------------
+
+; The firmware copies QEMU's tables to RAM at each boot. Where it put them is found at the boot:
+; programming the flash overwrites the pointer to them.
+find_rsdt:
+    mov esi, 0xE0000
+.candidate:
+    cmp dword [fs:esi], 'RSD '
+    jne .next_candidate
+    cmp dword [fs:esi + 4], 'PTR '
+    jne .next_candidate
+    mov ecx, 20                         ; bytes of revision 0
+    call sum_bytes
+    jz .found
+.next_candidate:
+    add esi, 16
+    cmp esi, 0x100000
+    jb .candidate
+    ret
+.found:
+    mov eax, [fs:esi + 16]
+    mov [rsdt], eax
+    ret
+
+; Over the DSDT and all that the RSDT names but the FADT, which like the RSDT holds addresses that
+; depend on the firmware, and not on QEMU.
+sum_acpi:                               ; eax = FNV-1a of the tables; 0: there are none
+    xor eax, eax
+    mov esi, [rsdt]
+    test esi, esi
+    jz .end
+    mov edi, [fs:esi + 4]               ; its end
+    cmp edi, ACPI_LONGEST
+    ja .end
+    add edi, esi
+    add esi, ACPI_HEADER
+    mov eax, FNV_BASIS
+.table:
+    lea edx, [esi + 4]
+    cmp edx, edi
+    ja .end
+    mov ebx, [fs:esi]
+    mov esi, edx
+    cmp dword [fs:ebx], 'FACP'
+    jne .sum
+    mov ebx, [fs:ebx + 40]              ; the DSDT
+.sum:
+    mov ecx, [fs:ebx + 4]
+    cmp ecx, ACPI_LONGEST
+    ja .table
+.byte:
+    jecxz .table
+    xor al, [fs:ebx]
+    imul eax, eax, FNV_PRIME
+    inc ebx
+    dec ecx
+    jmp .byte
+.end:
+    ret
+
+; ---- fw_cfg (docs/specs/fw_cfg of QEMU) ------------------------------------------------------
+
+; Nothing of it is kept: after a migration it is another QEMU's.
+read_fw_cfg:                            ; fills fw_cfg_signature, fw_cfg_features and fw_cfg_host
+    xor eax, eax
+    mov [fw_cfg_signature], eax
+    mov [fw_cfg_features], eax
+    mov [fw_cfg_host], al
+    mov ax, FW_CFG_KEY_SIGNATURE
+    call select_fw_cfg
+    mov di, fw_cfg_entry
+    mov cx, 4
+    rep insb
+    mov eax, [fw_cfg_entry]
+    cmp eax, 'QEMU'
+    jne .end                            ; nothing there
+    mov [fw_cfg_signature], eax
+    mov ax, FW_CFG_KEY_ID
+    call select_fw_cfg
+    mov di, fw_cfg_features
+    mov cx, 4
+    rep insb
+    mov si, name_host
+    call find_fw_cfg_file
+    jc .end
+    call select_fw_cfg
+    mov di, fw_cfg_host
+    cmp ecx, STRING_SIZE - 1
+    jbe .read
+    mov ecx, STRING_SIZE - 1
+.read:
+    jecxz .end
+.char:
+    in al, dx
+    call make_printable
+    stosb
+    loop .char
+    mov [di], cl
+.end:
+    ret
+
+select_fw_cfg:                          ; ax = a key; dx = the port to read from
+    mov dx, FW_CFG_SELECT
+    out dx, ax
+    inc dx
+    ret
+
+find_fw_cfg_file:                       ; si = its name; ax = its key, ecx = its size; or carry
+    mov ax, FW_CFG_KEY_DIRECTORY
+    call select_fw_cfg
+    mov di, fw_cfg_entry
+    mov cx, 4
+    rep insb
+    mov ebp, [fw_cfg_entry]
+    bswap ebp
+    cmp ebp, FW_CFG_MOST_FILES
+    ja .none
+.next:
+    sub ebp, 1
+    jc .none
+    mov di, fw_cfg_entry
+    mov cx, FW_CFG_ENTRY_SIZE
+    rep insb
+    mov di, fw_cfg_name
+    mov bx, si
+.char:
+    mov al, [bx]
+    inc bx
+    scasb
+    jne .next
+    test al, al
+    jnz .char
+    mov ecx, [fw_cfg_size]
+    bswap ecx
+    mov ax, [fw_cfg_key]
+    xchg al, ah
+    clc
+    ret
+.none:
+    stc
+    ret
+
+read_image:                             ; ax = a file's key, ecx = its size; carry: it failed
+    shl eax, 16
+    mov ax, FW_CFG_DMA_SELECT | FW_CFG_DMA_READ
+    mov edi, IMAGE
+.chunk:
+    mov ebp, DMA_CHUNK
+    cmp ebp, ecx
+    jbe .start
+    mov ebp, ecx
+.start:
+    sub ecx, ebp
+    bswap eax
+    mov [dma_control], eax
+    mov eax, edi
+    bswap eax
+    mov [dma_address + 4], eax
+    mov eax, ebp
+    bswap eax
+    mov [dma_length], eax
+    mov eax, dma
+    bswap eax
+    mov dx, FW_CFG_DMA
+    out dx, eax                         ; QEMU has done it when this returns
+    cmp dword [dma_control], 0
+    jne .failed
+    add edi, ebp
+    mov eax, FW_CFG_DMA_READ
+    test ecx, ecx
+    jnz .chunk
+    ret
+.failed:
+    stc
+    ret
+
+; ---- The flash -------------------------------------------------------------------------------
+
+flash:
+    xor eax, eax
+    mov [image_size], eax
+    mov [written], eax
+    call read_fw_cfg
+    mov word [result], text_no_image
+    test byte [fw_cfg_features], FW_CFG_FEATURE_DMA
+    jz .tell
+    mov si, name_flash
+    call find_fw_cfg_file
+    jc .tell
+    mov [image_size], ecx
+    jecxz .tell
+    mov word [result], text_misfit
+    cmp ecx, IMAGE_LARGEST
+    ja .tell
+    mov word [result], text_no_image
+    call read_image
+    jc .tell
+    call enter_flat
+    call flash_image
+    call leave_flat
+.tell:
+    print text_flash
+    mov eax, [image_size]
+    call put_decimal
+    print text_written
+    mov eax, [written]
+    call put_decimal
+    print text_result
+    mov si, [result]
+    call put_string
+    print text_end
+    ret
+
+flash_image:                            ; from IMAGE; sets result
+    mov word [result], text_no_flash
+    call find_flash
+    jc .end
+    mov word [result], text_misfit
+    mov eax, [image_size]
+    cmp eax, [flash_size]
+    jne .end
+    mov word [result], text_refused
+    call program_flash
+    jc .end
+    mov word [result], text_mismatch
+    mov esi, IMAGE
+    mov ecx, [image_size]
+    mov edi, ecx
+    neg edi
+.compare:
+    mov eax, [fs:esi]
+    cmp eax, [fs:edi]
+    jne .end
+    add esi, 4
+    add edi, 4
+    jnz .compare
+    mov word [result], text_ok
+    call replace_shadow
+.end:
+    ret
+
+find_flash:                             ; fills flash_size, flash_block, flash_buffer; or carry
+    mov edi, FLASH_TAIL
+    mov ah, [fs:edi + 0x55]
+    mov byte [fs:edi + 0x55], FLASH_QUERY
+    cmp byte [fs:edi + 0x10], 'Q'
+    jne .none
+    cmp byte [fs:edi + 0x11], 'R'
+    jne .none
+    cmp byte [fs:edi + 0x12], 'Y'
+    jne .none
+    cmp byte [fs:edi + 0x13], 0x01      ; Intel's commands
+    jne .other
+    xor eax, eax
+    inc eax
+    mov cl, [fs:edi + 0x27]
+    shl eax, cl
+    mov [flash_size], eax
+    xor eax, eax
+    inc eax
+    mov cl, [fs:edi + 0x2A]
+    shl eax, cl
+    cmp eax, BUFFER_LARGEST
+    jbe .buffer
+    mov eax, BUFFER_LARGEST
+.buffer:
+    mov [flash_buffer], eax
+    xor eax, eax
+    mov al, [fs:edi + 0x2F]
+    mov ah, [fs:edi + 0x30]
+    shl eax, 8
+    mov [flash_block], eax
+    mov byte [fs:edi], FLASH_READ
+    clc
+    ret
+.other:
+    mov byte [fs:edi], FLASH_READ
+    stc
+    ret
+.none:
+    mov [fs:edi + 0x55], ah             ; it might be RAM
+    stc
+    ret
+
+program_flash:                          ; carry: it reported an error
+    mov esi, IMAGE
+    mov edi, [image_size]
+    neg edi                             ; up to 4 GiB
+    xor bp, bp
+.block:
+    test bp, bp
+    jnz .erase
+    mov bp, BLOCKS_A_LINE
+    push esi
+    print text_flashing
+    mov eax, [written]
+    call put_decimal
+    print text_end
     pop esi
+.erase:
+    mov byte [fs:edi], FLASH_ERASE
+    mov byte [fs:edi], FLASH_CONFIRM
+    call wait_flash
+    jnz .failed
+.buffer:
+    mov byte [fs:edi], FLASH_BUFFER
+    call wait_flash
+    jnz .failed
+    mov ecx, [flash_buffer]
+    mov eax, ecx
+    dec eax
+    mov [fs:edi], al
+.byte:
+    mov al, [fs:esi]
+    mov [fs:edi], al
+    inc esi
+    inc edi
+    dec ecx
+    jnz .byte
+    mov byte [fs:edi - 1], FLASH_CONFIRM
+    dec edi
+    call wait_flash
+    jnz .failed
+    inc edi
+    mov eax, [flash_buffer]
+    add [written], eax
+    mov ebx, [flash_block]
+    dec ebx
+    test edi, ebx
+    jnz .buffer
+    dec bp
+    test edi, edi
+    jnz .block
+    mov byte [fs:dword FLASH_TAIL], FLASH_READ
+    clc
+    ret
+.failed:
+    mov byte [fs:edi], FLASH_CLEAR
+    mov byte [fs:edi], FLASH_READ
+    stc
+    ret
+
+wait_flash:                             ; edi is in it; not zero: it failed
+    mov al, [fs:edi]
+    test al, FLASH_READY
+    jz wait_flash
+    test al, FLASH_FAILED
+    ret
+
+; QEMU maps the flash below 1 MiB neither at a reset nor when it is programmed. The old firmware's
+; copy of itself stays there, and the new one's reset vector would jump into it. Where the image
+; is padding, option ROMs may lie: one of them, kvmvapic, is looked for after a migration.
+replace_shadow:
+    xor cl, cl
+    call select_pci
+    in eax, dx
+    mov cl, I440FX_PAM0
+    cmp eax, I440FX
+    je .unlock
+    mov cl, Q35_PAM0
+    cmp eax, Q35
+    jne .end
+.unlock:
+    mov bx, PAM_HIGH << 8 | PAM_REGISTERS
+.register:
+    call select_pci
+    mov al, bh
+    out dx, al
+    mov bh, PAM_BOTH
+    inc cl
+    dec bl
+    jnz .register
+    mov ecx, [image_size]
+    cmp ecx, SHADOW_SIZE
+    jbe .copy
+    mov ecx, SHADOW_SIZE
+.copy:
+    mov esi, ecx
+    neg esi
+    mov edi, 0x100000
+    sub edi, ecx
+.padding:
+    cmp dword [fs:esi], 0
+    jne .dword
+    add edi, 4
+    add esi, 4
+    jnz .padding
+    ret
+.dword:
+    mov eax, [fs:esi]
+    mov [fs:edi], eax
+    add edi, 4
+    add esi, 4
+    jnz .dword
+.end:
+    ret
+
+select_pci:                             ; cl = a register of 0:0.0; dx = its port
+    movzx eax, cl
+    and al, 0xFC
+    or eax, 0x80000000
+    mov dx, PCI_ADDRESS
+    out dx, eax
+    mov al, cl
+    and al, 0x03
+    mov dx, PCI_DATA
+    or dl, al
     ret
 
 ; ---- Data ------------------------------------------------------------------------------------
@@ -463,8 +978,24 @@ text_boot               db ' boot=', 0
 text_beat_value         db ' beat=', 0
 text_vendor             db ' bios-vendor="', 0
 text_version            db '" bios-version="', 0
-text_disk               db '" disk="', LABEL, '"'
+text_disk               db '" disk="', LABEL, '" fw-cfg="', 0
+text_features           db '" features=', 0
+text_host               db ' host="', 0
+text_acpi               db '" acpi=', 0
+text_flashing           db 'BOOTMATRIX flashing at=', 0
+text_flash              db 'BOOTMATRIX flash size=', 0
+text_written            db ' written=', 0
+text_result             db ' result=', 0
+text_ok                 db 'ok', 0
+text_no_image           db 'no-image', 0
+text_no_flash           db 'no-flash', 0
+text_misfit             db 'misfit', 0
+text_refused            db 'refused', 0
+text_mismatch           db 'mismatch', 0
 text_end                db 13, 10, 0
+
+name_host               db 'opt/bootmatrix/host', 0
+name_flash              db 'opt/bootmatrix/flash', 0
 
 align 8
 gdt                     dq 0
@@ -477,6 +1008,30 @@ gdt_pointer             dw $ - gdt - 1
 empty_idt               dw 0
                         dd 0
 
+dma:                                    ; FWCfgDmaAccess, big-endian
+dma_control             dd 0
+dma_length              dd 0
+dma_address             dq 0
+
+fw_cfg_entry:                           ; FWCfgFile, big-endian
+fw_cfg_size             dd 0
+fw_cfg_key              dw 0
+                        dw 0
+fw_cfg_name             times 56 db 0
+FW_CFG_ENTRY_SIZE       equ $ - fw_cfg_entry
+
+fw_cfg_signature        times 5 db 0
+fw_cfg_features         dd 0
+fw_cfg_host             times STRING_SIZE db 0
+
+rsdt                    dd 0
+image_size              dd 0
+written                 dd 0
+flash_size              dd 0
+flash_block             dd 0
+flash_buffer            dd 0
+result                  dw 0
+
 beats                   dd 0
 boot                    dw 0
 ticks                   db 0
@@ -485,3 +1040,7 @@ bios_version            times STRING_SIZE db 0
 
 PAYLOAD_SECTORS         equ ($ - payload + 511) / 512
                         times PAYLOAD_SECTORS * 512 - ($ - payload) db 0
+
+%if PAYLOAD_SECTORS > 17
+    %fatal the payload does not fit into the first track of a floppy
+%endif

@@ -1,0 +1,159 @@
+"""A cell run up to a step, and its guest given to a person: console, monitor, gdb."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import guests, images, policies
+from harness.builds import Builds
+from harness.deadline import Deadline
+from harness.engines import Engine
+from harness.engines.confinement import CELL
+from harness.errors import UserError
+from harness.model import Cell, Host, Step, StepKind, role_name
+from harness.observation import StepObserved
+from harness.policies import Swap
+from harness.scenario import RIG_SECONDS, Guest, GuestSetup, run_steps
+
+DETACH = b"\x1d"  # Ctrl-], telnet's escape
+_GDB = "by-hand-gdb.sock"
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A guest at the step that was asked for.
+
+    ``monitor`` and ``gdb`` are unix sockets on this host; ``gdb`` is None where the policy's
+    firmware swap itself uses QEMU's only stub. ``console`` is for who reads it from now on,
+    ``so_far`` what it has said.
+    """
+
+    seen: Sequence[StepObserved]
+    monitor: Path
+    gdb: Path | None
+    console: socket.socket
+    so_far: str
+
+
+def steps_until(cell: Cell, until: str | None) -> Sequence[Step]:
+    """The steps up to ``until``: a number, a step's name, or ``NAME:2`` for the second such.
+
+    Raises UserError.
+    """
+    steps = cell.scenario.steps
+    if until is None:
+        return steps
+    name, _, which = until.partition(":")
+    places = [n for n, step in enumerate(steps, 1) if name in (str(n), step.kind.value)]
+    number = int(which) if which.isdecimal() else 1
+    if (which and not which.isdecimal()) or not 1 <= number <= len(places):
+        told = ", ".join(f"{n} {step.kind.value}" for n, step in enumerate(steps, 1))
+        raise UserError(f"--until {until}: no such step", hint=f"{cell.scenario.name}: {told}")
+    return steps[: places[number - 1]]
+
+
+@contextlib.contextmanager
+def attached(
+    cell: Cell, steps: Sequence[Step], builds: Builds, engine: Engine, directory: Path
+) -> Iterator[Attached]:
+    """Run the steps in ``directory`` (an empty one), and hold the guest until left.
+
+    Raises UserError where no guest is left to be given to anyone, with the reason.
+    """
+    hosts = [_with_monitor(builds.host(spec), n) for n, spec in enumerate(cell.hosts)]
+    disks = [guests.probe_disk(label, images.cache_home())
+             for label in (policies.FIRST_DISK, policies.SECOND_DISK)]
+    setup = GuestSetup(
+        hosts, cell.machine, cell.policy, disks, cell.disk, cell.accel, cell.seconds,
+        long_post=any(step.during_post for step in cell.scenario.steps),
+        flash=next((hosts[step.firmware_of].firmware for step in cell.scenario.steps
+                    if step.kind is StepKind.GUEST_FLASH and step.firmware_of is not None), None),
+    )
+    seen: list[StepObserved] = []
+    with Guest(engine, setup, directory) as guest:
+        run_steps(guest, steps, seen)
+        last = seen[-1]
+        try:
+            vm = guest.vm
+        except UserError:
+            why = str(last.refusal) if last.refusal else "it does not run after this step"
+            raise UserError(f"{last.step.kind.value}: no guest to attach to: {why}") from None
+        if last.boot is not None and last.boot.ended is not None:
+            raise UserError(f"QEMU has ended: {last.boot.ended}")
+        running = next(n for n in range(len(hosts)) if role_name(n) == vm.name.partition("-")[2])
+        gdb = None
+        if policies.mechanism(cell.policy).swap is Swap.NOTHING:
+            gdb = directory / _GDB
+            vm.monitor.execute(
+                "human-monitor-command",
+                {"command-line": f"gdbserver unix:{CELL}/{_GDB},server=on,wait=off"},
+                deadline=Deadline.after(RIG_SECONDS),
+            )
+        yield Attached(
+            tuple(seen), directory / _monitor(running), gdb, vm.console.handed_over(),
+            vm.console.tail(1 << 16),
+        )
+
+
+def _monitor(host: int) -> str:
+    return f"by-hand-{role_name(host)}.sock"
+
+
+def _with_monitor(host: Host, number: int) -> Host:
+    """The host, its QEMUs with one more monitor, for a person."""
+    more = ("-chardev", f"socket,id=by-hand,path={CELL}/{_monitor(number)},server=on,wait=off",
+            "-mon", "chardev=by-hand,mode=readline")  # fmt: skip
+    return replace(host, qemu=replace(host.qemu, arguments=(*host.qemu.arguments, *more)))
+
+
+def converse(console: socket.socket, say: Callable[[str], None]) -> None:
+    """Pass keys and text between this terminal and a console, until Ctrl-] or QEMU's end."""
+    keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
+    with _raw(keys):
+        ears = [keys, console.fileno()]
+        while True:
+            ready, _, _ = select.select(ears, [], [])
+            if console.fileno() in ready:
+                data = _received(console)
+                if not data:
+                    say("\r\nQEMU has ended\r")
+                    return
+                os.write(screen, data)
+            if keys in ready:
+                typed = os.read(keys, 1024)
+                before, detach, _ = typed.partition(DETACH)
+                with contextlib.suppress(OSError):
+                    console.sendall(before)
+                if detach or not typed:
+                    return
+
+
+def _received(console: socket.socket) -> bytes:
+    try:
+        return console.recv(4096)
+    except ConnectionResetError:
+        return b""
+
+
+@contextlib.contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """Every key goes through as it is; the terminal is put right again at the end."""
+    if not os.isatty(terminal):
+        yield
+        return
+    before = termios.tcgetattr(terminal)
+    tty.setraw(terminal)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+

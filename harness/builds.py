@@ -1,0 +1,388 @@
+"""What a matrix or the command line says of a QEMU or a firmware, to the builds themselves.
+
+By name they come from the catalogue's images; from a path, an image of the Docker engine or a
+Debian suite they are made ready here, once for each process that asks. A mistake of the user's
+is a UserError without a place; ``place`` is who knows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from harness import debian, firmware_file, images, own_qemu
+from harness.cache import Cache
+from harness.errors import ImageError, UserError
+from harness.identity import KnownFirmware, printed_version
+from harness.images import ImageStore, parse_machines
+from harness.model import FirmwareBuild, FirmwareSource, Host, HostSpec, QemuBuild, QemuSource
+from harness.own_qemu import Root
+from harness.sources import safe_name
+
+Place = Callable[[HostSpec, str, UserError], UserError]
+"""Words an error about a field (``qemu``, ``firmware``) of a host with the place it stands at."""
+
+_SUITE = re.compile(r"[a-z][a-z0-9-]*")
+# Debian policy, section 5.6.12.
+_VERSION = re.compile(r"(\d+:)?\d[A-Za-z0-9.+~-]*")
+_NO_VERSION = re.compile(r"Version '[^']*' for '[^']*' was not found")
+# Machine types of the boards that the probe guest boots on.
+_PC = re.compile(r"pc-|isapc|microvm")
+# Where distributions and QEMU's own installation put a program and its BIOS.
+_PROGRAMS = ("usr/bin", "usr/local/bin", "opt/qemu/bin", "usr/libexec")
+_PROGRAM_NAMES = (own_qemu.PROGRAM, "qemu-kvm")
+_DATA = ("usr/local/share/qemu", "opt/qemu/share/qemu", "usr/share/qemu", "usr/share/seabios",
+         "usr/share/qemu-kvm")  # fmt: skip
+
+
+def _as_it_is(host: HostSpec, field: str, error: UserError) -> UserError:
+    return error
+
+
+def _unheard(line: str) -> None:
+    """Progress where nobody looks."""
+
+
+class Builds:
+    """The builds of a catalogue and those of the user's own. Leaving it lets go of the latter."""
+
+    def __init__(self, store: ImageStore, cache: Path | None = None) -> None:
+        self._store = store
+        self._home = (cache or images.cache_home()) / "own"
+        self._cache = Cache(self._home)
+        self._qemus: dict[QemuSource, QemuBuild] = {}
+        self._firmwares: dict[Path, FirmwareBuild] = {}
+        self._beside: dict[str, FirmwareBuild] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """What is cached of the user's own builds may be removed when it grows old."""
+        self._cache.close()
+
+    # ---- before anything is started ---------------------------------------------------------
+
+    def check(self, hosts: Iterable[HostSpec], place: Place = _as_it_is) -> None:
+        """Raise UserError for the first build that cannot be, as far as can be told by looking."""
+        for host in hosts:
+            for field, look in (("qemu", self._check_qemu), ("firmware", self._check_firmware)):
+                try:
+                    look(host)
+                except UserError as error:
+                    raise place(host, field, error) from None
+
+    def _check_qemu(self, host: HostSpec) -> None:
+        source = host.qemu
+        if isinstance(source, str):
+            if source not in self._store.names():
+                raise UserError(f"no such QEMU build: {source!r}",
+                                hint="in the catalogue: " + ", ".join(self._store.names()))
+        elif source.path is not None:
+            own_qemu.find(source.path)
+        elif source.suite is not None:
+            if not _SUITE.fullmatch(source.suite):
+                raise UserError(f"{source.suite!r} is no name of a suite", hint="such as trixie")
+            if source.package_version and not _VERSION.fullmatch(source.package_version):
+                raise UserError(f"{source.package_version!r} is no version of a Debian package",
+                                hint="such as 1:10.0.2+ds-2")
+
+    def _check_firmware(self, host: HostSpec) -> None:
+        source = host.firmware
+        if isinstance(source, FirmwareSource):
+            firmware_file.read(source.path)
+        elif isinstance(source, str):
+            if all(map(self._store.is_built, self._store.names())):
+                self._named(source)
+        elif isinstance(host.qemu, QemuSource) and host.qemu.path is not None:
+            bios = own_qemu.default_firmware(own_qemu.find(host.qemu.path))
+            if bios is None:
+                raise _no_firmware(host.qemu)
+            firmware_file.read(bios)
+
+    # ---- making them ready ------------------------------------------------------------------
+
+    def missing(self, hosts: Iterable[HostSpec]) -> tuple[str, ...]:
+        """The images of the catalogue that these hosts need, and that are not built yet."""
+        hosts = tuple(hosts)
+        qemus = {host.qemu: None for host in hosts if isinstance(host.qemu, str)}
+        missing = tuple(name for name in qemus if not self._store.is_built(name))
+        named = {host.firmware for host in hosts if isinstance(host.firmware, str)}
+        # Which image a firmware is in shows only when it is built: those needed anyway may do.
+        if missing or not named or named <= {build.name for build in self._store.firmwares()}:
+            return missing
+        return tuple(name for name in self._store.names() if not self._store.is_built(name))
+
+    def prepare(
+        self, hosts: Sequence[HostSpec], say: Callable[[str], None] = _unheard,
+        place: Place = _as_it_is,
+    ) -> None:
+        """Make ready what these hosts need; ``say`` gets lines of progress.
+
+        Raises ImageError for an image that cannot be built, UserError for a build that is not
+        what its user took it for.
+        """
+        while missing := self.missing(hosts):
+            self._store.build(missing, say)
+        for host in hosts:
+            for field, make in (("qemu", self._prepare_qemu), ("firmware", self._prepare_firmware)):
+                try:
+                    make(host, say)
+                except UserError as error:
+                    raise place(host, field, error) from None
+
+    def _prepare_qemu(self, host: HostSpec, say: Callable[[str], None]) -> None:
+        if not isinstance(host.qemu, str) and host.qemu not in self._qemus:
+            self._qemus[host.qemu] = self._make(host.qemu, say)
+
+    def _prepare_firmware(self, host: HostSpec, say: Callable[[str], None]) -> None:
+        if host.firmware is not None or not isinstance(host.qemu, str):
+            self.firmware(host)
+
+    # ---- the builds -------------------------------------------------------------------------
+
+    def host(self, spec: HostSpec) -> Host:
+        """The builds that a host stands for. Raises UserError or ImageError."""
+        return Host(spec.name, self.qemu(spec.qemu), self.firmware(spec))
+
+    def qemu(self, source: str | QemuSource) -> QemuBuild:
+        """A QEMU build; one of the user's own is made ready first."""
+        if isinstance(source, str):
+            return self._store.qemu(source)
+        if source not in self._qemus:
+            self._qemus[source] = self._make(source, _unheard)
+        return self._qemus[source]
+
+    def firmware(self, host: HostSpec) -> FirmwareBuild:
+        """The firmware build of a host; one from a file has its bytes as they are now."""
+        if isinstance(host.firmware, FirmwareSource):
+            return self._from_file(host.firmware.path, host.firmware.name)
+        if host.firmware is not None:
+            return self._named(host.firmware)
+        qemu = self.qemu(host.qemu)
+        if not qemu.firmware:
+            raise _no_firmware(host.qemu)
+        return self._beside.get(qemu.firmware) or self._named(qemu.firmware)
+
+    def firmwares(self) -> tuple[FirmwareBuild, ...]:
+        """The firmware of all images of the catalogue that are built."""
+        return self._store.firmwares()
+
+    def known_firmware(self, hosts: Iterable[Host]) -> KnownFirmware:
+        """What can be recognised in a cell on these hosts: the catalogue's, and their own."""
+        return KnownFirmware((*self.firmwares(), *(host.firmware for host in hosts)))
+
+    def named_firmware(self, name: str) -> FirmwareBuild:
+        """A firmware build of the catalogue by its name. Raises UserError for an unknown one."""
+        return self._named(name)
+
+    def _named(self, name: str) -> FirmwareBuild:
+        return self._store.firmware(name)
+
+    def _from_file(self, path: Path, name: str | None = None) -> FirmwareBuild:
+        if path not in self._firmwares:
+            image = firmware_file.read(path)
+            digest = hashlib.sha256(image).hexdigest()
+            known = {build.sha256: build for build in self._store.firmwares()}
+            build = known.get(digest)
+            if build is None:
+                def fill(directory: Path) -> None:
+                    (directory / "bios.bin").write_bytes(image)
+
+                build = FirmwareBuild(
+                    name=f"{safe_name(name or path.stem)}-{digest[:8]}",
+                    sha256=digest,
+                    size=len(image),
+                    path=self._cache.entry(f"firmware-{digest[:16]}", fill) / "bios.bin",
+                    interface=firmware_file.interface(image),
+                    prints=printed_version(image),
+                )
+            self._firmwares[path] = build
+        return self._firmwares[path]
+
+    # ---- QEMUs of the user's own --------------------------------------------------------------
+
+    def _make(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
+        if source.path is not None:
+            return self._from_path(source, source.path, say)
+        if source.image is not None:
+            return self._from_image(source, source.image, say)
+        return self._from_suite(source, say)
+
+    def _from_path(
+        self, source: QemuSource, path: Path, say: Callable[[str], None]
+    ) -> QemuBuild:
+        copy = own_qemu.copy(path, self._cache)
+        root, _ = own_qemu.choose_root(copy, self._roots(say), path, self._cache)
+        digest = hashlib.sha256(f"{copy.digest} {root.digest}".encode()).hexdigest()
+        build = QemuBuild(
+            name=source.name or f"qemu-{digest[:8]}",
+            version="",
+            digest=digest,
+            root=root.directory,
+            binary=copy.binary,
+            firmware=self._keep_beside(copy.firmware),
+            mounts=copy.mounts,
+            arguments=copy.arguments,
+            root_name=root.name,
+            root_digest=root.digest,
+        )
+        return self._described(build, copy.directory.with_suffix(".json"), str(path))
+
+    def _roots(self, say: Callable[[str], None]) -> list[Root]:
+        """The roots of the catalogue's images that are built, the newest QEMU's first.
+
+        One is built where there is none: it has the engines' shell, and libraries.
+        """
+        names = self._store.names()
+        if not any(map(self._store.is_built, names)):
+            self._store.build(names[-1:], say)
+        builds = [self._store.qemu(name) for name in names if self._store.is_built(name)]
+
+        def version(build: QemuBuild) -> tuple[int, ...]:
+            return tuple(map(int, build.version.split(".")))
+
+        return [Root(build.name, build.root, build.digest)
+                for build in sorted(builds, key=version, reverse=True)]
+
+    def _from_image(
+        self, source: QemuSource, image: str, say: Callable[[str], None]
+    ) -> QemuBuild:
+        from harness.engines.docker import export_image, image_id
+
+        identity = image_id(image)
+        shell = debian.follow(self._roots(say)[0].directory, "bin/busybox")
+
+        def fill(entry: Path) -> None:
+            root = entry / "root"
+            root.mkdir()
+            export_image(identity, root)
+            # What the engines start programs with; the image's own may need libraries.
+            busybox = debian.follow(root, "bin") / "busybox"
+            busybox.parent.mkdir(parents=True, exist_ok=True)
+            busybox.unlink(missing_ok=True)
+            shutil.copyfile(shell, busybox)
+            busybox.chmod(0o755)
+            digest, _ = debian.seal_tree(root)
+            (entry / "digest").write_text(digest)
+
+        entry = self._cache.entry(f"image-{identity[:16]}", fill)
+        root = entry / "root"
+        program = _program_in(root)
+        if program is None:
+            raise UserError(f"the image {image} holds no {own_qemu.PROGRAM}",
+                            hint="looked in " + ", ".join(_PROGRAMS))
+        build = QemuBuild(
+            name=source.name or safe_name(image.lower()),
+            version="",
+            digest=(entry / "digest").read_text(),
+            root=root,
+            binary=f"/{program}",
+            firmware=self._keep_beside(_bios_in(root)),
+            root_name=entry.name,
+        )
+        return self._described(build, entry.with_suffix(".json"), f"the image {image}")
+
+    def _from_suite(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
+        assert source.suite is not None
+        name = self._store.add_suite(source.suite, source.package_version)
+        try:
+            self._store.build([name], say)
+        except ImageError as error:
+            if _NO_VERSION.search(error.tail):
+                self._store.remove([name])
+                raise UserError(f"{source.suite} has no qemu-system-x86 {source.package_version}",
+                                hint="without a package-version it is the one it has") from None
+            raise
+        build = self._store.qemu(name)
+        return dataclasses.replace(build, name=source.name or name, root_name=name)
+
+    def _keep_beside(self, bios: Path | None) -> str:
+        """The name under which the BIOS that came with a QEMU is found; empty without one."""
+        if bios is None:
+            return ""
+        build = self._from_file(bios)
+        self._beside[build.name] = build
+        return build.name
+
+    def _described(self, build: QemuBuild, facts: Path, what: str) -> QemuBuild:
+        """The build with what its QEMU says of itself; it is asked once for each digest."""
+        known: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            known = json.loads(facts.read_text())
+        if build.digest not in known:
+            known[build.digest] = _ask(build, what)
+            new = facts.with_suffix(".new")
+            new.write_text(json.dumps(known))
+            new.replace(facts)
+        said = known[build.digest]
+        return dataclasses.replace(
+            build, version=said["version"], machines=tuple(said["machines"]),
+            default_machine=said["default_machine"],
+        )
+
+
+def own_usage() -> int:
+    """The bytes that copies of the user's own builds take in the cache."""
+    return debian.usage(images.cache_home() / "own")
+
+
+def remove_own(store: ImageStore) -> tuple[str, ...]:
+    """Remove them, but for those in use, and images of suites that the catalogue does not have.
+
+    Returns the names that their roots have in the Docker engine.
+    """
+    cache = Cache(images.cache_home() / "own")
+    names = (*cache.names(), *store.others())
+    for name in cache.names():
+        cache.remove(name)
+    store.remove(store.others())
+    return tuple(name for name in names if name not in cache.names())
+
+
+def _ask(build: QemuBuild, what: str) -> dict[str, Any]:
+    try:
+        printed = debian.ask(build.root, build.binary, "--version", mounts=build.mounts)
+    except ImageError as error:
+        raise UserError(f"{what} does not start: {own_qemu.last_words(error)}") from None
+    version = re.search(r"QEMU.* version (\d+(?:\.\d+)+)", printed)
+    if not version:
+        said = printed.strip().splitlines() or ["nothing"]
+        raise UserError(f"{what} is no QEMU: to --version it says {said[0][:60]!r}")
+    listed = debian.ask(build.root, build.binary, *build.arguments, "-M", "help",
+                        mounts=build.mounts)
+    machines, default = parse_machines(listed)
+    if not any(map(_PC.match, machines)):
+        raise UserError(f"{what} emulates no PC: its machine types are {', '.join(machines[:3])}, "
+                        "...", hint=f"what is needed is a {own_qemu.PROGRAM}")
+    return {"version": version[1], "machines": machines, "default_machine": default}
+
+
+def _no_firmware(qemu: str | QemuSource) -> UserError:
+    return UserError(f"no firmware is given, and beside {qemu} there is no "
+                     f"{own_qemu.DEFAULT_FIRMWARE}", hint="firmware: a name, or {path: bios.bin}")
+
+
+def _program_in(root: Path) -> str | None:
+    """The QEMU in a root, relative to it."""
+    for directory in _PROGRAMS:
+        for name in _PROGRAM_NAMES:
+            if debian.follow(root, f"{directory}/{name}").is_file():
+                return f"{directory}/{name}"
+    return None
+
+
+def _bios_in(root: Path) -> Path | None:
+    """The BIOS in a root's data."""
+    files = (debian.follow(root, f"{name}/{own_qemu.DEFAULT_FIRMWARE}") for name in _DATA)
+    return next(filter(Path.is_file, files), None)

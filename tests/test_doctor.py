@@ -1,0 +1,160 @@
+"""The doctor, asked for real, and with something wrong that it must find."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import doctor, images
+from harness.doctor import Finding, State, examine
+from harness.engines import Engine
+from harness.errors import UserError
+from harness.images import ImageStore
+from harness.model import Accel, FirmwareBuild, QemuBuild
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def findings(engine: str | None = "bubblewrap", store: ImageStore | None = None) -> dict[
+    str, Finding
+]:
+    return {finding.what: finding for finding in examine(engine, store)}
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = Path(sys.executable).with_name("bootmatrix")
+    return subprocess.run([script, "doctor", *arguments], capture_output=True, text=True,
+                          timeout=120, env=os.environ | environment)
+
+
+def test_this_machine_for_real(store: ImageStore) -> None:
+    done = command()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok    accelerator tcg: debian-sid boots in " in done.stdout
+    assert "ok    engine bubblewrap: works" in done.stdout
+    assert "ok    image debian-bullseye: QEMU 5.2.0, seabios-1.14.0-2, " in done.stdout
+    done = command("--json", "--engine", "bubblewrap")
+    rows = json.loads(done.stdout)
+    assert {"what", "state", "found", "mend"} == set(rows[0])
+    assert [row["what"] for row in rows if row["what"].startswith("engine")] == [
+        "engine bubblewrap"]
+    # KVM was decided by booting, if there is something to boot it with; either way it is told.
+    assert rows[-1]["what"] == "accelerator kvm"
+    assert rows[-1]["state"] in ("ok", "warn")
+    for row in rows:
+        assert bool(row["mend"]) == (row["state"] != "ok"), row
+        assert "\n" not in row["found"] + row["mend"]
+
+
+@pytest.mark.docker
+def test_docker_for_real(store: ImageStore) -> None:
+    found = findings("docker")
+    assert found["engine docker"].state is State.OK
+    assert found["accelerator tcg"].state is State.OK
+
+
+def test_nothing_is_left_behind(store: ImageStore, tmp_path: Path) -> None:
+    done = command("--engine", "bubblewrap", TMPDIR=str(tmp_path))
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_tools(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: (
+        None if name in doctor.PACKAGES else which(name)))
+    found = findings()
+    assert found["tool nasm"].state is State.FAIL
+    assert found["tool nasm"].mend == "apt install nasm"
+    assert found["tool mmdebstrap"].state is State.WARN  # all images are built
+    assert found["tool bwrap"].mend == "apt install bubblewrap"
+    assert found["engine bubblewrap"].state is State.WARN
+    assert found["engine"].state is State.FAIL
+    assert found["accelerator"].found == "not tried: no engine works"
+
+
+def test_no_docker_is_no_failure(store: ImageStore, tmp_path: Path) -> None:
+    done = command(DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert done.returncode == 0
+    assert "warn  engine docker: docker: no engine answers" in done.stdout
+    assert "mend it: start a Docker engine" in done.stdout
+
+
+def test_an_empty_cache(tmp_path: Path) -> None:
+    done = command("--engine", "bubblewrap", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0
+    assert "warn  image debian-sid: not built" in done.stdout
+    assert "mend it: bootmatrix images build debian-sid" in done.stdout
+    assert "warn  accelerator: not tried: no image is built yet" in done.stdout
+    assert not (tmp_path / "cache").exists()  # it only looks
+
+
+def test_no_room(monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**8))
+    assert findings()["disk space"].state is State.FAIL
+    assert "XDG_CACHE_HOME" in findings()["disk space"].mend
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**9))
+    assert findings()["disk space"].state is State.OK
+    empty = ImageStore(cache=tmp_path)
+    assert findings(store=empty)["disk space"].state is State.WARN
+    assert findings(store=empty)["tool mmdebstrap"].state is State.OK
+
+
+class Broken(ImageStore):
+    """A store whose firmware does nothing, as one whose cache went bad."""
+
+    path: Path
+
+    def firmware(self, name: str) -> FirmwareBuild:
+        return replace(super().firmware(name), path=self.path)
+
+
+def test_a_firmware_that_does_not_boot(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "BOOT_SECONDS", 1.0)
+    broken = Broken()
+    broken.path = tmp_path / "bios.bin"
+    broken.path.write_bytes(bytes(256 * 1024 - 16) + b"\xf4\xeb\xfd" + bytes(13))  # hlt, again
+    tcg = findings(store=broken)["accelerator tcg"]
+    assert tcg.state is State.FAIL
+    assert tcg.found == (
+        "debian-sid: no firmware boots within 1 s; the console said 'nothing'")
+
+
+@pytest.mark.parametrize(("seconds", "state", "words"), [
+    (0.05, State.OK, "debian-sid boots in 0.05 s"),
+    (2.8, State.WARN, "debian-sid boots in 2.80 s, 28 times as long as under tcg"),
+])
+def test_kvm_is_measured_against_tcg(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: State, words: str
+) -> None:
+    def took(engine: Engine, store: ImageStore, build: QemuBuild, accel: Accel) -> float:
+        return seconds if accel is Accel.KVM else 0.1
+
+    monkeypatch.setattr(doctor, "boot_seconds", took)
+    kvm = findings()["accelerator kvm"]
+    assert (kvm.state, kvm.found) == (state, words)
+
+
+def test_a_catalogue_with_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> ImageStore:
+        raise UserError("no such field", file="images/catalogue.yaml", line=3)
+
+    monkeypatch.setattr(doctor, "ImageStore", broken)
+    (found,) = examine()
+    assert (found.state, found.found) == (State.FAIL, "images/catalogue.yaml:3: no such field")
+
+
+def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert str(images.cache_home()) in findings()["disk space"].found
+    assert findings()["disk space"].state is State.FAIL
