@@ -18,8 +18,10 @@ from harness.engines import choose
 from harness.errors import EngineError
 from harness.images import ImageStore
 
+from . import fw_cfg, nvram
 from .driven import matrix
 from .meter import Driven, Figure, median_ratio, pairwise
+from .report import report as reports
 
 SOURCE, DESTINATION = "debian-bullseye", "debian-sid"
 Figures = Iterator[tuple[str, Figure]]
@@ -173,7 +175,10 @@ def main() -> int:
         "rates": lambda: rates(40),
         "sharing": sharing,
         "faces": lambda: faces(7),
+        "report": lambda: reports(3),
         "growth": lambda: growth(2000 if options.long else 200),
+        "fw_cfg": lambda: fw_cfg.fw_cfg(7),
+        "nvram": nvram.figures,
     }
     figures: dict[str, Figure] = {}
     for name, part in parts.items():

@@ -91,7 +91,7 @@ def attached(
             raise UserError(f"QEMU has ended: {last.boot.ended}")
         running = next(n for n in range(len(hosts)) if role_name(n) == vm.name.partition("-")[2])
         gdb = None
-        if policies.mechanism(cell.policy).swap is Swap.NOTHING:
+        if _stub_is_free(cell, steps):
             gdb = directory / _GDB
             vm.monitor.execute(
                 "human-monitor-command",
@@ -102,6 +102,17 @@ def attached(
             tuple(seen), directory / _monitor(running), gdb, vm.console.handed_over(),
             vm.console.tail(1 << 16),
         )
+
+
+def _stub_is_free(cell: Cell, steps: Sequence[Step]) -> bool:
+    """Whether no firmware swap holds QEMU's one gdb stub after these steps."""
+    done = {step.kind for step in steps}
+    return {
+        Swap.NOTHING: True,
+        Swap.LAUNCHED: StepKind.MIGRATE not in done,
+        Swap.FILE: False,
+        Swap.STAGED: StepKind.UPGRADE_NVRAM not in done,
+    }[policies.mechanism(cell.policy).swap]
 
 
 def _monitor(host: int) -> str:

@@ -77,7 +77,8 @@ def read_records(
     """The records of a file, in its order.
 
     A last line that a crash cut off in the middle of writing is left out, and ``say`` told so
-    in one line. ``loads`` reads one line's JSON. Raises UserError at any other line that is no record.
+    in one line. ``loads`` reads the JSON of one line. Raises UserError at any other line that
+    is no record.
     """
     try:
         file = path.open(encoding="utf-8", errors="replace")

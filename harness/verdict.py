@@ -99,6 +99,8 @@ def _judge_running(
                 f"{expected.step.kind.value}: the ROM of the running guest changed to {rom}, "
                 f"expected {expected.rom} until the next reset"
             )
+    if witnesses.here is None and witnesses.flash is not None:
+        return Verdict.NO_BOOT, "guest-flash: the guest no longer answers"
     if witnesses.here is None:
         return _DIED
     counted = boots[-1].details["counter"] if boots else None

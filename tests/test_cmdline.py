@@ -160,3 +160,12 @@ def test_every_id_is_used_once_and_every_reference_has_one() -> None:
                         assert value in names
                     if key == "bus" and value not in own_buses:
                         assert value.split(".")[0] in names
+
+
+def test_what_the_guest_is_to_find_in_fw_cfg() -> None:
+    assert values(LAUNCH, "-fw_cfg") == []
+    launch = replace(LAUNCH, label="source 9.0, mine", flash_file="/cell/flash.bin")
+    assert values(launch, "-fw_cfg") == [
+        "name=opt/bootmatrix/host,string=source 9.0,, mine",
+        "name=opt/bootmatrix/flash,file=/cell/flash.bin",
+    ]

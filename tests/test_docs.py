@@ -52,8 +52,8 @@ def code(text: str) -> list[str]:
 
 SECTIONS = ("The record", "cell", "A host of the cell", "boots", "steps", "qemus")
 RARE = {"The record": {"console_truncated", "error", "fingerprint", "known_state", "matrix",
-                       "options", "retried", "shared"},
-        "A host of the cell": {"root"}}  # not in every record
+                       "options", "repeat", "retried", "shared"},
+        "A host of the cell": {"root"}, "steps": {"flash"}}  # not in every record
 
 
 def documented(section: str) -> set[str]:

@@ -461,8 +461,8 @@ def test_an_image_of_the_docker_engine(
         assert record.verdict is Verdict.PASS, record.reason
         assert record.boots[1].rom == SEABIOS_12
         assert client.api.containers(all=True, filters={"ancestor": image}) == []
-        remove_images([build.root_name])
     finally:
+        remove_images([path.name for path in (tmp_path / "cache" / "own").glob("image-*")])
         client.api.remove_image(image, force=True)
         client.close()
 

@@ -134,13 +134,35 @@ def test_what_a_plan_tells_of_each_step() -> None:
     steps = (START, Step(K.REPLACE_DISK), MIGRATE, RESET, SHUTDOWN, START_B)
     told = plan(Policy.MACHINE_OWNED, HOSTS, Q35, steps)
     assert told == (
-        Expected(steps[0], 0, True, "A", FIRST_DISK),
-        Expected(steps[1], 0, False, "A", FIRST_DISK),
-        Expected(steps[2], 1, False, "A", SECOND_DISK),
-        Expected(steps[3], 1, True, "B", SECOND_DISK),
+        Expected(steps[0], 0, True, "A", FIRST_DISK, rom="A"),
+        Expected(steps[1], 0, False, "A", FIRST_DISK, rom="A"),
+        Expected(steps[2], 1, False, "A", SECOND_DISK, rom="A"),
+        Expected(steps[3], 1, True, "B", SECOND_DISK, rom="B"),
         Expected(steps[4], None, False, None, None),
-        Expected(steps[5], 1, True, "B", SECOND_DISK),
+        Expected(steps[5], 1, True, "B", SECOND_DISK, rom="B"),
     )
+
+
+def test_a_plan_tells_what_fw_cfg_must_say() -> None:
+    hosts = [replace(host, label=f"label {host.firmware}") for host in HOSTS]
+    told = plan(Policy.STOCK, hosts, Q35, (START, MIGRATE, RESET, SHUTDOWN, START))
+    assert [each.label for each in told] == ["label A", "label B", "label B", None, "label A"]
+
+
+@pytest.mark.parametrize(("policy", "in_rom", "after"), [
+    (Policy.STOCK, "A", "A"),
+    (Policy.GUEST_OWNED, "C", "C"),
+    (Policy.GUEST_OWNED_VERSIONED, "C", "C"),
+    (Policy.MACHINE_OWNED, "A", "B"),
+    (Policy.REREAD, "A", "B"),
+])
+def test_what_a_guest_flashes_is_in_the_rom_at_once_and_runs_later(
+    policy: Policy, in_rom: str, after: str
+) -> None:
+    flash = Step(K.GUEST_FLASH, firmware_of=2)
+    told = plan(policy, HOSTS, Q35, (START, flash, MIGRATE, RESET))
+    assert [each.firmware for each in told] == ["A", "A", "A", after]
+    assert [each.rom for each in told] == ["A", in_rom, in_rom, after]
 
 
 @pytest.mark.parametrize("policy", [policy for policy in Policy if not policy.keeps_nvram])
@@ -192,17 +214,17 @@ class Life:
     steps: tuple[Step, ...]
 
 
-_NVRAM_STEPS = (K.UPGRADE_NVRAM, K.CLEAR_NVRAM)
+_NVRAM_STEPS = (K.UPGRADE_NVRAM, K.GUEST_FLASH, K.CLEAR_NVRAM)
 # Steps that lead somewhere stand twice: a life has more of them.
 _RUNNING = (
     K.RESET, K.MIGRATE, K.SHUTDOWN, K.RESET, K.MIGRATE, K.SHUTDOWN,
-    K.UPGRADE_HOST, K.REPLACE_DISK, K.UPGRADE_NVRAM,
+    K.UPGRADE_HOST, K.REPLACE_DISK, K.UPGRADE_NVRAM, K.GUEST_FLASH,
 )  # fmt: skip
 _SHUT_DOWN = (
     K.START, K.START, K.START, K.UPGRADE_HOST, K.REPLACE_DISK, K.UPGRADE_NVRAM, K.CLEAR_NVRAM,
 )  # fmt: skip
 # One step of a life before it is made to fit: which kind, and two numbers to choose hosts by.
-_CHOICES = st.tuples(st.integers(0, 17), st.integers(0, 3), st.integers(0, 2))
+_CHOICES = st.tuples(st.integers(0, 19), st.integers(0, 3), st.integers(0, 2))
 
 
 @st.composite
@@ -244,6 +266,8 @@ def lives(draw: st.DrawFn, nvram_steps: bool = False, longest: int = 12) -> Life
             firmware_of = (host + 1 + other % (count - 1)) % count
         elif kind is K.UPGRADE_NVRAM:
             firmware_of = one % count
+        elif kind is K.GUEST_FLASH:
+            firmware_of = count - 1  # one image is all that a QEMU offers
         elif kind is K.SHUTDOWN:
             here = None
         cleared |= kind is K.CLEAR_NVRAM
@@ -428,21 +452,26 @@ def refused_without_a_common_default(make: Make, life: Life) -> None:
 
 
 def staged_until_the_next_boot(make: Make, life: Life) -> None:
-    """upgrade-nvram stages a build; it becomes `running` at the next reset or start, never
-    before. clear-nvram makes the next start initialise it again."""
+    """upgrade-nvram stages a build, guest-flash programs one; it becomes `running` at the next
+    reset or start, never before. clear-nvram makes the next start initialise it again."""
     nvram: str | None = None
     staged: str | None = None
+    flashed: str | None = None
     for moment in walk(make, life):
         if moment.step.kind is K.UPGRADE_NVRAM:
             assert moment.step.firmware_of is not None
             staged = life.hosts[moment.step.firmware_of].firmware
+        if moment.step.kind is K.GUEST_FLASH:
+            assert moment.step.firmware_of is not None
+            flashed = life.hosts[moment.step.firmware_of].firmware
+            assert moment.told.rom == flashed  # at once, though it does not run yet
         if moment.step.kind is K.CLEAR_NVRAM:
-            nvram = staged = None
+            nvram = staged = flashed = None
         if moment.told.boots:
             if nvram is None:
                 assert moment.told.host is not None
                 nvram = moment.files[moment.told.host]
-            nvram, staged = staged or nvram, None
+            nvram, staged, flashed = staged or flashed or nvram, None, None
         if moment.told.firmware is not None:
             assert moment.told.firmware == nvram
 

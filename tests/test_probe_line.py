@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ strings = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_
 identities = st.fixed_dictionaries(
     {"bios_vendor": strings, "bios_version": strings, "disk": strings}
 )
-machines = st.one_of(st.just({}), st.fixed_dictionaries({
+machines: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), st.fixed_dictionaries({
     "fw_cfg": st.sampled_from(["", "QEMU"]),
     "features": numbers,
     "host": strings.map(lambda text: text[:63]),

@@ -10,12 +10,13 @@ from harness.model import Channel, Policy, ResetBy, Step, StepKind
 from harness.scenarios import LIBRARY, StepError, applies_to, parse, step_schema, validate
 
 K = StepKind
-# The library of docs/model.md, without guest-flash-*.
+# The library of docs/model.md.
 MODEL_MD = [
     "cold-boot", "reset", "migrate-reset", "migrate-reset-twice", "migrate-restart", "ping-pong",
     "chain", "move", "save-restore-reset", "migrate-during-post", "host-upgrade-reset",
     "host-upgrade-restart", "nvram-upgrade-reset", "nvram-upgrade-migrate-reset",
-    "replace-disk-reset", "replace-disk-restart",
+    "replace-disk-reset", "replace-disk-restart", "guest-flash-reset",
+    "guest-flash-migrate-reset",
 ]
 
 
@@ -73,6 +74,7 @@ def test_nvram_steps_apply_where_there_is_an_nvram(policy: Policy) -> None:
     for scenario in (LIBRARY["nvram-upgrade-reset"], cleared):
         assert applies_to(scenario, policy) == policy.keeps_nvram
     assert applies_to(LIBRARY["host-upgrade-reset"], policy)
+    assert applies_to(LIBRARY["guest-flash-reset"], policy)  # that nothing changes is a claim, too
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,13 @@ def test_nvram_steps_apply_where_there_is_an_nvram(policy: Policy) -> None:
         (["start", "shutdown", "migrate"], (2, "migrate"), "needs a running guest"),
         (["start", "shutdown", "shutdown"], (2, "shutdown"), "needs a running guest"),
         (["start", "clear-nvram"], (1, "clear-nvram"), "shut down"),
+        (["guest-flash"], (0, "guest-flash"), "first step must be start"),
+        (["start", "shutdown", "guest-flash"], (2, "guest-flash"), "needs a running guest"),
+        (
+            ["start", "guest-flash", {"guest-flash": {"firmware-of": "source"}}],
+            (2, "guest-flash"),
+            "flashes the firmware of destination already",
+        ),
         (["start", {"migrate": {"to": "source"}}], (1, "migrate"), "on source already"),
         (
             ["start", "replace-disk", {"migrate": {"during-post": True}}],
@@ -128,6 +137,7 @@ def test_lists_that_make_no_sense(
         [Step(K.START)],
         [Step(K.START, 0), Step(K.MIGRATE)],
         [Step(K.START, 0), Step(K.UPGRADE_HOST, 0)],
+        [Step(K.START, 0), Step(K.GUEST_FLASH)],
         [Step(K.START, 0), Step(K.UPGRADE_NVRAM)],
         [Step(K.RESET)],
     ],

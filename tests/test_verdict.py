@@ -104,7 +104,10 @@ def test_pass_tells_the_guests_life_and_fills_the_boots() -> None:
         "disk": "A",
         "expected_disk": "A",
         "counter": 2,
+        "cmos": "survived",
         "smbios": ["SeaBIOS", "1.17.0-1"],
+        "fw_cfg": None,
+        "acpi": None,
     }
 
 
@@ -411,6 +414,110 @@ def test_the_guest_rebooted_in_the_migration() -> None:
     assert judgement.verdict is Verdict.NO_BOOT
     assert judgement.reason == (
         "migrate: the guest has rebooted, its boot counter went from 1 to 2"
+    )
+
+
+def labelled(plan: tuple[Expected, ...]) -> tuple[Expected, ...]:
+    return tuple(replace(each, label=f"host {each.host}") for each in plan)
+
+
+def on(line: ProbeLine, host: str, fw_cfg: str = "QEMU") -> ProbeLine:
+    return replace(line, fw_cfg=fw_cfg, features=3 if fw_cfg else 0, host=host, acpi="0123cdef")
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    (on(up(OLD), "host 0"), None),
+    (up(OLD), None),  # it does not tell
+    (on(up(OLD), "host 1"), "tells the guest that it is on 'host 1', it runs on 'host 0'"),
+    (on(up(OLD), ""), "tells the guest that it is on '', it runs on 'host 0'"),
+    (on(up(OLD), "", fw_cfg=""), "the guest finds no fw_cfg"),
+])
+def test_fw_cfg_at_a_boot(line: ProbeLine, words: str | None) -> None:
+    seen = started(replace(boot(OLD), up=line))
+    judgement = judge(labelled(planned(START)), [seen], KNOWN)
+    if words is None:
+        assert judgement.verdict is Verdict.PASS
+    else:
+        assert judgement.verdict is Verdict.WRONG_FW_CFG
+        assert judgement.reason.startswith("boot 1 (start on source): ")
+        assert words in judgement.reason
+    assert judgement.boots[0].details["acpi"] == line.acpi
+
+
+def test_fw_cfg_after_a_migration() -> None:
+    def seen(host: str) -> list[StepObserved]:
+        return [started(), migrated(here=on(HERE, host))]
+
+    plan = labelled(planned(START, MIGRATE))
+    assert judge(plan, seen("host 1"), KNOWN).verdict is Verdict.PASS
+    judgement = judge(plan, seen("host 0"), KNOWN)
+    assert judgement.verdict is Verdict.WRONG_FW_CFG
+    assert judgement.reason == (
+        "migrate: fw_cfg tells the guest that it is on 'host 0', it runs on 'host 1'"
+    )
+
+
+def test_wrong_firmware_comes_before_fw_cfg() -> None:
+    seen = started(replace(boot(NEW), up=on(up(NEW), "nowhere")))
+    judgement = judge(labelled(planned(START)), [seen], KNOWN)
+    assert judgement.verdict is Verdict.WRONG_FIRMWARE
+
+
+@pytest.mark.parametrize(("before", "after", "fate"), [
+    (1, 2, "survived"), (1, 3, "survived"), (3, 1, "lost"), (1, 1, "lost"),
+])
+def test_the_fate_of_the_cmos(before: int, after: int, fate: str) -> None:
+    seen = [started(boot(OLD, counter=before)), reset(boot(OLD, counter=after))]
+    first, second = judge(planned(START, RESET), seen, KNOWN).boots
+    assert (first.details["cmos"], second.details["cmos"]) == (None, fate)
+
+
+# ---- the guest flashes itself --------------------------------------------------------------------
+
+FLASH = Step(K.GUEST_FLASH, firmware_of=1)
+
+
+def judge_flash(seen: StepObserved, policy: Policy = Policy.GUEST_OWNED) -> Judgement:
+    return judge(planned(START, FLASH, policy=policy), [started(), seen], KNOWN)
+
+
+def flashed(rom: FirmwareBuild, result: str) -> StepObserved:
+    line = ProbeLine("flash", size=262144, written=262144, result=result)
+    return StepObserved(FLASH, 0.1, 0, rom=rom.sha256, here=HERE, flash=line)
+
+
+def test_a_flash_that_was_programmed() -> None:
+    assert judge_flash(flashed(NEW, "ok")).verdict is Verdict.PASS
+    assert judge_flash(flashed(OLD, "no-flash"), Policy.STOCK).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("result", ["no-flash", "refused", "mismatch"])
+def test_a_flash_that_did_not_take_it(result: str) -> None:
+    judgement = judge_flash(flashed(OLD, result))
+    assert judgement.verdict is Verdict.WRONG_FIRMWARE
+    assert judgement.reason == (
+        f"guest-flash: the guest says {result}, expected seabios-new in the ROM, "
+        "seen seabios-old"
+    )
+
+
+def test_a_rom_that_let_itself_be_programmed() -> None:
+    judgement = judge_flash(flashed(NEW, "ok"), Policy.STOCK)
+    assert judgement.verdict is Verdict.WRONG_FIRMWARE
+
+
+def test_a_guest_that_did_not_survive_it() -> None:
+    judgement = judge_flash(replace(flashed(NEW, "ok"), here=None))
+    assert judgement.verdict is Verdict.NO_BOOT
+    assert judgement.reason == "guest-flash: the guest no longer answers"
+
+
+def test_a_guest_that_was_cut_off_meanwhile() -> None:
+    judgement = judge_flash(StepObserved(FLASH, 0.1, 0, flashed=65536, cut_off="a\nKilled\n"))
+    assert judgement.verdict is Verdict.NO_BOOT
+    assert judgement.reason == (
+        "guest-flash: cut off after 65536 bytes or more were programmed, "
+        "the flash is half-written: Killed"
     )
 
 

@@ -15,7 +15,7 @@ from harness.report.words import natural
 from harness.scenarios import LIBRARY
 
 Record = Mapping[str, Any]
-_ACTS = (StepKind.UPGRADE_NVRAM, StepKind.CLEAR_NVRAM)
+_ACTS = (StepKind.UPGRADE_NVRAM, StepKind.GUEST_FLASH, StepKind.CLEAR_NVRAM)
 _SAME_BUT = (("migrate-reset", "migrate-restart"), ("host-upgrade-reset", "host-upgrade-restart"))
 
 

@@ -142,7 +142,8 @@ def _story(
         "consoles": None if consoles is None else [
             [name, capped(EscapeFilter().feed(said).decode("utf-8", "replace"))]
             for name, said in consoles],
-        "qemus": [[f"{row.get('role')}, QEMU {row.get('version')}", _lines(tuple(row.get("argv", ())))]
+        "qemus": [[f"{row.get('role')}, QEMU {row.get('version')}",
+                   _lines(tuple(row.get("argv", ())))]
                   for row in record.get("qemus", ())],
         "again": rerun_command(record, command),
         "artifacts": record.get("artifacts"),
