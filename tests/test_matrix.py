@@ -417,6 +417,16 @@ def test_quickstart_asks_the_question_of_four_qemus() -> None:
     assert all(entry.reason for entry in matrix.known)
 
 
+def test_contract_matrix_has_every_firmware_on_every_qemu() -> None:
+    matrix = load(ROOT / "matrices" / "contract.yaml")
+    cells = matrix.cells(never)
+    pairs = {(cell.hosts[0].qemu, cell.hosts[0].firmware) for cell in cells}
+    qemus, firmwares = map(set, zip(*pairs, strict=True))
+    assert (len(qemus), len(firmwares), len(pairs)) == (4, 4, 16)
+    assert len(cells) == 16 * 2 * 3
+    assert {cell.scenario.name for cell in cells} == {"reset"}
+
+
 def test_library_matrix_has_every_scenario_under_every_policy_it_applies_to() -> None:
     matrix = load(ROOT / "matrices" / "library.yaml")
     found = {(cell.scenario.name, cell.policy) for cell in matrix.cells(never)}
