@@ -20,7 +20,7 @@ from harness.images import ImageStore
 
 from . import fw_cfg, nvram
 from .driven import matrix
-from .meter import Driven, Figure, median_ratio, pairwise
+from .meter import Driven, Figure, median_ratio, pairwise, resident
 from .report import report as reports
 
 SOURCE, DESTINATION = "debian-bullseye", "debian-sid"
@@ -47,41 +47,41 @@ def cells(pairs: int) -> Figures:
             yield f"worker memory, {engine}", Figure(harness.resident(), 120, "MB", 1)
 
 
-def growth(count: int) -> Figures:
-    """The memory that a worker gains over many cells, after it has warmed up."""
-    with Driven("bubblewrap", SOURCE, DESTINATION) as harness:
-        for _ in range(50):
-            harness.run()
-        before = harness.resident()
-        for _ in range(count):
-            harness.run()
-        grown = harness.resident() - before
-    yield f"memory gained over {count} cells", Figure(grown, 4, "MB", count)
-
-
 def rates(count: int) -> Figures:
-    """Cells a minute with one worker and with two, and with beginnings shared."""
+    """Cells a minute with one worker and with two, and what a worker's memory gains meanwhile.
+
+    Counted from the 20th record on: starting pytest and its workers is not a cell's time.
+    """
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "same.yaml"
-        file.write_text(matrix(SOURCE, DESTINATION, count))
 
-        def rate(*options: str) -> float:
-            records = Path(place) / "records.jsonl"
+        def rate(workers: int, cells: int) -> tuple[float, float]:
+            file.write_text(matrix(SOURCE, DESTINATION, cells))
+            records = Path(place) / f"{workers}.jsonl"
             shutil.rmtree(Path(place) / "run", ignore_errors=True)
-            begun = time.monotonic()
-            _run([str(file), "--engine", "bubblewrap", "--json", str(records),
-                  "--run-dir", f"{place}/run", *options])  # fmt: skip
-            seconds = time.monotonic() - begun
-            return 60 * len(records.read_text().splitlines()) / seconds
+            command = [*_bootmatrix("run"), str(file), "--engine", "bubblewrap", "--run-dir",
+                       f"{place}/run", "--json", str(records), "-n", str(workers)]  # fmt: skip
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
+                begun, memory = _at_line(run, records, 20)
+                ended, after = _at_line(run, records, cells - 20)
+            return 60 * (cells - 40) / (ended - begun), after - memory
 
-        one, two = [], []
-        for _ in range(3):
-            one.append(rate("-n", "1"))
-            two.append(rate("-n", "2"))
-        yield "cells a minute, 1 worker", Figure(statistics.median(one), None, "/min", 3)
-        yield "cells a minute, 2 workers", Figure(statistics.median(two), None, "/min", 3)
-        gain = statistics.median(b / a for a, b in zip(one, two, strict=True))
-        yield "2 workers / 1 worker", Figure(gain, 1.8, "x", 3, at_least=True)
+        one, _ = rate(1, count // 2)
+        two, gained = rate(2, count)
+        yield "cells a minute, 1 worker", Figure(one, None, "/min", 1)
+        yield "cells a minute, 2 workers", Figure(two, None, "/min", 1)
+        yield "2 workers / 1 worker", Figure(two / one, 1.8, "x", 1, at_least=True)
+        yield f"memory a worker gains over {count // 2} cells", Figure(gained, 2, "MB", 1)
+
+
+def _at_line(run: subprocess.Popen[bytes], records: Path, count: int) -> tuple[float, float]:
+    """When the file has so many lines, and the largest worker's resident memory then, in MB."""
+    while run.poll() is None:
+        if records.exists() and records.read_bytes().count(b"\n") >= count:
+            break
+        time.sleep(0.02)  # a file that another process writes has no event that is worth its code
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    return time.monotonic(), max((resident(int(child)) for child in children), default=0.0)
 
 
 def sharing() -> Figures:
@@ -123,7 +123,7 @@ def faces(runs: int) -> Figures:
             pairs.append((_once(bare), _once([*bare, "-p", "no:bootmatrix"])))
         added = statistics.median(one - other for one, other in pairs)
         yield "a pytest run that has no cells", Figure(added * 1000, 50, "ms", runs)
-        helped = _seconds([str(Path(python).with_name("bootmatrix")), "--help"], runs)
+        helped = _seconds(_bootmatrix("--help"), runs)
         yield "bootmatrix --help", Figure(helped * 1000, 150, "ms", runs)
 
 
@@ -138,8 +138,12 @@ def _ten_thousand() -> str:
     ))  # fmt: skip
 
 
+def _bootmatrix(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("bootmatrix")), *arguments]
+
+
 def _run(arguments: list[str]) -> None:
-    command = [str(Path(sys.executable).with_name("bootmatrix")), "run", *arguments]
+    command = _bootmatrix("run", *arguments)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
@@ -160,8 +164,9 @@ def main() -> int:
     """Measure, print, write bench.json."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--pairs", type=int, default=30, help="pairs of cells (default: 30)")
-    parser.add_argument("--long", action="store_true", help="memory over 2,000 cells, not 200")
-    parser.add_argument("parts", nargs="*", help="only these: cells rates sharing faces growth ...")
+    parser.add_argument("--long", action="store_true", help="rates, and memory over 2,000 cells")
+    parser.add_argument("parts", nargs="*", help="only these (default: all): cells rates sharing faces report "
+                             "fw_cfg nvram")
     options = parser.parse_args()
     if os.getuid():
         print("make bench needs root: CPU time is counted by control groups", file=sys.stderr)
@@ -172,11 +177,10 @@ def main() -> int:
     store.build([SOURCE, DESTINATION], print)
     parts: dict[str, Callable[[], Figures]] = {
         "cells": lambda: cells(options.pairs),
-        "rates": lambda: rates(40),
+        "rates": lambda: rates(4000 if options.long else 240),
         "sharing": sharing,
         "faces": lambda: faces(7),
         "report": lambda: reports(3),
-        "growth": lambda: growth(2000 if options.long else 200),
         "fw_cfg": lambda: fw_cfg.fw_cfg(7),
         "nvram": nvram.figures,
     }

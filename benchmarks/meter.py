@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -99,8 +100,7 @@ class Driven:
 
     def resident(self) -> float:
         """Its resident memory, in MB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return resident(self._process.pid)
 
     def __enter__(self) -> Driven:
         return self
@@ -110,6 +110,14 @@ class Driven:
         with self._process:
             pass
         self.group.close()
+
+
+def resident(pid: int) -> float:
+    """A process's resident memory, in MB; 0 if it has ended."""
+    with contextlib.suppress(FileNotFoundError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int((status.partition("VmRSS:")[2].split() or ["0"])[0]) / 1024
+    return 0.0
 
 
 def sys_python() -> str:

@@ -96,13 +96,20 @@ class ImageStore:
     def qemu(self, name: str) -> QemuBuild:
         """A built QEMU build. Raises UserError for an unknown name, ImageError if not built."""
         facts = self._read(name)
+        entry = self._catalogue.qemu[name]
+        # A root has some 150 packages, and each record names those of its builds: the digest
+        # covers all, the names only what makes a difference to a person.
+        asked = {package.partition("=")[0] for package in entry.packages}
         return QemuBuild(
             name=name,
             version=facts["version"],
             digest=facts["digest"],
             root=self._root(name),
-            binary="/" + self._catalogue.qemu[name].binary,
-            packages=tuple((package, version) for package, version in facts["packages"]),
+            binary="/" + entry.binary,
+            packages=tuple(
+                (package, version) for package, version in facts["packages"]
+                if package in asked or package.startswith("qemu-system")
+            ),
             machines=tuple(facts["machines"]),
             default_machine=facts["default_machine"],
             firmware=facts["firmware"][0]["name"],

@@ -423,7 +423,8 @@ def pytest_runtest_makereport(
     """Give the record to the report: as plain data it also travels from xdist's workers."""
     report = yield
     if isinstance(item, CellItem) and report.when == "call":
-        report.bootmatrix = item.record  # type: ignore[attr-defined]
+        # The session keeps its items to the end; a worker need not keep their records.
+        report.bootmatrix, item.record = item.record, None  # type: ignore[attr-defined]
         report.bootmatrix_replayed = item.replayed  # type: ignore[attr-defined]
         report.bootmatrix_broken = item.broken  # type: ignore[attr-defined]
         if report.skipped and isinstance(report.longrepr, tuple):
