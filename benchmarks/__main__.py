@@ -165,8 +165,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--pairs", type=int, default=30, help="pairs of cells (default: 30)")
     parser.add_argument("--long", action="store_true", help="rates, and memory over 2,000 cells")
-    parser.add_argument("parts", nargs="*", help="only these (default: all): cells rates sharing faces report "
-                             "fw_cfg nvram")
+    parser.add_argument("parts", nargs="*", help="only these (default: all): cells rates "
+                             "sharing faces report fw_cfg nvram")
     options = parser.parse_args()
     if os.getuid():
         print("make bench needs root: CPU time is counted by control groups", file=sys.stderr)
