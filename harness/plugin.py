@@ -125,10 +125,30 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and on the process that reports, the recorder."""
     for axis, meaning in AXES.items():
         config.addinivalue_line("markers", f"{axis}(name): {meaning}, in cells of a matrix")
-    if not _is_worker(config):
+    if _is_worker(config):
+        config.pluginmanager.register(Forgetter(config), "bootmatrix-forgetter")
+    else:
         recorder = config.stash[recorder_key] = Recorder(config, _run_dir(config))
         config.pluginmanager.register(recorder, "bootmatrix-recorder")
         config.add_cleanup(recorder.close)
+
+
+class Forgetter:
+    """Lets a worker's memory stay what it is, however many cells it runs.
+
+    Its terminal reporter keeps every report, records and all, for a summary that a worker never
+    writes; the controller has them by then.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Let go of what has been sent."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if hasattr(report, "bootmatrix") and terminal is not None:
+            terminal.stats.clear()
 
 
 @pytest.hookimpl(optionalhook=True)
