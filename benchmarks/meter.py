@@ -6,6 +6,7 @@ import contextlib
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Driven:
     def __init__(self, kind: str, *builds: str) -> None:
         self.group = Group(kind)
         self._process = subprocess.Popen(
-            self.group.command([sys_python(), "-m", "benchmarks.driven", kind, *builds]),
+            self.group.command([sys.executable, "-m", "benchmarks.driven", kind, *builds]),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
 
@@ -118,13 +119,6 @@ def resident(pid: int) -> float:
         status = Path(f"/proc/{pid}/status").read_text()
         return int((status.partition("VmRSS:")[2].split() or ["0"])[0]) / 1024
     return 0.0
-
-
-def sys_python() -> str:
-    """This Python."""
-    import sys
-
-    return sys.executable
 
 
 def pairwise(

@@ -379,7 +379,6 @@ class Guest:
 
     def _install_disk(self, which: int) -> None:
         shutil.copyfile(self.setup.disks[which], self._disk)
-        self._disk.chmod(0o666)  # QEMU may run as another user
 
     def _launch(self, host: int, *, incoming: bool) -> _Running:
         setup = self.setup
@@ -452,7 +451,6 @@ class Guest:
             nvram.take_staged()
             nvram.lend(version, role)
             self._nvram = nvram
-        nvram.path.chmod(0o666)  # QEMU may run as another user
         return nvram
 
     def _nvram_file(self, host: int) -> Path:
