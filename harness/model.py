@@ -39,8 +39,48 @@ class Interface(StrEnum):
     UEFI = "uefi"
 
 
+class Arch(StrEnum):
+    """What a QEMU emulates, spelled as in the name of its program, qemu-system-ARCH."""
+
+    X86_64 = "x86_64"
+    AARCH64 = "aarch64"
+    RISCV64 = "riscv64"
+
+
+class GuestKind(StrEnum):
+    """What runs in a guest once its firmware is done.
+
+    ``probe`` is a program of ours for the firmware's interface: a boot sector, or an EFI
+    application. ``linux`` boots Debian's kernel from the guest's disk, ``linux-kernel`` the same
+    by ``-kernel``, through fw_cfg.
+    """
+
+    PROBE = "probe"
+    LINUX = "linux"
+    LINUX_KERNEL = "linux-kernel"
+
+    @property
+    def is_linux(self) -> bool:
+        """Whether a Linux kernel runs."""
+        return self is not GuestKind.PROBE
+
+
+class Nic(StrEnum):
+    """The guest's network card, which brings an option ROM from its host.
+
+    ``...-romsize`` gives the ROM's block one size on all hosts, which is the known remedy where
+    their ROM files differ in size.
+    """
+
+    NONE = "none"
+    VIRTIO = "virtio"
+    VIRTIO_ROMSIZE = "virtio-romsize"
+    E1000 = "e1000"
+    E1000_ROMSIZE = "e1000-romsize"
+
+
 class Disk(StrEnum):
-    """How the probe guest's disk is attached."""
+    """How the guest's disk is attached."""
 
     AHCI = "ahci"
     IDE = "ide"
@@ -67,15 +107,31 @@ class StepKind(StrEnum):
     GUEST_FLASH = "guest-flash"
     CLEAR_NVRAM = "clear-nvram"
     REPLACE_DISK = "replace-disk"
+    WRITE_VARIABLE = "write-variable"
+    FILL_VARIABLES = "fill-variables"
+    SUSPEND = "suspend"
 
 
 class ResetBy(StrEnum):
-    """Who asks for a reset: the monitor, or the guest in one of three ways."""
+    """Who asks for a reset: the monitor, or the guest in one of these ways.
+
+    Linux calls them, for its ``reboot=``: pci, kbd, triple, acpi, efi.
+    """
 
     MONITOR = "monitor"
     CF9 = "cf9"
     KEYBOARD = "keyboard"
     TRIPLE_FAULT = "triple-fault"
+    ACPI = "acpi"
+    EFI_COLD = "efi-cold"
+    EFI_WARM = "efi-warm"
+
+
+class ShutdownBy(StrEnum):
+    """Who ends a guest: the monitor, as pulling the plug does, or the guest itself."""
+
+    MONITOR = "monitor"
+    GUEST = "guest"
 
 
 class Channel(StrEnum):
@@ -93,6 +149,8 @@ class Verdict(StrEnum):
     WRONG_FIRMWARE = "wrong-firmware"
     WRONG_DISK = "wrong-disk"
     WRONG_FW_CFG = "wrong-fw-cfg"
+    WRONG_VARIABLES = "wrong-variables"
+    WRONG_KERNEL = "wrong-kernel"
     NO_BOOT = "no-boot"
     SILENT = "silent"
     BLOCKED = "blocked"
@@ -106,7 +164,15 @@ class FirmwareBuild:
     """A firmware image: its bytes, its interface, and the version it prints.
 
     ``size`` is in bytes, ``sha256`` in lower-case hex. ``prints`` is the version text that
-    stands in the image and appears in its banner, None where the image holds none.
+    stands in the image and appears in its banner or in SMBIOS, None where the image holds none.
+
+    UEFI firmware is split or combined. Split: ``path``, ``size`` and ``sha256`` are those of the
+    executable (CODE), and ``variables`` is the template of the variable store (VARS), to be
+    copied for each guest. Combined (``variables`` None): the store is a part of the image.
+
+    ``machines`` are globs of the machine types that it is made for, () any; ``features`` those of
+    QEMU's docs/interop/firmware.json. ``payload`` is what ``-kernel`` starts behind it: U-Boot
+    behind OpenSBI.
     """
 
     name: str
@@ -115,6 +181,15 @@ class FirmwareBuild:
     path: Path
     interface: Interface = Interface.BIOS
     prints: str | None = None
+    variables: Path | None = None
+    machines: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    payload: Path | None = None
+
+    @property
+    def needs_smm(self) -> bool:
+        """Whether it runs only on a machine with SMM and protected flash."""
+        return "requires-smm" in self.features
 
 
 @dataclass(frozen=True)
@@ -145,6 +220,7 @@ class QemuBuild:
     arguments: tuple[str, ...] = ()
     root_name: str = ""
     root_digest: str = ""
+    arch: Arch = Arch.X86_64
 
 
 @dataclass(frozen=True)
@@ -170,11 +246,18 @@ class QemuSource:
 
 @dataclass(frozen=True)
 class FirmwareSource:
-    """A firmware that the catalogue does not have: an image's file, or a ``directory`` of them."""
+    """A firmware that the catalogue does not have.
+
+    ``path`` is an image's file, a ``directory`` of them, or a ``descriptor``: a JSON file as QEMU's
+    docs/interop/firmware.json has it. ``variables`` is the template of the variable store beside
+    an image that has its code alone.
+    """
 
     path: Path
     directory: bool = False
     name: str | None = None
+    variables: Path | None = None
+    descriptor: bool = False
 
     def __str__(self) -> str:
         return self.name or str(self.path)
@@ -184,12 +267,14 @@ class FirmwareSource:
 class HostSpec:
     """A host as the matrix file says it: builds by their names in the catalogue, or by source.
 
-    ``firmware`` None means: the one beside its QEMU.
+    ``firmware`` None means: the one beside its QEMU. A catalogue's name without a version
+    (``ovmf-4m``) is the one of that kind beside its QEMU. ``arch`` is what the QEMU emulates.
     """
 
     name: str
     qemu: str | QemuSource
     firmware: str | FirmwareSource | None = None
+    arch: Arch = Arch.X86_64
 
 
 @dataclass(frozen=True)
@@ -237,7 +322,8 @@ class Step:
 
     ``host`` is the index of the host that a start, migrate or upgrade-host goes to (None: the
     step needs none). ``firmware_of`` is the index of the host whose firmware build an
-    upgrade-host, upgrade-nvram or guest-flash brings.
+    upgrade-host, upgrade-nvram or guest-flash brings. ``by`` says who asks for a reset,
+    ``shutdown_by`` who for a shutdown.
     """
 
     kind: StepKind
@@ -246,6 +332,7 @@ class Step:
     channel: Channel = Channel.UNIX
     during_post: bool = False
     firmware_of: int | None = None
+    shutdown_by: ShutdownBy = ShutdownBy.MONITOR
 
 
 @dataclass(frozen=True)
@@ -271,6 +358,7 @@ class Cell:
     """One point of the matrix. Everything in it has an influence on what is run.
 
     ``seconds`` bounds each boot: a guest that says nothing for so long counts as silent.
+    ``cpu`` is a CPU model, "" QEMU's own choice; ``smp`` is how many CPUs there are.
     """
 
     hosts: tuple[HostSpec, ...]
@@ -280,6 +368,11 @@ class Cell:
     disk: Disk = Disk.AHCI
     accel: Accel = Accel.TCG
     seconds: float = 5.0
+    arch: Arch = Arch.X86_64
+    guest: GuestKind = GuestKind.PROBE
+    cpu: str = ""
+    smp: int = 1
+    nic: Nic = Nic.NONE
 
     @property
     def id(self) -> str:
@@ -293,6 +386,16 @@ class Cell:
         ]
         if self.accel is not Accel.TCG:
             parts.append(self.accel.value)
+        if self.arch is not Arch.X86_64:
+            parts.append(self.arch.value)
+        if self.guest is not GuestKind.PROBE:
+            parts.append(self.guest.value)
+        if self.cpu:
+            parts.append(f"cpu-{self.cpu}")
+        if self.smp != 1:
+            parts.append(f"smp-{self.smp}")
+        if self.nic is not Nic.NONE:
+            parts.append(f"nic-{self.nic.value}")
         return ",".join(parts)
 
 

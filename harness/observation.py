@@ -39,6 +39,7 @@ class StepObserved:
     destination's nvram file holds what the source's did. ``flash`` is what the guest said at the
     end of programming its flash. ``cut_off`` is set where it did not come to that: QEMU's last
     words, and ``flashed`` the bytes that were programmed for certain.
+    ``told`` is the guest's line about a variable that it wrote or a store that it filled.
     """
 
     step: Step
@@ -52,3 +53,4 @@ class StepObserved:
     flash: ProbeLine | None = None
     flashed: int | None = None
     cut_off: str | None = None
+    told: ProbeLine | None = None

@@ -1,4 +1,4 @@
-"""The lines that the probe guest prints on its serial port, read into values."""
+"""The lines that our guests print on their serial port, read into values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from harness.model import ResetBy
 
-Kind = Literal["up", "here", "beat", "reset", "flashing", "flash"]
+Kind = Literal[
+    "up", "here", "beat", "reset", "flashing", "flash", "written", "filled", "suspend", "shutdown"
+]
 
 _BOOT = r" boot=(?P<boot>[0-9]{1,10})"
 _BEAT = r" beat=(?P<beat>[0-9]{1,10})"
@@ -21,30 +23,48 @@ _MACHINE = (
     r'(?: fw-cfg="(?P<fw_cfg>(?:QEMU)?)" features=(?P<features>[0-9]{1,10})'
     r' host="(?P<host>[ !#-~]{0,63})" acpi=(?P<acpi>[0-9a-f]{8}))?'
 )
+# Of an EFI application, and of a Linux that was booted by UEFI.
+_UEFI = (
+    r'(?: uefi="(?P<uefi>[ !#-~]*)" revision=(?P<revision>[0-9a-f]{8})'
+    r" secure-boot=(?P<secure_boot>[01]) setup-mode=(?P<setup_mode>[01])"
+    r' keys=(?P<keys>[0-9a-f]{8}) value="(?P<value>[ !#-~]*)" entry="(?P<entry>[ !#-~]*)")?'
+)
+_LINUX = (
+    r'(?: kernel="(?P<kernel>[ !#-~]*)" token="(?P<token>[0-9a-f-]{1,36})"'
+    r" uptime=(?P<uptime>[0-9]{1,10}))?"
+)
 _AT = r" at=(?P<at>[0-9]{1,10})"
 _FLASHED = (
     r" size=(?P<size>[0-9]{1,10}) written=(?P<written>[0-9]{1,10})"
     r" result=(?P<result>ok|no-image|no-flash|misfit|refused|mismatch)"
 )
-_BY = " by=(?P<by>cf9|keyboard|triple-fault)"
+_BY = " by=(?P<by>" + "|".join(by.value for by in ResetBy if by is not ResetBy.MONITOR) + ")"
+# What UEFI's SetVariable answered, by the name of its status without EFI_ ("ok", "not-found").
+_RESULT = r" result=(?P<result>[a-z-]{1,32})"
+_WRITTEN = r' value="(?P<value>[ !#-~]*)"' + _RESULT
+_FILLED = r" count=(?P<count>[0-9]{1,10}) size=(?P<size>[0-9]{1,10})" + _RESULT
 _FIELDS: dict[Kind, re.Pattern[str]] = {
-    "up": re.compile(_BOOT + _IDENTITY + _MACHINE),
-    "here": re.compile(_BOOT + _BEAT + _IDENTITY + _MACHINE),
+    "up": re.compile(_BOOT + _IDENTITY + _MACHINE + _UEFI + _LINUX),
+    "here": re.compile(_BOOT + _BEAT + _IDENTITY + _MACHINE + _UEFI + _LINUX),
     "beat": re.compile(_BOOT + _BEAT),
     "reset": re.compile(_BY),
     "flashing": re.compile(_AT),
     "flash": re.compile(_FLASHED),
+    "written": re.compile(_WRITTEN),
+    "filled": re.compile(_FILLED),
+    "suspend": re.compile(""),
+    "shutdown": re.compile(""),
 }
-_NUMBERS = ("boot", "beat", "features", "at", "size", "written")
+_NUMBERS = ("boot", "beat", "features", "at", "size", "written", "count", "uptime")
 
 
 @dataclass(frozen=True)
 class ProbeLine:
-    """One line of the probe guest; what its kind does not tell is None.
+    """One line of a guest; what its kind does not tell is None.
 
     ``up`` opens a boot, ``here`` answers a ``?``, ``beat`` comes every half second, ``reset``
-    precedes a reset that was asked for. ``boot`` counts from 1 since the CMOS was empty, and
-    ``beat`` from 1 within the boot (``here`` can precede the first: 0). ``bios_vendor`` and
+    precedes a reset that was asked for, as do ``suspend`` and ``shutdown``. ``boot`` counts from 1
+    since the CMOS was empty, under UEFI since the variable store was, and ``beat`` from 1 within the boot (``here`` can precede the first: 0). ``bios_vendor`` and
     ``bios_version`` are empty where the firmware had no SMBIOS type 0, or not that string.
 
     What fw_cfg and the ACPI tables say is read as the line is printed. ``fw_cfg`` is the
@@ -56,6 +76,15 @@ class ProbeLine:
     ``flashing`` tells that the flash is written up to the byte ``at`` of the image, ``flash``
     that it is over: ``written`` of the ``size`` bytes of the fw_cfg file opt/bootmatrix/flash
     were programmed, with a ``result`` that images/guests/probe.asm explains.
+
+    Under UEFI: ``uefi`` and ``revision`` are the firmware's vendor and revision, ``secure_boot``
+    and ``setup_mode`` the variables of these names ("0" or "1"), ``keys`` FNV-1a over PK, KEK, db
+    and dbx (``00000000`` where there are none). ``value`` is our variable's, ``entry`` the
+    description of our boot entry, both empty where there is none; ``written`` tells that both
+    were written, ``filled`` that ``count`` variables, ``size`` bytes in all, filled the store.
+
+    Linux adds ``kernel``, its release, ``token``, which no other boot of it has, and ``uptime`` in
+    seconds.
     """
 
     kind: Kind
@@ -73,6 +102,17 @@ class ProbeLine:
     size: int | None = None
     written: int | None = None
     result: str | None = None
+    uefi: str | None = None
+    revision: str | None = None
+    secure_boot: str | None = None
+    setup_mode: str | None = None
+    keys: str | None = None
+    value: str | None = None
+    entry: str | None = None
+    count: int | None = None
+    kernel: str | None = None
+    token: str | None = None
+    uptime: int | None = None
 
 
 def parse_line(text: str) -> ProbeLine | None:
@@ -82,10 +122,11 @@ def parse_line(text: str) -> ProbeLine | None:
     whose end was seen. images/guests/probe.asm describes the format.
     """
     words = text.strip("\r\n").split(" ", 2)
-    if len(words) != 3 or words[0] != "BOOTMATRIX":
+    if len(words) < 2 or words[0] != "BOOTMATRIX":
         return None
+    told_by_it = "".join(f" {word}" for word in words[2:])
     for kind, fields in _FIELDS.items():
-        found = fields.fullmatch(f" {words[2]}")
+        found = fields.fullmatch(told_by_it)
         if words[1] == kind and found:
             told: dict[str, Any] = {
                 key: int(value) if key in _NUMBERS else value
