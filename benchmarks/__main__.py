@@ -35,9 +35,8 @@ def cells(pairs: int) -> Figures:
         except EngineError as error:
             print(f"not measured: {error.message}")
             continue
-        with Driven("plain", SOURCE, DESTINATION) as plain, Driven(
-            engine, SOURCE, DESTINATION
-        ) as harness:
+        builds = SOURCE, DESTINATION, "seabios"
+        with Driven("plain", *builds) as plain, Driven(engine, *builds) as harness:
             measured = list(pairwise(harness, plain, pairs))
             for index, what in enumerate(("wall", "cpu")):
                 ratio = median_ratio([(one[index], two[index]) for one, two in measured])
@@ -45,6 +44,21 @@ def cells(pairs: int) -> Figures:
             whole = statistics.median(one[0] for one, _ in measured)
             yield f"cell wall, {engine}", Figure(whole * 1000, None, "ms", pairs)
             yield f"worker memory, {engine}", Figure(harness.resident(), 120, "MB", 1)
+
+
+def uefi(pairs: int) -> Figures:
+    """A cell with OVMF: two boots of seconds each, to which the harness is to add next to nothing.
+
+    Boots of seconds need no long warm-up.
+    """
+    builds = SOURCE, DESTINATION, "ovmf-4m"
+    with Driven("plain", *builds) as plain, Driven("bubblewrap", *builds) as harness:
+        measured = list(pairwise(harness, plain, pairs, warmup=1))
+    for index, what in enumerate(("wall", "cpu")):
+        ratio = median_ratio([(one[index], two[index]) for one, two in measured])
+        yield f"OVMF cell {what}, bubblewrap / plain", Figure(ratio, 1.05, "x", pairs)
+    whole = statistics.median(one[0] for one, _ in measured)
+    yield "OVMF cell wall, bubblewrap", Figure(whole, None, "s", pairs)
 
 
 def rates(count: int) -> Figures:
@@ -165,8 +179,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--pairs", type=int, default=30, help="pairs of cells (default: 30)")
     parser.add_argument("--long", action="store_true", help="rates, and memory over 2,000 cells")
-    parser.add_argument("parts", nargs="*", help="only these (default: all): cells rates "
-                             "sharing faces report fw_cfg nvram")
+    parser.add_argument("parts", nargs="*", help="only these (default: all): cells uefi "
+                             "rates sharing faces report fw_cfg nvram")
     options = parser.parse_args()
     if os.getuid():
         print("make bench needs root: CPU time is counted by control groups", file=sys.stderr)
@@ -177,6 +191,7 @@ def main() -> int:
     store.build([SOURCE, DESTINATION], print)
     parts: dict[str, Callable[[], Figures]] = {
         "cells": lambda: cells(options.pairs),
+        "uefi": lambda: uefi(max(3, options.pairs // 3)),
         "rates": lambda: rates(4000 if options.long else 240),
         "sharing": sharing,
         "faces": lambda: faces(7),

@@ -1,7 +1,7 @@
 """A process that runs one cell whenever it is told to, for pairwise measuring.
 
-    python -m benchmarks.driven plain SOURCE DESTINATION
-    python -m benchmarks.driven docker|bubblewrap SOURCE DESTINATION
+    python -m benchmarks.driven plain SOURCE DESTINATION FIRMWARE
+    python -m benchmarks.driven docker|bubblewrap SOURCE DESTINATION FIRMWARE
 
 Each line on standard input runs a cell; the answer is a line with the CPU seconds that the
 harness's containers have used so far (docker; 0 elsewhere). "plain" is benchmarks/plain.py, the
@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from harness import cmdline, guests
+from harness.builds import Builds
 from harness.images import ImageStore, cache_home
-from harness.model import Accel, Disk
+from harness.model import Accel, Disk, HostSpec, Interface
 
 from . import plain
 
 MACHINE = "pc-i440fx-5.2"
+SECTOR_MIB, UEFI_MIB = 32, 128  # as harness.scenario gives to them
 MATRIX = """
 schema: 1
 hosts:
-  source: {{qemu: {source}}}
+  source: {{qemu: {source}, firmware: {firmware}}}
 {copies}
 axes:
   source: source
@@ -35,33 +37,47 @@ axes:
   policy: stock
   scenario: migrate-reset
   disk: ide
-boot-timeout: 20
+boot-timeout: 60
 """
 
 
-def matrix(source: str, destination: str, cells: int) -> str:
+def matrix(source: str, destination: str, cells: int, firmware: str = "seabios") -> str:
     """A matrix of so many cells that are alike but for the name of their destination."""
     names = [f"d{number}" for number in range(cells)]
-    copies = "\n".join(f"  {name}: {{qemu: {destination}}}" for name in names)
-    return MATRIX.format(source=source, copies=copies, names=", ".join(names))
+    copies = "\n".join(
+        f"  {name}: {{qemu: {destination}, firmware: {firmware}}}" for name in names
+    )
+    return MATRIX.format(
+        source=source, copies=copies, names=", ".join(names), firmware=firmware
+    )
 
 
-def _plain(source: str, destination: str) -> None:
-    store = ImageStore()
+def _plain(source: str, destination: str, firmware: str) -> None:
+    builds = Builds(ImageStore())
+    files: dict[str, Path] = {}
 
     def launch(build: str, role: str, name: str, incoming: bool) -> tuple[Path, tuple[str, ...]]:
-        qemu = store.qemu(build)
-        return qemu.root, cmdline.qemu_argv(cmdline.Launch(
-            qemu.binary, MACHINE, Accel.TCG, Disk.IDE, "/cell/disk.img",
-            f"/cell/{role}/bios.bin", f"/cell/{name}", incoming=incoming,
+        host = builds.host(HostSpec(role, build, firmware))
+        code, variables = f"{role}/code.fd", f"{role}/vars.fd"
+        files[code] = host.firmware.path
+        uefi = host.firmware.interface is Interface.UEFI
+        flash: str | cmdline.Flash = f"/cell/{code}"
+        if host.firmware.variables is not None:
+            files[variables] = host.firmware.variables
+            size = host.firmware.variables.stat().st_size
+            flash = (
+                cmdline.FlashWindow(f"/cell/{code}", 0, host.firmware.size, read_only=True),
+                cmdline.FlashWindow(f"/cell/{variables}", 0, size),
+            )
+        disk = (guests.uefi_disk if uefi else guests.probe_disk)("A", cache_home())
+        files["disk.img"] = disk
+        return host.qemu.root, cmdline.qemu_argv(cmdline.Launch(
+            host.qemu.binary, MACHINE, Accel.TCG, Disk.IDE, "/cell/disk.img", flash,
+            f"/cell/{name}", incoming=incoming, memory_mib=UEFI_MIB if uefi else SECTOR_MIB,
         ))  # fmt: skip
 
     one = launch(source, "source", "1-source", False)
     two = launch(destination, "destination", "2-destination", True)
-    files = {"disk.img": guests.probe_disk("A", cache_home())} | {
-        f"{role}/bios.bin": store.firmware(store.qemu(build).firmware).path
-        for role, build in (("source", source), ("destination", destination))
-    }
     for _ in sys.stdin:
         plain.run(one, two, files)
         print(0, flush=True)
@@ -112,14 +128,14 @@ def cpu_seconds(counter: Path) -> float:
     return int(words[words.index("usage_usec") + 1]) / 1e6 if "usage_usec" in words else 0.0
 
 
-def _harness(engine: str, source: str, destination: str) -> None:
+def _harness(engine: str, source: str, destination: str, firmware: str) -> None:
     import pytest
 
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "same.yaml"
-        file.write_text(matrix(source, destination, 2000))
+        file.write_text(matrix(source, destination, 2000, firmware))
         pytest.main(
             [str(file), "-q", "-p", "no:cacheprovider", "--bootmatrix-engine", engine,
              "--bootmatrix-run-dir", f"{place}/run", "-s"],

@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import guests, images, policies
+from harness import images, policies
 from harness.builds import Builds
 from harness.deadline import Deadline
 from harness.engines import Engine
 from harness.engines.confinement import CELL
 from harness.errors import UserError
+from harness.guest_files import setup_of
 from harness.model import Cell, Host, Step, StepKind, role_name
 from harness.observation import StepObserved
 from harness.policies import Swap
-from harness.scenario import RIG_SECONDS, Guest, GuestSetup, run_steps
+from harness.scenario import RIG_SECONDS, Guest, run_steps
 
 DETACH = b"\x1d"  # Ctrl-], telnet's escape
 _GDB = "by-hand-gdb.sock"
@@ -70,14 +71,7 @@ def attached(
     Raises UserError where no guest is left to be given to anyone, with the reason.
     """
     hosts = [_with_monitor(builds.host(spec), n) for n, spec in enumerate(cell.hosts)]
-    disks = [guests.probe_disk(label, images.cache_home())
-             for label in (policies.FIRST_DISK, policies.SECOND_DISK)]
-    setup = GuestSetup(
-        hosts, cell.machine, cell.policy, disks, cell.disk, cell.accel, cell.seconds,
-        long_post=any(step.during_post for step in cell.scenario.steps),
-        flash=next((hosts[step.firmware_of].firmware for step in cell.scenario.steps
-                    if step.kind is StepKind.GUEST_FLASH and step.firmware_of is not None), None),
-    )
+    setup = setup_of(cell, hosts, images.cache_home())
     seen: list[StepObserved] = []
     with Guest(engine, setup, directory) as guest:
         run_steps(guest, steps, seen)

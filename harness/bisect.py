@@ -97,6 +97,18 @@ def listed(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def of_one_kind(names: Sequence[str], name: str, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Of firmware builds by ``names``, those of the kind of ``name``: its versions.
+
+    ``kinds`` are names without a version; a build's kind is the longest that its name begins with.
+    All of them where ``name`` is of no kind.
+    """
+    def kind(one: str) -> str:
+        return max((kind for kind in kinds if one.startswith(f"{kind}-")), key=len, default="")
+
+    return tuple(one for one in names if kind(one) == kind(name)) or tuple(names)
+
+
 def revisions(good: str, bad: str) -> tuple[str, ...]:
     """The first-parent commits from ``good`` to ``bad`` in this directory's git repository."""
     def git(*words: str) -> list[str]:

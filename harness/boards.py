@@ -27,6 +27,11 @@ class Loader(Enum):
     FLASH = "read-only flash for the code, and a flash of the guest's own for the variables"
     WRITABLE_FLASH = "one flash of the guest's own, with code and variables in it"
 
+    @property
+    def has_store(self) -> bool:
+        """Whether the firmware has a variable store, which it has in flash alone."""
+        return self in (Loader.FLASH, Loader.WRITABLE_FLASH)
+
 
 @dataclass(frozen=True)
 class Board:
@@ -36,8 +41,8 @@ class Board:
     ``bios`` is what ``-bios`` is to it. ``flash_at`` is where its flash lies: None, it has none;
     0 or more, the address of unit 0; -1, the flash ends at 4 GiB. ``reset_vector``: firmware can
     be replaced at a reset. ``rom_readable``: the bytes of what ``-bios`` brought stay what
-    they are, below 4 GiB, so that they are a witness. ``memory`` is in MiB, for a guest that
-    is none of Linux. ``cpu`` is the model without which nothing boots.
+    they are, below 4 GiB, so that they are a witness. ``cpu`` is the model without which nothing
+    boots.
     """
 
     name: str
@@ -72,10 +77,11 @@ _PC_DISKS = (Disk.AHCI, Disk.IDE, Disk.VIRTIO, Disk.FLOPPY)
 _BOARDS = (
     Board("pc-i440fx", Arch.X86_64, _PC_DISKS),
     Board("pc-q35", Arch.X86_64, _PC_DISKS),
+    # SeaBIOS keeps its own variables in the memory that it was loaded to.
     Board("isapc", Arch.X86_64, (Disk.IDE, Disk.FLOPPY), versioned=False, bios=Loader.MEMORY,
-          flash_at=None),
+          flash_at=None, rom_readable=False),
     Board("microvm", Arch.X86_64, (Disk.VIRTIO,), versioned=False, bios=Loader.MEMORY,
-          flash_at=None),
+          flash_at=None, rom_readable=False),
     Board("virt", Arch.AARCH64, (Disk.VIRTIO,), bios=Loader.MEMORY, flash_at=0,
           reset_vector=False, cpu="cortex-a57"),
     # OpenSBI and U-Boot relocate themselves in the memory that they are loaded to.

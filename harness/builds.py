@@ -20,9 +20,18 @@ from typing import Any, Self
 from harness import debian, firmware_file, images, own_qemu
 from harness.cache import Cache
 from harness.errors import ImageError, UserError
-from harness.identity import KnownFirmware, printed_version
+from harness.firmware_file import Firmware
+from harness.identity import KnownFirmware, printed_version, sha256
 from harness.images import ImageStore, parse_machines
-from harness.model import FirmwareBuild, FirmwareSource, Host, HostSpec, QemuBuild, QemuSource
+from harness.model import (
+    Arch,
+    FirmwareBuild,
+    FirmwareSource,
+    Host,
+    HostSpec,
+    QemuBuild,
+    QemuSource,
+)
 from harness.own_qemu import Root
 from harness.sources import safe_name
 
@@ -58,7 +67,7 @@ class Builds:
         self._home = (cache or images.cache_home()) / "own"
         self._cache = Cache(self._home)
         self._qemus: dict[QemuSource, QemuBuild] = {}
-        self._firmwares: dict[Path, FirmwareBuild] = {}
+        self._firmwares: dict[tuple[FirmwareSource, Arch], FirmwareBuild] = {}
         self._beside: dict[str, FirmwareBuild] = {}
 
     def __enter__(self) -> Self:
@@ -85,9 +94,12 @@ class Builds:
     def _check_qemu(self, host: HostSpec) -> None:
         source = host.qemu
         if isinstance(source, str):
-            if source not in self._store.names():
+            if source not in self._store.names(None):
                 raise UserError(f"no such QEMU build: {source!r}",
                                 hint="in the catalogue: " + ", ".join(self._store.names()))
+            self._store.for_arch(source, host.arch)
+        elif host.arch is not Arch.X86_64:
+            raise _no_pc(source, host.arch)
         elif source.path is not None:
             own_qemu.find(source.path)
         elif source.suite is not None:
@@ -100,9 +112,11 @@ class Builds:
     def _check_firmware(self, host: HostSpec) -> None:
         source = host.firmware
         if isinstance(source, FirmwareSource):
-            firmware_file.read(source.path)
+            firmware_file.load(source, host.arch)
         elif isinstance(source, str):
-            if all(map(self._store.is_built, self._store.names())):
+            if source in self._store.kinds():
+                self._check_kind(host, source)
+            elif all(map(self._store.is_built, self._store.names())):
                 self._named(source)
         elif isinstance(host.qemu, QemuSource) and host.qemu.path is not None:
             bios = own_qemu.default_firmware(own_qemu.find(host.qemu.path))
@@ -110,18 +124,32 @@ class Builds:
                 raise _no_firmware(host.qemu)
             firmware_file.read(bios)
 
+    def _check_kind(self, host: HostSpec, kind: str) -> None:
+        if isinstance(host.qemu, str):
+            name = self._store.for_arch(host.qemu, host.arch)
+            if self._store.is_built(name):
+                self._store.beside(name, kind)
+            elif kind not in self._store.kinds(name):
+                raise UserError(f"{name} has no {kind}",
+                                hint="it has: " + ", ".join(self._store.kinds(name)))
+        elif host.qemu.suite is None:
+            raise _no_kind(host.qemu, kind)
+
     # ---- making them ready ------------------------------------------------------------------
 
     def missing(self, hosts: Iterable[HostSpec]) -> tuple[str, ...]:
         """The images of the catalogue that these hosts need, and that are not built yet."""
         hosts = tuple(hosts)
-        qemus = {host.qemu: None for host in hosts if isinstance(host.qemu, str)}
+        qemus = {self._store.for_arch(host.qemu, host.arch): None
+                 for host in hosts if isinstance(host.qemu, str)}
         missing = tuple(name for name in qemus if not self._store.is_built(name))
         named = {host.firmware for host in hosts if isinstance(host.firmware, str)}
+        named -= set(self._store.kinds())
         # Which image a firmware is in shows only when it is built: those needed anyway may do.
         if missing or not named or named <= {build.name for build in self._store.firmwares()}:
             return missing
-        return tuple(name for name in self._store.names() if not self._store.is_built(name))
+        names = {name: None for host in hosts for name in self._store.names(host.arch)}
+        return tuple(name for name in names if not self._store.is_built(name))
 
     def prepare(
         self, hosts: Sequence[HostSpec], say: Callable[[str], None] = _unheard,
@@ -153,34 +181,55 @@ class Builds:
 
     def host(self, spec: HostSpec) -> Host:
         """The builds that a host stands for. Raises UserError or ImageError."""
-        return Host(spec.name, self.qemu(spec.qemu), self.firmware(spec))
+        return Host(spec.name, self.qemu(spec.qemu, spec.arch), self.firmware(spec))
 
-    def qemu(self, source: str | QemuSource) -> QemuBuild:
-        """A QEMU build; one of the user's own is made ready first."""
+    def qemu(self, source: str | QemuSource, arch: Arch = Arch.X86_64) -> QemuBuild:
+        """A QEMU build for an architecture; one of the user's own is made ready first."""
         if isinstance(source, str):
-            return self._store.qemu(source)
+            return self._store.qemu(self._store.for_arch(source, arch))
+        if arch is not Arch.X86_64:
+            raise _no_pc(source, arch)
         if source not in self._qemus:
             self._qemus[source] = self._make(source, _unheard)
         return self._qemus[source]
 
+    def machines(self, host: HostSpec) -> tuple[str, ...]:
+        """The machine types of a host's QEMU build."""
+        return self.qemu(host.qemu, host.arch).machines
+
     def firmware(self, host: HostSpec) -> FirmwareBuild:
         """The firmware build of a host; one from a file has its bytes as they are now."""
         if isinstance(host.firmware, FirmwareSource):
-            return self._from_file(host.firmware.path, host.firmware.name)
+            return self._from_file(host.firmware, host.arch)
+        if host.firmware in self._store.kinds():
+            return self._kind(host, host.firmware)
         if host.firmware is not None:
             return self._named(host.firmware)
-        qemu = self.qemu(host.qemu)
+        qemu = self.qemu(host.qemu, host.arch)
         if not qemu.firmware:
             raise _no_firmware(host.qemu)
         return self._beside.get(qemu.firmware) or self._named(qemu.firmware)
+
+    def _kind(self, host: HostSpec, kind: str) -> FirmwareBuild:
+        """The firmware that a name without a version means: the one beside the host's QEMU."""
+        if isinstance(host.qemu, QemuSource) and host.qemu.suite is None:
+            raise _no_kind(host.qemu, kind)
+        qemu = self.qemu(host.qemu, host.arch)
+        return self._store.beside(qemu.root_name or qemu.name, kind)
 
     def firmwares(self) -> tuple[FirmwareBuild, ...]:
         """The firmware of all images of the catalogue that are built."""
         return self._store.firmwares()
 
     def known_firmware(self, hosts: Iterable[Host]) -> KnownFirmware:
-        """What can be recognised in a cell on these hosts: the catalogue's, and their own."""
-        return KnownFirmware((*self.firmwares(), *(host.firmware for host in hosts)))
+        """What can be recognised in a cell on these hosts: their own, and the catalogue's.
+
+        What a host's firmware prints is not taken for that of one for other machine types.
+        """
+        own = [host.firmware for host in hosts]
+        others = (build for build in self.firmwares() if not any(
+            build.prints == its.prints and build.machines != its.machines for its in own))
+        return KnownFirmware((*own, *others))
 
     def named_firmware(self, name: str) -> FirmwareBuild:
         """A firmware build of the catalogue by its name. Raises UserError for an unknown one."""
@@ -189,26 +238,46 @@ class Builds:
     def _named(self, name: str) -> FirmwareBuild:
         return self._store.firmware(name)
 
-    def _from_file(self, path: Path, name: str | None = None) -> FirmwareBuild:
-        if path not in self._firmwares:
-            image = firmware_file.read(path)
-            digest = hashlib.sha256(image).hexdigest()
-            known = {build.sha256: build for build in self._store.firmwares()}
-            build = known.get(digest)
-            if build is None:
-                def fill(directory: Path) -> None:
-                    (directory / "bios.bin").write_bytes(image)
+    def _from_file(self, source: FirmwareSource, arch: Arch) -> FirmwareBuild:
+        if (source, arch) not in self._firmwares:
+            firmware = firmware_file.load(source, arch)
+            build = self._same_bytes(firmware) or self._keep(firmware, source.name)
+            self._firmwares[source, arch] = build
+        return self._firmwares[source, arch]
 
-                build = FirmwareBuild(
-                    name=f"{safe_name(name or path.stem)}-{digest[:8]}",
-                    sha256=digest,
-                    size=len(image),
-                    path=self._cache.entry(f"firmware-{digest[:16]}", fill) / "bios.bin",
-                    interface=firmware_file.interface(image),
-                    prints=printed_version(image),
-                )
-            self._firmwares[path] = build
-        return self._firmwares[path]
+    def _same_bytes(self, firmware: Firmware) -> FirmwareBuild | None:
+        """The build of the catalogue with the same image and the same variables."""
+        digest = sha256(firmware.image[firmware.store_size:])
+        for build in self._store.firmwares():
+            if (build.sha256, build.size) == (digest, len(firmware.image)):
+                variables = build.variables.read_bytes() if build.variables else None
+                if variables == firmware.variables:
+                    return build
+        return None
+
+    def _keep(self, firmware: Firmware, name: str | None) -> FirmwareBuild:
+        """A build of the files as they are now, which are copied to the cache."""
+        variables = firmware.variables
+        digest = sha256(firmware.image + (variables or b""))
+
+        def fill(directory: Path) -> None:
+            (directory / "bios.bin").write_bytes(firmware.image)
+            if variables is not None:
+                (directory / "variables.fd").write_bytes(variables)
+
+        directory = self._cache.entry(f"firmware-{digest[:16]}", fill)
+        return FirmwareBuild(
+            name=f"{safe_name(name or firmware.file.stem)}-{digest[:8]}",
+            sha256=sha256(firmware.image[firmware.store_size:]),
+            size=len(firmware.image),
+            path=directory / "bios.bin",
+            interface=firmware.interface,
+            prints=printed_version(firmware.image),
+            variables=directory / "variables.fd" if variables is not None else None,
+            machines=firmware.machines,
+            features=firmware.features,
+            store_size=firmware.store_size,
+        )
 
     # ---- QEMUs of the user's own --------------------------------------------------------------
 
@@ -311,7 +380,7 @@ class Builds:
         """The name under which the BIOS that came with a QEMU is found; empty without one."""
         if bios is None:
             return ""
-        build = self._from_file(bios)
+        build = self._from_file(FirmwareSource(bios), Arch.X86_64)
         self._beside[build.name] = build
         return build.name
 
@@ -366,6 +435,16 @@ def _ask(build: QemuBuild, what: str) -> dict[str, Any]:
         raise UserError(f"{what} emulates no PC: its machine types are {', '.join(machines[:3])}, "
                         "...", hint=f"what is needed is a {own_qemu.PROGRAM}")
     return {"version": version[1], "machines": machines, "default_machine": default}
+
+
+def _no_pc(qemu: QemuSource, arch: Arch) -> UserError:
+    return UserError(f"{qemu} is asked for on {arch.value}: QEMUs of your own are those of PCs",
+                     hint=f"a QEMU of the catalogue, or arch: {Arch.X86_64.value}")
+
+
+def _no_kind(qemu: QemuSource, kind: str) -> UserError:
+    return UserError(f"{kind} is the one beside a QEMU of Debian's, and {qemu} is none",
+                     hint=f"{kind} with its version, as `bootmatrix images list --json` has it")
 
 
 def _no_firmware(qemu: str | QemuSource) -> UserError:

@@ -7,14 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import UserError
-from harness.model import Interface
+from harness.model import Arch, Interface
 
 # A build's name becomes part of a directory name and of an image repository's name.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
@@ -25,6 +32,12 @@ Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 RootPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_+-][\w.+-]*(/[A-Za-z0-9_+-][\w.+-]*)*$")
 ]
+# The name of a descriptor's file.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-][\w.+-]*$")]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class _Entry(BaseModel):
@@ -32,27 +45,55 @@ class _Entry(BaseModel):
 
 
 class FirmwareEntry(_Entry):
-    """A firmware image that a package brings: the file, relative to the root."""
+    """A firmware that a package brings, as a file of it or as one of its descriptors says.
 
-    package: Package
-    file: RootPath
-    interface: Annotated[Interface, Field(strict=False)] = Interface.BIOS
+    ``package`` and ``file`` can be lists of alternatives: what one suite has in one, another has
+    in the other. All paths are relative to the root; ``descriptor`` is a name in QEMU's directory
+    of them. ``variables`` is the template beside a file that is code alone, ``payload`` what
+    ``-kernel`` starts behind it, ``machines`` are globs of machine types.
+    """
+
+    package: Annotated[list[Package], Field(min_length=1), BeforeValidator(_as_list)]
+    file: Annotated[list[RootPath], BeforeValidator(_as_list)] = []
+    descriptor: FileName | None = None
+    interface: Annotated[Interface, Field(strict=False)] | None = None
+    variables: RootPath | None = None
+    payload: RootPath | None = None
+    machines: list[str] = []
+    features: list[str] = []
 
 
 class QemuEntry(_Entry):
-    """A QEMU build: Debian packages of one suite. The first firmware is the one beside it."""
+    """A QEMU build: Debian packages of one suite. The first firmware is the one beside it.
+
+    Where one of the others is not in its packages, the build goes without.
+    """
 
     suite: Suite
     packages: Annotated[list[Package], Field(min_length=1)]
     firmware: Annotated[list[str], Field(min_length=1)]
-    binary: RootPath = "usr/bin/qemu-system-x86_64"
+    architecture: Annotated[Arch, Field(strict=False)] = Arch.X86_64
+
+    @property
+    def binary(self) -> str:
+        """The program, relative to the root."""
+        return f"usr/bin/qemu-system-{self.architecture.value}"
+
+
+class KernelEntry(_Entry):
+    """The Linux guest of an architecture: Debian packages of one suite."""
+
+    suite: Suite
+    packages: Annotated[list[Package], Field(min_length=1)]
+    architecture: Annotated[Arch, Field(strict=False)] = Arch.X86_64
 
 
 class Catalogue(_Entry):
-    """The whole file: firmware by short name, QEMU builds by name."""
+    """The whole file: firmware by short name, QEMU builds and guests' kernels by name."""
 
     firmware: dict[Name, FirmwareEntry]
     qemu: dict[Name, QemuEntry]
+    kernels: dict[Name, KernelEntry] = {}
 
     def recipe(self, name: str) -> dict[str, Any]:
         """All that the contents of a build depend on, as plain JSON data."""
@@ -88,14 +129,24 @@ def load(path: Path) -> Catalogue:
             (_explain(path, tree, detail) for detail in unknown or details),
             key=lambda error: (error.line or 0, error.column or 0),
         ) from None
+    for short, firmware in catalogue.firmware.items():
+        if bool(firmware.file) == bool(firmware.descriptor):
+            raise _error(path, tree, ("firmware", short), "just one of file and descriptor",
+                         hint="a descriptor says what the other fields would")
+        for field in ("interface", "variables", "machines", "features"):
+            if firmware.descriptor and field in firmware.model_fields_set:
+                raise _error(path, tree, ("firmware", short, field), "is what the descriptor says",
+                             key=True)
     for name, entry in catalogue.qemu.items():
         for index, short in enumerate(entry.firmware):
             loc = ("qemu", name, "firmware", index)
             if short not in catalogue.firmware:
                 raise _error(path, tree, loc, f"no such firmware: {short!r}",
                              hint="accepted: " + ", ".join(catalogue.firmware))
-            if (package := catalogue.firmware[short].package) not in entry.packages:
-                raise _error(path, tree, loc, f"{short}'s package {package!r} is not in packages")
+            packages = catalogue.firmware[short].package
+            if not set(packages) & set(entry.packages):
+                raise _error(path, tree, loc, f"{short}'s package {' or '.join(packages)!r} "
+                                              "is not in packages")
     return catalogue
 
 
@@ -111,7 +162,8 @@ def _explain(path: Path, tree: Any, detail: ErrorDetails) -> UserError:
     if detail["type"] == "missing":
         return _error(path, tree, loc, "is missing", key=True)
     if detail["type"] == "extra_forbidden":
-        models: Mapping[str | int, type[BaseModel]] = {"firmware": FirmwareEntry, "qemu": QemuEntry}
+        models: Mapping[str | int, type[BaseModel]] = {
+            "firmware": FirmwareEntry, "qemu": QemuEntry, "kernels": KernelEntry}
         fields = (Catalogue if len(loc) == 1 else models[loc[0]]).model_fields
         return _error(path, tree, loc, "no such field", key=True,
                       hint="accepted: " + ", ".join(fields))
@@ -126,7 +178,9 @@ _MEANINGS = {
     "packages": "the name of a Debian package",
     "package": "the name of a Debian package",
     "file": "a path inside the root",
-    "binary": "a path inside the root",
+    "variables": "a path inside the root",
+    "payload": "a path inside the root",
+    "descriptor": "the name of a descriptor's file",
 }
 
 
@@ -136,9 +190,11 @@ def _error(
 ) -> UserError:
     """A UserError at a value (or its key); at the nearest thing around it if it is not there."""
     mark, node = [0, 0], tree
-    for part in loc:
+    for depth, part in enumerate(loc):
         marks = (getattr(node, "lc", None) and node.lc.data) or {}
         if part not in marks:
+            # A list of one can be written as its item, which has no number then.
+            loc = loc[:depth] if isinstance(part, int) else loc
             break
         mark, node = marks[part], node[part]
     # ruamel's marks: of the key, and, in a mapping, of the value.

@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from harness.axes import DEFAULTS
 from harness.builds import Builds
 from harness.errors import UserError
 from harness.matrix import load
-from harness.model import Accel, Cell, Disk, HostSpec, Policy, role_name
+from harness.model import Accel, Arch, Cell, Disk, GuestKind, HostSpec, Nic, Policy, role_name
 from harness.records import read_records
 from harness.scenarios import LIBRARY
 from harness.sources import Given
@@ -23,7 +24,7 @@ def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = 
     matrix = load(path, given)
     builds.check(matrix.used_hosts(), matrix.place)
     builds.prepare(matrix.used_hosts(), place=matrix.place)
-    cells = {cell.id: cell for cell in matrix.cells(lambda qemu: builds.qemu(qemu).machines)}
+    cells = {cell.id: cell for cell in matrix.cells(builds.machines)}
     if cell_id not in cells:
         close = get_close_matches(cell_id, cells, n=2, cutoff=0.8)
         raise UserError(f"no such cell: {cell_id}", file=path,
@@ -42,7 +43,7 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
     for record in read_records(path):
         ids.append(str(record["cell"]["id"]))
         if ids[-1] == cell_id:
-            found = record["cell"]
+            found = {**DEFAULTS, **record["cell"]}
     if found is None:
         close = get_close_matches(cell_id, ids, n=2, cutoff=0.8)
         raise UserError(f"no record of a cell {cell_id}", file=path,
@@ -53,6 +54,8 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
     cell = Cell(
         tuple(_hosts(found)), found["machine"], Policy(found["policy"]),
         LIBRARY[found["scenario"]], Disk(found["disk"]), Accel(found["accel"]),
+        arch=Arch(found["arch"]), guest=GuestKind(found["guest"]), cpu=found["cpu"],
+        smp=found["smp"], nic=Nic(found["nic"]),
     )  # fmt: skip
     try:
         builds.check(cell.hosts)
@@ -67,5 +70,5 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
 def _hosts(cell: Mapping[str, Any]) -> list[HostSpec]:
     hosts: list[HostSpec] = []
     while (row := cell.get(role_name(len(hosts)))) is not None:
-        hosts.append(HostSpec(row["host"], row["build"], row["firmware"]))
+        hosts.append(HostSpec(row["host"], row["build"], row["firmware"], Arch(cell["arch"])))
     return hosts

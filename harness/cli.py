@@ -12,6 +12,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from harness.builds import Builds
     from harness.images import ImageStore
     from harness.matrix import MachinesOf, Matrix
-    from harness.model import Cell, QemuSource
+    from harness.model import Cell, HostSpec
 
 USER_ERROR, RIG_BROKEN, INTERRUPTED = 2, 3, 130
 OWN_BUILDS = "own"
@@ -186,7 +187,8 @@ def _add_matrices(parser: argparse.ArgumentParser) -> None:
                         help="a QEMU of your own: a program, build tree or prefix, image:NAME of "
                              "the Docker engine, or suite:NAME[=VERSION] of Debian (repeatable)")
     parser.add_argument("--firmware", metavar="NAME=PATH", action="append", default=[],
-                        help="a firmware image of your own, or a directory of them (repeatable)")
+                        help="a firmware of your own: an image, CODE.fd,VARS.fd, a descriptor "
+                             "(.json), or a directory of images (repeatable)")
     parser.add_argument("--host", metavar="QEMU[/FIRMWARE]", action="append", default=[],
                         help="only cells to or from this host, which need not be in the matrix: "
                              "--host head/test (repeatable)")
@@ -217,9 +219,8 @@ def _run(options: argparse.Namespace) -> int:
     builds = Builds(store)  # holds what it has made ready until this process ends
     matrices = _load(options, builds)
     _prepare(store, builds, matrices)
-    machines_of = lambda qemu: builds.qemu(qemu).machines  # noqa: E731
-    _check_cells(options.cell, matrices, machines_of)
-    _check_resume(options, matrices, machines_of)
+    _check_cells(options.cell, matrices, builds.machines)
+    _check_resume(options, matrices, builds.machines)
 
     from harness.plugin import run_pytest
 
@@ -369,11 +370,11 @@ def _list(options: argparse.Namespace) -> int:
     store = ImageStore()
     builds = Builds(store)
 
-    def machines_of(qemu: str | QemuSource) -> Sequence[str]:
-        if isinstance(qemu, str) and not store.is_built(qemu):
-            raise UserError(f"machine: newest-common has to ask {qemu}, which is not built",
-                            hint=f"bootmatrix images build {qemu}")
-        return builds.qemu(qemu).machines
+    def machines_of(host: HostSpec) -> Sequence[str]:
+        for name in builds.missing([replace(host, firmware=None)]):
+            raise UserError(f"machine: newest-common has to ask {name}, which is not built",
+                            hint=f"bootmatrix images build {name}")
+        return builds.machines(host)
 
     matrices = _load(options, builds)
     cells = [cell for matrix in matrices for cell in matrix.cells(machines_of)]
@@ -411,26 +412,28 @@ def _selected(options: argparse.Namespace) -> list[Cell]:
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:
+    from harness import axes
+
     return {
         "id": cell.id,
         "hosts": [{"host": host.name, "qemu": str(host.qemu),
                    "firmware": str(host.firmware) if host.firmware else None}
                   for host in cell.hosts],
-    } | _values(cell)
-
-
-def _values(cell: Cell) -> dict[str, str]:
-    return {"machine": cell.machine, "policy": cell.policy.value, "scenario": cell.scenario.name,
-            "disk": cell.disk.value, "accel": cell.accel.value}
+    } | axes.values(cell)
 
 
 def _counts(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
+    """How many cells have each value of each axis; axes that need no word are left out."""
+    from harness import axes
+
     counts: dict[str, Counter[str]] = {}
     for cell in cells:
         moves = " → ".join(host.name for host in cell.hosts)
-        for axis, value in ({"hosts": moves} | _values(cell)).items():
-            counts.setdefault(axis, Counter())[value] += 1
-    return counts
+        for axis, value in ({"hosts": moves} | axes.values(cell)).items():
+            counts.setdefault(axis, Counter())[str(value) or "default"] += 1
+    named = {*axes.telling(map(axes.values, cells)), "disk", "accel"}
+    return {axis: values for axis, values in counts.items()
+            if axis not in axes.DEFAULTS or axis in named}
 
 
 # ---- images, schema ---------------------------------------------------------------------------
@@ -460,8 +463,8 @@ def _images_list(options: argparse.Namespace) -> int:
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return 0
     table = [("NAME", "SUITE", "QEMU", "FIRMWARE", "SIZE", "BUILT", "SHA256")]
-    table += [(row.name, row.suite, row.version, row.firmware, f"{row.size / 1e6:.0f} MB",
-               row.when, row.digest[:12]) if row.built
+    table += [(row.name, row.suite, row.version, _first_of(row.firmware),
+               f"{row.size / 1e6:.0f} MB", row.when, row.digest[:12]) if row.built
               else (row.name, row.suite, "", "", "", "not built", "") for row in rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
@@ -474,6 +477,11 @@ def _images_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _first_of(names: str) -> str:
+    first, *others = names.split(", ")
+    return f"{first} (+{len(others)})" if others else first
+
+
 def _images_rm(options: argparse.Namespace) -> int:
     from harness.engines.docker import remove_images
     from harness.images import ImageStore
@@ -481,10 +489,10 @@ def _images_rm(options: argparse.Namespace) -> int:
     store = ImageStore()
     if options.names == [OWN_BUILDS]:
         return _remove_own(store)
-    unknown = set(options.names) - set(store.names())
+    unknown = set(options.names) - set(store.names(None))
     if unknown:
         raise UserError(f"no such QEMU build: {', '.join(sorted(unknown))}",
-                        hint=f"builds: {', '.join(store.names())}; or just {OWN_BUILDS}, "
+                        hint=f"builds: {', '.join(store.names(None))}; or just {OWN_BUILDS}, "
                              "for copies of builds of your own")
     # The engine first: it refuses while a container runs the image, and then nothing is lost.
     imported = remove_images(options.names)

@@ -17,7 +17,8 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.bisect import Answer, Found, Over, Tried
     from harness.builds import Builds
-    from harness.model import Cell, FirmwareSource, HostSpec
+    from harness.images import ImageStore
+    from harness.model import Arch, Cell, FirmwareSource, HostSpec
 
 FOUND, NARROWED = 0, 1
 NOTES = """\
@@ -78,9 +79,9 @@ def _bisect(options: argparse.Namespace) -> int:
     over = bisect.Over(options.over)
     store = ImageStore()
     with Builds(store) as builds:
-        candidates = _candidates(options, over, store.names(), builds)
-        good, bad = _ends(options, candidates)
         cell = chosen(options, builds)
+        candidates = _candidates(options, over, store, cell.arch)
+        good, bad = _ends(options, candidates)
         where = bisect.roles(cell, over, options.at)
         tried = _state(options, cell, candidates)
         work = tried.path.parent
@@ -118,7 +119,7 @@ def _say_answer(name: str, answer: Answer, left: int, known: bool) -> None:
 
 
 def _candidates(
-    options: argparse.Namespace, over: Over, qemus: Sequence[str], builds: Builds
+    options: argparse.Namespace, over: Over, store: ImageStore, arch: Arch
 ) -> tuple[str, ...]:
     from harness import bisect
 
@@ -127,9 +128,10 @@ def _candidates(
     elif options.build is not None:
         return bisect.revisions(options.good, options.bad)
     elif over is bisect.Over.FIRMWARE:
-        names = tuple(firmware.name for firmware in builds.firmwares())
+        known = [firmware.name for firmware in store.firmwares()]
+        names = bisect.of_one_kind(known, options.good, store.kinds())
     else:
-        names = tuple(qemus)
+        names = store.names(arch)
     if not names:
         raise UserError("no candidates", hint="no image of the catalogue is built: "
                                               "bootmatrix images build")
@@ -190,7 +192,9 @@ def _beside(builds: Builds, host: HostSpec) -> str | FirmwareSource:
 
     firmware = builds.firmware(host)
     known: Callable[[str], bool] = {one.name for one in builds.firmwares()}.__contains__
-    return firmware.name if known(firmware.name) else FirmwareSource(firmware.path)
+    if known(firmware.name):
+        return firmware.name
+    return FirmwareSource(firmware.path, variables=firmware.variables)
 
 
 def _report(options: argparse.Namespace, found: Found, tried: Tried) -> int:

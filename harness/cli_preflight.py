@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.builds import Builds
     from harness.engines import Engine
-    from harness.model import Disk, Host, HostSpec
+    from harness.model import Arch, Disk, Host, HostSpec, Nic
     from harness.preflight import Facts, Finding
     from harness.runner import Runner
 
@@ -53,6 +53,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--machine", metavar="TYPE", help="such as pc-q35-7.2, or default")
     parser.add_argument("--disk", choices=("ahci", "ide", "virtio", "floppy"),
                         help="how the disk is attached (default: the board's own controller)")
+    parser.add_argument("--arch", choices=("x86_64", "aarch64", "riscv64"), default="x86_64",
+                        help="what the QEMUs emulate (default: x86_64)")
+    parser.add_argument("--nic", choices=("none", "virtio", "e1000"), default="none",
+                        help="a network card, whose ROM block has the size of its host's file")
     for kind, text in (("qemu", "a QEMU"), ("firmware", "a firmware image")):
         parser.add_argument(f"--{kind}", metavar="NAME=PATH", action="append", default=[],
                             help=f"{text} of your own, as `bootmatrix run --{kind}`")
@@ -71,7 +75,7 @@ def _preflight(options: argparse.Namespace) -> int:
     from harness.builds import Builds
     from harness.engines import choose
     from harness.images import ImageStore
-    from harness.model import Disk
+    from harness.model import Arch, Disk, Nic
     from harness.records import read_records
     from harness.sources import parse
 
@@ -82,17 +86,19 @@ def _preflight(options: argparse.Namespace) -> int:
             raise UserError(f"--{name} is missing")
     records = list(read_records(options.records)) if options.records else []
     given = parse(options.qemu, options.firmware, [])
-    disk = Disk(options.disk or own_disk(options.machine))
+    arch = Arch(options.arch)
+    disk = Disk(options.disk or own_disk(options.machine, arch))
     with Builds(ImageStore()) as builds, choose(options.engine or "bubblewrap") as engine:
         hosts = []
         for text in (options.source, options.destination):
-            specs = given.host(text)
+            specs = [replace(spec, arch=arch) for spec in given.host(text)]
             builds.check(specs)
             builds.prepare(specs)
             hosts.append(builds.host(specs[0]))
-        asked = Asked(engine, disk)
+        asked = Asked(engine, disk, Nic(options.nic))
         found = asked.findings(hosts[0], hosts[1], options.machine)
-        if not found or found[0].kind is not preflight.Kind.MACHINE:
+        # What is offered to firmware is read through a PC's ports.
+        if arch is Arch.X86_64 and (not found or found[0].kind is not preflight.Kind.MACHINE):
             found = (*found, *_fw_cfg(engine, hosts, options.machine))
     rows = [{"kind": one.kind.value, "refuses": one.refuses, "text": one.text,
              "proof": preflight.proof(records, hosts[0], hosts[1], options.machine,
@@ -111,9 +117,14 @@ def _preflight(options: argparse.Namespace) -> int:
     return REFUSED if refused else GOES
 
 
-def own_disk(machine: str) -> str:
-    """The disk controller that a board has of itself."""
-    return "ahci" if "q35" in machine else "ide"
+def own_disk(machine: str, arch: Arch | None = None) -> str:
+    """The disk controller that a board has of itself, or that it can have at all."""
+    from harness.boards import board_of
+    from harness.model import Arch
+
+    board = board_of(machine, arch or Arch.X86_64)
+    own = "ahci" if "q35" in machine else "ide"
+    return own if board is None or own in board.disks else board.disks[0].value
 
 
 def _fw_cfg(engine: Engine, hosts: Sequence[Host], machine: str) -> tuple[Finding, ...]:
@@ -133,9 +144,10 @@ def _fw_cfg(engine: Engine, hosts: Sequence[Host], machine: str) -> tuple[Findin
 class Asked:
     """Preflights of several pairs; each QEMU is asked once for each machine type."""
 
-    def __init__(self, engine: Engine, disk: Disk) -> None:
+    def __init__(self, engine: Engine, disk: Disk, nic: Nic | None = None) -> None:
         self._engine = engine
         self._disk = disk
+        self._nic = nic
         self._facts: dict[tuple[str, str], Facts] = {}
 
     def findings(self, source: Host, destination: Host, machine: str) -> tuple[Finding, ...]:
@@ -147,10 +159,12 @@ class Asked:
 
     def _of(self, host: Host, machine: str) -> Facts:
         from harness import preflight
+        from harness.model import Nic
 
         key = (f"{host.qemu.digest} {host.firmware.sha256}", machine)
         if key not in self._facts:
-            self._facts[key] = preflight.facts(self._engine, host, machine, self._disk)
+            self._facts[key] = preflight.facts(
+                self._engine, host, machine, self._disk, self._nic or Nic.NONE)
         return self._facts[key]
 
 

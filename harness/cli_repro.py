@@ -75,8 +75,9 @@ def chosen(options: argparse.Namespace, builds: Builds) -> Cell:
 
 
 def _repro(options: argparse.Namespace) -> int:
-    from harness import guests, images, policies, repro
+    from harness import images, repro
     from harness.builds import Builds
+    from harness.guest_files import setup_of
     from harness.images import ImageStore
 
     if not options.attach and (options.until or options.engine):
@@ -86,9 +87,7 @@ def _repro(options: argparse.Namespace) -> int:
         if options.attach:
             return _attach(options, cell, builds)
         hosts = [builds.host(spec) for spec in cell.hosts]
-        disks = [guests.probe_disk(label, images.cache_home())
-                 for label in (policies.FIRST_DISK, policies.SECOND_DISK)]
-        print(repro.script(cell, hosts, disks), end="")
+        print(repro.script(cell, setup_of(cell, hosts, images.cache_home())), end="")
     return 0
 
 

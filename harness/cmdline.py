@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.boards import board_of
 from harness.fw_cfg_format.option import FwCfgFile
-from harness.model import DEFAULT_MACHINE, Accel, Disk
+from harness.model import DEFAULT_MACHINE, Accel, Arch, Disk, Nic
 
 # SeaBIOS with a boot menu waits so long for a key (QEMU's -boot splash-time, in ms): the window
 # in which a guest can be migrated while its firmware still runs.
@@ -21,11 +22,25 @@ FLASH_ITEM = "opt/bootmatrix/flash"
 
 @dataclass(frozen=True)
 class FlashWindow:
-    """A range of the guest's nvram file that is mapped as flash; in bytes, multiples of 4 KiB."""
+    """A range of a file that is mapped as flash; in bytes, multiples of 4 KiB."""
 
     file: str
     offset: int
     size: int
+    read_only: bool = False
+
+
+Flash = tuple[FlashWindow, ...]
+"""What is mapped as QEMU's pflash units, from 0 on: the firmware, and its variables if split."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What ``-kernel`` starts behind the firmware; paths inside the sandbox, "" for none."""
+
+    file: str
+    initrd: str = ""
+    command_line: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,9 +48,11 @@ class Launch:
     """How a QEMU is to be started. Paths are those inside the sandbox.
 
     ``directory`` holds the sockets that the harness listens on. ``firmware`` is a file for
-    ``-bios``, or the window that becomes pflash unit 0. ``arguments`` are the QEMU build's own.
+    ``-bios``, or the windows that become flash. ``arguments`` are the QEMU build's own.
     ``label`` is what the guest finds in fw_cfg about its host, and ``flash_file`` the image that
-    it finds there to flash itself with; "": nothing.
+    it finds there to flash itself with; "": nothing. ``smm`` protects the flash, as firmware with
+    Secure Boot demands. ``rom_size`` is that of the network card's ROM block in bytes, 0 leaves it
+    to the size of the host's ROM file.
     """
 
     binary: str
@@ -43,7 +60,7 @@ class Launch:
     accel: Accel
     disk: Disk
     disk_file: str
-    firmware: str | FlashWindow
+    firmware: str | Flash
     directory: str
     incoming: bool = False
     long_post: bool = False
@@ -51,24 +68,30 @@ class Launch:
     arguments: tuple[str, ...] = ()
     label: str = ""
     flash_file: str = ""
+    arch: Arch = Arch.X86_64
+    cpu: str = ""
+    smp: int = 1
+    nic: Nic = Nic.NONE
+    rom_size: int = 0
+    smm: bool = False
+    kernel: Kernel | None = None
 
 
 def qemu_argv(launch: Launch) -> tuple[str, ...]:
     """The command line. QEMU is the client of every socket, so nothing has to be polled."""
+    board = board_of(launch.machine, launch.arch)
     machine = [f"accel={launch.accel.value}", "graphics=off"]
     if launch.machine != DEFAULT_MACHINE:
         machine.insert(0, launch.machine)
+    if launch.smm:
+        machine.append("smm=on")
     firmware: list[str] = []
-    if isinstance(launch.firmware, FlashWindow):
-        window = launch.firmware
-        firmware = [
-            "-blockdev", f"driver=file,node-name=nvram,filename={window.file}",
-            "-blockdev", "driver=raw,node-name=nvram-firmware,file=nvram,"
-                         f"offset={window.offset},size={window.size}",
-        ]  # fmt: skip
-        machine.append("pflash0=nvram-firmware")
-    else:
+    if isinstance(launch.firmware, str):
         firmware = ["-bios", launch.firmware]
+    else:
+        for unit, window in enumerate(launch.firmware):
+            firmware += _flash(unit, window, launch.firmware[:unit])
+            machine.append(f"pflash{unit}=flash{unit}")
     argv = [
         launch.binary,
         *launch.arguments,
@@ -76,10 +99,21 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         "-machine", ",".join(machine),
         "-m", str(launch.memory_mib),
         *firmware,
-        *_disk(launch.disk, launch.disk_file, launch.machine),
+        *_disk(launch.disk, launch.disk_file, board.name if board else ""),
         *_socket("monitor", launch.directory), "-mon", "chardev=monitor,mode=control",
         *_socket("console", launch.directory), "-serial", "chardev:console",
     ]  # fmt: skip
+    cpu = launch.cpu or (board.cpu if board else "")
+    if cpu:
+        argv += ["-cpu", cpu]
+    if launch.smp != 1:
+        argv += ["-smp", str(launch.smp)]
+    if launch.nic is not Nic.NONE:
+        argv += ["-device", _nic(launch.nic, launch.rom_size)]
+    if launch.smm:  # only code that runs in SMM may write to the flash
+        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    if launch.kernel is not None:
+        argv += _kernel(launch.kernel)
     if launch.label:
         argv += FwCfgFile(LABEL_ITEM, string=launch.label).argv
     if launch.flash_file:
@@ -91,17 +125,49 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
     return tuple(argv)
 
 
+def _flash(unit: int, window: FlashWindow, before: Flash) -> Sequence[str]:
+    file = f"driver=file,node-name=flash{unit}-file,filename={window.file}"
+    if window.read_only:
+        file += ",read-only=on"
+    if any(other.file == window.file for other in before):
+        # The unit before has locked the file. (QEMU 5.2 takes no two windows over one node.)
+        file += ",locking=off"
+    raw = (
+        f"driver=raw,node-name=flash{unit},file=flash{unit}-file,"
+        f"offset={window.offset},size={window.size}"
+    )
+    if window.read_only:
+        raw += ",read-only=on"
+    return ("-blockdev", file, "-blockdev", raw)
+
+
 def _socket(name: str, directory: str) -> Sequence[str]:
     return ("-chardev", f"socket,id={name},path={directory}/{name}.sock,server=off")
 
 
-def _disk(disk: Disk, file: str, machine: str) -> Sequence[str]:
+def _kernel(kernel: Kernel) -> Sequence[str]:
+    argv = ["-kernel", kernel.file]
+    if kernel.initrd:
+        argv += ["-initrd", kernel.initrd]
+    if kernel.command_line:
+        argv += ["-append", kernel.command_line]
+    return argv
+
+
+def _nic(nic: Nic, rom_size: int) -> str:
+    name, _, _ = nic.value.partition("-")
+    device = {"virtio": "virtio-net-pci", "e1000": "e1000"}[name]
+    return f"{device},romsize={rom_size}" if rom_size else device
+
+
+def _disk(disk: Disk, file: str, board: str) -> Sequence[str]:
     if disk is Disk.FLOPPY:
         return ("-drive", f"if=floppy,index=0,format=raw,file={file}")
     node = ("-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={file}")
-    q35 = "q35" in machine
+    q35 = board == "pc-q35"
     if disk is Disk.VIRTIO:
-        return (*node, "-device", "virtio-blk-pci,drive=disk")
+        bus = "device" if board == "microvm" else "pci"
+        return (*node, "-device", f"virtio-blk-{bus},drive=disk")
     if disk is Disk.AHCI:
         if q35:  # the board has one, its ports are ide.0 to ide.5
             return (*node, "-device", "ide-hd,drive=disk,bus=ide.0")

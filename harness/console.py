@@ -23,7 +23,7 @@ from harness.identity import BANNER, EscapeFilter
 from harness.probe_line import ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
-_PROBE = rb"(BOOTMATRIX (?:up|here|reset|flash(?:ing)?)[^\r\n]*)\r?\n"
+_PROBE = rb"(BOOTMATRIX (?:up|here|reset|flash(?:ing)?|written|filled)[^\r\n]*)\r?\n"
 LOG_LIMIT = 4 << 20
 """Bytes of one console that are kept. A guest that says more is a flood, not a log."""
 
@@ -160,12 +160,13 @@ class BootSeen:
 
     ``banners`` are the versions of all firmware banners, in order (more than one: the machine
     went round). ``up`` is the probe guest's line, None if it never came. ``ended`` tells that
-    the console was closed, which it is when QEMU ends.
+    the console was closed, which it is when QEMU ends, ``spoke`` that anything was printed.
     """
 
     banners: tuple[str, ...]
     up: ProbeLine | None
     ended: bool
+    spoke: bool
 
 
 class Console:
@@ -245,20 +246,25 @@ class Console:
                 if line is None or line.kind != "up":
                     continue
                 if self._spawn.certain or (counter is not None and line.boot == counter + 1):
-                    return BootSeen(tuple(seen or early), line, ended=False)
+                    return BootSeen(tuple(seen or early), line, ended=False, spoke=True)
                 early_up = line
             else:
                 up = early_up if self._spawn.begun() else None
-                return BootSeen(tuple(seen or early), up, ended=found is None)
+                spoke = self._spawn.certain
+                return BootSeen(tuple(seen or early), up, ended=found is None, spoke=spoke)
 
     def ask(self, deadline: Deadline) -> ProbeLine | None:
-        """Ask the running probe guest how it is; None if it does not answer."""
-        if not self.send(b"?"):
+        """Ask the running guest how it is; None if it does not answer."""
+        return self.tell(b"?", "here", deadline)
+
+    def tell(self, key: bytes, kind: str, deadline: Deadline) -> ProbeLine | None:
+        """Send the guest a command; its line of that kind, None if it falls silent."""
+        if not self.send(key):
             return None
         self._until(deadline)
         while self._expect([_PROBE]) == 0:
             line = parse_line(_text(self._spawn.match.group(1)))
-            if line is not None and line.kind == "here":
+            if line is not None and line.kind == kind:
                 return line
         return None
 

@@ -1,57 +1,140 @@
-"""Whether a file can be an x86 firmware image, decided by the image alone."""
+"""Whether files can be a firmware, decided by their bytes and by a descriptor, if there is one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from harness import descriptor, firmware_volume
 from harness.errors import UserError
-from harness.model import Interface
+from harness.model import Arch, FirmwareSource, Interface
 
 PAGE = 4096
 """An image's size is a multiple of this many bytes: QEMU maps flash in pages."""
 
-LARGEST = 16 << 20
-"""Bytes of the window below 4 GiB that x86 chipsets decode as firmware."""
+LARGEST: Mapping[Arch, int] = MappingProxyType(
+    {Arch.X86_64: 16 << 20, Arch.AARCH64: 64 << 20, Arch.RISCV64: 64 << 20}
+)
+"""Bytes of firmware that are mapped: below 4 GiB of a PC, and in each flash of the virt boards."""
 
 # The processor's first instruction is fetched 16 bytes below the end of the image (Intel SDM,
 # volume 3, "First Instruction Executed"). So few bytes have room for a jump, and for little else.
 _RESET_VECTOR = 16
 _JUMPS = (0xE9, 0xEA, 0xEB)
-_BEFORE = (b"\x90", b"\xfa", b"\xfc", b"\x66", b"\x0f\x09")  # nop, cli, cld, 32-bit prefix, wbinvd
+_BEFORE = (
+    b"\x90", b"\xfa", b"\xfc", b"\x66", b"\x0f\x09",  # nop, cli, cld, 32-bit prefix, wbinvd
+    b"\x0f\x20\xc0\xa8\x01\x74\x05",  # edk2 since 2023: by the mode, one of two jumps
+)
 
-# "_FVH" in the header of a UEFI firmware volume (PI specification, volume 3, 3.2.1).
-_VOLUME_SIGNATURE = slice(40, 44)
+
+@dataclass(frozen=True)
+class Firmware:
+    """A firmware as its files hold it; ``variables`` None where it has no template for them."""
+
+    file: Path
+    image: bytes
+    interface: Interface
+    variables: bytes | None = None
+    machines: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+    @property
+    def store_size(self) -> int:
+        """The bytes of the variable store that a combined image begins with."""
+        return firmware_volume.store_size(self.image) if self.variables is None else 0
 
 
-def read(path: Path) -> bytes:
+def load(source: FirmwareSource, arch: Arch = Arch.X86_64) -> Firmware:
+    """Read a firmware. Raises UserError, without a place, for what is none."""
+    if source.descriptor:
+        return _described(source.path, arch)
+    image = read(source.path, arch)
+    found = interface(image)
+    if source.variables is not None:
+        if found is not Interface.UEFI:
+            raise UserError(f"{source.path} is no UEFI firmware", hint="it has no variables")
+        return Firmware(source.path, image, found, read_variables(source.variables, arch))
+    firmware = Firmware(source.path, image, found)
+    if found is Interface.UEFI and not firmware.store_size:
+        raise UserError(f"{source.path} is code alone, without a variable store",
+                        hint="{path: CODE.fd, variables: VARS.fd}")
+    return firmware
+
+
+def _described(file: Path, arch: Arch) -> Firmware:
+    text = _bytes(file, "a firmware descriptor")
+    try:
+        said = descriptor.parse(text.decode(), arch)
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is no text", hint="a firmware descriptor, in JSON") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    try:
+        # An absolute name stays what it is.
+        image = file.parent / said.executable
+        return Firmware(
+            image, read(image, arch), said.interface,
+            read_variables(file.parent / said.variables, arch) if said.variables else None,
+            said.machines, said.features,
+        )
+    except UserError as error:
+        raise UserError(f"{error}, says {file}") from None
+
+
+def read(path: Path, arch: Arch = Arch.X86_64) -> bytes:
     """The bytes of a firmware image. Raises UserError, without a place, for what is none."""
+    image = _sized(path, arch, "the file of a firmware image")
+    if arch is Arch.X86_64 and not _jumps(image[-_RESET_VECTOR:]):
+        raise UserError(f"{path} is no firmware: it has no jump at the reset vector, "
+                        f"{_RESET_VECTOR} bytes before its end",
+                        hint=f"found {image[-_RESET_VECTOR:].hex(' ')}")
+    if arch is Arch.AARCH64 and interface(image) is not Interface.UEFI:
+        raise UserError(f"{path} is no firmware: it holds no UEFI firmware volume")
+    return image
+
+
+def read_variables(path: Path, arch: Arch = Arch.X86_64) -> bytes:
+    """The template of a variable store. Raises UserError, without a place, for what is none."""
+    variables = _sized(path, arch, "the template of a variable store")
+    if not firmware_volume.is_store(variables):
+        raise UserError(f"{path} is no template of a variable store: it neither begins with a "
+                        "firmware volume of variables nor is it blank")
+    return variables
+
+
+def interface(image: bytes) -> Interface:
+    """What the image offers to the guest: UEFI where it has a firmware volume with programs."""
+    found = any(volume.files_at is not None for volume in firmware_volume.volumes(image))
+    return Interface.UEFI if found else Interface.BIOS
+
+
+def _sized(path: Path, arch: Arch, what: str) -> bytes:
+    image = _bytes(path, what, LARGEST[arch])
+    # RISC-V's is loaded into memory, where any size fits.
+    if arch is not Arch.RISCV64 and len(image) % PAGE:
+        raise UserError(f"{path} has {len(image)} bytes",
+                        hint=f"a firmware image has a multiple of {PAGE}")
+    return image
+
+
+def _bytes(path: Path, what: str, largest: int = 1 << 20) -> bytes:
     try:
         if path.is_dir():
             raise UserError(f"{path} is a directory",
                             hint="an image, or {directory: ...} for all images in it")
         size = path.stat().st_size
-        if size > LARGEST:
-            raise UserError(f"{path} has {size} bytes", hint=f"at most {LARGEST} are mapped")
-        image = path.read_bytes()
+        if size > largest:
+            raise UserError(f"{path} has {size} bytes", hint=f"at most {largest} are mapped")
+        found = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path} is not there", hint="the file of a firmware image") from None
+        raise UserError(f"{path} is not there", hint=what) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if not image:
-        raise UserError(f"{path} is empty", hint="the file of a firmware image")
-    if len(image) % PAGE:
-        raise UserError(f"{path} has {len(image)} bytes",
-                        hint=f"a firmware image has a multiple of {PAGE}")
-    if not _jumps(image[-_RESET_VECTOR:]):
-        raise UserError(f"{path} is no firmware: it has no jump at the reset vector, "
-                        f"{_RESET_VECTOR} bytes before its end",
-                        hint=f"found {image[-_RESET_VECTOR:].hex(' ')}")
-    return image
-
-
-def interface(image: bytes) -> Interface:
-    """What the image offers to the guest: UEFI where it begins with a firmware volume."""
-    return Interface.UEFI if image[_VOLUME_SIGNATURE] == b"_FVH" else Interface.BIOS
+    if not found:
+        raise UserError(f"{path} is empty", hint=what)
+    return found
 
 
 def _jumps(code: bytes) -> bool:

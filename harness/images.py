@@ -7,6 +7,7 @@ asked of its QEMU once, when it is built.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import hashlib
@@ -20,20 +21,22 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from harness import debian
-from harness.catalogue import Catalogue, load
+from harness import debian, root_firmware
+from harness.catalogue import Catalogue, QemuEntry, load
 from harness.errors import ImageError, UserError
-from harness.identity import printed_version
-from harness.model import FirmwareBuild, Interface, QemuBuild
+from harness.model import Arch, FirmwareBuild, QemuBuild
 
 # Part of every key: a change in how roots are made or described makes all of them anew.
-RECIPE = 1
+RECIPE = 2
 CATALOGUE = Path(__file__).resolve().parent.parent / "images" / "catalogue.yaml"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What there is to say of one QEMU build of the catalogue; ``size`` in bytes, as on disk."""
+    """What there is to say of one QEMU build of the catalogue; ``size`` in bytes, as on disk.
+
+    ``lacks`` says which firmware of its entry its packages turned out not to have.
+    """
 
     name: str
     suite: str
@@ -43,6 +46,8 @@ class Row:
     size: int = 0
     digest: str = ""
     when: str = ""
+    architecture: str = Arch.X86_64.value
+    lacks: tuple[str, ...] = ()
 
 
 def cache_home() -> Path:
@@ -64,30 +69,62 @@ class ImageStore:
         self._roots = (cache or cache_home()) / "roots"
         self._facts: dict[str, dict[str, Any]] = {}
 
-    def names(self) -> tuple[str, ...]:
-        """The QEMU builds of the catalogue, in its order."""
-        return tuple(self._catalogue.qemu)
+    def names(self, arch: Arch | None = Arch.X86_64) -> tuple[str, ...]:
+        """The QEMU builds of the catalogue, in its order; only those of PCs unless asked for more.
+
+        ``arch`` None: of all architectures.
+        """
+        entries = self._catalogue.qemu.items()
+        return tuple(name for name, entry in entries if arch in (None, entry.architecture))
+
+    def for_arch(self, name: str, arch: Arch) -> str:
+        """The build that ``name`` means on a host of an architecture: itself, or its sibling.
+
+        ``debian-sid`` is ``debian-sid-aarch64`` there. Raises UserError where there is none.
+        """
+        for found in (name, f"{name}-{arch.value}"):
+            entry = self._catalogue.qemu.get(found)
+            if entry and entry.architecture is arch:
+                return found
+        known = self._catalogue.qemu[self._known(name)].architecture
+        raise UserError(f"{name} emulates {known.value}, not {arch.value}",
+                        hint=f"for {arch.value}: " + (", ".join(self.names(arch)) or "none"))
+
+    def kinds(self, name: str | None = None) -> tuple[str, ...]:
+        """The firmware of the catalogue, or of one build's entry, as called without a version."""
+        known = self._catalogue.firmware
+        return tuple(known if name is None else self._catalogue.qemu[self._known(name)].firmware)
 
     def add_suite(self, suite: str, version: str | None = None) -> str:
         """A build of a suite that the file need not name; its name, to ask for it by.
 
-        It has the packages of the catalogue's last build, qemu-system-x86 at ``version`` if that
-        is given. Without, a build that the catalogue has of the suite is it.
+        It has the packages of the catalogue's build of this suite, qemu-system-x86 at ``version``
+        if that is given. Of another suite it has the last build's, but for further firmware.
         """
         entries = self._catalogue.qemu
-        if version is None:
-            for name, entry in entries.items():
-                if entry.suite == suite:
-                    return name
-        last = list(entries.values())[-1]
+        same = [name for name in self.names() if entries[name].suite == suite]
+        if same and version is None:
+            return same[0]
+        # Which packages hold UEFI firmware is not the same in each suite.
+        last = entries[same[0]] if same else self._alone(self.names()[-1])
         # Both are built from one source at one time, and the one depends on just that other.
         pinned = {name: f"{name}={version}" for name in ("qemu-system-x86", "qemu-system-common")}
-        packages = [name for name in last.packages if not version or name not in pinned]
+        packages = [name for name in last.packages
+                    if not version or name.partition("=")[0] not in pinned]
         packages += pinned.values() if version else ()
         name = re.sub(r"[^a-z0-9.]+", "-", f"debian-{suite}-{version or 'own'}".lower()).strip("-.")
         entry = last.model_copy(update={"suite": suite, "packages": packages})
         self._catalogue = self._catalogue.model_copy(update={"qemu": {**entries, name: entry}})
         return name
+
+    def _alone(self, name: str) -> QemuEntry:
+        """A build's entry with nothing but the firmware beside its QEMU."""
+        entry, known = self._catalogue.qemu[name], self._catalogue.firmware
+        first, *others = entry.firmware
+        dropped = {package for short in others for package in known[short].package}
+        dropped -= set(known[first].package)
+        packages = [package for package in entry.packages if package not in dropped]
+        return entry.model_copy(update={"packages": packages, "firmware": [first]})
 
     def is_built(self, name: str) -> bool:
         """Whether the build, as the catalogue has it now, is in the cache."""
@@ -113,21 +150,15 @@ class ImageStore:
             machines=tuple(facts["machines"]),
             default_machine=facts["default_machine"],
             firmware=facts["firmware"][0]["name"],
+            arch=entry.architecture,
         )
 
     def firmwares(self) -> tuple[FirmwareBuild, ...]:
         """The firmware of all built images, each once, in the catalogue's order."""
         found: dict[str, FirmwareBuild] = {}
-        for name in filter(self.is_built, self.names()):
+        for name in filter(self.is_built, self.names(None)):
             for facts in self._read(name)["firmware"]:
-                firmware = FirmwareBuild(
-                    name=facts["name"],
-                    sha256=facts["sha256"],
-                    size=facts["size"],
-                    path=self._root(name) / facts["file"],
-                    interface=Interface(facts["interface"]),
-                    prints=facts["prints"],
-                )
+                firmware = root_firmware.build(facts, self._root(name))
                 other = found.setdefault(firmware.name, firmware)
                 if other.sha256 != firmware.sha256:
                     raise ImageError(f"two different images are called {firmware.name}: "
@@ -142,9 +173,16 @@ class ImageStore:
                             hint="built: " + (", ".join(builds) or "none"))
         return builds[name]
 
+    def beside(self, name: str, kind: str) -> FirmwareBuild:
+        """The firmware of a kind beside a built QEMU build. Raises UserError if it has none."""
+        found = {facts["short"]: facts for facts in self._read(name)["firmware"]}
+        if kind not in found:
+            raise UserError(f"{name} has no {kind}", hint="it has: " + ", ".join(found))
+        return root_firmware.build(found[kind], self._root(name))
+
     def listing(self) -> tuple[Row, ...]:
         """A row for each QEMU build of the catalogue, built or not."""
-        return tuple(self._row(name) for name in self.names())
+        return tuple(self._row(name) for name in self.names(None))
 
     def build(
         self, names: Sequence[str], progress: Callable[[str], None], jobs: int = 2
@@ -169,6 +207,8 @@ class ImageStore:
                 begun = monotonic()
                 self._build(name, mirror)
                 row = self._row(name)
+                for lacking in row.lacks:
+                    progress(f"{name}: {place} goes without {lacking}")
                 progress(f"{name}: {place} built in {monotonic() - begun:.1f} s, "
                          f"{row.size / 1e6:.0f} MB, QEMU {row.version}, {row.firmware}")
 
@@ -191,7 +231,7 @@ class ImageStore:
         found = (re.fullmatch(r"(.+)-[0-9a-f]{16}\.lock", path.name)
                  for path in self._roots.glob("*.lock"))
         names = {name[1] for name in found if name}
-        return tuple(sorted(names - set(self.names())))
+        return tuple(sorted(names - set(self.names(None))))
 
     def remove(self, names: Sequence[str]) -> int:
         """Remove builds, also those of former catalogue entries; the bytes freed."""
@@ -247,6 +287,7 @@ class ImageStore:
         if not version:
             raise ImageError(f"{entry.binary} tells no version", tail=printed)
         machines, default = parse_machines(debian.ask(root, entry.binary, "-M", "help"))
+        firmware, lacks = self._firmware(name, root, packages)
         return {
             "suite": entry.suite,
             "version": version[1],
@@ -256,23 +297,30 @@ class ImageStore:
             "packages": sorted(packages.items()),
             "machines": machines,
             "default_machine": default,
-            "firmware": [self._firmware(short, root, packages) for short in entry.firmware],
+            "firmware": firmware,
+            "lacks": lacks,
         }
 
-    def _firmware(self, short: str, root: Path, packages: dict[str, str]) -> dict[str, Any]:
-        entry = self._catalogue.firmware[short]
-        try:
-            image = (root / entry.file).read_bytes()
-        except OSError as error:
-            raise ImageError(f"{entry.package} brings no {entry.file}: {error.strerror}") from error
-        return {
-            "name": f"{short}-{packages[entry.package]}",
-            "file": entry.file,
-            "sha256": hashlib.sha256(image).hexdigest(),
-            "size": len(image),
-            "interface": entry.interface.value,
-            "prints": printed_version(image),
-        }
+    def _firmware(
+        self, name: str, root: Path, packages: dict[str, str]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """What a root has of its entry's firmware, and what it lacks, with the reason.
+
+        A package's descriptor can name a file that the package forgot. The firmware beside the
+        QEMU must be there.
+        """
+        entry = self._catalogue.qemu[name]
+        found, lacks = [], []
+        for short in entry.firmware:
+            known = self._catalogue.firmware[short]
+            try:
+                found.append(
+                    root_firmware.describe(short, known, root, packages, entry.architecture))
+            except ImageError as error:
+                if not found:
+                    raise
+                lacks.append(f"{short}: {error.message}")
+        return found, lacks
 
     # ---- where things are ---------------------------------------------------------------
 
@@ -306,13 +354,17 @@ class ImageStore:
         return self._facts[name]
 
     def _row(self, name: str) -> Row:
-        suite = self._catalogue.qemu[name].suite
+        entry = self._catalogue.qemu[name]
+        row = Row(name, entry.suite, built=False, architecture=entry.architecture.value)
         if not self.is_built(name):
-            return Row(name, suite, built=False)
+            return row
         facts = self._read(name)
-        firmware = ", ".join(firmware["name"] for firmware in facts["firmware"])
-        return Row(name, suite, True, facts["version"], firmware, facts["size"],
-                   facts["digest"], facts["built"])
+        return dataclasses.replace(
+            row, built=True, version=facts["version"],
+            firmware=", ".join(firmware["name"] for firmware in facts["firmware"]),
+            size=facts["size"], digest=facts["digest"], when=facts["built"],
+            lacks=tuple(facts["lacks"]),
+        )
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:

@@ -11,10 +11,11 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from harness.axes import DEFAULTS, PLAIN_AXES
 from harness.model import Known, Verdict, role_index
 
 ROLE_KEYS = ("host", "qemu", "build", "firmware")
-CELL_KEYS = ("machine", "policy", "scenario", "disk", "accel", "id")
+CELL_KEYS = (*PLAIN_AXES, "id")
 # What nothing was learnt from says nothing about an entry either.
 _NOTHING_LEARNT = (Verdict.ERROR, Verdict.UNSUPPORTED)
 
@@ -81,7 +82,7 @@ def match(known: Sequence[Known], cell: Mapping[str, Any], verdict: Verdict) -> 
     taught nothing (``error``, ``unsupported``) and no entry expected just that. Where several
     entries match, the first whose verdict happened counts, else the first.
     """
-    flat = flatten(cell)
+    flat = flatten({**DEFAULTS, **cell})
     matching = [entry for entry in known if matches(entry, flat)]
     for entry in matching:
         if verdict in entry.verdict:

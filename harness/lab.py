@@ -12,25 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from harness import guests, images, policies
+from harness import images
 from harness.builds import Builds
 from harness.engines import Engine
 from harness.errors import UserError
+from harness.guest_files import setup_of
 from harness.identity import KnownFirmware
 from harness.model import (
     Accel,
+    Arch,
+    Cell,
     Channel,
     Disk,
     FirmwareSource,
+    GuestKind,
     HostSpec,
+    Nic,
     Policy,
     QemuSource,
     ResetBy,
+    Scenario,
 )
 from harness.observation import StepObserved
 from harness.refusals import Refusal
 from harness.runner import keep_logs
-from harness.scenario import Guest, GuestSetup
+from harness.scenario import Guest
 from harness.vm import VM
 
 
@@ -175,6 +181,11 @@ class Lab:
         disk: str = "ide",
         accel: str = "tcg",
         seconds: float = 10.0,
+        arch: str = "x86_64",
+        guest: str = "probe",
+        cpu: str = "",
+        smp: int = 1,
+        nic: str = "none",
     ) -> LabGuest:
         """A guest that can live on hosts with these QEMU builds; a host is named as its build.
 
@@ -182,7 +193,14 @@ class Lab:
         ``seconds`` bounds each boot. Images that are missing are built. Raises UserError for
         a name that there is not, or a build of the user's own that is none.
         """
-        specs = [HostSpec(str(build), build, (firmware or {}).get(str(build))) for build in builds]
+        specs = tuple(
+            HostSpec(str(build), build, (firmware or {}).get(str(build)), Arch(arch))
+            for build in builds
+        )
+        cell = Cell(
+            specs, machine, Policy(policy), Scenario("by-hand", ()), Disk(disk), Accel(accel),
+            seconds, Arch(arch), GuestKind(guest), cpu, smp, Nic(nic),
+        )  # fmt: skip
         self._builds.prepare(specs)
         hosts = [self._builds.host(spec) for spec in specs]
         self._made += 1
@@ -190,12 +208,6 @@ class Lab:
         scratch.mkdir(parents=True)
         self._opened.callback(shutil.rmtree, scratch)
         self._opened.callback(keep_logs, scratch, self._directory / f"logs-{self._made}")
-        disks = [
-            guests.probe_disk(label, images.cache_home())
-            for label in (policies.FIRST_DISK, policies.SECOND_DISK)
-        ]
-        setup = GuestSetup(
-            hosts, machine, Policy(policy), disks, Disk(disk), Accel(accel), seconds
-        )
-        guest = self._opened.enter_context(Guest(self._engine, setup, scratch))
-        return LabGuest(guest, self._builds.known_firmware(hosts), self._builds)
+        setup = setup_of(cell, hosts, images.cache_home())
+        made = self._opened.enter_context(Guest(self._engine, setup, scratch))
+        return LabGuest(made, self._builds.known_firmware(hosts), self._builds)

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness import sampling, scenarios
+from harness.axes import PLAIN_AXES
+from harness.boards import board_of
 from harness.errors import UserError
 from harness.matrix_file import Document, Loc
-from harness.matrix_names import PLAIN_AXES, Axes, Names, Rule
+from harness.matrix_names import Axes, Names, Rule
 from harness.matrix_schema import json_schema
 from harness.model import (
     NEWEST_COMMON,
     Accel,
+    Arch,
     Cell,
     Disk,
+    GuestKind,
     HostSpec,
     Known,
+    Nic,
     Policy,
     QemuSource,
     Scenario,
@@ -36,14 +40,15 @@ from harness.sources import Given
 
 __all__ = ["Axes", "Matrix", "Rule", "json_schema", "load", "looks_like_matrix", "newest_common"]
 
-MachinesOf = Callable[[Any], Sequence[str]]
-"""The machine types of a QEMU build, given its name or, where the matrix has one, its source."""
+MachinesOf = Callable[[HostSpec], Sequence[str]]
+"""The machine types of a host's QEMU build; asked once for each of its builds."""
 
-NEWEST_COMMON_FAMILY = "pc-q35"
+_FAMILY = {Arch.X86_64: "pc-q35", Arch.AARCH64: "virt", Arch.RISCV64: "virt"}
+"""What newest-common is about, where no family is named."""
 
 
 class _Point(NamedTuple):
-    """A combination of values, its machine as the file has it."""
+    """A combination of values, its machine as the file has it: the hosts, and PLAIN_AXES."""
 
     hosts: tuple[HostSpec, ...]
     machine: str
@@ -51,16 +56,23 @@ class _Point(NamedTuple):
     scenario: Scenario
     disk: Disk
     accel: Accel
+    arch: Arch
+    guest: GuestKind
+    cpu: str
+    smp: int
+    nic: Nic
 
     def values(self, machine: str) -> dict[str, str]:
         """What rules and sampling look at: axis to value, only the axes that this cell has."""
         values = {role_name(index): host.name for index, host in enumerate(self.hosts)}
+        for axis, value in zip(PLAIN_AXES, self[1:], strict=True):
+            values[axis] = value.name if isinstance(value, Scenario) else str(value)
         values["machine"] = machine
-        values["policy"] = self.policy.value
-        values["scenario"] = self.scenario.name
-        values["disk"] = self.disk.value
-        values["accel"] = self.accel.value
         return values
+
+    def cell(self, machine: str, seconds: float) -> Cell:
+        """The cell on the machine type that its machine stands for."""
+        return Cell(**self._replace(machine=machine)._asdict(), seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,8 @@ class Matrix:
         """The cells to run: the product of the axes, included ones after it, then the sample.
 
         The product goes in axis order (source, destination, host-3, ..., machine, policy,
-        scenario, disk, accel; the last changes fastest), values in the order of the file.
+        scenario, disk, accel, arch, guest, cpu, smp, nic; the last changes fastest), values in
+        the order of the file.
         Raises UserError for a matrix without cells, and for hosts without a common machine.
         """
         resolve = _Resolver(machines_of, self._document)
@@ -101,10 +114,7 @@ class Matrix:
                 values = point.values(machine)
                 if any(rule.needs_machine and rule.matches(values) for rule in rules):
                     continue
-                cell = Cell(
-                    point.hosts, machine, point.policy, point.scenario, point.disk, point.accel,
-                    self.boot_timeout,
-                )
+                cell = point.cell(machine, self.boot_timeout)
                 if cells.setdefault(cell.id, cell) is cell:
                     rows.append(values)
         if not cells and self.given:
@@ -118,14 +128,18 @@ class Matrix:
         return _sampled(tuple(cells.values()), rows, self.sample)
 
     def used_hosts(self) -> tuple[HostSpec, ...]:
-        """The hosts that cells use, in the file's order; sampling may leave some of them out."""
+        """The hosts that cells use, in the file's order; sampling may leave some of them out.
+
+        A host is there for each architecture that it is used with.
+        """
         used = {
             host
             for axes, rules in self._parts()
             for point in _points(axes, rules, self.given)
             for host in point.hosts
         }
-        return tuple(host for host in self.hosts if host in used)
+        of_each = (replace(host, arch=arch) for host in self.hosts for arch in Arch)
+        return tuple(host for host in of_each if host in used)
 
     def qemu_names(self) -> tuple[str, ...]:
         """The catalogue's QEMU builds that the cells' hosts use; each once, in the file's order."""
@@ -138,7 +152,8 @@ class Matrix:
             return UserError(f"--host {self._texts[host.name]}: {field}: {error}")
         loc = (*self._places[host.name], field)
         entry = getattr(self._document.entry.hosts[str(loc[1])], field)
-        keys = [key for key in ("path", "directory", "image", "suite") if getattr(entry, key, None)]
+        keys = [key for key in ("path", "descriptor", "directory", "image", "suite")
+                if getattr(entry, key, None)]
         return self._document.error((*loc, *keys[:1]), str(error))
 
     def _parts(self) -> Iterator[tuple[Axes, tuple[Rule, ...]]]:
@@ -221,8 +236,10 @@ def _points(
             hosts = tuple(axes.hosts[role][index] for role, index in enumerate(place))
             if given and given.isdisjoint(hosts):
                 continue
+            on = {arch: tuple(_with(host, arch) for host in hosts) for arch in axes.arch}
             found.extend(
-                (place + surplus + key, point._replace(hosts=hosts)) for key, point in homeless
+                (place + surplus + key, point._replace(hosts=on[point.arch]))
+                for key, point in homeless
             )
     found.sort(key=lambda placed: placed[0])
     points = [point for _, point in found]
@@ -237,33 +254,50 @@ def _points(
 
 def _homeless(axes: Axes, needed: int) -> list[tuple[tuple[int, ...], _Point]]:
     """The product of all axes but the hosts, for scenarios on so many hosts, with its indices."""
-    others = (axes.machine, axes.policy, axes.scenario, axes.disk, axes.accel)
+    others = [tuple(enumerate(getattr(axes, axis))) for axis in PLAIN_AXES]
     points = []
-    for key in product(*(range(len(values)) for values in others)):
-        policy, scenario = axes.policy[key[1]], axes.scenario[key[2]]
-        if scenario.hosts_needed == needed and scenarios.applies_to(scenario, policy):
-            disk, accel = axes.disk[key[3]], axes.accel[key[4]]
-            points.append((key, _Point((), axes.machine[key[0]], policy, scenario, disk, accel)))
+    for placed in product(*others):
+        key, values = zip(*placed, strict=True)
+        point = _Point((), *values)
+        if point.scenario.hosts_needed == needed and scenarios.applies_to(
+                point.scenario, point.policy):
+            points.append((key, point))
     return points
+
+
+def _with(host: HostSpec, arch: Arch) -> HostSpec:
+    return host if host.arch is arch else replace(host, arch=arch)
+
+
+_Build = tuple[str | QemuSource, Arch]
 
 
 class _Resolver:
     """Turns newest-common into the machine type it stands for on a cell's hosts."""
 
     def __init__(self, machines_of: MachinesOf, document: Document) -> None:
-        self._machines_of = lru_cache(maxsize=None)(lambda name: tuple(machines_of(name)))
+        self._ask = machines_of
         self._document = document
-        self._resolved: dict[tuple[str, tuple[str | QemuSource, ...]], str | None] = {}
+        self._machines: dict[_Build, tuple[str, ...]] = {}
+        self._resolved: dict[tuple[str, tuple[_Build, ...]], str | None] = {}
 
     def __call__(self, point: _Point, axes: Axes) -> str:
         name, _, family = point.machine.partition(":")
         if name != NEWEST_COMMON:
             return point.machine
-        family = family or NEWEST_COMMON_FAMILY
-        qemus = tuple(host.qemu for host in point.hosts)
-        if (family, qemus) not in self._resolved:
-            self._resolved[family, qemus] = newest_common(family, map(self._machines_of, qemus))
-        machine = self._resolved[family, qemus]
+        family = family or _FAMILY[point.arch]
+        board = board_of(family, point.arch)
+        if board is not None and not board.versioned:
+            raise self._document.error(
+                (*axes.loc, "machine"),
+                f"{point.machine}: {point.arch}'s {family} has no versions",
+                hint=f"name it: {family}",
+            )
+        builds = tuple((host.qemu, host.arch) for host in point.hosts)
+        if (family, builds) not in self._resolved:
+            self._resolved[family, builds] = newest_common(
+                family, map(self._machines_of, point.hosts))
+        machine = self._resolved[family, builds]
         if machine is None:
             names = " and ".join(host.name for host in point.hosts)
             raise self._document.error(
@@ -272,6 +306,12 @@ class _Resolver:
                 hint="exclude these hosts together, or name a machine type",
             )
         return machine
+
+    def _machines_of(self, host: HostSpec) -> tuple[str, ...]:
+        build = host.qemu, host.arch
+        if build not in self._machines:
+            self._machines[build] = tuple(self._ask(host))
+        return self._machines[build]
 
 
 def _sampled(

@@ -208,6 +208,8 @@ _SHAPES = {
     "model_attributes_type": "a mapping",
     "float_type": "a number of seconds",
     "greater_than": "more than 0",
+    "greater_than_equal": "1 or more",
+    "int_type": "a whole number",
     "finite_number": "a finite number",
 }
 

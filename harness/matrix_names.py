@@ -7,21 +7,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from harness import known, scenarios
+from harness.axes import PLAIN_AXES
 from harness.errors import UserError
 from harness.matrix_file import Document, Loc
 from harness.matrix_schema import AxesEntry, FirmwareEntry, HostEntry, KnownEntry, QemuEntry
 from harness.model import (
     NEWEST_COMMON,
     Accel,
+    Arch,
     Disk,
     FirmwareSource,
+    GuestKind,
     HostSpec,
     Known,
+    Nic,
     Policy,
     QemuSource,
     Scenario,
@@ -31,7 +35,6 @@ from harness.model import (
 )
 from harness.sources import BETWEEN_HOSTS, Given, expand
 
-PLAIN_AXES = ("machine", "policy", "scenario", "disk", "accel")
 _GLOB = re.compile(r"[*?\[]")
 _Value = TypeVar("_Value")
 
@@ -49,6 +52,11 @@ class Axes:
     scenario: tuple[Scenario, ...]
     disk: tuple[Disk, ...] = (Disk.AHCI,)
     accel: tuple[Accel, ...] = (Accel.TCG,)
+    arch: tuple[Arch, ...] = (Arch.X86_64,)
+    guest: tuple[GuestKind, ...] = (GuestKind.PROBE,)
+    cpu: tuple[str, ...] = ("",)
+    smp: tuple[int, ...] = (1,)
+    nic: tuple[Nic, ...] = (Nic.NONE,)
     loc: Loc = ("axes",)
 
 
@@ -155,9 +163,17 @@ class Names:
             return None
         if isinstance(entry, str):
             return self._sources.firmware.get(entry, entry)
-        self._one_of(loc, entry, ("path", "directory"))
+        self._one_of(loc, entry, ("path", "descriptor", "directory"))
+        if entry.variables and not entry.path:
+            raise self._document.error(
+                (*loc, "variables"), "stands beside a path", key=True,
+                hint="{path: CODE.fd, variables: VARS.fd}",
+            )
         return FirmwareSource(
-            self._path(entry.path or entry.directory or ""), directory=entry.path is None
+            self._path(entry.path or entry.descriptor or entry.directory or ""),
+            directory=entry.directory is not None,
+            variables=self._path(entry.variables) if entry.variables else None,
+            descriptor=entry.descriptor is not None,
         )
 
     def _one_of(self, loc: Loc, entry: BaseModel, fields: Sequence[str]) -> None:
@@ -214,19 +230,20 @@ class Names:
 
     def _axes(self, loc: Loc, entry: AxesEntry, base: Axes) -> Axes:
         """The axes at ``loc``, those left out taken from ``base``."""
+        plain: dict[str, Any] = {
+            axis: tuple(self._once((*loc, axis), getattr(entry, axis))) or getattr(base, axis)
+            for axis in PLAIN_AXES
+        }
+        if entry.scenario:
+            plain["scenario"] = tuple(
+                self._lookup((*loc, "scenario"), entry.scenario, "scenario", self._scenarios)
+            )
         axes = Axes(
             hosts=tuple(
                 tuple(dict.fromkeys((*hosts, *self.given)))
                 for hosts in self._host_axes(loc, entry, base)
             ),
-            machine=tuple(self._once((*loc, "machine"), entry.machine)) or base.machine,
-            policy=tuple(self._once((*loc, "policy"), entry.policy)) or base.policy,
-            scenario=tuple(
-                self._lookup((*loc, "scenario"), entry.scenario, "scenario", self._scenarios)
-            )
-            or base.scenario,
-            disk=tuple(self._once((*loc, "disk"), entry.disk)) or base.disk,
-            accel=tuple(self._once((*loc, "accel"), entry.accel)) or base.accel,
+            **plain,
             loc=loc,
         )
         for index, machine in enumerate(axes.machine):
@@ -319,7 +336,7 @@ class Names:
                             found=glob[1:], accepted=[name for name in names if name != axis],
                         )
                 else:
-                    self._check_literal((*loc, axis, position), axis, glob)
+                    self._check_glob((*loc, axis, position), axis, glob)
         return Rule(
             tuple((axis, tuple(self._each(axis, globs))) for axis, globs in rule.items())
         )
@@ -342,8 +359,7 @@ class Names:
                 )
             axis = key.removesuffix(".host")
             for position, glob in enumerate(globs):
-                if "." not in axis:
-                    self._check_literal((*loc, "when", key, position), axis, glob)
+                self._check_glob((*loc, "when", key, position), axis, glob)
         for position, verdict in enumerate(entry.verdict):
             if verdict in (Verdict.PASS, Verdict.ERROR):
                 raise self._document.error(
@@ -356,12 +372,19 @@ class Names:
         )
         return Known(when, tuple(entry.verdict), entry.reason, entry.link)
 
-    def _check_literal(self, loc: Loc, axis: str, glob: str) -> None:
+    def _check_glob(self, loc: Loc, axis: str, glob: str) -> None:
         """A value without wildcards must be one that the axis could have at all."""
         closed: dict[str, Iterable[str]] = {
             "policy": Policy, "disk": Disk, "accel": Accel, "scenario": self._scenarios,
+            "arch": Arch, "guest": GuestKind, "nic": Nic,
         }
-        if axis in ("machine", "id") or _GLOB.search(glob):
+        if not glob and axis != "cpu":
+            raise self._document.error(loc, "is empty")
+        if "." in axis or axis in ("machine", "cpu", "id") or _GLOB.search(glob):
+            return
+        if axis == "smp":
+            if not glob.isdecimal() or str(int(glob)) != glob or glob == "0":
+                raise self._document.error(loc, f"smp is never {glob!r}", hint="a whole number")
             return
         accepted = tuple(str(value) for value in closed.get(axis, self._named))
         if glob not in accepted:

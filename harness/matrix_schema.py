@@ -23,11 +23,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from harness.known import CELL_KEYS, ROLE_KEYS
-from harness.model import Accel, Disk, Policy, Verdict
+from harness.model import Accel, Arch, Disk, GuestKind, Nic, Policy, Verdict
 from harness.scenarios import step_schema
 
 # Names become parts of cell ids, which must be safe as file names and in a shell.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+# A CPU model without properties, which have commas; empty for QEMU's own choice.
+CPU_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
 MACHINE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 _ROLE_PATTERN = r"(source|destination|host-([3-9]|[1-9][0-9]+))"
 _CONDITION_PATTERN = rf"^({_ROLE_PATTERN}\.({'|'.join(ROLE_KEYS)})|{'|'.join(CELL_KEYS)})$"
@@ -52,7 +54,29 @@ OneOrMany = Annotated[
 ]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Machine = Annotated[str, Field(pattern=MACHINE_PATTERN)]
+Cpu = Annotated[str, Field(pattern=CPU_PATTERN)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _numbers_too(conditions: Any) -> Any:
+    """Conditions are globs; but the values of one axis are numbers, and are written so."""
+    if not isinstance(conditions, Mapping) or "smp" not in conditions:
+        return conditions
+    globs = _as_list(conditions["smp"])
+    if isinstance(globs, list):
+        globs = [str(glob) if isinstance(glob, int) and not isinstance(glob, bool) else glob
+                 for glob in globs]
+    return {**conditions, "smp": globs}
+
+
+_NUMBER = {"type": ["string", "integer"]}
+_CONDITION_ON_SMP = {"anyOf": [_NUMBER, {"type": "array", "minItems": 1, "items": _NUMBER}]}
+Conditions = Annotated[
+    dict[str, OneOrMany[str]],
+    BeforeValidator(_numbers_too),
+    Field(json_schema_extra={"properties": {"smp": _CONDITION_ON_SMP}}),
+]
 
 
 def _kebab(name: str) -> str:
@@ -78,10 +102,17 @@ class QemuEntry(_Entry):
 
 
 class FirmwareEntry(_Entry):
-    """A firmware that the catalogue does not have: one of path and directory."""
+    """A firmware that the catalogue does not have: one of path, descriptor and directory."""
 
     path: Text | None = Field(
         None, description="the file of an image; relative to the matrix file"
+    )
+    variables: Text | None = Field(
+        None, description="beside a path with UEFI code alone: the template of its variable store"
+    )
+    descriptor: Text | None = Field(
+        None, description="a JSON file that describes a firmware, as QEMU's "
+        "docs/interop/firmware.json has it; paths in it are absolute, or relative to it"
     )
     directory: Text | None = Field(
         None, description="the host stands for one host for each image in it"
@@ -155,12 +186,25 @@ class AxesEntry(_Entry):
         default_factory=list, description="how the disk is attached; default: ahci"
     )
     accel: OneOrMany[Accel] = Field(default_factory=list, description="default: tcg")
+    arch: OneOrMany[Arch] = Field(
+        default_factory=list, description="what the QEMUs emulate; default: x86_64"
+    )
+    guest: OneOrMany[GuestKind] = Field(
+        default_factory=list, description="what runs once the firmware is done; default: probe"
+    )
+    cpu: OneOrMany[Cpu] = Field(
+        default_factory=list, description="CPU models; \"\", the default, is QEMU's own choice"
+    )
+    smp: OneOrMany[Count] = Field(default_factory=list, description="how many CPUs; default: 1")
+    nic: OneOrMany[Nic] = Field(
+        default_factory=list, description="the network card, with its option ROM; default: none"
+    )
 
 
 class KnownEntry(_Entry):
     """A declared incompatibility: what is known to go wrong, where, and why."""
 
-    when: dict[str, OneOrMany[Text]] = Field(
+    when: Conditions = Field(
         min_length=1,
         description="globs over a cell's values; all keys must match",
         json_schema_extra={"propertyNames": {"pattern": _CONDITION_PATTERN}},
@@ -179,7 +223,7 @@ class MatrixEntry(_Entry):
     schema_: Literal[1] = Field(description="version of this format")
     hosts: dict[Name, HostEntry] = Field(min_length=1, description="the hosts, by name")
     axes: AxesEntry
-    exclude: list[dict[str, OneOrMany[Text]]] = Field(
+    exclude: list[Conditions] = Field(
         default_factory=list,
         description="a cell that matches all conditions of one rule is dropped; globs",
     )

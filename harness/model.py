@@ -168,7 +168,8 @@ class FirmwareBuild:
 
     UEFI firmware is split or combined. Split: ``path``, ``size`` and ``sha256`` are those of the
     executable (CODE), and ``variables`` is the template of the variable store (VARS), to be
-    copied for each guest. Combined (``variables`` None): the store is a part of the image.
+    copied for each guest. Combined (``variables`` None): the image begins with the store, which
+    takes ``store_size`` bytes, and ``sha256`` is that of the code behind it.
 
     ``machines`` are globs of the machine types that it is made for, () any; ``features`` those of
     QEMU's docs/interop/firmware.json. ``payload`` is what ``-kernel`` starts behind it: U-Boot
@@ -185,6 +186,11 @@ class FirmwareBuild:
     machines: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     payload: Path | None = None
+    store_size: int = 0
+
+    def code_of(self, image: bytes) -> bytes:
+        """The code in an image of this build's layout: what stays the same while it runs."""
+        return image[self.store_size :]
 
     @property
     def needs_smm(self) -> bool:

@@ -18,7 +18,8 @@ class BootObserved:
     probe guest's line, None if it never came. ``rom`` is the sha256 of the ROM's bytes, None if
     they could not be read. ``seconds`` run from the request to the guest's line, or to giving
     up, for which the console had to say nothing for ``limit`` seconds. ``ended`` is QEMU's last
-    words if it ended during the boot.
+    words if it ended during the boot. ``spoke`` tells of a firmware without a banner that it said
+    something.
     """
 
     host: int
@@ -28,6 +29,7 @@ class BootObserved:
     seconds: float
     limit: float
     ended: str | None = None
+    spoke: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class StepObserved:
     destination's nvram file holds what the source's did. ``flash`` is what the guest said at the
     end of programming its flash. ``cut_off`` is set where it did not come to that: QEMU's last
     words, and ``flashed`` the bytes that were programmed for certain.
+    ``failed`` is set where the guest did not do what it was told to, and says what it did instead.
     ``told`` is the guest's line about a variable that it wrote or a store that it filled.
     """
 
@@ -54,3 +57,4 @@ class StepObserved:
     flashed: int | None = None
     cut_off: str | None = None
     told: ProbeLine | None = None
+    failed: str | None = None

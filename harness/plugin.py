@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.images import ImageStore
     from harness.lab import Lab
     from harness.matrix import Matrix
-    from harness.model import Cell, HostSpec, Known, QemuSource
+    from harness.model import Cell, HostSpec, Known
     from harness.resume import Finished
     from harness.sources import Given
 
@@ -42,6 +42,11 @@ AXES = {
     "scenario": "what is done to the guest",
     "disk": "how the guest's disk is attached",
     "accel": "QEMU's accelerator",
+    "arch": "what the QEMUs emulate",
+    "guest": "what runs once the firmware is done",
+    "cpu": "the CPU model, empty for QEMU's own choice",
+    "smp": "how many CPUs there are",
+    "nic": "the guest's network card",
 }
 TAIL_LINES = 12
 RIG_BROKEN = 3
@@ -58,8 +63,8 @@ class RigLike(Protocol):
     def check(self, matrix: Matrix) -> None:
         """Raise UserError if the matrix names a build that cannot be."""
 
-    def machines(self, qemu: str | QemuSource) -> tuple[str, ...]:
-        """The machine types of a QEMU build."""
+    def machines(self, host: HostSpec) -> tuple[str, ...]:
+        """The machine types of a host's QEMU build."""
 
     def prepare(self, hosts: Iterable[HostSpec], say: Callable[[str], None] = ...) -> None:
         """Make ready what hosts need, telling ``say``. Raises HarnessError and UserError."""
@@ -321,6 +326,8 @@ class CellItem(pytest.Item):
     parent: MatrixFile
 
     def __init__(self, cell: Cell, repeat: int, **kwargs: Any) -> None:
+        from harness import axes
+
         super().__init__(**kwargs)
         self.cell = cell
         self.repeat = repeat
@@ -331,14 +338,12 @@ class CellItem(pytest.Item):
             {"firmware": str(host.firmware)} if host.firmware else {}) for host in cell.hosts]
         marks = [("host", host) for host in hosts]
         marks += zip(("source", "destination"), hosts, strict=False)
-        marks += [(axis, {"name": str(value)}) for axis, value in (
-            ("machine", cell.machine), ("policy", cell.policy.value),
-            ("scenario", cell.scenario.name), ("disk", cell.disk.value),
-            ("accel", cell.accel.value))]
+        plain = axes.values(cell)
+        marks += [(axis, {"name": str(value)}) for axis, value in plain.items()]
         for axis, values in marks:
             self.add_marker(_mark(axis, tuple(values.items())))
             self.extra_keyword_matches.add(values["name"])
-            if axis != "host":
+            if axis != "host" and not axes.is_default(axis, plain.get(axis)):
                 self.user_properties.append((axis, values["name"]))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

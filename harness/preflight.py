@@ -22,8 +22,9 @@ from harness.deadline import Deadline
 from harness.engines import Engine
 from harness.engines.confinement import CELL
 from harness.errors import QemuError
+from harness.guest_files import GuestFiles, GuestSetup
 from harness.migration import save
-from harness.model import DEFAULT_MACHINE, Accel, Disk, Host
+from harness.model import DEFAULT_MACHINE, Accel, Disk, Host, Nic, Policy
 from harness.vm import VM, Qemu
 
 SECONDS = 30.0
@@ -82,16 +83,23 @@ class Facts:
 # ---- asking ---------------------------------------------------------------------------------
 
 
-def facts(engine: Engine, host: Host, machine: str, disk: Disk) -> Facts:
-    """Ask a host's QEMU. Raises QemuError if it does not start, with its last words."""
+def facts(
+    engine: Engine, host: Host, machine: str, disk: Disk, nic: Nic = Nic.NONE
+) -> Facts:
+    """Ask a host's QEMU. Raises QemuError if it does not start, with its last words.
+
+    Raises UserError for a machine type of no board that is known.
+    """
     with tempfile.TemporaryDirectory(prefix="bootmatrix-") as name:
         directory = Path(name)
-        (directory / "bios.bin").write_bytes(host.firmware.path.read_bytes())
-        (directory / "disk.img").write_bytes(bytes(1 << 20))
+        blank = directory / "blank.img"
+        blank.write_bytes(bytes(1 << 20))
+        files = GuestFiles(GuestSetup([host], machine, Policy.STOCK, [blank], disk), directory)
         argv = qemu_argv(Launch(
             binary=host.qemu.binary, machine=machine, accel=Accel.TCG, disk=disk,
-            disk_file=f"{CELL}/disk.img", firmware=f"{CELL}/bios.bin", directory=CELL,
-            arguments=host.qemu.arguments,
+            disk_file=files.disk_inside, firmware=files.prepare(0, incoming=False).firmware,
+            directory=CELL, arguments=host.qemu.arguments, arch=host.qemu.arch, nic=nic,
+            smm=host.firmware.needs_smm, kernel=files.kernel(0),
         ))  # fmt: skip
         deadline = Deadline.after(SECONDS)
         with engine.sandbox(host.qemu, directory) as sandbox, \

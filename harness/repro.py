@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import policies
-from harness.cmdline import FlashWindow, Launch, qemu_argv
+from harness.boards import Loader
+from harness.cmdline import Flash, FlashWindow, Kernel, Launch, qemu_argv
+from harness.guest_files import GuestSetup
 from harness.model import (
     Cell,
     Channel,
+    FirmwareBuild,
     Host,
+    Interface,
     ResetBy,
+    ShutdownBy,
     Step,
     StepKind,
     host_label,
@@ -27,10 +32,17 @@ from harness.model import (
 )
 from harness.nvram.layout import HEAD
 from harness.policies import Swap
+from harness.scenario import memory_mib, rom_block_size
 
-_KEYS = {ResetBy.CF9: "c", ResetBy.KEYBOARD: "k", ResetBy.TRIPLE_FAULT: "t"}
+_KEYS = {
+    ResetBy.CF9: "c", ResetBy.KEYBOARD: "k", ResetBy.TRIPLE_FAULT: "t", ResetBy.ACPI: "a",
+    ResetBy.EFI_COLD: "e", ResetBy.EFI_WARM: "w",
+}  # fmt: skip
+_EMBEDDED = 256 << 10  # bytes of a disk, compressed, that a script holds itself
 _STAGED = "staged.bin"
 _FLASH = "flash.bin"
+_PACKAGES = frozenset(
+    f"qemu-system-{name}" for name in ("x86", "arm", "misc", "riscv"))
 _WIDTH = 76
 
 
@@ -49,7 +61,7 @@ class _Writer:
     """The guest's life, written down step by step; knows what a shell would have to find out."""
 
     cell: Cell
-    hosts: Sequence[Host]
+    setup: GuestSetup
     lines: list[str] = field(default_factory=list)
     process: _Process | None = None
     launched: int = 0
@@ -57,12 +69,16 @@ class _Writer:
     nvram: int | None = None  # the host where the guest's nvram file is
     stamp: str = ""
     staged: bool = False
-    rom_size: int = 0
-    files: list[Host] = field(init=False)  # whose firmware each host has at the moment
+    image_size: int = 0  # of the firmware in the nvram
+    rom_size: int = 0  # of the firmware's code in the guest's address space
+    variables: dict[str, int] = field(default_factory=dict)  # bytes of each of the guest's stores
+    files: list[FirmwareBuild] = field(init=False)  # that each host has at the moment
 
     def __post_init__(self) -> None:
-        self.mechanism = policies.mechanism(self.cell.policy)
-        self.files = list(self.hosts)
+        self.hosts = self.setup.hosts
+        self.files = [host.firmware for host in self.hosts]
+        self.mechanism = policies.mechanism(
+            self.cell.policy, self.setup.board.loader(self.files[0]))
         self.flashes = next((step.firmware_of for step in self.cell.scenario.steps
                              if step.kind is StepKind.GUEST_FLASH), None)
         self.long_post = any(step.during_post for step in self.cell.scenario.steps)
@@ -85,29 +101,50 @@ class _Writer:
         elif step.kind is StepKind.MIGRATE:
             self._migrate(step)
         elif step.kind is StepKind.SHUTDOWN:
-            self.say(f"stop {self._running.name}")
+            how = "stop" if step.shutdown_by is ShutdownBy.MONITOR else "guest_shutdown"
+            self.say(f"{how} {self._running.name}")
             self.process = None
+        elif step.kind is StepKind.SUSPEND:
+            self.say(f"suspend {self._running.name}", f"ask {self._running.name}")
+        elif step.kind is StepKind.WRITE_VARIABLE:
+            self._tell("v written")
+        elif step.kind is StepKind.FILL_VARIABLES:
+            self._tell("x filled")
         elif step.kind is StepKind.UPGRADE_HOST:
             assert step.host is not None
             assert step.firmware_of is not None
-            self.files[step.host] = self.hosts[step.firmware_of]
-            role = role_name(step.host)
-            self.say(
-                "# As package managers do: a new file, renamed over the old one.",
-                f'cp "${_variable(step.firmware_of)}_FIRMWARE" {role}/bios.new',
-                f"mv {role}/bios.new {role}/bios.bin",
-            )
+            self.files[step.host] = self.hosts[step.firmware_of].firmware
+            self.say("# As package managers do: a new file, renamed over the old one.")
+            self.install(step.host, step.firmware_of)
         elif step.kind is StepKind.UPGRADE_NVRAM:
             assert step.firmware_of is not None
             self._stage(step.firmware_of)
         elif step.kind is StepKind.GUEST_FLASH:
-            self.say(f"guest_flash {self._running.name}"
-                     "  # with the file that it finds in fw_cfg")
+            self.say(f"tell {self._running.name} f flash"
+                     "  # the guest programs its own flash, with the file that it finds in fw_cfg")
         elif step.kind is StepKind.CLEAR_NVRAM:
             self.nvram, self.staged = None, False
             self.say("rm -f */nvram.bin " + _STAGED + "  # the next start initialises it again")
         else:
-            self.say("mv disk.img disk.old.img", "probe_disk_b disk.img")
+            self.say("mv disk.img disk.old.img", "disk_b disk.img")
+
+    def install(self, host: int, firmware_of: int) -> None:
+        """Put the firmware of a host of the cell, with what belongs to it, on a host."""
+        firmware, variable = self.hosts[firmware_of].firmware, _variable(firmware_of)
+        files = [("FIRMWARE", self._firmware_file(host))]
+        if firmware.variables is not None:
+            files.append(("VARIABLES", f"{role_name(host)}/template.fd"))
+        if firmware.payload is not None:
+            files.append(("PAYLOAD", f"{role_name(host)}/payload.bin"))
+        self.say(*(f'cp "${variable}_{what}" {file}.new && mv {file}.new {file}'
+                   for what, file in files))
+
+    def _firmware_file(self, host: int) -> str:
+        uefi = self.setup.interface is Interface.UEFI
+        return f"{role_name(host)}/{'code.fd' if uefi else 'bios.bin'}"
+
+    def _tell(self, what: str) -> None:
+        self.say(f"tell {self._running.name} {what}", f"ask {self._running.name}")
 
     @property
     def _running(self) -> _Process:
@@ -142,7 +179,7 @@ class _Writer:
         source = self._running
         if self.mechanism.nvram:
             role = role_name(step.host)
-            self.say(f"blank_nvram {role}/nvram.bin {HEAD + self.rom_size}"
+            self.say(f"blank_nvram {role}/nvram.bin {self._nvram_size()}"
                      "  # the migration brings the content")
         target = self._launch(step.host, incoming=True)
         target.migrated = True
@@ -161,9 +198,9 @@ class _Writer:
 
     def _stage(self, firmware_of: int) -> None:
         firmware = self.hosts[firmware_of].firmware
-        if firmware.size != self.rom_size:
+        if firmware.size != self.image_size:
             self.say(f"finish 'refused: {firmware.name} has {firmware.size:#x} bytes, the nvram "
-                     f"has {self.rom_size:#x}'")
+                     f"has {self.image_size:#x}'")
             return
         self.staged = True
         self.say(f'cp "${_variable(firmware_of)}_FIRMWARE" {_STAGED}'
@@ -179,13 +216,17 @@ class _Writer:
                      f"stamped {self.stamp}, is cleared.")
             self.nvram, self.staged = None, False
         if self.nvram is None:
+            firmware = self.files[host]
             self.nvram, self.stamp = host, version
-            self.rom_size = self.files[host].firmware.size
+            self.image_size, self.rom_size = firmware.size, firmware.size - firmware.store_size
+            self.variables["nvram"] = _size(firmware.variables)
             self.say(
-                f"blank_nvram {role}/nvram.bin {HEAD + self.rom_size}",
-                f"into_nvram {role}/bios.bin {role}/nvram.bin"
+                f"blank_nvram {role}/nvram.bin {self._nvram_size()}",
+                f"into_nvram {self._firmware_file(host)} {role}/nvram.bin"
                 "  # the guest's first start: its firmware becomes its own",
             )
+            if firmware.variables is not None:
+                self.say(f"into_nvram {role}/template.fd {role}/nvram.bin {self.image_size}")
         elif self.nvram != host:
             self.say(f"cp {role_name(self.nvram)}/nvram.bin {role}/nvram.bin"
                      "  # the nvram goes where the guest goes")
@@ -197,22 +238,53 @@ class _Writer:
         self.staged = False
         self.say(f"into_nvram {_STAGED} {role}/nvram.bin  # what the user staged")
 
+    def _nvram_size(self) -> int:
+        return HEAD + self.image_size + self.variables["nvram"]
+
+    def _firmware(self, host: int, *, incoming: bool) -> str | Flash:
+        """What QEMU is given; this guest's own store is made where it is the first on a host."""
+        role, file, firmware = role_name(host), self._firmware_file(host), self.files[host]
+        if self.mechanism.nvram:
+            nvram = f"{role}/nvram.bin"
+            windows = [FlashWindow(nvram, HEAD, self.image_size)]
+            if size := self.variables["nvram"]:
+                windows.append(FlashWindow(nvram, HEAD + self.image_size, size))
+            return tuple(windows)
+        if not incoming:
+            self.rom_size = firmware.size - firmware.store_size
+        loader = self.setup.board.loader(firmware)
+        if not loader.has_store:
+            return file
+        split = loader is Loader.FLASH
+        store, origin = (f"{role}/vars.fd", f"{role}/template.fd") if split else (
+            f"{role}/flash.fd", file)
+        if store not in self.variables:
+            self.variables[store] = _size(firmware.variables) if split else firmware.size
+            self.say(f"cp {origin} {store}  # this guest's own from now on")
+        flash = FlashWindow(store, 0, self.variables[store])
+        return (FlashWindow(file, 0, firmware.size, read_only=True), flash) if split else (flash,)
+
+    def _kernel(self, host: int) -> Kernel | None:
+        if self.setup.kernel is not None:
+            return Kernel("kernel", "initramfs", self.setup.kernel.command_line)
+        payload = self.files[host].payload
+        return Kernel(f"{role_name(host)}/payload.bin") if payload is not None else None
+
     def _launch(self, host: int, *, incoming: bool) -> _Process:
         build = self.hosts[host].qemu
         role = role_name(host)
         self.launched += 1
         process = _Process(f"{self.launched}-{role}", host)
-        firmware: str | FlashWindow = f"{role}/bios.bin"
-        if self.mechanism.nvram:
-            firmware = FlashWindow(f"{role}/nvram.bin", HEAD, self.rom_size)
-        elif not incoming:
-            self.rom_size = self.files[host].firmware.size
+        firmware = self._firmware(host, incoming=incoming)
         argv = qemu_argv(Launch(
             binary=build.binary, machine=self.cell.machine, accel=self.cell.accel,
             disk=self.cell.disk, disk_file="disk.img", firmware=firmware,
             directory=process.name, incoming=incoming, long_post=self.long_post,
             arguments=build.arguments, label=host_label(host, build),
-            flash_file=_FLASH if self.flashes is not None else "",
+            flash_file=_FLASH if self.flashes is not None else "", arch=build.arch,
+            memory_mib=memory_mib(self.setup), cpu=self.cell.cpu, smp=self.cell.smp,
+            nic=self.cell.nic, rom_size=rom_block_size(self.setup, host),
+            smm=self.hosts[host].firmware.needs_smm, kernel=self._kernel(host),
         ))  # fmt: skip
         by_hand = [
             word.replace(",server=off", ",server=on,wait=off")
@@ -222,7 +294,7 @@ class _Writer:
         head = f"launch {process.name} {_variable(host)}"
         self.say(" \\\n    ".join([head, *_options(by_hand)]))
         if self.mechanism.swap is Swap.LAUNCHED and incoming:
-            self.say(f"cp {role}/bios.bin {process.name}/image.bin"
+            self.say(f"cp {self._firmware_file(host)} {process.name}/image.bin"
                      "  # what this QEMU would have booted")
         return process
 
@@ -231,7 +303,7 @@ class _Writer:
         if self.mechanism.swap is Swap.LAUNCHED and process.migrated:
             return f"{process.name}/image.bin"
         if self.mechanism.swap is Swap.FILE:
-            return f"{role_name(process.host)}/bios.bin"
+            return self._firmware_file(process.host)
         if self.mechanism.swap is Swap.STAGED and self.staged:
             self._take_staged(role_name(process.host))
             return _STAGED
@@ -263,6 +335,8 @@ def describe(step: Step, hosts: Sequence[Host]) -> str:
     if step.host is not None:
         words.append({StepKind.MIGRATE: "to", StepKind.START: "on"}.get(step.kind, "of"))
         words.append(f"{role_name(step.host)} (QEMU {hosts[step.host].qemu.version})")
+    if ShutdownBy.GUEST is step.shutdown_by:
+        words.append("by the guest")
     if step.by is not ResetBy.MONITOR:
         words.append(f"by the guest: {step.by.value}")
     if step.kind is StepKind.MIGRATE and step.channel is not Channel.UNIX:
@@ -274,9 +348,18 @@ def describe(step: Step, hosts: Sequence[Host]) -> str:
     return " ".join(words)
 
 
-def script(cell: Cell, hosts: Sequence[Host], disks: Sequence[Path]) -> str:
-    """The script. ``hosts`` are the cell's, built; ``disks`` probe disks A and B."""
-    writer = _Writer(cell, hosts)
+def script(cell: Cell, setup: GuestSetup) -> str:
+    """The script. ``setup`` is what the cell's guest is made of."""
+    hosts = setup.hosts
+    writer = _Writer(cell, setup)
+    for index in range(len(hosts)):
+        writer.say(f"mkdir -p {role_name(index)}")
+        writer.install(index, index)
+    if writer.flashes is not None:
+        writer.say(f'cp "${_variable(writer.flashes)}_FIRMWARE" {_FLASH}')
+    if setup.kernel is not None:
+        writer.say('cp "$KERNEL" kernel && cp "$INITRAMFS" initramfs')
+    writer.say("disk_a disk.img")
     steps = cell.scenario.steps
     for number, step in enumerate(steps, 1):
         writer.step(number, step, steps[number] if number < len(steps) else None)
@@ -285,18 +368,14 @@ def script(cell: Cell, hosts: Sequence[Host], disks: Sequence[Path]) -> str:
     tcp = any(step.channel is Channel.TCP for step in steps)
     parts = [
         "#!/bin/bash",
-        *_head(cell, hosts, swaps),
+        *_head(cell, setup, swaps),
         *(line for index, host in enumerate(hosts) for line in _host(index, host, tcp)),
         _LIBRARY.replace("@SECONDS@", str(math.ceil(cell.seconds))).replace("@HEAD@", str(HEAD)),
         *([_SWAP] if swaps else []),
-        *_disk("probe_disk_a", disks[0]),
-        *(_disk("probe_disk_b", disks[1]) if "probe_disk_b" in body else ()),
+        *_kernel(setup),
+        *_disk("disk_a", setup.disks[0]),
+        *(_disk("disk_b", setup.disks[1]) if "disk_b" in body else ()),
         _SETUP,
-        *(f'mkdir -p {role_name(index)} && cp "${_variable(index)}_FIRMWARE" '
-          f"{role_name(index)}/bios.bin" for index in range(len(hosts))),
-        *([] if writer.flashes is None else
-          [f'cp "${_variable(writer.flashes)}_FIRMWARE" {_FLASH}']),
-        "probe_disk_a disk.img",
         body,
         "",
         "finish 'all steps done'",
@@ -304,7 +383,7 @@ def script(cell: Cell, hosts: Sequence[Host], disks: Sequence[Path]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _head(cell: Cell, hosts: Sequence[Host], swaps: bool) -> Iterator[str]:
+def _head(cell: Cell, setup: GuestSetup, swaps: bool) -> Iterator[str]:
     yield f"# {cell.id}"
     yield "# by hand, without the harness (`bootmatrix repro` wrote this). It needs bash, socat" + (
         ", gdb" if swaps else ""
@@ -312,8 +391,9 @@ def _head(cell: Cell, hosts: Sequence[Host], swaps: bool) -> Iterator[str]:
     yield "# the QEMUs and firmware files named below. QEMU gets the command lines that the harness"
     yield "# gives it, but that its sockets listen (server=on) and paths are relative."
     yield "#"
-    facts = [policies.HostFacts(host.qemu.version, host.qemu.default_machine, host.firmware.name)
-             for host in hosts]
+    facts = [policies.HostFacts(host.qemu.version, host.qemu.default_machine, host.firmware.name,
+                                loader=setup.board.loader(host.firmware))
+             for host in setup.hosts]
     wanted = policies.plan(cell.policy, facts, cell.machine, cell.scenario.steps)
     yield f"# What policy {cell.policy.value} wants to be seen:"
     for number, expected in enumerate(wanted, 1):
@@ -328,12 +408,13 @@ def _head(cell: Cell, hosts: Sequence[Host], swaps: bool) -> Iterator[str]:
 def _host(index: int, host: Host, tcp: bool) -> Iterator[str]:
     name, qemu, firmware = _variable(index), host.qemu, host.firmware
     packages = dict(qemu.packages)
-    debian = f" of Debian's qemu-system-x86 {packages['qemu-system-x86']}" \
-        if "qemu-system-x86" in packages else ""
+    package = _PACKAGES.intersection(packages)
+    debian = "".join(f" of Debian's {one} {packages[one]}" for one in package)
     yield ""
     yield f"# {role_name(index)}: QEMU {qemu.version}{debian}, in the root file system"
     yield f"# that `bootmatrix images build {qemu.root_name or qemu.name}` makes and caches."
-    yield f"# Your own: {name}_QEMU='/path/to/qemu-system-x86_64' {name}_FIRMWARE=/path bash THIS"
+    program = f"/path/to/qemu-system-{qemu.arch}"
+    yield f"# Your own: {name}_QEMU='{program}' {name}_FIRMWARE=/path bash THIS"
     yield f'if [ -n "${{{name}_QEMU:-}}" ]; then'
     yield f'    read -ra {name} <<<"${name}_QEMU"'
     yield "else"
@@ -348,7 +429,27 @@ def _host(index: int, host: Host, tcp: bool) -> Iterator[str]:
     yield f"        {shlex.join([qemu.binary, *qemu.arguments])})"
     yield "fi"
     yield f"# {firmware.name}, sha256 {firmware.sha256}"
-    yield f"{name}_FIRMWARE=${{{name}_FIRMWARE:-{shlex.quote(str(firmware.path))}}}"
+    yield _default(f"{name}_FIRMWARE", firmware.path)
+    if firmware.variables is not None:
+        yield _default(f"{name}_VARIABLES", firmware.variables)
+    if firmware.payload is not None:
+        yield _default(f"{name}_PAYLOAD", firmware.payload)
+
+
+def _default(variable: str, file: Path) -> str:
+    return f"{variable}=${{{variable}:-{shlex.quote(str(file))}}}"
+
+
+def _kernel(setup: GuestSetup) -> Iterator[str]:
+    if setup.kernel is not None:
+        yield ""
+        yield "# What -kernel and -initrd boot; your own: KERNEL=/path INITRAMFS=/path"
+        yield _default("KERNEL", setup.kernel.kernel)
+        yield _default("INITRAMFS", setup.kernel.initramfs)
+
+
+def _size(file: Path | None) -> int:
+    return file.stat().st_size if file is not None else 0
 
 
 def _variable(index: int) -> str:
@@ -373,11 +474,17 @@ def _options(words: Sequence[str]) -> Iterator[str]:
 
 
 def _disk(name: str, image: Path) -> Iterator[str]:
-    # Sparse: only what is not zero at its end is told.
     data = image.read_bytes()
-    text = base64.b64encode(gzip.compress(data.rstrip(b"\0"), mtime=0)).decode()
+    # Sparse: only what is not zero at its end is told.
+    packed = gzip.compress(data.rstrip(b"\0"), mtime=0)
     yield ""
-    yield f"{name}() {{  # {name} FILE: the probe guest's disk (images/guests/probe.asm)"
+    if len(packed) > _EMBEDDED:
+        yield "# The guest's disk, where bootmatrix has made it (images/guests/); your own: "\
+              f"{name.upper()}=/path"
+        yield f'{name}() {{ cp "${{{name.upper()}:-{shlex.quote(str(image))}}}" "$1"; }}'
+        return
+    text = base64.b64encode(packed).decode()
+    yield f"{name}() {{  # {name} FILE: the guest's disk (images/guests/)"
     yield "    base64 -d <<'END' | gzip -d >\"$1\""
     yield from (text[at:at + _WIDTH] for at in range(0, len(text), _WIDTH))
     yield "END"
@@ -458,9 +565,11 @@ said() {  # said PROCESS: its console since the mark, without escape sequences
         sed 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/\x1b[A-Za-z]//g'
 }
 
-banners() { said "$1" | grep -ao 'SeaBIOS (version [^()]*)'; }
+banners() { said "$1" | grep -aoE 'SeaBIOS \(version [^()]*\)|OpenSBI v[0-9]+\.[0-9]+'; }
 has_banner() { banners "$1" | grep -q . || ! alive "$1"; }
-line() { said "$1" | grep -a "^BOOTMATRIX $2 .*"$'\r$' | tr -d '\r'; }  # only when it is whole
+line() {  # line PROCESS KIND: the guest's lines of a kind, without one that is not whole yet
+    { said "$1"; echo; } | sed '$d' | grep -aE "^\s*BOOTMATRIX $2( |\s*$)" | tr -d '\r'
+}
 is_up() { line "$1" up | grep -q . || ! alive "$1"; }
 is_here() { line "$1" here | grep -q . || ! alive "$1"; }
 
@@ -484,12 +593,33 @@ ask() {  # ask PROCESS: is the guest still there, and how many boots has it coun
     line "$1" here | grep . || finish "the guest no longer answers" 1
 }
 
-guest_flash() {  # guest_flash PROCESS: the probe guest programs its own flash
+tell() {  # tell PROCESS KEY KIND: what the guest is to do, until its line of this kind
     mark "$1"
-    type_at "$1" f
-    has_flashed() { line "$1" flash | grep -q . || ! alive "$1"; }
-    wait_for 60 has_flashed "$1"
-    line "$1" flash | grep . || finish "the guest was cut off while it flashed" 1
+    type_at "$1" "$2"
+    has_done() { line "$1" "$2" | grep -q . || ! alive "$1"; }
+    wait_for 60 has_done "$1" "$3"
+    line "$1" "$3" | grep . || finish "the guest was cut off before it said: $3" 1
+}
+
+has_event() {  # has_event PROCESS EVENT BYTES: has the monitor told of it, beyond so many bytes?
+    tail -c "+$(($3 + 1))" "$1/monitor.out" | grep -q "\"event\": \"$2\"" || ! alive "$1"
+}
+
+suspend() {  # suspend PROCESS: to RAM, by the guest itself; and awake again
+    local before
+    before=$(stat -c %s "$1/monitor.out")
+    type_at "$1" z
+    wait_for 60 has_event "$1" SUSPEND "$before" || finish "the guest does not suspend" 1
+    qmp "$1" system_wakeup
+    wait_for 60 has_event "$1" WAKEUP "$before" || finish "the guest does not wake up" 1
+}
+
+guest_shutdown() {  # guest_shutdown PROCESS: by the guest itself
+    gone() { ! alive "$1"; }
+    type_at "$1" s
+    wait_for 60 gone "$1" || finish "the guest does not shut down" 1
+    wait "${PIDS[$1]}" 2>/dev/null
+    unset "PIDS[$1]"
 }
 
 stop() {  # stop PROCESS: end its QEMU
@@ -547,10 +677,13 @@ migrate_file() {  # migrate_file FROM TO: saved to a file, and the file fed to t
     ended_well "$2" || refused "$2"
 }
 
-# The guest's firmware in a file: a header page of the harness's, empty here, and at @HEAD@ the
-# window that QEMU maps as flash. QEMU may have the file open: nothing may cut it off (notrunc).
+# The guest's firmware in a file: a header page of the harness's, empty here, and from @HEAD@ on
+# the windows that QEMU maps as flash: the firmware, and its variables if they are apart. QEMU may
+# have the file open: nothing may cut it off (notrunc).
 blank_nvram() { rm -f "$1"; truncate -s "$2" "$1"; }
-into_nvram() { dd if="$1" of="$2" bs=4096 seek=$((@HEAD@ / 4096)) conv=notrunc status=none; }"""
+into_nvram() {  # into_nvram FILE NVRAM [BYTES]: to the beginning, or so far behind it
+    dd if="$1" of="$2" bs=4096 seek=$(((@HEAD@ + ${3:-0}) / 4096)) conv=notrunc status=none
+}"""
 
 _SWAP = r"""
 # Another firmware at the reset, which QMP cannot write, but QEMU's gdb stub can: gdb waits at

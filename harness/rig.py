@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EngineError, HarnessError
-from harness.model import HostSpec
 
 if TYPE_CHECKING:
     from harness.builds import Builds
     from harness.engines import Engine
     from harness.images import ImageStore
     from harness.matrix import Matrix
-    from harness.model import Cell, Known, QemuSource
+    from harness.model import Cell, HostSpec, Known
     from harness.runner import Runner
 
 
@@ -74,11 +74,11 @@ class Rig:
         """Raise UserError if the matrix has a build that cannot be."""
         self.builds.check(matrix.used_hosts(), matrix.place)
 
-    def machines(self, qemu: str | QemuSource) -> tuple[str, ...]:
-        """The machine types of a QEMU build, which is built first where it is missing."""
-        if isinstance(qemu, str):
-            self.prepare([HostSpec(qemu, qemu)])
-        return self.builds.qemu(qemu).machines
+    def machines(self, host: HostSpec) -> tuple[str, ...]:
+        """The machine types of a host's QEMU build, which is built first where it is missing."""
+        if isinstance(host.qemu, str):
+            self.prepare([replace(host, firmware=None)])
+        return self.builds.machines(host)
 
     def prepare(
         self, hosts: Iterable[HostSpec], say: Callable[[str], None] = lambda line: None

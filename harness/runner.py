@@ -13,29 +13,29 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from harness import guests, images, known, policies
+from harness import axes, firmware_volume, images, known, policies, unsupported
+from harness.boards import board_of
 from harness.builds import Builds
 from harness.console import LOG_LIMIT
 from harness.deadline import Deadline
 from harness.engines import Engine
 from harness.errors import DeadlineExceeded, EngineError, HarnessError
+from harness.guest_files import GuestSetup, setup_of
 from harness.identity import KnownFirmware
+from harness.kept import kernel_row
 from harness.model import (
-    DEFAULT_MACHINE,
     Cell,
-    FirmwareBuild,
     Host,
     HostSpec,
     Known,
     QemuBuild,
     RunRecord,
-    StepKind,
     Verdict,
     host_label,
     role_name,
 )
 from harness.observation import StepObserved
-from harness.scenario import Guest, GuestSetup, run_steps
+from harness.scenario import Guest, run_steps
 from harness.sharing import Beginning, Beginnings
 from harness.verdict import fw_cfg_row, judge
 
@@ -69,10 +69,6 @@ class Runner:
         self._held = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._held, fcntl.LOCK_SH)
         self._beginnings = Beginnings(self._run_dir / "shared") if share else None
-        self._disks = tuple(
-            guests.probe_disk(label, images.cache_home())
-            for label in (policies.FIRST_DISK, policies.SECOND_DISK)
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -106,20 +102,16 @@ class Runner:
         begun = time.monotonic()
         hosts = [self.host(spec) for spec in cell.hosts]
         described = describe(cell, hosts)
-        missing = _missing_machine(cell, hosts)
-        if missing:
+        cannot = unsupported.reason(cell, hosts)
+        if cannot is not None:
             return RunRecord(
-                described, Verdict.UNSUPPORTED, missing, engine=self._engine.name,
+                described, Verdict.UNSUPPORTED, cannot, engine=self._engine.name,
                 seconds=round(time.monotonic() - begun, 4),
             )  # fmt: skip
         firmware = self._builds.known_firmware(hosts)
         name = cell.id if repeat == 1 else f"{cell.id},repeat-{repeat}"
         artifacts = self._run_dir / "cells" / name
-        setup = GuestSetup(
-            hosts, cell.machine, cell.policy, self._disks, cell.disk, cell.accel, cell.seconds,
-            long_post=any(step.during_post for step in cell.scenario.steps),
-            flash=_flash(cell, hosts),
-        )
+        setup = setup_of(cell, hosts, images.cache_home())
         guest: Guest | None = None
         seen: list[StepObserved] = []
         qemus: list[dict[str, Any]] = []
@@ -136,7 +128,7 @@ class Runner:
                 if beginning is not None and beginning.saved is not None:
                     guest.resume(beginning.saved, 0)
                 run_steps(guest, steps, seen)
-            judgement = judge(_plan(cell, hosts, firmware), seen, firmware)
+            judgement = judge(_plan(cell, hosts, firmware), seen, firmware, _mismatch(hosts))
             verdict, reason, boots = judgement.verdict, judgement.reason, judgement.boots
         except HarnessError as error:
             self._check_disk(error)
@@ -218,6 +210,8 @@ class Runner:
 def _plan(
     cell: Cell, hosts: Sequence[Host], firmware: KnownFirmware
 ) -> tuple[policies.Expected, ...]:
+    board = board_of(cell.machine, cell.arch)
+    assert board is not None, "harness.unsupported has let this through"
     # By bytes: two names of the same image are one firmware.
     facts = [
         policies.HostFacts(
@@ -225,18 +219,25 @@ def _plan(
             host.qemu.default_machine,
             firmware.by_bytes(host.firmware.sha256),
             host_label(index, host.qemu),
+            board.loader(host.firmware),
         )
         for index, host in enumerate(hosts)
     ]
     return policies.plan(cell.policy, facts, cell.machine, cell.scenario.steps)
 
 
-def _flash(cell: Cell, hosts: Sequence[Host]) -> FirmwareBuild | None:
-    """What the guest is to flash, if the scenario says so; all its steps say the same."""
-    for step in cell.scenario.steps:
-        if step.kind is StepKind.GUEST_FLASH and step.firmware_of is not None:
-            return hosts[step.firmware_of].firmware
-    return None
+def _mismatch(hosts: Sequence[Host]) -> str | None:
+    """What does not fit between code and variables that meet in a cell, if anything."""
+    templates = [host.firmware.variables for host in hosts if host.firmware.variables is not None]
+    return next(
+        (
+            wrong
+            for template in templates
+            for host in hosts
+            if (wrong := firmware_volume.mismatch(host.firmware.size, template.read_bytes()))
+        ),
+        None,
+    )
 
 
 def describe(cell: Cell, hosts: Sequence[Host]) -> dict[str, Any]:
@@ -252,20 +253,7 @@ def describe(cell: Cell, hosts: Sequence[Host]) -> dict[str, Any]:
             "packages": dict(host.qemu.packages),
             "digest": host.qemu.digest,
         } | ({"root": host.qemu.root_name} if host.qemu.mounts else {})
-    return described | {
-        "machine": cell.machine,
-        "policy": cell.policy.value,
-        "scenario": cell.scenario.name,
-        "accel": cell.accel.value,
-        "disk": cell.disk.value,
-    }
-
-
-def _missing_machine(cell: Cell, hosts: Sequence[Host]) -> str | None:
-    for host in hosts:
-        if cell.machine not in (DEFAULT_MACHINE, *host.qemu.machines):
-            return f"QEMU {host.qemu.version} ({host.qemu.name}) has no machine {cell.machine}"
-    return None
+    return described | axes.values(cell)
 
 
 def _step_row(step: StepObserved, firmware: KnownFirmware) -> dict[str, Any]:
@@ -286,6 +274,7 @@ def _step_row(step: StepObserved, firmware: KnownFirmware) -> dict[str, Any]:
             "bios_version": step.here.bios_version,
             "fw_cfg": fw_cfg_row(step.here),
             "acpi": step.here.acpi,
+            "kernel": kernel_row(step.here),
         }
     if step.flash is not None:
         row["flash"] = {
@@ -293,6 +282,12 @@ def _step_row(step: StepObserved, firmware: KnownFirmware) -> dict[str, Any]:
         }
     if step.cut_off is not None:
         row["flash"] = {"size": None, "written": step.flashed, "result": "cut-off"}
+    if step.failed is not None:
+        row["outcome"] = f"failed: {step.failed}"
+    if step.told is not None:
+        row["told"] = {
+            key: getattr(step.told, key) for key in ("value", "count", "size", "result")
+        }
     if step.nvram_equal is not None:
         row["nvram_equal"] = step.nvram_equal
     return row

@@ -7,7 +7,6 @@ is none of its business: harness.policies knows that, and harness.verdict compar
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
-from harness.cmdline import FlashWindow, Launch, qemu_argv
+from harness.cmdline import Launch, qemu_argv
 from harness.deadline import Deadline
 from harness.engines import Engine, Process
 from harness.errors import (
@@ -26,39 +25,61 @@ from harness.errors import (
     UserError,
 )
 from harness.firmware_swap import FirmwareSwap
+from harness.guest_files import CELL, GuestFiles, GuestSetup
 from harness.migration import migrate, restore, save
 from harness.model import (
     Accel,
+    Arch,
     Channel,
-    Disk,
     FirmwareBuild,
-    Host,
-    Policy,
+    Interface,
+    Nic,
     ResetBy,
+    ShutdownBy,
     Step,
     StepKind,
     host_label,
     role_name,
 )
-from harness.nvram import UNSYNCED, ChangedBy, Nvram
+from harness.nvram import Nvram
 from harness.observation import BootObserved, StepObserved
-from harness.policies import Swap, mechanism
+from harness.policies import Swap
 from harness.refusals import Refusal, classify
 from harness.vm import LAST_WORDS_SECONDS, VM
+
+__all__ = ["Guest", "GuestSetup", "run_steps"]
 
 # Everything but a boot: launching, a monitor command, a migration of a 32 MiB guest. Each
 # takes milliseconds; a rig that needs longer than this is broken.
 RIG_SECONDS = 60.0
 # A guest that survived a migration answers within a tick of its clock, 55 ms.
 ANSWER_SECONDS = 5.0
+# A guest that ends or suspends stops its devices first, one that fills its variable store erases
+# flash block by block.
+GUEST_SECONDS = 60.0
 
 _STREAM = "stream"
 _HOST_FILES = "host"
 
-_FLASH_FILE = "flash.bin"
 _DMA = 2  # fw_cfg's feature bit
 
-_KEYS = {ResetBy.CF9: b"c", ResetBy.KEYBOARD: b"k", ResetBy.TRIPLE_FAULT: b"t"}
+# What our guests do when they are sent a character.
+_RESET_KEYS = {
+    ResetBy.CF9: b"c",
+    ResetBy.KEYBOARD: b"k",
+    ResetBy.TRIPLE_FAULT: b"t",
+    ResetBy.ACPI: b"a",
+    ResetBy.EFI_COLD: b"e",
+    ResetBy.EFI_WARM: b"w",
+}
+_SHUTDOWN_KEY, _SUSPEND_KEY, _WRITE_KEY, _FILL_KEY = b"s", b"z", b"v", b"x"
+
+# MiB that a guest needs: Linux, UEFI firmware, one with SMM's own memory, and a boot sector.
+_LINUX_MIB, _UEFI_MIB, _SMM_MIB, _SECTOR_MIB = 256, 128, 256, 32
+# The size of a ROM block has been a property of its device since then (QEMU's hw/pci/pci.c).
+_ROMSIZE_SINCE = (6, 0)
+# The files of all ipxe-qemu packages so far fit into it, and QEMU rounds them up to it.
+_ROM_BLOCK = 256 << 10
 
 
 @dataclass
@@ -70,26 +91,6 @@ class _Running:
     image: bytes  # image(P): the host's firmware file as this process was launched
     swap: FirmwareSwap | None = None
     nvram: Nvram | None = None
-
-
-@dataclass
-class GuestSetup:
-    """What a guest is made of.
-
-    ``seconds`` bounds each boot; ``disks`` are probe disks A and B. ``long_post`` makes the
-    firmware wait for a key, so that there is time to migrate the guest during it. ``flash`` is
-    what the guest finds in fw_cfg to program its flash with.
-    """
-
-    hosts: Sequence[Host]
-    machine: str
-    policy: Policy
-    disks: Sequence[Path]
-    disk: Disk = Disk.AHCI
-    accel: Accel = Accel.TCG
-    seconds: float = 5.0
-    long_post: bool = False
-    flash: FirmwareBuild | None = None
 
 
 @dataclass
@@ -106,23 +107,17 @@ class Guest:
     processes: list[dict[str, object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._mechanism = mechanism(self.setup.policy)
+        self._mechanism = self.setup.mechanism
         self._stack = contextlib.ExitStack()
         self._running: _Running | None = None
         self._incoming: _Running | None = None
         self._saved: Path | None = None
         self._launched: list[Process] = []
         self._counter: int | None = None
-        self._nvram: Nvram | None = None
         self._rom_size = 0
         self._banners: tuple[str, ...] = ()
-        for index, host in enumerate(self.setup.hosts):
-            self._host_dir(index).mkdir()
-            self._install(index, host.firmware)
-        if self.setup.flash is not None:
-            shutil.copyfile(self.setup.flash.path, self.directory / _FLASH_FILE)
-        self._disk = self.directory / "disk.img"
-        self._install_disk(0)
+        self._files = GuestFiles(self.setup, self.directory)
+        self._stack.callback(self._files.close)
 
     def __enter__(self) -> Self:
         return self
@@ -190,7 +185,7 @@ class Guest:
                     raise
                 # A QEMU that is no longer there is seen by _boot, with its last words.
         else:
-            process.vm.console.send(_KEYS[by])
+            process.vm.console.send(_RESET_KEYS[by])
         watch = self._begin_boot if banner_only else self._boot
         return watch(step, begun, lambda: process.vm.monitor.seen("RESET", before))
 
@@ -232,13 +227,14 @@ class Guest:
             here = target.vm.console.ask(Deadline.after(ANSWER_SECONDS))
             rom = self._rom(target.vm)
             observed = StepObserved(step, time.monotonic() - begun, host, rom=rom, here=here)
-        if self._nvram is None or target.nvram is None:
+        nvram = self._files.nvram
+        if nvram is None or target.nvram is None:
             return observed
         # QEMU has written the flash that came in to the destination's file when the guest ran.
-        equal = target.nvram.same_windows_as(self._nvram)
+        equal = target.nvram.same_windows_as(nvram)
         if equal or target.vm.alive:  # else it is lost there, and not here
-            target.nvram.received_from(self._nvram)
-            self._nvram = target.nvram
+            target.nvram.received_from(nvram)
+            self._files.nvram = target.nvram
         return replace(observed, nvram_equal=equal)
 
     def save(self, directory: Path) -> StepObserved:
@@ -246,7 +242,7 @@ class Guest:
         process = self._process
         begun = time.monotonic()
         deadline = Deadline.after(RIG_SECONDS)
-        shutil.copytree(self._host_dir(process.host), directory / _HOST_FILES)
+        self._files.keep(process.host, directory / _HOST_FILES)
         saved = save(process.vm, directory / _STREAM, deadline)
         process.vm.quit(deadline)
         self._running = None
@@ -257,25 +253,73 @@ class Guest:
 
     def resume(self, directory: Path, host: int) -> None:
         """Be the guest that was kept in ``directory`` when it ran on ``host``; migrate it next."""
-        shutil.copytree(directory / _HOST_FILES, self._host_dir(host), dirs_exist_ok=True)
+        self._rom_size = self._files.take_up(host, directory / _HOST_FILES)
         self._saved = directory
-        if self._mechanism.nvram:
-            self._nvram = self._opened_nvram(host)
-            self._rom_size = self._nvram.size
-        else:
-            self._rom_size = self._firmware_file(host).stat().st_size
 
-    def shutdown(self) -> StepObserved:
-        """End the guest's process, as a user shuts a guest down."""
+    def shutdown(self, by: ShutdownBy = ShutdownBy.MONITOR) -> StepObserved:
+        """End the guest's process, as a user shuts a guest down, or the guest itself does."""
+        step = Step(StepKind.SHUTDOWN, shutdown_by=by)
+        process = self._process
         begun = time.monotonic()
-        self._process.vm.quit(Deadline.after(RIG_SECONDS))
+        if by is ShutdownBy.GUEST:
+            process.vm.console.send(_SHUTDOWN_KEY)
+            if process.vm.outlives(Deadline.after(GUEST_SECONDS)):
+                return StepObserved(
+                    step, time.monotonic() - begun, process.host,
+                    failed=f"the machine still runs {GUEST_SECONDS:.0f} s after the guest was "
+                    "told to shut down",
+                )  # fmt: skip
+        process.vm.quit(Deadline.after(RIG_SECONDS))
         self._running = None
-        return StepObserved(Step(StepKind.SHUTDOWN), time.monotonic() - begun)
+        return StepObserved(step, time.monotonic() - begun)
+
+    def suspend(self) -> StepObserved:
+        """Let the guest suspend itself to RAM, and wake it up again: no reset, no boot."""
+        step = Step(StepKind.SUSPEND)
+        process = self._process
+        begun = time.monotonic()
+        deadline = Deadline.after(GUEST_SECONDS)
+        monitor = process.vm.monitor
+        before = monitor.mark()
+        process.vm.console.send(_SUSPEND_KEY)
+        try:
+            monitor.wait("SUSPEND", since=before, deadline=deadline)
+            monitor.execute("system_wakeup", deadline=deadline)
+            monitor.wait("WAKEUP", since=before, deadline=deadline)
+        except DeadlineExceeded:
+            return StepObserved(
+                step, time.monotonic() - begun, process.host,
+                failed=f"the guest did not suspend and wake within {GUEST_SECONDS:.0f} s",
+            )  # fmt: skip
+        here = process.vm.console.ask(Deadline.after(self.setup.seconds))
+        if process.swap is not None:
+            process.swap.check()
+        return StepObserved(
+            step, time.monotonic() - begun, process.host, rom=self._rom(process.vm), here=here
+        )
+
+    def write_variable(self) -> StepObserved:
+        """Let the guest write its variable and its boot entry."""
+        return self._told(Step(StepKind.WRITE_VARIABLE), _WRITE_KEY, "written")
+
+    def fill_variables(self) -> StepObserved:
+        """Let the guest write variables until the store is full."""
+        return self._told(Step(StepKind.FILL_VARIABLES), _FILL_KEY, "filled")
+
+    def _told(self, step: Step, key: bytes, kind: str) -> StepObserved:
+        process = self._process
+        begun = time.monotonic()
+        told = process.vm.console.tell(key, kind, Deadline.after(GUEST_SECONDS))
+        here = process.vm.console.ask(Deadline.after(ANSWER_SECONDS)) if told else None
+        return StepObserved(
+            step, time.monotonic() - begun, process.host, told=told, here=here,
+            failed=None if told else "the guest fell silent",
+        )  # fmt: skip
 
     def upgrade_host(self, host: int, firmware: FirmwareBuild) -> StepObserved:
         """Replace the firmware file on a host, as a package upgrade does."""
         begun = time.monotonic()
-        self._install(host, firmware)
+        self._files.install(host, firmware)
         return StepObserved(
             Step(StepKind.UPGRADE_HOST, host=host), time.monotonic() - begun, self._where()
         )
@@ -283,19 +327,20 @@ class Guest:
     def upgrade_nvram(self, firmware: FirmwareBuild) -> StepObserved:
         """Stage a firmware build for this guest: it runs from the next reset or start on."""
         begun = time.monotonic()
-        if self._nvram is None:
+        nvram = self._files.nvram
+        if nvram is None:
             raise UserError(
                 f"policy {self.setup.policy}: this guest has no nvram to upgrade",
                 hint="start it once, under guest-owned or guest-owned-versioned",
             )
         step = Step(StepKind.UPGRADE_NVRAM)
-        if firmware.size != self._nvram.size:
+        if firmware.size != nvram.size:
             return self._refused(step, begun, Refusal(
                 "rom-size",
                 f"{firmware.name} has {firmware.size:#x} bytes, the nvram's "
-                f"window {self._nvram.size:#x}",
+                f"window {nvram.size:#x}",
             ))  # fmt: skip
-        self._nvram.stage(firmware.path.read_bytes(), firmware.name)
+        nvram.stage(firmware.path.read_bytes(), firmware.name)
         if self._running is not None:
             self._arm(self._running)
         return StepObserved(step, time.monotonic() - begun, self._where())
@@ -347,15 +392,14 @@ class Guest:
         """Empty the nvram of this guest, which must not run."""
         if self._running is not None:
             raise UserError("the nvram of a running guest cannot be cleared", hint="shut it down")
-        if self._nvram is not None:
-            self._nvram.clear()
+        if self._files.nvram is not None:
+            self._files.nvram.clear()
         return StepObserved(Step(StepKind.CLEAR_NVRAM), 0.0)
 
     def replace_disk(self) -> StepObserved:
         """Rename the disk file away and put another in its place."""
         begun = time.monotonic()
-        self._disk.rename(self.directory / "disk.old.img")
-        self._install_disk(1)
+        self._files.replace_disk()
         return StepObserved(
             Step(StepKind.REPLACE_DISK), time.monotonic() - begun, self._where()
         )
@@ -365,38 +409,13 @@ class Guest:
     def _where(self) -> int | None:
         return self._running.host if self._running else None
 
-    def _host_dir(self, host: int) -> Path:
-        return self.directory / role_name(host)
-
-    def _firmware_file(self, host: int) -> Path:
-        return self._host_dir(host) / "bios.bin"
-
-    def _install(self, host: int, firmware: FirmwareBuild) -> None:
-        # As package managers do: a new file, renamed over the old one.
-        target = self._firmware_file(host)
-        shutil.copyfile(firmware.path, target.with_suffix(".new"))
-        target.with_suffix(".new").replace(target)
-
-    def _install_disk(self, which: int) -> None:
-        shutil.copyfile(self.setup.disks[which], self._disk)
-
     def _launch(self, host: int, *, incoming: bool) -> _Running:
         setup = self.setup
         build = setup.hosts[host].qemu
         role = role_name(host)
-        image = self._firmware_file(host).read_bytes()
-        nvram = None
-        if self._mechanism.nvram:
-            nvram = self._nvram_for(host, image, incoming=incoming)
-            size = nvram.size
-            firmware: str | FlashWindow = FlashWindow(
-                f"/cell/{role}/{nvram.path.name}", nvram.window.offset, size
-            )
-        else:
-            size = len(image)
-            firmware = f"/cell/{role}/{self._firmware_file(host).name}"
+        prepared = self._files.prepare(host, incoming=incoming)
         if not incoming:
-            self._rom_size = size
+            self._rom_size = prepared.rom_size
         name = f"{len(self.processes) + 1}-{role}"
         directory = self.directory / name
         directory.mkdir()
@@ -406,61 +425,31 @@ class Guest:
                 machine=setup.machine,
                 accel=setup.accel,
                 disk=setup.disk,
-                disk_file=f"/cell/{self._disk.name}",
-                firmware=firmware,
-                directory=f"/cell/{name}",
+                disk_file=self._files.disk_inside,
+                firmware=prepared.firmware,
+                directory=f"{CELL}/{name}",
                 incoming=incoming,
                 long_post=setup.long_post,
+                memory_mib=memory_mib(setup),
                 arguments=build.arguments,
                 label=host_label(host, build),
-                flash_file=f"/cell/{_FLASH_FILE}" if setup.flash else "",
+                flash_file=self._files.flash_inside,
+                arch=setup.arch,
+                cpu=setup.cpu,
+                smp=setup.smp,
+                nic=setup.nic,
+                rom_size=rom_block_size(setup, host),
+                smm=setup.hosts[host].firmware.needs_smm,
+                kernel=self._files.kernel(host),
             )
         )
         self.processes.append({"role": role, "version": build.version, "argv": list(argv)})
         sandbox = self._stack.enter_context(
             self.engine.sandbox(build, self.directory, kvm=setup.accel is Accel.KVM)
         )
-        vm = self._stack.enter_context(VM(name, sandbox, argv, directory, f"/cell/{name}"))
+        vm = self._stack.enter_context(VM(name, sandbox, argv, directory, f"{CELL}/{name}"))
         self._launched.append(vm.process)
-        return _Running(vm, host, image, nvram=nvram)
-
-    def _nvram_for(self, host: int, image: bytes, *, incoming: bool) -> Nvram:
-        """The nvram that a process on ``host`` maps, made ready for it."""
-        version, role = self.setup.hosts[host].qemu.version, role_name(host)
-        if incoming:
-            assert self._nvram is not None
-            nvram = Nvram.expecting(
-                self._nvram_file(host), self._nvram, qemu=version, role=role
-            )
-            self._stack.callback(nvram.close)
-        else:
-            nvram = self._nvram or self._opened_nvram(host)
-            if nvram.path != self._nvram_file(host):
-                nvram = nvram.move_to(self._nvram_file(host))
-                self._stack.callback(nvram.close)
-            moved_without_machine = self.setup.machine == "default" and (
-                nvram.initialised and nvram.stamp != version
-            )
-            if self._mechanism.clears_on_move and moved_without_machine:
-                nvram.clear(ChangedBy.HARNESS)
-            if not nvram.initialised:
-                nvram.initialise(
-                    image, qemu=version, machine=self.setup.machine,
-                    policy=self.setup.policy.value,
-                )
-            nvram.take_staged()
-            nvram.lend(version, role)
-            self._nvram = nvram
-        return nvram
-
-    def _nvram_file(self, host: int) -> Path:
-        return self._host_dir(host) / "nvram.bin"
-
-    def _opened_nvram(self, host: int) -> Nvram:
-        # A cell's files do not outlive a loss of power.
-        nvram = Nvram(self._nvram_file(host), system=UNSYNCED)
-        self._stack.callback(nvram.close)
-        return nvram
+        return _Running(vm, host, prepared.image, nvram=prepared.nvram)
 
     def _arm(self, process: _Running) -> None:
         """Make the policy's firmware run at the resets of a process that is connected."""
@@ -468,12 +457,12 @@ class Guest:
             Swap.NOTHING: None,
             # A process that started by itself already runs what it read at its launch.
             Swap.LAUNCHED: lambda: process.image,
-            Swap.FILE: lambda: self._firmware_file(process.host).read_bytes(),
-            Swap.STAGED: lambda: self._nvram.take_staged() if self._nvram else None,
+            Swap.FILE: lambda: self._files.code(process.host),
+            Swap.STAGED: self._files.take_staged,
         }[self._mechanism.swap]
         if provide is None or process.swap is not None:
             return
-        if self._mechanism.swap is Swap.STAGED and not (self._nvram and self._nvram.staged):
+        if self._mechanism.swap is Swap.STAGED and not self._files.staged:
             return
         process.swap = FirmwareSwap(
             process.vm, self._rom_size, provide, Deadline.after(RIG_SECONDS)
@@ -513,18 +502,41 @@ class Guest:
         if self._mechanism.swap is Swap.FILE:
             self._arm(process)  # its next reset reads the file again
         boot = BootObserved(
-            process.host, seen.banners, seen.up, rom, seconds, self.setup.seconds, ended
+            process.host, seen.banners, seen.up, rom, seconds, self.setup.seconds, ended,
+            # UEFI firmware has no banner: that it says anything shows that it runs.
+            spoke=seen.spoke and self.setup.interface is Interface.UEFI,
         )
         return StepObserved(step, time.monotonic() - begun, process.host, boot=boot)
 
     def _rom(self, vm: VM) -> str | None:
+        address = self.setup.board.rom_address(self._rom_size)
+        if address is None:
+            return None
         try:
-            return vm.rom_digest(self._rom_size, Deadline.after(ANSWER_SECONDS))
+            return vm.rom_digest(address, self._rom_size, Deadline.after(ANSWER_SECONDS))
         except (MonitorError, DeadlineExceeded):
             return None  # a QEMU that hangs or has gone cannot be asked; the console decides
 
     def _refused(self, step: Step, begun: float, refusal: Refusal) -> StepObserved:
         return StepObserved(step, time.monotonic() - begun, self._where(), refusal=refusal)
+
+
+def memory_mib(setup: GuestSetup) -> int:
+    """MiB of memory for a guest."""
+    if setup.guest.is_linux:
+        return _LINUX_MIB
+    if any(host.firmware.needs_smm for host in setup.hosts):
+        return _SMM_MIB
+    bios = setup.interface is Interface.BIOS and setup.arch is Arch.X86_64
+    return _SECTOR_MIB if bios else _UEFI_MIB
+
+
+def rom_block_size(setup: GuestSetup, host: int) -> int:
+    """The size for the network card's ROM block, in bytes; 0 leaves it to QEMU."""
+    if setup.nic not in (Nic.VIRTIO_ROMSIZE, Nic.E1000_ROMSIZE):
+        return 0
+    version = tuple(map(int, setup.hosts[host].qemu.version.split(".")[:2]))
+    return _ROM_BLOCK if version >= _ROMSIZE_SINCE else 0
 
 
 def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> None:
@@ -542,7 +554,9 @@ def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> 
             return
         if step.kind is StepKind.MIGRATE and observed.boot is None and observed.here is None:
             return
-        if observed.cut_off is not None:
+        if observed.cut_off is not None or observed.failed is not None:
+            return
+        if step.kind is StepKind.SUSPEND and observed.here is None:
             return
 
 
@@ -564,7 +578,7 @@ def _run_step(guest: Guest, step: Step, following: Step | None) -> StepObserved:
         assert step.host is not None
         return guest.migrate(step.host, step.channel, during_post=step.during_post)
     if step.kind is StepKind.SHUTDOWN:
-        return guest.shutdown()
+        return guest.shutdown(step.shutdown_by)
     if step.kind is StepKind.UPGRADE_HOST:
         assert step.host is not None
         assert step.firmware_of is not None
@@ -576,5 +590,11 @@ def _run_step(guest: Guest, step: Step, following: Step | None) -> StepObserved:
         return guest.guest_flash()
     if step.kind is StepKind.CLEAR_NVRAM:
         return guest.clear_nvram()
+    if step.kind is StepKind.WRITE_VARIABLE:
+        return guest.write_variable()
+    if step.kind is StepKind.FILL_VARIABLES:
+        return guest.fill_variables()
+    if step.kind is StepKind.SUSPEND:
+        return guest.suspend()
     return guest.replace_disk()
 

@@ -17,6 +17,7 @@ from harness.model import (
     Policy,
     ResetBy,
     Scenario,
+    ShutdownBy,
     Step,
     StepKind,
     role_index,
@@ -53,15 +54,19 @@ _OPTIONS: Mapping[StepKind, Mapping[str, str | type[StrEnum]]] = {
     StepKind.START: {"on": _ROLE},
     StepKind.RESET: {"by": ResetBy},
     StepKind.MIGRATE: {"to": _ROLE, "channel": Channel, "during-post": _FLAG},
-    StepKind.SHUTDOWN: {},
+    StepKind.SHUTDOWN: {"by": ShutdownBy},
     StepKind.UPGRADE_HOST: {"host": _ROLE, "firmware-of": _ROLE},
     StepKind.UPGRADE_NVRAM: {"firmware-of": _ROLE},
     StepKind.GUEST_FLASH: {"firmware-of": _ROLE},
     StepKind.CLEAR_NVRAM: {},
     StepKind.REPLACE_DISK: {},
+    StepKind.WRITE_VARIABLE: {},
+    StepKind.FILL_VARIABLES: {},
+    StepKind.SUSPEND: {},
 }
 _RUNNING_STEPS = (
-    StepKind.RESET, StepKind.MIGRATE, StepKind.SHUTDOWN, StepKind.GUEST_FLASH
+    StepKind.RESET, StepKind.MIGRATE, StepKind.SHUTDOWN, StepKind.GUEST_FLASH,
+    StepKind.WRITE_VARIABLE, StepKind.FILL_VARIABLES, StepKind.SUSPEND,
 )  # fmt: skip
 _NVRAM_STEPS = (StepKind.UPGRADE_NVRAM, StepKind.CLEAR_NVRAM)
 _ROLE_EXAMPLES = ("source", "destination", "host-3")
@@ -96,7 +101,8 @@ def validate(steps: Sequence[Step]) -> None:
 def applies_to(scenario: Scenario, policy: Policy) -> bool:
     """Whether every step of the scenario can be done under the policy.
 
-    Only the guest-owned policies have an nvram that could be upgraded or cleared.
+    Only the guest-owned policies have an nvram that could be upgraded or cleared. What else can
+    stand in the way (board, firmware, guest) harness.unsupported knows.
     """
     return policy.keeps_nvram or not any(step.kind in _NVRAM_STEPS for step in scenario.steps)
 
@@ -203,6 +209,8 @@ def _complete(kind: StepKind, options: Mapping[str, Any], guest: _Guest) -> Step
                 channel=options.get("channel", Channel.UNIX),
                 during_post=options.get("during-post", False),
             )
+        case StepKind.SHUTDOWN:
+            return Step(kind, shutdown_by=options.get("by", ShutdownBy.MONITOR))
         case StepKind.UPGRADE_HOST:
             host = options.get("host", here)
             return Step(kind, host=host, firmware_of=options.get("firmware-of", host + 1))
@@ -293,6 +301,7 @@ def _check_roles(steps: Sequence[Step]) -> None:
 # ---- the library ------------------------------------------------------------------------
 
 _BACK = {"migrate": {"to": "source"}}
+_UPGRADE = {"upgrade-host": {"host": "source", "firmware-of": "destination"}}
 _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "cold-boot": ("one start, nothing else", ["start"]),
     "reset": ("a reset, never migrated", ["start", "reset"]),
@@ -307,6 +316,18 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "reset-by-triple-fault": (
         "the guest resets itself by a triple fault",
         ["start", {"reset": {"by": "triple-fault"}}],
+    ),
+    "reset-by-acpi": (
+        "the guest resets itself through the ACPI reset register",
+        ["start", {"reset": {"by": "acpi"}}],
+    ),
+    "reset-by-efi-cold": (
+        "the guest asks the firmware's ResetSystem for a cold reset",
+        ["start", {"reset": {"by": "efi-cold"}}],
+    ),
+    "reset-by-efi-warm": (
+        "the guest asks the firmware's ResetSystem for a warm reset",
+        ["start", {"reset": {"by": "efi-warm"}}],
     ),
     "migrate-reset": (
         "live migration, then a reset: the question itself",
@@ -323,6 +344,14 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "migrate-reset-by-triple-fault": (
         "live migration, then the guest resets itself by a triple fault",
         ["start", "migrate", {"reset": {"by": "triple-fault"}}],
+    ),
+    "migrate-reset-by-acpi": (
+        "live migration, then the guest resets itself through the ACPI reset register",
+        ["start", "migrate", {"reset": {"by": "acpi"}}],
+    ),
+    "migrate-reset-by-efi-warm": (
+        "live migration, then the guest asks the firmware's ResetSystem for a warm reset",
+        ["start", "migrate", {"reset": {"by": "efi-warm"}}],
     ),
     "migrate-reset-twice": (
         "live migration, then two resets: the second must not differ from the first",
@@ -354,16 +383,11 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     ),
     "host-upgrade-reset": (
         "the host gets the destination's firmware under a running guest, then a reset",
-        ["start", {"upgrade-host": {"host": "source", "firmware-of": "destination"}}, "reset"],
+        ["start", _UPGRADE, "reset"],
     ),
     "host-upgrade-restart": (
         "the host gets the destination's firmware, then shutdown and start",
-        [
-            "start",
-            {"upgrade-host": {"host": "source", "firmware-of": "destination"}},
-            "shutdown",
-            "start",
-        ],
+        ["start", _UPGRADE, "shutdown", "start"],
     ),
     "nvram-upgrade-reset": (
         "the user stages the destination's firmware in the nvram, then a reset",
@@ -388,6 +412,39 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "replace-disk-restart": (
         "another disk file is put in the place of the guest's, then shutdown and start",
         ["start", "replace-disk", "shutdown", "start"],
+    ),
+    "shutdown-by-guest-restart": (
+        "the guest shuts itself down, then a start",
+        ["start", {"shutdown": {"by": "guest"}}, "start"],
+    ),
+    "suspend-wake": ("the guest suspends itself to RAM, and is woken up", ["start", "suspend"]),
+    "migrate-suspend-wake-reset": (
+        "live migration, then suspend to RAM and wake-up, which is no reset, then a reset",
+        ["start", "migrate", "suspend", "reset"],
+    ),
+    "variables-migrate-reset": (
+        "the guest writes UEFI variables, then live migration, then a reset",
+        ["start", "write-variable", "migrate", "reset"],
+    ),
+    "variables-migrate-restart": (
+        "the guest writes UEFI variables, then live migration, then shutdown and start there",
+        ["start", "write-variable", "migrate", "shutdown", "start"],
+    ),
+    "variables-ping-pong": (
+        "the guest writes UEFI variables, then there, reset, back, reset",
+        ["start", "write-variable", "migrate", "reset", _BACK, "reset"],
+    ),
+    "variables-move": (
+        "the guest writes UEFI variables, then shutdown and start on the destination",
+        ["start", "write-variable", "shutdown", {"start": {"on": "destination"}}],
+    ),
+    "variables-host-upgrade-restart": (
+        "the guest writes UEFI variables, the host gets the destination's firmware, then a restart",
+        ["start", "write-variable", _UPGRADE, "shutdown", "start"],
+    ),
+    "variables-fill-migrate-reset": (
+        "the guest fills the variable store, then live migration, then a reset",
+        ["start", "fill-variables", "migrate", "reset"],
     ),
 }
 

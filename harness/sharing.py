@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,23 @@ def key_of(cell: Cell, hosts: Sequence[Host], steps: Sequence[Step]) -> str:
     the firmware lies.
     """
     source = hosts[0]
+    files = (source.firmware.variables, source.firmware.payload)
     how = mechanism(cell.policy)
     swaps = any(step.kind is StepKind.RESET for step in steps)
     parts = (
         source.qemu.digest, source.firmware.sha256, cell.machine, cell.disk.value,
         cell.accel.value, cell.seconds, steps, how.nvram, how if swaps else None,
+        cell.arch.value, cell.guest.value, cell.cpu, cell.smp, cell.nic.value,
+        *(file and _sha256(file) for file in files),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _sha256(file: Path) -> str:
+    """Of a file that belongs to a build, which stays what it is."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 class Beginnings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import UserError
@@ -16,6 +16,9 @@ from harness.model import FirmwareSource, HostSpec, QemuSource
 
 SUFFIXES = (".bin", ".rom", ".fd")
 """What the names of firmware images end in, where a directory of them is given."""
+
+DESCRIPTOR_SUFFIX = ".json"
+"""What the names of firmware descriptors end in, on the command line."""
 
 BETWEEN_HOSTS = "-to-"
 """Joins the hosts in a cell's id."""
@@ -62,12 +65,12 @@ def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) ->
     """The command line's ``NAME=SOURCE`` definitions and hosts. Raises UserError.
 
     A QEMU's source is a path, ``image:NAME``, ``suite:SUITE`` or ``suite:SUITE=VERSION``; a
-    firmware's is a path. Paths are relative to the current directory.
+    firmware's is the path of an image, of a directory of them, of a descriptor (``.json``), or of
+    code and variables, with a comma between. Paths are relative to the current directory.
     """
     return Given(
         {name: _qemu(name, source) for name, source in _definitions("--qemu", qemu)},
-        {name: FirmwareSource(Path(source).expanduser(), Path(source).expanduser().is_dir(), name)
-         for name, source in _definitions("--firmware", firmware)},
+        {name: _firmware(name, source) for name, source in _definitions("--firmware", firmware)},
         tuple(dict.fromkeys(hosts)),
     )
 
@@ -95,6 +98,16 @@ def _qemu(name: str, source: str) -> QemuSource:
     return QemuSource(path=Path(source).expanduser(), name=name)
 
 
+def _firmware(name: str, source: str) -> FirmwareSource:
+    path = Path(source).expanduser()
+    code, comma, variables = source.rpartition(",")
+    if comma and code and variables and not path.exists():
+        return FirmwareSource(Path(code).expanduser(), name=name,
+                              variables=Path(variables).expanduser())
+    return FirmwareSource(path, path.is_dir(), name,
+                          descriptor=path.suffix == DESCRIPTOR_SUFFIX and not path.is_dir())
+
+
 def expand(host: HostSpec) -> tuple[HostSpec, ...]:
     """A host with a directory of firmware images becomes one host for each; else it is itself."""
     source = host.firmware
@@ -117,5 +130,5 @@ def expand(host: HostSpec) -> tuple[HostSpec, ...]:
             raise UserError(f"{image} would make a host called {name!r}",
                             hint="there is one already" if name in hosts
                             else f"a host's name cannot hold {BETWEEN_HOSTS!r}")
-        hosts[name] = HostSpec(name, host.qemu, FirmwareSource(image))
+        hosts[name] = replace(host, name=name, firmware=FirmwareSource(image))
     return tuple(hosts.values())

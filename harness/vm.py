@@ -27,8 +27,6 @@ LAST_WORDS_SECONDS = 2.0
 # are events; a process's end is one too, but not one that both engines can show as a file.
 _ALIVE_SECONDS = 0.05
 
-_FOUR_GIB = 1 << 32
-
 
 class Qemu:
     """A QEMU process in a sandbox, and the sockets of ours that it connects to.
@@ -163,9 +161,9 @@ class VM(Qemu):
         """Reset the machine by the monitor, as a reset button does."""
         self.monitor.execute("system_reset", deadline=deadline)
 
-    def rom_digest(self, size: int, deadline: Deadline) -> str:
-        """The sha256 of the ROM: the ``size`` bytes below 4 GiB, as the guest's CPU sees them."""
-        return identity.sha256(self.memory(_FOUR_GIB - size, size, deadline))
+    def rom_digest(self, address: int, size: int, deadline: Deadline) -> str:
+        """The sha256 of the ROM: ``size`` bytes at ``address``, as the guest's CPU sees them."""
+        return identity.sha256(self.memory(address, size, deadline))
 
     def memory(self, address: int, size: int, deadline: Deadline) -> bytes:
         """``size`` bytes of guest physical memory."""

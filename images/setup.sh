@@ -19,6 +19,13 @@ missing=
 command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
 command -v bwrap >/dev/null || missing="$missing bubblewrap"
 command -v nasm >/dev/null || missing="$missing nasm"
+command -v clang >/dev/null || missing="$missing clang"  # brings libc6-dev
+command -v ld.lld >/dev/null || missing="$missing lld"
+command -v llvm-objcopy >/dev/null || missing="$missing llvm"
+command -v sbsign >/dev/null || missing="$missing sbsigntool"
+command -v openssl >/dev/null || missing="$missing openssl"
+command -v syslinux >/dev/null || missing="$missing syslinux"
+command -v mcopy >/dev/null || missing="$missing mtools"
 [ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || missing="$missing fakeroot"  # mmdebstrap's
 if [ "${1:-}" = --browser ]; then
     command -v chromium >/dev/null || missing="$missing chromium"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import axes
 from harness.errors import EngineError, ImageError, UserError
 from harness.known import match
 from harness.matrix import Matrix
@@ -87,7 +88,7 @@ class PlantedRig:
             if name not in QEMUS:
                 raise UserError(f"no QEMU build is called {name!r}", file=matrix.path)
 
-    def machines(self, qemu: str) -> tuple[str, ...]:
+    def machines(self, host: HostSpec) -> tuple[str, ...]:
         return ("pc-q35-5.2", "pc-i440fx-5.2")
 
     def prepare(self, hosts: Iterable[HostSpec], say: Callable[[str], None] = print) -> None:
@@ -101,10 +102,7 @@ class PlantedRig:
             version, firmware = QEMUS[str(host.qemu)]
             values[role_name(index)] = {
                 "qemu": version, "build": str(host.qemu), "firmware": firmware, "host": host.name}
-        values |= {"machine": cell.machine, "policy": cell.policy.value,
-                   "scenario": cell.scenario.name, "accel": cell.accel.value,
-                   "disk": cell.disk.value}
-        return values
+        return values | axes.values(cell)
 
     def run(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> dict[str, Any]:
         self._note(f"run {cell.id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -59,6 +60,15 @@ def here(tmp_path: Path, store: ImageStore) -> Path:
     for name, image in (("empty", b""), ("odd", bios[1:]), ("zeros", bytes(65536)),
                         ("erased", b"\xff" * 65536), ("good", bios)):
         (tmp_path / f"{name}.bin").write_bytes(image)
+    code = store.beside("debian-sid", "ovmf-4m").path
+    shutil.copy(code, tmp_path / "CODE")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "bare.json").write_text("{}")
+    (tmp_path / "arm.json").write_text(json.dumps({
+        "interface-types": ["uefi"], "features": [],
+        "targets": [{"architecture": "aarch64", "machines": []}],
+        "mapping": {"device": "memory", "filename": "CODE"},
+    }))
     return tmp_path
 
 
@@ -114,6 +124,19 @@ def complaint(here: Path, engine: socket.socket | None, *arguments: str) -> str:
     (FIRMWARE + "{path: odd.bin}", "4:44: hosts.new.firmware.path: odd.bin has 262143 bytes (a "),
     (FIRMWARE + "{path: zeros.bin}", "4:44: hosts.new.firmware.path: zeros.bin is no firmware: "),
     (FIRMWARE + "{path: erased.bin}", "4:44: hosts.new.firmware.path: erased.bin is no firmware"),
+    (FIRMWARE + "ovmf-2m", "4:37: hosts.new.firmware: debian-sid has no ovmf-2m (it has: seabios"),
+    (FIRMWARE + "{variables: odd.bin}", "4:37: hosts.new.firmware: found none of its fields (just"),
+    (FIRMWARE + "{path: CODE}", "4:44: hosts.new.firmware.path: CODE is code alone, without a v"),
+    (FIRMWARE + "{path: CODE, variables: good.bin}", "4:44: hosts.new.firmware.path: good.bin is "
+                                                     "no template of a variable store: it neither"),
+    (FIRMWARE + "{path: good.bin, variables: zeros.bin}", "4:44: hosts.new.firmware.path: good.bin "
+                                                          "is no UEFI firmware (it has no variab"),
+    (FIRMWARE + "{descriptor: arm.json, variables: CODE}", "4:60: hosts.new.firmware.variables: s"),
+    (FIRMWARE + "{descriptor: no.json}", "4:50: hosts.new.firmware.descriptor: no.json is not the"),
+    (FIRMWARE + "{descriptor: broken.json}", "4:50: hosts.new.firmware.descriptor: broken.json: is "
+                                             "not JSON: "),
+    (FIRMWARE + "{descriptor: bare.json}", "4:50: hosts.new.firmware.descriptor: bare.json: mappi"),
+    (FIRMWARE + "{descriptor: arm.json}", "4:50: hosts.new.firmware.descriptor: arm.json: is for "),
     (FIRMWARE + "{directory: good.bin}", "4:37: hosts.new.firmware: good.bin is no directory ("),
     (FIRMWARE + "{directory: no-such}", "4:37: hosts.new.firmware: no-such is not there (a dir"),
     (FIRMWARE + "{directory: nothing}", "4:37: hosts.new.firmware: nothing holds no firmware im"),
@@ -154,6 +177,8 @@ def test_a_matrix_that_is_wrong(
      "--host debian-sid/f: firmware: odd.bin has 262143 bytes (a "),
     (("--firmware", "f=nothing", "--host", "debian-sid/f"),
      "--host debian-sid/f: nothing holds no firmware image (files"),
+    (("--firmware", "f=CODE,good.bin", "--host", "debian-sid/f"),
+     "--host debian-sid/f: firmware: good.bin is no template of a variable store"),
     (("--host", "no-such"), "--host no-such: qemu: no such QEMU build: 'no-such' (in the cat"),
     (("--host", "debian-sid/no-such"), "--host debian-sid/no-such: firmware: no such firmware b"),
     (("--host", "a b"), "--host a b: 'a b' is not a name (QEMU or QEMU/FIRMWARE"),

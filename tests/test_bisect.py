@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bisect import Answer, Found, Skip, Tried, built, ends, listed, revisions, search
+from harness.bisect import (
+    Answer,
+    Found,
+    Skip,
+    Tried,
+    built,
+    ends,
+    listed,
+    of_one_kind,
+    revisions,
+    search,
+)
 from harness.cli import main
 from harness.errors import UserError
 from harness.images import ImageStore
@@ -88,6 +99,16 @@ def test_ends_of_a_list() -> None:
         ends(OLD_TO_NEW, OLD_TO_NEW[0], "seabios-2")
     with pytest.raises(UserError, match="--good and --bad are both"):
         ends(OLD_TO_NEW, OLD_TO_NEW[0], OLD_TO_NEW[0])
+
+
+def test_versions_of_one_kind_are_candidates() -> None:
+    names = ["seabios-1.14.0-2", "ovmf-4m-2020.11-2", "ovmf-4m-secure-2020.11-2", "mine-12345678",
+             "ovmf-4m-2022.11-6"]  # fmt: skip
+    kinds = ["seabios", "ovmf-4m", "ovmf-4m-secure"]
+    assert of_one_kind(names, "seabios-1.17.0-1", kinds) == ("seabios-1.14.0-2",)
+    assert of_one_kind(names, "ovmf-4m-2022.11-6", kinds) == (names[1], names[4])
+    assert of_one_kind(names, "mine-9", kinds) == ("mine-12345678",)
+    assert of_one_kind(names[:2], "none", kinds) == tuple(names[:2])
 
 
 def test_build_commands(tmp_path: Path) -> None:

@@ -27,8 +27,12 @@ class Store:
     def __init__(self):
         self._built = Path("built.json")
         self._there = json.loads(self._built.read_text())
-    def names(self):
+    def names(self, arch=None):
         return ("debian-bullseye", "debian-bookworm", "debian-sid")
+    def for_arch(self, name, arch):
+        return name
+    def kinds(self, name=None):
+        return ()
     def is_built(self, name):
         return name in self._there
     def build(self, names, progress, jobs=2):
@@ -273,6 +277,26 @@ def test_list_selects_as_pytest_does(here: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("bootmatrix: Wrong expression passed to '-k'")
     assert not (here / "runs").exists()
+
+
+def test_list_tells_of_an_axis_where_a_cell_is_not_at_its_default(here: Path) -> None:
+    plant(here, matrix=MATRIX.replace(
+        "  disk: ahci\n", '  disk: ahci\n  guest: linux\n  cpu: ["", max]\n'))
+    done = bootmatrix(here, "list", M)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [f"{I440FX_STOCK},linux", f"{I440FX_STOCK},linux,cpu-max"]
+    assert lines[-3:] == ["  accel:     tcg 12", "  guest:     linux 12",
+                          "  cpu:       default 6, max 6"]
+    done = bootmatrix(here, "list", M, "-k", "q35 and guest-owned and max", "--json")
+    (cell,) = json.loads(done.stdout)
+    assert {axis: cell[axis] for axis in ("arch", "guest", "cpu", "smp", "nic")} == {
+        "arch": "x86_64", "guest": "linux", "cpu": "max", "smp": 1, "nic": "none"}
+    done = bootmatrix(here, "run", M, "--cell", f"{Q35_GUEST},linux,cpu-max", "-n", "1",
+                      "--junit-xml", "j.xml")
+    assert done.returncode == 0
+    assert "pc-q35-5.2, linux, cpu max" in done.stdout.splitlines()
+    assert '<property name="cpu" value="max" />' in (here / "j.xml").read_text()
+    assert 'name="smp"' not in (here / "j.xml").read_text()
 
 
 def test_list_does_not_build_to_find_the_newest_machine(here: Path) -> None:

@@ -89,8 +89,8 @@ def test_the_machine_type_is_named(machine: str) -> None:
 def test_the_default_machine_gives_no_type() -> None:
     launch = replace(LAUNCH, machine=DEFAULT)
     assert values(launch, "-machine") == ["accel=tcg,graphics=off"]
-    windowed = replace(launch, firmware=WINDOW)
-    assert values(windowed, "-machine") == ["accel=tcg,graphics=off,pflash0=nvram-firmware"]
+    windowed = replace(launch, firmware=(WINDOW,))
+    assert values(windowed, "-machine") == ["accel=tcg,graphics=off,pflash0=flash0"]
 
 
 def test_accelerator() -> None:
@@ -104,15 +104,15 @@ def test_firmware_as_a_file() -> None:
 
 
 def test_firmware_as_a_window_of_the_nvram_file() -> None:
-    launch = replace(LAUNCH, firmware=WINDOW)
+    launch = replace(LAUNCH, firmware=(WINDOW,))
     assert values(launch, "-bios") == []
     # One file node with raw nodes over it: two file nodes on one file clash on the write lock.
     assert values(launch, "-blockdev")[:2] == [
-        "driver=file,node-name=nvram,filename=/cell/source/nvram.bin",
-        "driver=raw,node-name=nvram-firmware,file=nvram,offset=4096,size=262144",
+        "driver=file,node-name=flash0-file,filename=/cell/source/nvram.bin",
+        "driver=raw,node-name=flash0,file=flash0-file,offset=4096,size=262144",
     ]
     assert values(launch, "-machine") == [
-        "pc-q35-5.2,accel=tcg,graphics=off,pflash0=nvram-firmware"
+        "pc-q35-5.2,accel=tcg,graphics=off,pflash0=flash0"
     ]
     assert "read-only" not in " ".join(qemu_argv(launch))
 

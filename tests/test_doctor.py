@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, images
+from harness import doctor, engines, images
 from harness.doctor import Finding, State, examine
 from harness.engines import Engine
-from harness.errors import UserError
+from harness.errors import QemuError, UserError
 from harness.images import ImageStore
-from harness.model import Accel, FirmwareBuild, QemuBuild
+from harness.model import Accel, FirmwareBuild, Interface, QemuBuild
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -137,12 +137,35 @@ def test_a_firmware_that_does_not_boot(
 def test_kvm_is_measured_against_tcg(
     monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: State, words: str
 ) -> None:
-    def took(engine: Engine, store: ImageStore, build: QemuBuild, accel: Accel) -> float:
+    def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
         return seconds if accel is Accel.KVM else 0.1
 
     monkeypatch.setattr(doctor, "boot_seconds", took)
     kvm = findings()["accelerator kvm"]
     assert (kvm.state, kvm.found) == (state, words)
+
+
+def test_kvm_is_tried_with_uefi_firmware_too(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore
+) -> None:
+    """OVMF 2022.11 dies on nested hosts on which SeaBIOS boots: docs/stock-qemu.md."""
+    def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
+        if accel is Accel.KVM and firmware.interface is Interface.UEFI:
+            raise QemuError("KVM: entry failed, hardware error 0x80000021")
+        return 0.1
+
+    monkeypatch.setattr(doctor, "boot_seconds", took)
+    found = findings()
+    assert found["accelerator kvm"].state is State.OK
+    assert found["accelerator kvm, UEFI"].state is State.WARN
+    assert "hardware error" in found["accelerator kvm, UEFI"].found
+
+
+def test_a_uefi_firmware_boots(store: ImageStore) -> None:
+    build = store.qemu("debian-sid")
+    with engines.choose("bubblewrap") as engine:
+        took = doctor.boot_seconds(engine, build, store.beside(build.name, doctor.UEFI), Accel.TCG)
+    assert 0.5 < took < doctor.UEFI_SECONDS
 
 
 def test_a_catalogue_with_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

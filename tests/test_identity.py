@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from volumes import combined
 
 from harness.identity import (
     ConsoleName,
@@ -127,6 +129,11 @@ def test_only_the_beginning_of_a_sequence_is_held_back() -> None:
         ("SeaBIOS (version 1.14\r\n.0)", None),
         ("SeaBIOS (version )", None),
         ("iPXE (http://ipxe.org)", None),
+        ("SeaBIOS (version 6.6SeaBIOS (version 1.17.0)\r\n", "1.17.0"),
+        ("\r\nOpenSBI v1.1\r\n   ____", "1.1"),
+        ("OpenSBI v1.1", None),           # it may go on
+        ("OpenSBI v1.1-5-gabc\n", None),
+        ("OpenSBI (version 1.1)", None),
         ("", None),
     ],
 )  # fmt: skip
@@ -159,6 +166,64 @@ def test_printed_version(image: bytes, version: str | None) -> None:
     assert printed_version(image) == version
 
 
+def wide(*texts: str) -> bytes:
+    """Arrays of UTF-16, each at a multiple of 4."""
+    arrays = (f"{text}\0".encode("utf-16-le") for text in texts)
+    return b"".join(array + bytes(-len(array) % 4) for array in arrays)
+
+
+WIDE = wide("unknown", "02/02/2022", "11/08/2025")
+
+
+@pytest.mark.parametrize(
+    ("driver", "version"),
+    [
+        (b"EFI Development Kit II / OVMF\x000.0.0\x0002/06/2015\0", "0.0.0"),
+        (WIDE + wide("edk2-20240813-1", "A vendor"), "edk2-20240813-1"),
+        (b"\0\0\x40\0" + wide("2025.02-8"), "2025.02-8"),  # what pads the code before it
+        (WIDE, "unknown"),
+        (WIDE + wide("1.2", "1.3"), None),  # which?
+        (b"x" + wide("2025.02-8"), None),  # no UTF-16 lies so
+        (b"", None),
+    ],
+)  # fmt: skip
+def test_the_version_of_uefi_firmware(driver: bytes, version: str | None) -> None:
+    assert printed_version(combined(driver)) == version
+
+
+def opensbi(format_: bytes = b"\nOpenSBI v%d.%d\n\0", *loads: int) -> bytes:
+    """The instructions of OpenSBI 1.6's banner, and its format, each where the other expects it."""
+    code = struct.pack(f"<{len(loads)}HII", *loads, 0x00000517, (0x40 - 2 * len(loads)) << 20
+                       | 0x00050513)
+    return code.ljust(0x40, b"\0") + format_
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        (opensbi(b"\nOpenSBI v%d.%d\n\0", 0x4619, 0x4585), "1.6"),
+        (opensbi(b"\nOpenSBI v%d.%d\n\0", 0x4581, 0x4625), "0.9"),
+        (opensbi(b"\nOpenSBI v%d.%d\n\0", 0x4619, 0x4619), None),
+        (opensbi(b"\nOpenSBI v%d.%d\n\0", 0x4619), None),
+        (opensbi(b"\nOpenSBI v%d.%d\n\0"), None),
+        (opensbi(b"\nOpenSBI %s\n\0", 0x4619, 0x4585), None),
+        (opensbi(b"\0\nOpenSBI v%d.%d\n\0", 0x4619, 0x4585), None),  # another text is meant
+    ],
+)  # fmt: skip
+def test_the_version_of_opensbi(image: bytes, version: str | None) -> None:
+    assert printed_version(image) == version
+
+
+@pytest.mark.parametrize(("build", "prints"), [
+    ("debian-bookworm-aarch64", "0.0.0"), ("debian-bookworm-riscv64", "1.1"),
+])
+def test_firmware_of_other_architectures(build: str, prints: str) -> None:
+    store = ImageStore()
+    store.build([build], print)
+    for kind in {"debian-bookworm-aarch64": ("aavmf", "aavmf-ms")}.get(build, ("opensbi",)):
+        assert store.beside(build, kind).prints == prints
+
+
 @pytest.fixture(scope="module")
 def firmwares() -> tuple[FirmwareBuild, ...]:
     """The firmware builds of the images that the suite has built."""
@@ -172,21 +237,34 @@ def test_real_images_print_what_their_package_is_called(
 ) -> None:
     for build in firmwares:
         image = build.path.read_bytes()
-        assert (sha256(image), len(image)) == (build.sha256, build.size)
+        assert (sha256(build.code_of(image)), len(image)) == (build.sha256, build.size)
         version = printed_version(image)
         assert version is not None
         assert version == build.prints
-        # "seabios-1.16.2-1" prints "1.16.2-debian-1.16.2-1", before bookworm "1.14.0-2"
-        assert version.endswith(build.name.removeprefix("seabios-"))
-        assert banner_version(f"\r\nSeaBIOS (version {version})\r\n") == version
+        if build.name.startswith("seabios-"):
+            # "seabios-1.16.2-1" prints "1.16.2-debian-1.16.2-1", before bookworm "1.14.0-2"
+            assert version.endswith(build.name.split("-", build.name.count("microvm") + 1)[-1])
+            assert banner_version(f"\r\nSeaBIOS (version {version})\r\n") == version
+        elif build.name.startswith("opensbi-"):
+            assert build.name == f"opensbi-{version}-1" or build.name == f"opensbi-{version}-2"
+        else:
+            # Before 2023 edk2 had no text for it in its SMBIOS table.
+            shipped = "-".join(build.name.rsplit("-", 2)[-2:])
+            assert version == ("0.0.0" if shipped < "2023" else shipped)
 
 
 def test_real_images_are_all_told_apart(firmwares: tuple[FirmwareBuild, ...]) -> None:
+    """But for those that are the same bytes: they differ in their variables alone."""
     known = KnownFirmware(firmwares)
     for build in firmwares:
         assert build.prints is not None
-        assert known.by_bytes(build.sha256) == build.name
-        assert known.by_print(build.prints) == ConsoleName(build.name, (build.name,))
+        assert known.by_bytes(build.sha256, build.name) == build.name
+        assert build.name in known.by_print(build.prints).candidates
+    alone = [build for build in firmwares if "seabios-1" in build.name]
+    assert len(alone) == 4
+    for build in alone:
+        assert KnownFirmware(alone).by_print(build.prints or "") == ConsoleName(
+            build.name, (build.name,))
 
 
 def test_a_flipped_bit_makes_a_real_image_unknown(firmwares: tuple[FirmwareBuild, ...]) -> None:
@@ -227,9 +305,12 @@ def test_by_bytes() -> None:
 
 
 def test_the_same_bytes_under_two_names_are_one_firmware() -> None:
-    known = KnownFirmware([A, replace(A, name="again")])
+    known = KnownFirmware([A, replace(A, name="again"), A])
     assert known.by_bytes(A.sha256) == "a"
-    assert known.by_print("1.0.0") == ConsoleName("a", ("a",))
+    assert known.by_bytes(A.sha256, "again") == "again"
+    assert known.by_bytes(A.sha256, "b") == "a"
+    assert known.by_bytes("0" * 64, "a") == "sha256:" + "0" * 64
+    assert known.by_print("1.0.0") == ConsoleName("a", ("a", "again"))
 
 
 def test_builds_may_come_from_an_iterator() -> None:

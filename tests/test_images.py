@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from harness import debian, images
 from harness.debian import host_mirror
 from harness.errors import ImageError, UserError
 from harness.images import CATALOGUE, ImageStore, parse_machines
+from harness.model import Arch, Interface
 
 SHIPPED = ("debian-bullseye", "debian-bookworm", "debian-trixie", "debian-sid")
 
@@ -69,18 +71,79 @@ def test_the_shipped_builds(store: ImageStore) -> None:
     assert len({build.digest for build in builds}) == 4
 
 
+UEFI = ("ovmf-4m", "ovmf-4m-secure", "ovmf-4m-ms", "ovmf-4m-snakeoil", "ovmf-combined")
+
+
 def test_the_shipped_firmware(store: ImageStore) -> None:
-    firmwares = store.firmwares()
-    assert [firmware.name for firmware in firmwares] == [
-        store.qemu(name).firmware for name in SHIPPED
-    ]
-    for firmware in firmwares:
-        image = firmware.path.read_bytes()
-        assert (len(image), hashlib.sha256(image).hexdigest()) == (firmware.size, firmware.sha256)
-        assert firmware.prints
-        assert firmware.prints in firmware.name or firmware.name.split("-", 1)[1] in firmware.prints
-        assert store.firmware(firmware.name) is not None
-    assert len({firmware.sha256 for firmware in firmwares}) == 4
+    firmwares = {firmware.name: firmware for firmware in store.firmwares()}
+    for name in SHIPPED:
+        assert store.qemu(name).firmware == store.beside(name, "seabios").name
+        for kind in store.kinds(name):
+            firmware = store.beside(name, kind)
+            assert firmware == firmwares[firmware.name] == store.firmware(firmware.name)
+            assert firmware.name.startswith(f"{kind}-")
+            image = firmware.path.read_bytes()
+            code = hashlib.sha256(firmware.code_of(image)).hexdigest()
+            assert (len(image), code) == (firmware.size, firmware.sha256)
+            assert firmware.prints
+            assert (firmware.interface is Interface.UEFI) == kind.startswith("ovmf")
+    bios = [store.beside(name, "seabios") for name in SHIPPED]
+    assert len({firmware.sha256 for firmware in bios}) == 4
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_ovmf(store: ImageStore, name: str) -> None:
+    found = {kind: store.beside(name, kind) for kind in UEFI}
+    for kind, firmware in found.items():
+        assert firmware.needs_smm == (kind not in ("ovmf-4m", "ovmf-combined"))
+        assert ("pc-i440fx-*" in firmware.machines) == (not firmware.needs_smm)
+        assert ("enrolled-keys" in firmware.features) == kind.endswith(("-ms", "-snakeoil"))
+        assert (firmware.variables is None) == (kind == "ovmf-combined") == (
+            firmware.store_size > 0)
+    # The same code: which of them it is, their variables tell.
+    assert found["ovmf-4m-ms"].sha256 == found["ovmf-4m-secure"].sha256
+    old = "ovmf-2m" in store.kinds(name)
+    assert old == (name in SHIPPED[:2]) == (found["ovmf-combined"].size == 2 << 20)
+    alike = store.beside(name, "ovmf-2m") if old else found["ovmf-4m"]
+    assert alike.sha256 == found["ovmf-combined"].sha256
+
+
+@pytest.mark.parametrize(("architecture", "kinds"), [
+    ("aarch64", ("aavmf", "aavmf-ms")), ("riscv64", ("opensbi",)),
+])
+def test_builds_for_other_architectures(
+    store: ImageStore, architecture: str, kinds: tuple[str, ...]
+) -> None:
+    arch = Arch(architecture)
+    assert len(store.names(arch)) == 4
+    name = store.for_arch("debian-bookworm", arch)
+    assert name == store.for_arch(name, arch) == f"debian-bookworm-{architecture}"
+    store.build([name], print)
+    build = store.qemu(name)
+    assert (build.arch, build.version) == (arch, store.qemu("debian-bookworm").version)
+    assert build.binary == f"/usr/bin/qemu-system-{architecture}"
+    assert any(machine.startswith("virt") for machine in build.machines)
+    for kind in kinds:
+        firmware = store.beside(name, kind)
+        assert firmware.interface is Interface.UEFI
+        assert firmware.path.is_file()
+        assert (firmware.payload is not None) == (arch is Arch.RISCV64)
+        assert not firmware.payload or b"U-Boot 2023.01" in firmware.payload.read_bytes()
+    row = next(row for row in store.listing() if row.name == name)
+    # Debian 12 ships a descriptor of a file that it does not ship.
+    assert row.lacks == {"aarch64": (
+        "aavmf-secure: qemu-efi-aarch64 brings no usr/share/AAVMF/AAVMF_CODE.secboot.fd",
+    )}.get(architecture, ())
+    with pytest.raises(UserError, match=f"^{name} has no aavmf-secure .it has: {kinds[0]}"):
+        store.beside(name, "aavmf-secure")
+
+
+def test_an_architecture_that_a_build_is_not_for(store: ImageStore) -> None:
+    assert store.for_arch("debian-sid", Arch.X86_64) == "debian-sid"
+    with pytest.raises(UserError, match=r"^debian-sid-aarch64 emulates aarch64, not x86_64 \(for"):
+        store.for_arch("debian-sid-aarch64", Arch.X86_64)
+    with pytest.raises(UserError, match="no such QEMU build: 'debian-woody'"):
+        store.for_arch("debian-woody", Arch.AARCH64)
 
 
 def test_every_file_can_be_read_by_everyone_and_none_is_privileged(store: ImageStore) -> None:
@@ -104,7 +167,9 @@ def test_nothing_in_a_root_tells_of_the_host(store: ImageStore) -> None:
 
 
 def test_the_listing(store: ImageStore) -> None:
-    for row in store.listing():
+    rows = {row.name: row for row in store.listing()}
+    assert tuple(rows) == store.names(None)
+    for row in map(rows.__getitem__, SHIPPED):
         assert row.built
         assert row.suite == row.name.removeprefix("debian-")
         assert row.size > 100e6
@@ -246,11 +311,59 @@ def test_two_images_of_one_name(tmp_path: Path, catalogue: Callable[[str], Path]
     store = ImageStore(catalogue(two), tmp_path)
     (tmp_path / "roots").mkdir()
     for name in store.names():
-        firmware = {"name": "seabios-1", "file": "f", "size": 1, "interface": "bios",
-                    "prints": None, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+        firmware = {"short": "seabios", "name": "seabios-1", "file": "f", "size": 1,
+                    "interface": "bios", "prints": None, "variables": None, "payload": None,
+                    "machines": [], "features": [], "store_size": 0,
+                    "sha256": hashlib.sha256(name.encode()).hexdigest()}
         store._facts_file(name).write_text(json.dumps({"firmware": [firmware]}))
     with pytest.raises(ImageError, match="two different images are called seabios-1"):
         store.firmwares()
+
+
+def test_a_package_that_does_not_have_what_it_should(
+    store: ImageStore, tmp_path: Path, catalogue: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Further firmware is left out with a word; without the one beside its QEMU there is no build.
+
+    Nothing is downloaded: what is unpacked is a copy of Debian 12's firmware.
+    """
+    def unpack(suite: str, packages: object, mirror: object, work: Path, root: Path) -> None:
+        for name in ("usr/share/seabios", "usr/share/OVMF", "usr/share/qemu/firmware"):
+            shutil.copytree(store.qemu("debian-bookworm").root / name, root / name)
+        (root / "bin").mkdir()
+        for name in ("bin/busybox", "usr/bin/qemu-system-x86_64"):
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).write_bytes(b"")
+        (root / "usr/share/OVMF/OVMF_CODE_4M.fd").unlink()
+        (root / "usr/share/qemu/firmware/40-edk2-x86_64-secure-enrolled.json").write_text("{}")
+        (root / ".packages").write_text("seabios_1.16.2~bpo-1_all.deb\novmf_2022.11-6_all.deb\n")
+
+    said = {"--version": "QEMU emulator version 7.2.0", "help": "Machines:\npc-q35-7.2  (default)"}
+    monkeypatch.setattr(debian, "unpack", unpack)
+    monkeypatch.setattr(debian, "ask", lambda *words: said[words[-1]])
+    further = """
+      gone: {package: ovmf, descriptor: 60-edk2-x86_64.json}
+      broken: {package: ovmf, descriptor: 40-edk2-x86_64-secure-enrolled.json}
+    qemu:"""
+    text = SMALL.replace("\n    qemu:", further, 1).replace("86, seabios]", "86, seabios, ovmf]")
+    text = text.replace("firmware: [seabios]", "firmware: [seabios, gone, broken]")
+    small = ImageStore(catalogue(text), tmp_path)
+    told: list[str] = []
+    small.build(["small"], told.append)
+    lacks = ("gone: ovmf brings no usr/share/OVMF/OVMF_CODE_4M.fd",
+             "broken: ovmf's usr/share/qemu/firmware/40-edk2-x86_64-secure-enrolled.json: mapping: "
+             "is missing (QEMU's docs/interop/firmware.json)")
+    assert small.listing()[0].lacks == lacks
+    assert [line for line in told if "without" in line] == [
+        f"small: 1/1 goes without {lack}" for lack in lacks]
+    assert small.qemu("small").firmware == "seabios-1.16.2-bpo-1"  # a name for ids and shells
+    with pytest.raises(UserError, match=r"^small has no gone \(it has: seabios\)"):
+        small.beside("small", "gone")
+
+    first = ImageStore(catalogue(text.replace("[seabios, gone", "[gone, seabios")), tmp_path)
+    with pytest.raises(ImageError, match=r"small: ovmf brings no usr/share/OVMF/OVMF_CODE_4M\.fd"):
+        first.build(["small"], told.append)
 
 
 # ---- names and files --------------------------------------------------------------------
@@ -276,6 +389,13 @@ def test_unknown_names(store: ImageStore) -> None:
     ("packages: [qemu-system-x86", "packages: [--hook", "6:16", "packages.0: found '--hook'"),
     ("usr/share", "../share", "2:37", "firmware.seabios.file: found '../share"),
     ("bios-256k.bin}", "b.bin, interface: acpi}", "2:73", "found 'acpi'"),
+    (", file: usr/share/seabios/bios-256k.bin", "", "2:12", "just one of file and descriptor"),
+    ("bios-256k.bin}", "b.bin, descriptor: a.json}", "2:12", "just one of file and descriptor"),
+    ("file: usr/share/seabios/bios-256k.bin", "descriptor: ../a.json", "2:43",
+     "firmware.seabios.descriptor: found '../a.json'; it must be the name of a descriptor's"),
+    ("file: usr/share/seabios/bios-256k.bin", "descriptor: a.json, variables: b", "2:51",
+     "firmware.seabios.variables: is what the descriptor says"),
+    ("suite: bookworm", "suite: bookworm\n    architecture: mips", "6:19", "found 'mips'"),
     ("small:", "Small one:", "4:3", "is no name for a build"),
     ("firmware: [seabios]", "suite: sid", "7:5", "suite: stands here twice"),
     ("qemu:", "qemu: [", "", "is not YAML"),

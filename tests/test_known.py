@@ -75,6 +75,25 @@ def test_all_conditions_must_match(known: Known, hit: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("known", "cell", "hit"),
+    [
+        (entry(arch="x86_64", guest="probe", cpu="", smp="1", nic="none"), {}, True),
+        (entry(arch="aarch64"), {}, False),
+        (entry(cpu="?*"), {}, False),
+        (entry(arch="a*", cpu="max", smp=("2", "4")),
+         {"arch": "aarch64", "cpu": "max", "smp": 4}, True),
+        (entry(smp="[2-9]"), {"smp": 1}, False),
+        (entry(guest="linux"), {"guest": "linux-kernel"}, False),
+    ],
+)  # fmt: skip
+def test_conditions_on_axes_that_older_records_lack(
+    known: Known, cell: dict[str, Any], hit: bool
+) -> None:
+    outcome = match([known], CELL | cell, Verdict.SILENT)
+    assert outcome.state is (State.KNOWN if hit else State.NONE)
+
+
+@pytest.mark.parametrize(
     ("verdict", "state"),
     [
         (Verdict.SILENT, State.KNOWN),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.matrix import Matrix, json_schema, load, looks_like_matrix, newest_common
-from harness.model import Accel, Disk, HostSpec, Policy, Verdict
+from harness.model import Accel, Arch, Disk, GuestKind, HostSpec, Nic, Policy, Verdict
 from harness.scenarios import LIBRARY, applies_to
+from harness.sources import parse
 
 ROOT = Path(__file__).parent.parent
 BASE = """\
@@ -39,8 +40,8 @@ def write(tmp_path: Path) -> Write:
     return write_it
 
 
-def never(name: str) -> Sequence[str]:
-    raise AssertionError(f"nobody should ask for the machines of {name}")
+def never(host: HostSpec) -> Sequence[str]:
+    raise AssertionError(f"nobody should ask for the machines of {host}")
 
 
 def ids(matrix: Matrix) -> list[str]:
@@ -57,6 +58,9 @@ def test_defaults_are_all_hosts_and_all_policies(write: Write) -> None:
     assert {cell.policy for cell in cells} == set(Policy)
     assert {(cell.disk, cell.accel, cell.seconds) for cell in cells} == {
         (Disk.AHCI, Accel.TCG, 5.0)
+    }
+    assert {(cell.arch, cell.guest, cell.cpu, cell.smp, cell.nic) for cell in cells} == {
+        (Arch.X86_64, GuestKind.PROBE, "", 1, Nic.NONE)
     }
     assert matrix.hosts == (HostSpec("a", "qa"), HostSpec("b", "qb", "seabios-1"))
     assert cells[0].scenario is LIBRARY["migrate-reset"]
@@ -174,9 +178,9 @@ def test_newest_common_per_cell_and_asked_once(write: Write) -> None:
     }
     asked = []
 
-    def machines_of(name: str) -> Sequence[str]:
-        asked.append(name)
-        return machines[name]
+    def machines_of(host: HostSpec) -> Sequence[str]:
+        asked.append(str(host.qemu))
+        return machines[str(host.qemu)]
 
     text = BASE.replace(
         "machine: pc-q35-5.2", "machine: [newest-common, newest-common:pc-i440fx, pc-q35-5.2]"
@@ -194,13 +198,113 @@ def test_newest_common_per_cell_and_asked_once(write: Write) -> None:
     assert sorted(asked) == ["qa", "qb"]
 
 
+BOARDS = BASE.replace("machine: pc-q35-5.2", "machine: newest-common") + (
+    "  source: a\n  policy: stock\n  disk: virtio\n"
+)
+MACHINES = {
+    Arch.X86_64: ["pc-q35-5.2", "pc-i440fx-5.2", "microvm", "isapc"],
+    Arch.AARCH64: ["virt-5.2", "virt-7.2", "xlnx-versal-virt"],
+    Arch.RISCV64: ["virt", "spike"],
+}
+
+
+def test_guests_and_cpus_are_axes_after_the_others(write: Write) -> None:
+    text = BASE + (
+        "  source: a\n  destination: b\n  policy: stock\n  guest: [probe, linux]\n"
+        '  cpu: ["", max]\n  smp: [1, 2]\n  nic: [none, e1000]\n'
+        "exclude:\n"
+        "  - {guest: linux*, nic: none}\n"
+        '  - {smp: 2, cpu: ""}\n'
+        "  - {smp: [1], cpu: '?*', guest: probe}\n"
+    )
+    plain = "a-to-b,pc-q35-5.2,stock,migrate-reset,ahci"
+    assert ids(load(write(text))) == [
+        plain,
+        f"{plain},nic-e1000",
+        f"{plain},cpu-max,smp-2",
+        f"{plain},cpu-max,smp-2,nic-e1000",
+        f"{plain},linux,nic-e1000",
+        f"{plain},linux,cpu-max,nic-e1000",
+        f"{plain},linux,cpu-max,smp-2,nic-e1000",
+    ]
+    last = load(write(text)).cells(never)[-1]
+    assert (last.guest, last.cpu, last.smp, last.nic) == (GuestKind.LINUX, "max", 2, Nic.E1000)
+
+
+def test_an_architecture_is_that_of_the_cells_hosts(write: Write) -> None:
+    text = BASE + (
+        "  source: a\n  policy: stock\n"
+        "include:\n  - {arch: [aarch64, x86_64], machine: virt-7.2, destination: b, disk: virtio}\n"
+        'known: [{when: {arch: aarch64, smp: 1, cpu: ""}, verdict: silent, reason: r}]\n'
+    )
+    matrix = load(write(text))
+    cells = matrix.cells(never)
+    assert [cell.arch for cell in cells] == [Arch.X86_64, Arch.X86_64, Arch.AARCH64, Arch.X86_64]
+    assert all({host.arch for host in cell.hosts} == {cell.arch} for cell in cells)
+    assert cells[2].id == "a-to-b,virt-7.2,stock,migrate-reset,virtio,aarch64"
+    assert matrix.used_hosts() == (
+        HostSpec("a", "qa"), HostSpec("a", "qa", arch=Arch.AARCH64),
+        HostSpec("b", "qb", "seabios-1"), HostSpec("b", "qb", "seabios-1", Arch.AARCH64),
+    )  # fmt: skip
+    assert matrix.qemu_names() == ("qa", "qb")
+    assert matrix.known[0].when == (("arch", ("aarch64",)), ("smp", ("1",)), ("cpu", ("",)))
+
+
+def test_newest_common_is_that_of_the_architectures_build(write: Write) -> None:
+    asked = []
+
+    def machines_of(host: HostSpec) -> Sequence[str]:
+        asked.append((str(host.qemu), host.arch.value))
+        return MACHINES[host.arch]
+
+    cells = load(write(BOARDS + "  arch: [x86_64, aarch64]\n")).cells(machines_of)
+    assert {cell.machine: cell.arch for cell in cells} == {
+        "pc-q35-5.2": Arch.X86_64, "virt-7.2": Arch.AARCH64}
+    assert sorted(asked) == [
+        ("qa", "aarch64"), ("qa", "x86_64"), ("qb", "aarch64"), ("qb", "x86_64")]
+    text = BOARDS.replace("newest-common", "newest-common:virt") + "  arch: aarch64\n"
+    assert {cell.machine for cell in load(write(text)).cells(machines_of)} == {"virt-7.2"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "words"),
+    [
+        ("newest-common", "riscv64", "riscv64's virt has no versions (name it: virt)"),
+        ("newest-common:virt", "riscv64", "riscv64's virt has no versions"),
+        ("newest-common:microvm", "x86_64", "x86_64's microvm has no versions"),
+        ("newest-common:pc-q35", "aarch64", "a and a have no versioned pc-q35 machine type"),
+    ],
+)
+def test_boards_without_versions_have_no_newest(
+    write: Write, machine: str, arch: str, words: str
+) -> None:
+    path = write(BOARDS.replace("newest-common", machine) + f"  arch: {arch}\n")
+    with pytest.raises(UserError) as caught:
+        load(path).cells(lambda host: MACHINES[host.arch])
+    assert str(caught.value).startswith(f"{path}:6:12: axes.machine: ")
+    assert words in str(caught.value)
+
+
+def test_given_hosts_are_found_on_every_architecture(write: Write) -> None:
+    text = BASE.replace("pc-q35-5.2", "[pc-q35-5.2, virt-7.2]") + (
+        "  policy: stock\n  arch: [x86_64, aarch64]\n"
+        "exclude:\n  - {arch: x86_64, machine: virt-*}\n  - {arch: aarch64, machine: pc-*}\n"
+    )
+    cells = load(write(text), parse([], [], ["b"])).cells(never)
+    assert {(cell.arch, *(host.name for host in cell.hosts)) for cell in cells} == {
+        (arch, *pair)
+        for arch in (Arch.X86_64, Arch.AARCH64)
+        for pair in (("a", "b"), ("b", "a"), ("b", "b"))
+    }
+
+
 def test_excluded_hosts_need_no_common_machine(write: Write) -> None:
     text = BASE.replace("pc-q35-5.2", "newest-common") + "  policy: stock\n"
     machines = {"qa": ["pc-q35-1.0"], "qb": ["pc-q35-2.0"]}
     with pytest.raises(UserError, match=r":6:12: .*a and b have no versioned pc-q35"):
-        load(write(text)).cells(machines.__getitem__)
+        load(write(text)).cells(lambda host: machines[str(host.qemu)])
     apart = text + 'exclude: [{source: a, destination: b}, {source: b, destination: "a*"}]\n'
-    assert len(load(write(apart)).cells(machines.__getitem__)) == 2
+    assert len(load(write(apart)).cells(lambda host: machines[str(host.qemu)])) == 2
 
 
 def test_sampling_keeps_the_order_and_covers(write: Write) -> None:
@@ -312,6 +416,21 @@ OWN = "scenarios:\n  mine: [%s]\n"
         (BASE + "  policy:\n", "8:3", ["found nothing"]),
         (BASE + "  source: [a, c]\n", "8:15", ["no host has the name 'c'", "accepted: a, b"]),
         (BASE + "  disk: nvme\n", "8:9", ["found 'nvme'", "virtio"]),
+        (BASE + "  arch: arm64\n", "8:9", ["found 'arm64'", "aarch64"]),
+        (BASE + "  guest: linux_kernel\n", "8:10", ["did you mean 'linux-kernel'?"]),
+        (BASE + "  nic: rtl8139\n", "8:8", ["found 'rtl8139'", "e1000-romsize"]),
+        (BASE + "  cpu: 486\n", "8:8", ["486 without quotes", '"486"']),
+        (BASE + '  cpu: "max,+avx"\n', "8:8", ["'max,+avx' is not a name"]),
+        (BASE + "  smp: 0\n", "8:8", ["found a number (0); it must be 1 or more"]),
+        (BASE + '  smp: [1, "2"]\n', "8:12", ["found '2'; it must be a whole number"]),
+        (BASE + "  smp: true\n", "8:8", ["truth value (true); it must be a whole number"]),
+        (BASE + "exclude: [{smp: two}]\n", "8:17", ["smp is never 'two'", "whole number"]),
+        (BASE + 'exclude: [{smp: "0"}]\n', "8:17", ["smp is never '0'"]),
+        (BASE + "exclude: [{smp: 1.5}]\n", "8:17", ["1.5 without quotes"]),
+        (BASE + 'exclude: [{disk: ""}]\n', "8:18", ["is empty"]),
+        (BASE + "exclude: [{arch: arm64}]\n", "8:18", ["arch is never 'arm64'", "aarch64"]),
+        (BASE + KNOWN % ("nic: e100", "silent"), "9:17", ["nic is never 'e100'", "e1000"]),
+        (BASE + KNOWN % ('source.qemu: ""', "silent"), "9:25", ["is empty"]),
         (BASE + "  host-4: a\n", "8:3", ["no axis host-3"]),
         (BASE + "  host-2: a\n", "8:3", ["no such axis"]),
         (BASE.replace("pc-q35-5.2", "pc q35"), "6:12", ["not a name"]),

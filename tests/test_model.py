@@ -121,6 +121,6 @@ def test_a_record_is_plain_json_with_the_fixed_keys_first() -> None:
 
 def test_every_verdict_of_the_model_page_has_its_word() -> None:
     assert {verdict.value for verdict in Verdict} == {
-        "pass", "wrong-firmware", "wrong-disk", "wrong-fw-cfg", "no-boot", "silent", "blocked",
-        "witness-conflict", "unsupported", "error",
+        "pass", "wrong-firmware", "wrong-disk", "wrong-fw-cfg", "wrong-variables", "wrong-kernel",
+        "no-boot", "silent", "blocked", "witness-conflict", "unsupported", "error",
     }  # fmt: skip

@@ -29,7 +29,16 @@ from harness.errors import UserError
 from harness.images import ImageStore
 from harness.lab import Lab
 from harness.matrix import load
-from harness.model import Cell, FirmwareSource, HostSpec, QemuBuild, QemuSource, Verdict
+from harness.model import (
+    Arch,
+    Cell,
+    FirmwareSource,
+    HostSpec,
+    Interface,
+    QemuBuild,
+    QemuSource,
+    Verdict,
+)
 from harness.runner import Runner
 
 SEABIOS_12 = "seabios-1.16.2-1"
@@ -220,12 +229,136 @@ def test_the_wrong_one_of_two_with_the_same_banner_is_caught(
     with Runner(builds, bubblewrap, tmp_path / "run") as runner:
         fine = runner.run(between(HOSTS["bullseye"], spec, "machine-owned"))
         build = builds.firmware(spec)
-        builds._firmwares[bios] = replace(
+        builds._firmwares[FirmwareSource(bios), Arch.X86_64] = replace(
             build, path=store.firmware(store.qemu("debian-sid").firmware).path)
         wrong = runner.run(between(HOSTS["bullseye"], spec, "machine-owned"))
     assert fine.verdict is Verdict.PASS, fine.reason
     assert wrong.verdict is Verdict.WRONG_FIRMWARE
     assert wrong.boots[1].rom == "seabios-1.17.0-1"
+
+
+def ovmf(store: ImageStore, directory: Path, kind: str = "ovmf-4m") -> tuple[Path, Path]:
+    """Debian sid's OVMF as a user's own files: its code with another byte, and its variables."""
+    build = store.beside("debian-sid", kind)
+    assert build.variables
+    code, variables = directory / "CODE.fd", directory / "VARS.fd"
+    image = bytearray(build.path.read_bytes())
+    image[-4096] ^= 1  # what stands there is padding
+    code.write_bytes(image)
+    shutil.copyfile(build.variables, variables)
+    return code, variables
+
+
+def test_uefi_firmware_of_ones_own(store: ImageStore, builds: Builds, tmp_path: Path) -> None:
+    code, variables = ovmf(store, tmp_path)
+    split = builds.firmware(HostSpec("h", "debian-sid", FirmwareSource(code, variables=variables)))
+    assert re.fullmatch("CODE-[0-9a-f]{8}", split.name)
+    assert (split.interface, split.prints) == (Interface.UEFI, "2026.08+ds-2")
+    assert split.path.read_bytes() == code.read_bytes()
+    assert split.variables
+    assert split.variables.read_bytes() == variables.read_bytes()
+    assert (split.size, split.store_size, split.machines) == (3653632, 0, ())
+
+    whole = tmp_path / "whole.fd"
+    whole.write_bytes(variables.read_bytes() + code.read_bytes())
+    combined = builds.firmware(HostSpec("h", "debian-sid", FirmwareSource(whole)))
+    assert (combined.variables, combined.store_size) == (None, variables.stat().st_size)
+    assert combined.sha256 == split.sha256, "the code is the same"
+    assert combined.name != split.name
+
+    told = {
+        "description": "", "interface-types": ["uefi"], "features": ["requires-smm"], "tags": [],
+        "mapping": {"device": "flash",
+                    "executable": {"filename": "../CODE.fd", "format": "raw"},
+                    "nvram-template": {"filename": str(variables), "format": "raw"}},
+        "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
+    }
+    descriptor = tmp_path / "descriptors" / "own.json"
+    descriptor.parent.mkdir()
+    descriptor.write_text(json.dumps(told))
+    described = builds.firmware(
+        HostSpec("h", "debian-sid", FirmwareSource(descriptor, descriptor=True, name="mine")))
+    assert described.name == f"mine-{split.name[-8:]}"
+    assert (described.machines, described.needs_smm) == (("pc-q35-*",), True)
+    assert described.variables == split.variables
+
+
+def test_uefi_firmware_that_is_debians(store: ImageStore, builds: Builds) -> None:
+    """Of builds with the same code, the variables tell which it is."""
+    for kind in ("ovmf-4m", "ovmf-4m-secure", "ovmf-4m-ms", "ovmf-combined"):
+        build = store.beside("debian-trixie", kind)
+        source = FirmwareSource(build.path, variables=build.variables)
+        assert builds.firmware(HostSpec("h", "debian-sid", source)) == build
+
+
+def test_a_firmware_by_its_kind(store: ImageStore, builds: Builds) -> None:
+    """A name without a version is the one beside the host's QEMU."""
+    def named(qemu: str | QemuSource, kind: str, arch: Arch = Arch.X86_64) -> str:
+        host = HostSpec("h", qemu, kind, arch)
+        builds.check([host])
+        builds.prepare([host])
+        return builds.host(host).firmware.name
+
+    assert named("debian-bullseye", "ovmf-4m") == "ovmf-4m-2020.11-2+deb11u2"
+    assert named("debian-sid", "ovmf-4m") == "ovmf-4m-2026.08+ds-2"
+    assert named("debian-sid", "seabios") == "seabios-1.17.0-1"
+    assert named(QemuSource(suite="bookworm"), "ovmf-2m-ms") == "ovmf-2m-ms-2022.11-6+deb12u2"
+    assert named("debian-bookworm", "aavmf", Arch.AARCH64) == "aavmf-2022.11-6+deb12u2"
+    beside = HostSpec("h", "debian-bookworm", None, Arch.RISCV64)
+    builds.prepare([beside])
+    assert builds.host(beside).qemu.name == "debian-bookworm-riscv64"
+    assert builds.host(beside).firmware.name == "opensbi-1.1-2"
+    assert builds.machines(beside).count("virt") == 1
+
+
+@pytest.mark.parametrize(("host", "told"), [
+    (HostSpec("h", "debian-sid", "ovmf-2m"), "debian-sid has no ovmf-2m (it has: seabios, "),
+    (HostSpec("h", QemuSource(path=Path("/q")), "ovmf-4m"), "ovmf-4m is the one beside a QEMU of "),
+    (HostSpec("h", "debian-sid-aarch64"), "debian-sid-aarch64 emulates aarch64, not x86_64"),
+    (HostSpec("h", QemuSource(path=Path("/q")), None, Arch.AARCH64),
+     "/q is asked for on aarch64: QEMUs of your own are those of PCs"),
+])
+def test_what_no_host_can_have(builds: Builds, host: HostSpec, told: str) -> None:
+    """Whoever asks, and whether or not the image is built."""
+    if host.firmware:
+        with pytest.raises(UserError) as error:
+            builds._check_firmware(host)
+    else:
+        with pytest.raises(UserError) as error:
+            builds.check([host])
+    assert str(error.value).startswith(told)
+    with pytest.raises(UserError) as error:
+        builds.host(host) if not host.firmware else builds.firmware(host)
+    assert str(error.value).startswith(told)
+
+
+def test_what_is_built_for_whom(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of other architectures are built where a host is of theirs, and only there."""
+    monkeypatch.setattr(builds._store, "is_built", lambda name: False)
+    monkeypatch.setattr(builds._store, "firmwares", lambda: ())
+    missing = builds.missing([HostSpec("h", "debian-sid", "ovmf-4m")])
+    assert missing == ("debian-sid",)
+    assert builds.missing([HostSpec("h", "debian-sid", None, Arch.AARCH64)]) == (
+        "debian-sid-aarch64",)
+    monkeypatch.setattr(builds._store, "is_built", lambda name: name == "debian-sid")
+    missing = builds.missing([HostSpec("h", "debian-sid", "seabios-1.14.0-2")])
+    assert missing == ("debian-bullseye", "debian-bookworm", "debian-trixie")
+
+
+def test_a_build_for_other_machine_types_is_no_candidate(store: ImageStore, builds: Builds) -> None:
+    """SeaBIOS for microvm prints what SeaBIOS prints: on a PC it cannot have been that."""
+    pc = builds.host(HostSpec("h", "debian-sid"))
+    known = builds.known_firmware([pc])
+    prints = pc.firmware.prints
+    assert prints
+    assert known.by_print(prints).candidates == (pc.firmware.name,)
+    microvm = builds.host(HostSpec("h", "debian-sid", "seabios-microvm"))
+    assert builds.known_firmware([microvm]).by_print(prints).name == microvm.firmware.name
+    assert len(builds.known_firmware([pc, microvm]).by_print(prints).candidates) == 2
+    # The cell's own name, where two builds are the same bytes.
+    secure = builds.host(HostSpec("h", "debian-sid", "ovmf-4m-ms"))
+    known = builds.known_firmware([secure])
+    assert known.by_bytes(secure.firmware.sha256) == secure.firmware.name
 
 
 def test_a_named_firmware_of_an_image_that_no_host_uses(

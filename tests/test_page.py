@@ -138,6 +138,37 @@ def test_filters_and_search(loaded: Browser) -> None:
     assert all("sid" in one and "machine-owned" in one for one in found)
 
 
+def test_axes_are_filters_and_headings_only_where_they_tell_something(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    plain: dict[str, Any] = {"arch": "x86_64", "guest": "probe", "cpu": "", "smp": 1, "nic": "none"}
+    ask = ("return [[...document.querySelectorAll('[data-axis]')].map((one) => one.dataset.axis),"
+           "[...document.querySelectorAll('#grid .group')].map((one) => one.textContent)]")
+
+    def opened(*records: dict[str, Any]) -> list[list[str]]:
+        for number, told in enumerate(records):
+            told["cell"]["id"] += f",{number}"
+        (tmp_path / "index.html").write_text(page(records, lambda told: [], title="axes"))
+        chromium.open(tmp_path / "index.html")
+        chromium.until(READY)
+        return list(chromium.run(ask))
+
+    assert opened(record(), record(**plain)) == [["QEMU"], ["pc-q35-5.2"]]
+    linux = plain | {"guest": "linux", "cpu": "max"}
+    assert opened(record(**linux)) == [["QEMU"], ["pc-q35-5.2, linux, cpu max"]]
+    assert opened(record(), record(**linux)) == [
+        ["guest", "cpu", "QEMU"],
+        ["pc-q35-5.2, linux, cpu max", "pc-q35-5.2, probe, cpu default"]]
+    chromium.run("const s = document.querySelector('[data-axis=cpu]');"
+                 "s.value = 'cpu default'; s.dispatchEvent(new Event('change'));")
+    assert shown(chromium) == "1 of 2 cells"
+    chromium.click("#grid .tile")
+    chromium.until(OPEN)
+    facts = chromium.run("return document.querySelector('#story .facts').innerText")
+    assert "migrate-reset · pc-q35-5.2 · guest-owned · ahci · tcg · probe · cpu default" in facts
+    assert chromium.console() == []
+
+
 def test_by_keyboard_alone(loaded: Browser) -> None:
     loaded.run("document.querySelector('#grid [tabindex=\"0\"]').focus()")
     focus = "return document.activeElement.dataset.cell"

@@ -81,6 +81,9 @@ def test_one_cell_by_nodeid_and_by_option(pytester: pytest.Pytester) -> None:
     (("-m", "policy(name='stock') and destination(name='sid')"), 2),
     (("-m", "host(qemu='debian-bullseye') and disk(name='ahci')"), 6),
     (("-m", "source(name='sid') or scenario(name='cold-boot')"), 0),
+    (("-m", "arch(name='x86_64') and guest(name='probe') and smp(name='1')"), 6),
+    (("-m", "cpu(name='') and nic(name='none')"), 6),
+    (("-m", "guest(name='linux')"), 0),
 ])
 def test_selection(pytester: pytest.Pytester, arguments: tuple[str, str], count: int) -> None:
     plant(pytester.path)

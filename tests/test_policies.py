@@ -14,6 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from harness.boards import Loader
 from harness.model import DEFAULT_MACHINE, Policy, Step, StepKind
 from harness.policies import (
     FIRST_DISK,
@@ -27,11 +28,13 @@ from harness.policies import (
     Reread,
     Stock,
     Swap,
+    VariablesExpected,
     mechanism,
     model,
     plan,
 )
 from harness.policies import _Process as Process
+from harness.policies import _Store as Store
 from harness.scenarios import LIBRARY, StepError, applies_to, validate
 
 K = StepKind
@@ -85,9 +88,15 @@ def _cells() -> Iterator[tuple[str, str, str]]:
             yield row[0], policy, firmware
 
 
+def loaded(loader: Loader) -> list[HostFacts]:
+    """The hosts, whose firmware QEMU takes in that way."""
+    return [replace(host, loader=loader) for host in HOSTS]
+
+
+@pytest.mark.parametrize("loader", [Loader.ROM, Loader.FLASH])
 @pytest.mark.parametrize(("column", "policy", "firmware"), list(_cells()))
-def test_table(column: str, policy: str, firmware: str) -> None:
-    last = plan(Policy(policy), HOSTS, Q35, COLUMNS[column])[-1]
+def test_table(column: str, policy: str, firmware: str, loader: Loader) -> None:
+    last = plan(Policy(policy), loaded(loader), Q35, COLUMNS[column])[-1]
     assert last.firmware == firmware
     assert last.refusal is None
     assert last.boots == (last.step.kind in (K.START, K.RESET))
@@ -114,20 +123,125 @@ def test_table_later_start_without_a_machine_type(policy: Policy, firmware: str)
 
 
 @pytest.mark.parametrize(
-    ("machine", "migrated", "replaced"),
+    ("loader", "migrated", "replaced", "later", "restarted", "replaced_restarted"),
     [
-        ("pc-i440fx-5.2", "A", "A"),
-        ("pc-q35-5.2", "A", "A"),
+        (Loader.ROM, "A", "A", "B", "B", "C"),
+        (Loader.FLASH, "A", "A", "B", "B", "C"),
         # stock-qemu.md: the file is rewritten at every reset, as the process read it
-        ("isapc", "B", "A"),
-        ("microvm", "B", "A"),
+        (Loader.MEMORY, "B", "A", "B", "B", "C"),
+        # ... and a writable flash overwrites the copy of it that the destination has
+        (Loader.WRITABLE_FLASH, "A", "A", "B", "A", "A"),
     ],
 )
-def test_stock_is_not_the_same_on_every_board(machine: str, migrated: str, replaced: str) -> None:
-    steps = COLUMNS["reset after a migration"]
-    assert plan(Policy.STOCK, HOSTS, machine, steps)[-1].firmware == migrated
-    steps = COLUMNS["reset, file replaced"]
-    assert plan(Policy.STOCK, HOSTS, machine, steps)[-1].firmware == replaced
+def test_stock_is_not_the_same_for_every_loader(
+    loader: Loader, migrated: str, replaced: str, later: str, restarted: str,
+    replaced_restarted: str,
+) -> None:
+    ran = [
+        plan(Policy.STOCK, loaded(loader), Q35, COLUMNS[column])[-1].firmware
+        for column in ("reset after a migration", "reset, file replaced", "later start",
+                       "later start after a migration", "later start, file replaced")
+    ]  # fmt: skip
+    assert ran == [migrated, replaced, later, restarted, replaced_restarted]
+
+
+def test_an_upgrade_that_brings_another_layout_brings_another_file() -> None:
+    hosts = [replace(HOSTS[0], loader=Loader.FLASH), *loaded(Loader.WRITABLE_FLASH)[1:]]
+    told = plan(Policy.STOCK, hosts, Q35, (START, REPLACE_A, SHUTDOWN, START))
+    assert told[-1].firmware == "C"
+    assert told[-1].variables == VariablesExpected(2, 1, "", lost=True)
+
+
+# ---- the table "Variables" of model.md, cell by cell -------------------------------------------
+
+WRITE = Step(K.WRITE_VARIABLE)
+MIGRATE_BACK, CLEAR = Step(K.MIGRATE, 0), Step(K.CLEAR_NVRAM)
+VARIABLE_LIVES = {
+    "start": (START,),
+    "write": (START, WRITE),
+    "write, reset": (START, WRITE, RESET),
+    "suspend and fill count nothing": (START, WRITE, Step(K.SUSPEND), Step(K.FILL_VARIABLES)),
+    "write, migrate": (START, WRITE, MIGRATE),
+    "write, migrate, reset": (START, WRITE, MIGRATE, RESET),
+    "write, migrate, restart": (START, WRITE, MIGRATE, SHUTDOWN, START_B),
+    "there and back": (START, WRITE, MIGRATE, RESET, MIGRATE_BACK, RESET),
+    "move": (START, WRITE, SHUTDOWN, START_B),
+    "move, reset": (START, WRITE, SHUTDOWN, START_B, RESET),
+    "move there and back": (START, WRITE, SHUTDOWN, START_B, SHUTDOWN, START),
+    "migrate, then start at home": (START, WRITE, MIGRATE, RESET, WRITE, SHUTDOWN, START),
+    "migrate over an older store": (START_B, SHUTDOWN, START, WRITE, MIGRATE, SHUTDOWN, START_B),
+    "host upgrade, restart": (START, WRITE, REPLACE_A, SHUTDOWN, START),
+}
+# store, boots, value, lost: of the policies whose store is a file of the host | of the nvram
+VARIABLES = """
+start                          | 1 1 -      kept | 1 1 -      kept
+write                          | 1 1 boot-1 kept | 1 1 boot-1 kept
+write, reset                   | 1 2 boot-1 kept | 1 2 boot-1 kept
+suspend and fill count nothing | 1 1 boot-1 kept | 1 1 boot-1 kept
+write, migrate                 | 1 1 boot-1 kept | 1 1 boot-1 kept
+write, migrate, reset          | 1 2 boot-1 kept | 1 2 boot-1 kept
+write, migrate, restart        | 1 2 boot-1 kept | 1 2 boot-1 kept
+there and back                 | 1 3 boot-1 kept | 1 3 boot-1 kept
+move                           | 2 1 -      lost | 1 2 boot-1 kept
+move, reset                    | 2 2 -      lost | 1 3 boot-1 kept
+move there and back            | 1 2 boot-1 lost | 1 3 boot-1 kept
+migrate, then start at home    | 1 2 boot-1 lost | 1 3 boot-2 kept
+migrate over an older store    | 2 2 boot-1 lost | 1 3 boot-2 kept
+host upgrade, restart          | 1 2 boot-1 kept | 1 2 boot-1 kept
+"""
+
+
+def _variables(words: str) -> VariablesExpected:
+    store, boots, value, fate = words.split()
+    return VariablesExpected(int(store), int(boots), value.strip("-") and value, fate == "lost")
+
+
+@pytest.mark.parametrize("loader", [Loader.FLASH, Loader.WRITABLE_FLASH])
+@pytest.mark.parametrize("policy", list(Policy))
+def test_table_of_variables(policy: Policy, loader: Loader) -> None:
+    rows = [[part.strip() for part in row.split("|")] for row in VARIABLES.strip().splitlines()]
+    assert [row[0] for row in rows] == list(VARIABLE_LIVES)
+    for name, of_host, of_nvram in rows:
+        told = plan(policy, loaded(loader), Q35, VARIABLE_LIVES[name])
+        expected = _variables(of_nvram if policy.keeps_nvram else of_host)
+        assert told[-1].variables == expected, name
+
+
+@pytest.mark.parametrize("policy", [Policy.GUEST_OWNED, Policy.GUEST_OWNED_VERSIONED])
+def test_a_cleared_nvram_has_lost_its_variables(policy: Policy) -> None:
+    told = plan(policy, loaded(Loader.FLASH), Q35, (START, WRITE, SHUTDOWN, CLEAR, START))
+    assert told[-1].variables == VariablesExpected(2, 1, "", lost=True)
+
+
+def test_the_nvram_that_clears_itself_loses_its_variables_too() -> None:
+    hosts, policy = loaded(Loader.FLASH), Policy.GUEST_OWNED_VERSIONED
+    moved = plan(policy, hosts, DEFAULT_MACHINE, VARIABLE_LIVES["move"])[-1]
+    assert (moved.firmware, moved.variables) == ("B", VariablesExpected(2, 1, "", lost=True))
+
+
+def test_upgrading_the_nvram_keeps_the_variables() -> None:
+    steps = (START, WRITE, Step(K.UPGRADE_NVRAM, firmware_of=1), RESET)
+    last = plan(Policy.GUEST_OWNED, loaded(Loader.FLASH), Q35, steps)[-1]
+    assert (last.firmware, last.variables) == ("B", VariablesExpected(1, 2, "boot-1", lost=False))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("loader", [Loader.ROM, Loader.MEMORY])
+def test_without_flash_there_is_no_store(policy: Policy, loader: Loader) -> None:
+    told = plan(policy, loaded(loader), Q35, (START, MIGRATE, RESET, SHUTDOWN, START_B))
+    assert [each.variables for each in told] == [None] * 5
+
+
+def test_a_guest_that_is_down_has_no_variables() -> None:
+    told = plan(Policy.STOCK, loaded(Loader.FLASH), Q35, (START, SHUTDOWN))
+    assert [each.variables is None for each in told] == [False, True]
+
+
+def test_what_a_host_without_a_store_does_not_have_is_not_lost() -> None:
+    hosts = [replace(HOSTS[0], loader=Loader.FLASH), *HOSTS[1:]]
+    told = plan(Policy.STOCK, hosts, Q35, (START, SHUTDOWN, START_B, SHUTDOWN, START))
+    assert told[2].variables is None
+    assert told[4].variables == VariablesExpected(1, 2, "", lost=False)
 
 
 def test_what_a_plan_tells_of_each_step() -> None:
@@ -197,9 +311,21 @@ def test_versioned_compares_with_the_stamp_and_not_with_the_last_host() -> None:
     ],
 )
 def test_mechanism(policy: Policy, nvram: bool, swap: Swap, clears: bool) -> None:
-    how = mechanism(policy)
-    assert (how.nvram, how.swap, how.clears_on_move) == (nvram, swap, clears)
-    assert how.nvram == policy.keeps_nvram
+    for loader in (Loader.ROM, Loader.FLASH):
+        how = mechanism(policy, loader)
+        assert (how.nvram, how.swap, how.clears_on_move) == (nvram, swap, clears)
+        assert how.nvram == policy.keeps_nvram
+
+
+def test_where_stock_is_machine_owned_nothing_is_swapped() -> None:
+    assert mechanism(Policy.MACHINE_OWNED, Loader.MEMORY) == mechanism(Policy.STOCK)
+    assert mechanism(Policy.REREAD, Loader.MEMORY).swap is Swap.FILE
+    hosts = loaded(Loader.MEMORY)
+    for steps in COLUMNS.values():
+        assert (
+            plan(Policy.STOCK, hosts, "isapc", steps)[-1].firmware
+            == plan(Policy.MACHINE_OWNED, hosts, "isapc", steps)[-1].firmware
+        )
 
 
 # ---- random lives ------------------------------------------------------------------------------
@@ -218,7 +344,7 @@ _NVRAM_STEPS = (K.UPGRADE_NVRAM, K.GUEST_FLASH, K.CLEAR_NVRAM)
 # Steps that lead somewhere stand twice: a life has more of them.
 _RUNNING = (
     K.RESET, K.MIGRATE, K.SHUTDOWN, K.RESET, K.MIGRATE, K.SHUTDOWN,
-    K.UPGRADE_HOST, K.REPLACE_DISK, K.UPGRADE_NVRAM, K.GUEST_FLASH,
+    K.UPGRADE_HOST, K.REPLACE_DISK, K.UPGRADE_NVRAM, K.GUEST_FLASH, K.WRITE_VARIABLE,
 )  # fmt: skip
 _SHUT_DOWN = (
     K.START, K.START, K.START, K.UPGRADE_HOST, K.REPLACE_DISK, K.UPGRADE_NVRAM, K.CLEAR_NVRAM,
@@ -239,6 +365,7 @@ def lives(draw: st.DrawFn, nvram_steps: bool = False, longest: int = 12) -> Life
             version=f"9.0.{index}" if share_default else f"{index + 5}.2.0",
             default_machine="pc-i440fx-9.0" if share_default else f"pc-i440fx-{index + 5}.2",
             firmware=f"firmware-{index}",
+            loader=Loader.FLASH,
         )
         for index in range(count)
     )
@@ -330,9 +457,7 @@ def walk(make: Make, life: Life) -> Iterator[Moment]:
 
 def twin(guest: PolicyModel) -> PolicyModel:
     """Another guest that has lived the same life so far."""
-    other = copy.copy(guest)
-    other.process, other.files = copy.copy(guest.process), list(guest.files)
-    return other
+    return copy.deepcopy(guest)
 
 
 def never_changes_by_itself(make: Make, life: Life) -> None:
@@ -487,6 +612,52 @@ def stock_keeps_what_it_started_with(make: Make, life: Life) -> None:
             assert moment.told.firmware == running
 
 
+def variables_change_by_boots_and_writes_alone(make: Make, life: Life) -> None:
+    """A boot counts once, a write is of that boot; nothing else touches a guest's variables."""
+    had: VariablesExpected | None = None
+    for moment in walk(make, life):
+        found = moment.told.variables
+        if had is not None and found is not None and moment.step.kind is not K.START:
+            if moment.step.kind is K.RESET:
+                had = replace(had, boots=had.boots + 1)
+            elif moment.step.kind is K.WRITE_VARIABLE:
+                had = replace(had, value=f"boot-{had.boots}")
+            assert found == had
+        assert (found is None) == (moment.told.host is None)
+        had = found
+
+
+def _found_at_a_start(make: Make, life: Life, *, everywhere: bool) -> None:
+    files: dict[int, VariablesExpected] = {}
+    had: VariablesExpected | None = None
+    made = 0
+    for moment in walk(make, life):
+        if moment.step.kind is K.CLEAR_NVRAM:
+            files.clear()
+        if moment.told.variables is None:
+            continue
+        assert moment.told.host is not None
+        where = 0 if everywhere else moment.told.host
+        if moment.step.kind is K.START:
+            made += where not in files
+            file = files.get(where, VariablesExpected(made, 0, "", lost=False))
+            # Lost is what was written elsewhere, or before.
+            lost = had is not None and (had.lost or file != replace(had, lost=False))
+            assert moment.told.variables == replace(file, boots=file.boots + 1, lost=lost)
+        had = moment.told.variables
+        files[where] = replace(had, lost=False)
+
+
+def a_start_finds_what_is_on_that_host(make: Make, life: Life) -> None:
+    """The store is a file of each host, which a migration overwrites."""
+    _found_at_a_start(make, life, everywhere=False)
+
+
+def a_start_finds_what_the_guest_left(make: Make, life: Life) -> None:
+    """The store is in the nvram, and the nvram is where the guest is."""
+    _found_at_a_start(make, life, everywhere=True)
+
+
 def with_a_machine_type(check: Property) -> Property:
     """The property for guests that name one; versioned is guest-owned then."""
 
@@ -497,22 +668,30 @@ def with_a_machine_type(check: Property) -> Property:
     return checked
 
 
-EVERY = (a_reset_keeps_the_disk, only_a_boot_changes_it, refused_without_a_common_default)
+EVERY = (
+    a_reset_keeps_the_disk, only_a_boot_changes_it, refused_without_a_common_default,
+    variables_change_by_boots_and_writes_alone,
+)  # fmt: skip
 PROPERTIES: dict[type[PolicyModel], tuple[Property, ...]] = {
-    Stock: (stock_keeps_what_it_started_with, *EVERY),
+    Stock: (stock_keeps_what_it_started_with, a_start_finds_what_is_on_that_host, *EVERY),
     GuestOwned: (
         never_changes_by_itself, written_once, reset_is_a_restart, staged_until_the_next_boot,
-        *EVERY,
+        a_start_finds_what_the_guest_left, *EVERY,
     ),
     GuestOwnedVersioned: (
         versioned_moves,
         *map(with_a_machine_type, (
             never_changes_by_itself, written_once, reset_is_a_restart, staged_until_the_next_boot,
+            a_start_finds_what_the_guest_left,
         )),
         *EVERY,
     ),
-    MachineOwned: (new_from_the_reset_on, reset_is_a_restart, *EVERY),
-    Reread: (file_of_that_moment, reset_is_a_restart, *EVERY),
+    MachineOwned: (
+        new_from_the_reset_on, reset_is_a_restart, a_start_finds_what_is_on_that_host, *EVERY,
+    ),
+    Reread: (
+        file_of_that_moment, reset_is_a_restart, a_start_finds_what_is_on_that_host, *EVERY,
+    ),
 }  # fmt: skip
 
 
@@ -696,6 +875,47 @@ class StartKeepsTheDisk(Stock):
         return replace(super()._launch(host), disk=FIRST_DISK)
 
 
+class MigrationLeavesTheVariables(Stock):
+    def carry_store(self, host: int, store: Store) -> Store:
+        return self.store_at(host) or store
+
+
+class MigrationMovesTheVariables(Stock):
+    def carry_store(self, host: int, store: Store) -> Store:
+        self.stores[host, self.loaders[host]] = store  # the file that stays behind goes on, too
+        return store
+
+
+class StartTakesTheTemplate(Reread):
+    def store_at(self, host: int) -> Store | None:
+        return self._new_store(host)
+
+
+class NobodyMissesAnything(MachineOwned):
+    def _misses(self, found: Store | None) -> bool:
+        return False
+
+
+class MigrationCountsAsABoot(Stock):
+    def carry_store(self, host: int, store: Store) -> Store:
+        return replace(super().carry_store(host, store), boots=store.boots + 1)
+
+
+class GuestLeavesItsVariables(GuestOwned):
+    def store_at(self, host: int) -> Store | None:
+        return PolicyModel.store_at(self, host)
+
+
+class GuestClearsTheFirmwareAlone(GuestOwned):
+    def clear_nvram(self) -> None:
+        self.nvram = self.staged = self.stamp = None
+
+    def _initialise(self, host: int) -> None:
+        store = self.nvram_store
+        super()._initialise(host)
+        self.nvram_store = store or self.nvram_store
+
+
 class NeverRefused(Stock):
     def _refusal(self, here: int, there: int) -> str | None:
         return None
@@ -742,12 +962,20 @@ def test_a_planted_upgrade_at_once_is_caught_by_what_runs_between_boots() -> Non
         (GuestLosesTheUpgradeInAMigration, staged_until_the_next_boot),
         (GuestNeverClears, staged_until_the_next_boot),
         (StockReloads, stock_keeps_what_it_started_with),
+        (MigrationCountsAsABoot, variables_change_by_boots_and_writes_alone),
+        (MigrationLeavesTheVariables, variables_change_by_boots_and_writes_alone),
+        (MigrationMovesTheVariables, a_start_finds_what_is_on_that_host),
+        (StartTakesTheTemplate, a_start_finds_what_is_on_that_host),
+        (NobodyMissesAnything, a_start_finds_what_is_on_that_host),
+        (GuestLeavesItsVariables, a_start_finds_what_the_guest_left),
+        (GuestClearsTheFirmwareAlone, a_start_finds_what_the_guest_left),
     ],
     ids=_named,
 )
 def test_a_planted_defect_is_caught(mutant: type[PolicyModel], check: Property) -> None:
+    nvram_steps = check in (staged_until_the_next_boot, a_start_finds_what_the_guest_left)
     with pytest.raises(AssertionError):
-        search(check, mutant, check is staged_until_the_next_boot, lives_tried=500)
+        search(check, mutant, nvram_steps, lives_tried=500)
 
 
 # ---- the library -------------------------------------------------------------------------------

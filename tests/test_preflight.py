@@ -11,10 +11,10 @@ import pytest
 
 from harness.builds import Builds
 from harness.cli import main
-from harness.cli_preflight import MARKS, Measured, measured_text
+from harness.cli_preflight import MARKS, Measured, measured_text, own_disk
 from harness.engines import Engine
 from harness.images import ImageStore
-from harness.model import Disk, FirmwareBuild, Host, HostSpec, QemuBuild
+from harness.model import Arch, Disk, FirmwareBuild, Host, HostSpec, QemuBuild
 from harness.preflight import (
     Block,
     Facts,
@@ -75,6 +75,33 @@ def changed(**fields: Any) -> Facts:
 def test_one_difference(new: Facts, kind: Kind | None, refuses: bool) -> None:
     found = compare(OLD, new)
     assert [(one.kind, one.refuses) for one in found] == ([(kind, refuses)] if kind else [])
+
+
+def test_boards_have_disks_of_their_own() -> None:
+    found = [own_disk(machine) for machine in ("pc-q35-5.2", "pc-i440fx-5.2", "isapc", "microvm")]
+    assert found == ["ahci", "ide", "ide", "virtio"]
+    assert own_disk("virt-5.2", Arch.AARCH64) == own_disk("virt", Arch.RISCV64) == "virtio"
+    assert own_disk("a-board-that-nobody-knows") == "ide"
+
+
+@pytest.mark.parametrize(("arguments", "refused"), [
+    (("debian-bullseye", "debian-sid", "--machine", "virt-5.2", "--arch", "aarch64"), False),
+    (("debian-bookworm/ovmf-4m", "debian-sid/ovmf-4m", "--machine", "pc-q35-5.2"), False),
+    # Another layout of the flash: its code and its variables are other blocks.
+    (("debian-bookworm/ovmf-2m", "debian-sid/ovmf-4m", "--machine", "pc-q35-5.2"), True),
+    (("debian-bullseye", "debian-sid", "--machine", "pc-q35-5.2", "--nic", "e1000"), False),
+])  # fmt: skip
+def test_other_boards_firmware_and_cards(
+    arguments: tuple[str, ...], refused: bool, store: ImageStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, destination, *more = arguments
+    status = main(["preflight", "--source", source, "--destination", destination, *more,
+                   "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (status, told["refused"]) == (int(refused), refused)
+    if refused:
+        assert {row["text"].split()[0] for row in told["findings"] if row["refuses"]} == {
+            "system.flash0", "system.flash1"}
 
 
 def test_a_subsection_that_is_not_there_is_a_warning() -> None:

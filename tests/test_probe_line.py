@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -25,12 +25,31 @@ machines: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), st.fixed_di
     "host": strings.map(lambda text: text[:63]),
     "acpi": numbers.map("{:08x}".format),
 }))
+uefis: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), st.fixed_dictionaries({
+    "uefi": strings,
+    "revision": numbers.map("{:08x}".format),
+    "secure_boot": st.sampled_from("01"),
+    "setup_mode": st.sampled_from("01"),
+    "keys": numbers.map("{:08x}".format),
+    "value": strings,
+    "entry": strings,
+}))
+linuxes: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), st.fixed_dictionaries({
+    "kernel": strings,
+    "token": st.uuids().map(str),
+    "uptime": numbers,
+}))
+statuses = st.sampled_from(["ok", "full", "out-of-resources", "write-protected"])
 results = st.sampled_from(["ok", "no-image", "no-flash", "misfit", "refused", "mismatch"])
 lines = st.one_of(
-    st.builds(lambda n, who, on: ProbeLine("up", boot=n, **who, **on), numbers, identities,
-              machines),
-    st.builds(lambda n, b, who, on: ProbeLine("here", boot=n, beat=b, **who, **on), numbers,
-              numbers, identities, machines),
+    st.builds(lambda n, who, on, uefi, linux: ProbeLine("up", boot=n, **who, **on, **uefi,
+                                                        **linux),
+              numbers, identities, machines, uefis, linuxes),
+    st.builds(lambda n, b, who, on, uefi: ProbeLine("here", boot=n, beat=b, **who, **on, **uefi),
+              numbers, numbers, identities, machines, uefis),
+    st.builds(ProbeLine, st.just("written"), value=strings, result=statuses),
+    st.builds(ProbeLine, st.just("filled"), count=numbers, size=numbers, result=statuses),
+    st.sampled_from([ProbeLine("suspend"), ProbeLine("shutdown")]),
     st.builds(ProbeLine, st.just("flashing"), at=numbers),
     st.builds(ProbeLine, st.just("flash"), size=numbers, written=numbers, result=results),
     st.builds(ProbeLine, st.just("beat"), boot=numbers, beat=numbers),
@@ -50,7 +69,15 @@ def printed(line: ProbeLine) -> str:
     if line.acpi is not None:
         words.append(f'fw-cfg="{line.fw_cfg}" features={line.features} host="{line.host}"')
         words.append(f"acpi={line.acpi}")
-    for key in ("at", "size", "written", "result"):
+    if line.uefi is not None:
+        words.append(f'uefi="{line.uefi}" revision={line.revision} secure-boot={line.secure_boot}')
+        words.append(f"setup-mode={line.setup_mode} keys={line.keys}")
+    for key in ("value", "entry"):
+        if (value := getattr(line, key)) is not None:
+            words.append(f'{key}="{value}"')
+    if line.kernel is not None:
+        words.append(f'kernel="{line.kernel}" token="{line.token}" uptime={line.uptime}')
+    for key in ("at", "count", "size", "written", "result"):
         if (value := getattr(line, key)) is not None:
             words.append(f"{key}={value}")
     return " ".join(words)
@@ -77,6 +104,34 @@ def test_here_with_fw_cfg_and_acpi() -> None:
         "here", boot=3, beat=17, bios_vendor="a", bios_version="b", disk="A",
         fw_cfg="QEMU", features=3, host="11.1.3 debian-sid", acpi="0123cdef",
     )
+
+
+def test_up_of_an_efi_application_and_of_a_linux() -> None:
+    head = ('BOOTMATRIX up boot=2 bios-vendor="" bios-version="" disk="A" '
+            'fw-cfg="QEMU" features=3 host="" acpi=00000000')
+    uefi = ('uefi="EDK II" revision=00010000 secure-boot=1 setup-mode=0 keys=0123cdef '
+            'value="boot-1" entry="bootmatrix boot-1"')
+    linux = 'kernel="6.1.0" token="0f-1" uptime=3'
+    read = parse_line(f"{head} {uefi} {linux}\r\n")
+    assert read is not None
+    assert (read.uefi, read.revision, read.secure_boot, read.setup_mode, read.keys) == (
+        "EDK II", "00010000", "1", "0", "0123cdef")
+    assert (read.value, read.entry) == ("boot-1", "bootmatrix boot-1")
+    assert (read.kernel, read.token, read.uptime) == ("6.1.0", "0f-1", 3)
+    assert parse_line(f"{head} {uefi}") == replace(read, kernel=None, token=None, uptime=None)
+    assert parse_line(f"{head} {linux} {uefi}") is None
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ('written value="boot-1" result=ok', ProbeLine("written", value="boot-1", result="ok")),
+    ("filled count=225 size=230400 result=full",
+     ProbeLine("filled", count=225, size=230400, result="full")),
+    ("reset by=efi-warm", ProbeLine("reset", by=ResetBy.EFI_WARM)),
+    ("suspend", ProbeLine("suspend")),
+    ("shutdown", ProbeLine("shutdown")),
+])
+def test_what_only_uefi_and_linux_say(text: str, line: ProbeLine) -> None:
+    assert parse_line(f"BOOTMATRIX {text}\r\n") == line
 
 
 def test_flashing() -> None:
@@ -116,6 +171,9 @@ def test_reset(by: ResetBy) -> None:
     "BOOTMATRIX flash size=1 written=1",
     "BOOTMATRIX flash size=1 written=1 result=good",
     "BOOTMATRIX reset by=cf9 boot=1",
+    "BOOTMATRIX shutdown now",
+    'BOOTMATRIX written value="boot-1"',
+    "BOOTMATRIX filled count=1 result=full",
     'BOOTMATRIX up boot=3 bios-vendor="a"b" bios-version="1" disk="A"',
     'BOOTMATRIX up boot=3 bios-vendor="a\x1b" bios-version="1" disk="A"',
     "xBOOTMATRIX beat boot=3 beat=1",
@@ -147,17 +205,18 @@ def test_fw_cfg_and_acpi_are_told_in_full_or_not_at_all(tail: str) -> None:
 
 @given(lines, st.data())
 def test_a_torn_line_is_no_line(line: ProbeLine, data: st.DataObject) -> None:
-    """Of a line cut short little passes: numbers that lost digits, a line without its tail."""
+    """Of a line cut short little passes: last words that lost letters, a line without its tail."""
     text = printed(line)
     torn = parse_line(text[: data.draw(st.integers(0, len(text) - 1))])
     if torn is None:
         return
-    if torn.kind in ("beat", "flashing"):
-        assert (torn.kind, torn.boot) == (line.kind, line.boot)
-        assert str(line.beat or line.at).startswith(str(torn.beat or torn.at))
-    else:
-        assert torn == replace(line, fw_cfg=None, features=None, host=None, acpi=None)
-        assert line.acpi is not None
+    for key, value in asdict(torn).items():
+        if value is None:
+            continue
+        if key in ("beat", "at", "uptime", "result"):
+            assert str(getattr(line, key)).startswith(str(value))
+        else:
+            assert getattr(line, key) == value
 
 
 @given(st.text())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.refusals import Refusal, classify
@@ -20,8 +22,28 @@ LITERAL = [
     ("missing-section", "Missing section footer for 0000:00:01.3/piix4_pm"),
     ("unknown-section", "Unknown savevm section or instance 'cpu_common' 4"),
     ("unknown-section", "Unknown savevm section 8"),
+    ("unknown-section", "MIG_CMD 0xb unknown (len 0x0)"),
     ("missing-feature",
      "Features 0x130afffa7 unsupported. Allowed features: 0x179bfffe7"),
+    ("ram-block-size", "Size mismatch: system.flash0: 0x200000 != 0x400000: Invalid argument"),
+    ("rom-size", "combined size of system firmware exceeds 8388608 bytes"),
+    ("rom-size", "system firmware block device  has invalid size 5120"),
+    ("rom-size", "device requires 67108864 bytes, block backend provides 2097152 bytes"),
+    ("rom-size",
+     "cfi.pflash01 device '/machine/virt.flash0' requires 67108864 bytes,  block backend "
+     "provides 2097152 bytes"),
+    ("missing-feature",
+     "-device virtio-net-pci,romsize=0x80000: Property 'virtio-net-pci.romsize' not found"),
+    ("missing-feature",
+     "can't apply global qemu64-x86_64-cpu.nix=on: Property 'qemu64-x86_64-cpu.nix' not found"),
+    ("missing-feature", "unable to find CPU model 'nonsense'"),
+    ("missing-feature", "CPU model 'host' requires KVM or HVF"),
+    ("missing-feature", "TCG doesn't support requested features"),
+    ("missing-feature", "Host doesn't support requested features"),
+    ("missing-feature",
+     "Invalid SMP CPUs 2. The max CPUs supported by machine 'isapc' is 1"),
+    ("missing-feature", "-device virtio-net-pci: No 'PCI' bus found for device 'virtio-net-pci'"),
+    ("missing-feature", "System Management Mode not supported by this hypervisor."),
     ("missing-feature", "-accel hax: invalid accelerator hax"),
     ("missing-feature",
      "-accel kvm: failed to initialize kvm: No such file or directory"),
@@ -138,7 +160,14 @@ def test_a_complaint_among_warnings() -> None:
     complaint = "system firmware block device  has invalid size 5120"
     info = "qemu-system-x86_64: info: its size must be a non-zero multiple of 0x1000\n"
     log = f"{DEPRECATED}qemu-system-x86_64: {complaint}\n{info}{DEPRECATED}"
-    assert classify(log) == Refusal("other", complaint)
+    assert classify(log) == Refusal("rom-size", complaint)
+
+
+@pytest.mark.parametrize("block", ["0000:00:03.0/virtio-net-pci.rom", "system.flash0"])
+def test_a_block_that_does_not_fit_is_named_with_both_sizes(block: str) -> None:
+    (line,) = (text for _, text in LITERAL if block in text)
+    message = classify(f"qemu-system-x86_64: {line}\n").message
+    assert re.search(rf"{block}: 0x[0-9a-f]+ != 0x[0-9a-f]+", message)
 
 
 def test_a_word_in_passing_is_no_class() -> None:

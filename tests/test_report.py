@@ -11,7 +11,11 @@ import pytest
 from harness.errors import UserError
 from harness.model import Verdict
 from harness.records import RecordWriter, read_records
+from harness.report.compare import baseline
+from harness.report.decision import decide
 from harness.report.failure import failure
+from harness.report.junit import junit
+from harness.report.markdown import markdown
 from harness.report.outcome import Outcome, outcome_of
 from harness.report.progress import Progress
 from harness.report.summary import summary
@@ -99,6 +103,28 @@ def test_entries_name_the_firmware_that_ran() -> None:
     assert entry(unheard)[0] == "✓ 1.14.0-2"
 
 
+def test_lost_variables_are_marked_and_explained() -> None:
+    kept, lost = record(policy="guest-owned"), record(policy="stock")
+    kept["boots"][1]["variables"] = {"lost": False}
+    lost["boots"][1]["variables"] = {"lost": True}
+    assert entry(lost)[0].endswith("1.14.0-2, vars lost")
+    assert "vars lost" not in entry(kept)[0]
+    assert "variables did not come along" in tables([lost, kept], Style(100))
+    assert "vars lost" not in tables([kept], Style(100))
+
+
+def test_builds_that_print_the_same_are_named_by_their_bytes() -> None:
+    told = record()
+    names = ["ovmf-4m-2020.11-2+deb11u2", "ovmf-4m-2022.11-6+deb12u2"]
+    for boot, name in zip(told["boots"], names, strict=True):
+        boot |= {"console": "0.0.0", "rom": name, "console_candidates": names}
+    assert entry(told, sequence=True)[0] == "✓ ovmf-4m-2020.11-2→ovmf-4m-2022.11-6"
+    (kept,) = baseline([told])
+    assert entry(kept, sequence=True)[0] == entry(told, sequence=True)[0]
+    told["boots"][1]["rom"] = "sha256:0123456789abcdef"  # none of them: both are told elsewhere
+    assert entry(told)[0] == "✓ 0.0.0"
+
+
 def test_the_quickstart_fits_80_columns_whole() -> None:
     text = tables(all_pairs(), Style(80))
     lines = text.splitlines()
@@ -148,6 +174,34 @@ def test_scenarios_have_tables_and_disks_headings_of_their_own() -> None:
     assert lines[at + 2] == "pc-q35-5.2, virtio"
     assert lines[at + 3].endswith("✗ silent")
     assert "pc-q35-5.2" in tables([record()], Style(80)).splitlines()
+
+
+def test_axes_are_told_where_they_are_not_at_their_defaults() -> None:
+    defaults: dict[str, Any] = {
+        "arch": "x86_64", "guest": "probe", "cpu": "", "smp": 1, "nic": "none"}
+    old, new = record(), record(**defaults)
+    assert tables([old], Style(80)) == tables([new], Style(80)) == tables([old, new], Style(80))
+    assert markdown([old]) == markdown([new])
+    linux = record(**defaults | {"guest": "linux", "cpu": "max", "smp": 2})
+    lines = tables([linux], Style(80)).splitlines()
+    assert "pc-q35-5.2, linux, cpu max, smp 2" in lines
+    lines = tables([old, linux], Style(80)).splitlines()
+    assert "pc-q35-5.2, probe, cpu default, smp 1" in lines
+    assert "| hosts | machine | disk | guest | cpu | smp | guest-owned |" in markdown([old, linux])
+    assert "| bullseye → sid | pc-q35-5.2 | ahci | linux | cpu max | smp 2 | ✓ 1.14.0-2 |" in (
+        markdown([old, linux]))
+
+
+def test_other_forms_leave_out_what_goes_without_saying() -> None:
+    plain = record(arch="x86_64", guest="probe", cpu="", smp=1, nic="none")
+    assert junit([plain]) == junit([record()])
+    assert '<property name="smp" value="2" />' in junit([record(smp=2)])
+    assert baseline([plain]) == baseline([record()])
+    assert baseline([record(smp=2)])[0]["cell"]["smp"] == 2
+    # A reset is compared with a restart on equal cells, whichever bootmatrix ran them.
+    restart = record(scenario="migrate-restart")
+    assert [str(row.same) for row in decide([plain, restart])] == ["1 of 1"]
+    assert [str(row.same) for row in decide([record(smp=2), restart])] == ["not tried"]
 
 
 def test_a_chain_shows_all_its_hosts() -> None:
@@ -263,7 +317,8 @@ def test_words() -> None:
         "0.041 s", "3.4 s", "59.9 s", "1 min 00 s", "2 min 05 s", "1 h 02 min"]
     assert sorted(["11.1", "5.2", "10.0"], key=natural) == ["5.2", "10.0", "11.1"]
     assert short_firmware("seabios-1.14.0-2") == "1.14.0-2"
-    assert len(short_firmware("a-firmware-with-a-very-long-name")) == 18
+    assert short_firmware("ovmf-4m-2022.11-6+deb12u2") == "ovmf-4m-2022.11-6"
+    assert len(short_firmware("a-firmware-with-a-very-long-name")) == 20
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -14,16 +14,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cells import cell
 
-from harness import guests, repro
+from harness import repro
 from harness.attach import steps_until
 from harness.builds import Builds
 from harness.chosen import from_matrix, from_records
 from harness.errors import UserError
+from harness.guest_files import setup_of
 from harness.images import ImageStore, cache_home
 from harness.model import Cell
 from harness.records import RecordWriter
@@ -32,6 +34,14 @@ from harness.scenarios import LIBRARY
 
 MATRIX = Path(__file__).parent.parent / "matrices" / "quickstart.yaml"
 SILENT = "bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci"
+
+
+def uefi(route: str, policy: str, scenario: str) -> Cell:
+    wanted = cell(route, policy, scenario, machine="pc-q35-5.2", disk="virtio", seconds=60)
+    return replace(wanted, smp=2, hosts=tuple(
+        replace(host, firmware="ovmf-4m") for host in wanted.hosts))
+
+
 CELLS = [
     cell("bullseye sid", "stock"),
     cell("bullseye sid", "guest-owned", "migrate-restart"),
@@ -43,13 +53,16 @@ CELLS = [
     cell("bullseye sid", "stock", "save-restore-reset"),
     cell("bookworm sid", "guest-owned-versioned", "move", machine="default"),
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
+    uefi("bullseye bookworm", "stock", "variables-migrate-restart"),
+    uefi("bullseye bookworm", "guest-owned", "variables-migrate-reset"),
+    uefi("bookworm trixie", "machine-owned", "migrate-reset"),
 ]
 
 
 def script_of(wanted: Cell, store: ImageStore) -> str:
     with Builds(store) as builds:
-        return repro.script(wanted, [builds.host(host) for host in wanted.hosts],
-                            [guests.probe_disk(label, cache_home()) for label in "AB"])
+        hosts = [builds.host(host) for host in wanted.hosts]
+        return repro.script(wanted, setup_of(wanted, hosts, cache_home()))
 
 
 def run(script: str, work: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model import Channel, Policy, ResetBy, Step, StepKind
+from harness.model import Channel, Policy, ResetBy, ShutdownBy, Step, StepKind
 from harness.scenarios import LIBRARY, StepError, applies_to, parse, step_schema, validate
 
 K = StepKind
@@ -16,7 +16,10 @@ MODEL_MD = [
     "chain", "move", "save-restore-reset", "migrate-during-post", "host-upgrade-reset",
     "host-upgrade-restart", "nvram-upgrade-reset", "nvram-upgrade-migrate-reset",
     "replace-disk-reset", "replace-disk-restart", "guest-flash-reset",
-    "guest-flash-migrate-reset",
+    "guest-flash-migrate-reset", "shutdown-by-guest-restart", "suspend-wake",
+    "migrate-suspend-wake-reset", "variables-migrate-reset", "variables-migrate-restart",
+    "variables-ping-pong", "variables-move", "variables-host-upgrade-restart",
+    "variables-fill-migrate-reset",
 ]
 
 
@@ -56,6 +59,22 @@ def test_some_of_the_library_step_by_step() -> None:
     assert LIBRARY["save-restore-reset"].steps[1].channel is Channel.FILE
     assert LIBRARY["migrate-during-post"].steps[1].during_post
     assert LIBRARY["migrate-reset-by-cf9"].steps[-1].by is ResetBy.CF9
+    assert LIBRARY["migrate-reset-by-efi-warm"].steps[-1].by is ResetBy.EFI_WARM
+    assert LIBRARY["shutdown-by-guest-restart"].steps == (
+        Step(K.START, 0), Step(K.SHUTDOWN, shutdown_by=ShutdownBy.GUEST), Step(K.START, 0),
+    )
+    assert LIBRARY["migrate-suspend-wake-reset"].steps == (
+        Step(K.START, 0), Step(K.MIGRATE, 1), Step(K.SUSPEND), Step(K.RESET),
+    )
+    assert LIBRARY["variables-ping-pong"].steps == (
+        Step(K.START, 0), Step(K.WRITE_VARIABLE), Step(K.MIGRATE, 1), Step(K.RESET),
+        Step(K.MIGRATE, 0), Step(K.RESET),
+    )
+
+
+@pytest.mark.parametrize("by", [by for by in ResetBy if by is not ResetBy.MONITOR])
+def test_every_way_of_a_reset_by_the_guest_has_a_scenario(by: ResetBy) -> None:
+    assert LIBRARY[f"reset-by-{by}"].steps == (Step(K.START, 0), Step(K.RESET, by=by))
 
 
 def test_defaults_follow_the_guest() -> None:
@@ -114,7 +133,14 @@ def test_nvram_steps_apply_where_there_is_an_nvram(policy: Policy) -> None:
         ([{"reset": None, "start": None}], (0,), "one name"),
         ([{}], (0,), "one name"),
         ([{"start": "destination"}], (0, "start"), "write start: {on: ...}"),
-        (["start", {"shutdown": True}], (1, "shutdown"), "takes no options"),
+        (["start", {"suspend": True}], (1, "suspend"), "takes no options"),
+        (["start", {"shutdown": True}], (1, "shutdown"), "write shutdown: {by: ...}"),
+        (["start", {"shutdown": {"by": "cf9"}}], (1, "shutdown", "by"), "not known: 'cf9'"),
+        (["write-variable"], (0, "write-variable"), "first step must be start"),
+        *(
+            (["start", "shutdown", step], (2, step), "needs a running guest")
+            for step in ("write-variable", "fill-variables", "suspend")
+        ),
         (["start", {"reset": {"how": "cf9"}}], (1, "reset", "how"), "no option 'how'"),
         (["start", {"reset": {"by": "cf8"}}], (1, "reset", "by"), "not known: 'cf8'"),
         (["start", {"migrate": {"to": "host-2"}}], (1, "migrate", "to"), "'host-2'"),
@@ -150,7 +176,8 @@ def test_steps_made_by_hand_are_checked_too(steps: list[Step]) -> None:
 raw_steps = st.sampled_from(
     ["start", {"start": {"on": "destination"}}, "reset", "migrate", {"migrate": {"to": "source"}},
      {"migrate": {"during-post": True}}, "shutdown", "upgrade-host", "upgrade-nvram",
-     "clear-nvram", "replace-disk"]
+     "clear-nvram", "replace-disk", "write-variable", "fill-variables", "suspend",
+     {"shutdown": {"by": "guest"}}]
 )
 
 

@@ -13,7 +13,17 @@ from harness.builds import Builds
 from harness.engines import Engine
 from harness.images import ImageStore
 from harness.matrix import load
-from harness.model import Cell, RunRecord, Verdict
+from harness.model import (
+    Arch,
+    Cell,
+    FirmwareBuild,
+    GuestKind,
+    Host,
+    Nic,
+    QemuBuild,
+    RunRecord,
+    Verdict,
+)
 from harness.runner import Runner
 from harness.sharing import key_of, shared_steps
 
@@ -21,7 +31,7 @@ QUICKSTART = Path(__file__).parent.parent / "matrices" / "quickstart.yaml"
 
 
 def quickstart(store: ImageStore, machine: str) -> list[Cell]:
-    cells = load(QUICKSTART).cells(lambda name: store.qemu(str(name)).machines)
+    cells = load(QUICKSTART).cells(lambda host: store.qemu(str(host.qemu)).machines)
     # A silent cell waits for its whole time-out, in both runs.
     return [replace(each, seconds=2.5) for each in cells if each.machine == machine]
 
@@ -88,6 +98,27 @@ def test_a_reset_before_the_migration_makes_the_policy_count(store: ImageStore) 
 
     assert key("stock", 1) == key("reread", 1) != key("guest-owned", 1)
     assert key("stock", 2) != key("reread", 2)
+
+
+def test_all_that_a_beginning_depends_on_is_in_its_key(tmp_path: Path) -> None:
+    stores = [tmp_path / name for name in "abc"]
+    for store, content in zip(stores, (b"template", b"template", b"another"), strict=True):
+        store.write_bytes(content)
+    plain = cell("bullseye sid", "stock")
+    qemu = QemuBuild("q", "1.0", "digest", tmp_path)
+    firmware = FirmwareBuild("f", "sha256", 1, tmp_path, variables=stores[0])
+
+    def key(one: Cell, firmware: FirmwareBuild = firmware) -> str:
+        return key_of(one, [Host("a", qemu, firmware)], one.scenario.steps[:1])
+
+    other = [
+        replace(plain, guest=GuestKind.LINUX), replace(plain, cpu="max"), replace(plain, smp=2),
+        replace(plain, nic=Nic.VIRTIO), replace(plain, arch=Arch.AARCH64),
+    ]  # fmt: skip
+    keys = [key(plain), *map(key, other), key(plain, replace(firmware, variables=stores[2])),
+            key(plain, replace(firmware, payload=stores[2]))]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    assert key(plain, replace(firmware, variables=stores[1])) == key(plain)
 
 
 def test_a_beginning_that_stays_silent_is_the_verdict_of_all_its_cells(

@@ -108,6 +108,9 @@ def test_pass_tells_the_guests_life_and_fills_the_boots() -> None:
         "smbios": ["SeaBIOS", "1.17.0-1"],
         "fw_cfg": None,
         "acpi": None,
+        "told_by": "console",
+        "variables": None,
+        "kernel": None,
     }
 
 
@@ -216,6 +219,15 @@ def test_silent_because_qemu_ended(last: str, told: str) -> None:
     assert judgement.verdict is Verdict.SILENT
     assert judgement.reason.split() == (
         f"boot 2 (reset on destination): nothing on the console before QEMU ended: {told}".split()
+    )
+
+
+def test_a_firmware_without_a_banner_that_spoke_is_not_silent() -> None:
+    judgement = judge_reset(BootObserved(1, (), None, NEW.sha256, 9.1, 9.0, spoke=True))
+    assert judgement.verdict is Verdict.NO_BOOT
+    assert judgement.reason == (
+        "boot 2 (reset on destination): the firmware spoke, "
+        "but the guest did not come up within 9.0 s"
     )
 
 
@@ -349,6 +361,7 @@ def test_twins_are_told_apart_by_their_bytes(ran: FirmwareBuild, verdict: Verdic
     (seen,) = judgement.boots
     assert (seen.console, seen.rom) == ("0.0.0", ran.name)
     assert seen.details["console_candidates"] == ["twin-1", "twin-2"]
+    assert seen.details["told_by"] == "rom"
 
 
 def test_twins_without_their_bytes_are_no_finding() -> None:
@@ -364,7 +377,27 @@ def test_twins_without_their_bytes_are_no_finding() -> None:
 def test_a_twins_text_on_other_bytes_is_a_conflict() -> None:
     expected = planned(START, firmwares=(TWIN_1, TWIN_2))
     seen = started(replace(boot(TWIN_1), rom=OLD.sha256))
-    assert judge(expected, [seen], KNOWN).verdict is Verdict.WITNESS_CONFLICT
+    judgement = judge(expected, [seen], KNOWN)
+    assert judgement.verdict is Verdict.WITNESS_CONFLICT
+    assert judgement.boots[0].details["told_by"] is None
+
+
+def test_a_text_that_no_known_build_prints_is_told_by_nobody() -> None:
+    seen = BootObserved(0, ("1.99.0",), up("1.99.0"), UNKNOWN_ROM, 0.1, LIMIT)
+    assert judge_start(seen).boots[0].details["told_by"] is None
+
+
+@pytest.mark.parametrize("rom", [True, False])
+def test_two_names_for_the_same_bytes_are_one_firmware(rom: bool) -> None:
+    plain, enrolled = build("code", "9.9"), replace(build("code", "9.9"), name="code-enrolled")
+    known = KnownFirmware([plain, enrolled])
+    expected = planned(START, firmwares=(enrolled, NEW))
+    seen = boot(enrolled) if rom else replace(boot(enrolled), rom=None)
+    judgement = judge(expected, [started(seen)], known)
+    assert (judgement.verdict, judgement.reason) == (
+        Verdict.PASS, "code-enrolled (start on source)"
+    )
+    assert judgement.boots[0].details["told_by"] == "console"
 
 
 # ---- the running guest after a migration -------------------------------------------------------

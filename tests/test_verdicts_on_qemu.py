@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cells import cell
 
-from harness import cmdline, policies, scenario, scenarios
+from harness import cmdline, guest_files, policies, scenario, scenarios
 from harness.builds import Builds
 from harness.console import Console
 from harness.engines import Engine
@@ -101,8 +103,20 @@ def test_wrong_firmware_under_the_running_guest(
     assert record.reason.startswith("migrate: the ROM of the running guest changed")
 
 
-def test_wrong_disk(runner: Runner) -> None:
-    runner._disks = runner._disks[::-1]
+def with_disks(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Sequence[Path]], Sequence[Path]]
+) -> None:
+    setup_of = guest_files.setup_of
+
+    def changed(*args: Any) -> guest_files.GuestSetup:
+        setup = setup_of(*args)
+        return replace(setup, disks=change(setup.disks))
+
+    monkeypatch.setattr("harness.runner.setup_of", changed)
+
+
+def test_wrong_disk(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_disks(monkeypatch, lambda disks: disks[::-1])
     record = runner.run(cell("sid", "stock", "cold-boot"))
     assert record.verdict is Verdict.WRONG_DISK
     assert record.reason == "boot 1 (start on source): expected disk A, seen B"
@@ -118,10 +132,12 @@ def test_silent_before_the_banner(store: ImageStore, bubblewrap: Engine, tmp_pat
     assert record.boots[0].rom is not None, "the ROM's bytes can be read all the same"
 
 
-def test_no_boot_after_the_banner(runner: Runner, tmp_path: Path) -> None:
+def test_no_boot_after_the_banner(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty.img"
     empty.write_bytes(bytes(1474560))
-    runner._disks = (empty, empty)
+    with_disks(monkeypatch, lambda disks: (empty, empty))
     record = runner.run(cell("sid", "stock", "cold-boot", seconds=1.5))
     assert record.verdict is Verdict.NO_BOOT
     assert record.reason == (

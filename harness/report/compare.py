@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from harness.axes import DEFAULTS, is_default
 from harness.model import RECORD_SCHEMA, role_name
 from harness.report.markdown import reason
 from harness.report.merged import key
@@ -180,20 +181,28 @@ def baseline(records: Sequence[Record]) -> list[dict[str, Any]]:
         records, key=lambda record: (key(record)[0], natural(record["cell"]["id"])))]
 
 
+def _kept_boot(boot: Mapping[str, Any]) -> dict[str, Any]:
+    alike = boot.get("console_candidates") or []
+    return {name: boot.get(name) for name in _BOOT} | (
+        {"console_candidates": alike} if len(alike) > 1 else {})
+
+
 def _kept(record: Record) -> dict[str, Any]:
     cell = record["cell"]
     kept: dict[str, Any] = {"id": cell["id"]}
     roles = [role_name(index) for index in range(len(cell)) if role_name(index) in cell]
     for role in roles:
         kept[role] = {name: cell[role].get(name) for name in _HOST}
-    kept |= {name: cell[name] for name in ("machine", "policy", "scenario", "accel", "disk")
-             if name in cell}
+    # A default goes without saying: a baseline does not change where an axis is new.
+    kept |= {name: cell[name]
+             for name in ("machine", "policy", "scenario", "accel", "disk", *DEFAULTS)
+             if name in cell and not is_default(name, cell[name])}
     told: dict[str, Any] = {
         "schema": RECORD_SCHEMA, "matrix": key(record)[0], "cell": kept,
         "verdict": record["verdict"],
         "reason": steady((str(record["reason"]).splitlines() or [""])[0]),
         "known": record.get("known"),
-        "boots": [{name: boot.get(name) for name in _BOOT} for boot in record["boots"]],
+        "boots": [_kept_boot(boot) for boot in record["boots"]],
     }
     if "known_state" in record:
         told["known_state"] = record["known_state"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from harness.axes import DEFAULTS
 from harness.model import Policy, StepKind, Verdict, role_name
 from harness.report.merged import merged
 from harness.report.story import Stretch, last_firmware, stretches
@@ -166,7 +167,8 @@ def _compare(rows: Mapping[str, Row], cells: Sequence[Record]) -> None:
     for record in cells:
         cell = record["cell"]
         values = tuple((key, value.get("host") if isinstance(value, Mapping) else value)
-                       for key, value in sorted(cell.items()) if key not in ("id", "scenario"))
+                       for key, value in sorted({**DEFAULTS, **cell}.items())
+                       if key not in ("id", "scenario"))
         # The same hosts by name in another matrix can be others: builds tell.
         builds = tuple(value.get("digest") for value in cell.values() if isinstance(value, Mapping))
         found.setdefault((values, builds, cell["scenario"]), record)

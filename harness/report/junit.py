@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from harness import axes
 from harness.report.failure import failure
 from harness.report.markdown import reason
 from harness.report.outcome import Outcome, outcome_of
@@ -32,8 +33,8 @@ def junit(records: Sequence[Record]) -> str:
             "name": _clean(record["cell"]["id"]),
             "time": f"{float(record.get('seconds') or 0):.3f}"})
         properties = Xml.SubElement(case, "properties")
-        for key in ("machine", "policy", "scenario", "disk", "accel"):
-            if key in record["cell"]:
+        for key in axes.PLAIN_AXES:
+            if key in record["cell"] and not axes.is_default(key, record["cell"][key]):
                 Xml.SubElement(properties, "property",
                                {"name": key, "value": _clean(record["cell"][key])})
         Xml.SubElement(properties, "property", {"name": "verdict", "value": record["verdict"]})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness import axes
 from harness.report.decision import QUESTIONS, Row, counterexamples, decide
 from harness.report.outcome import outcome_of
 from harness.report.summary import counts, rerun_command
@@ -40,21 +41,24 @@ def markdown(records: Sequence[Record], command: str = "bootmatrix") -> str:
 
 def _folded(scenario: str, records: Sequence[Record]) -> list[str]:
     names = policies(records)
+    columns = ["machine", *dict.fromkeys(("disk", *axes.telling(
+        record["cell"] for record in records)))]
     rows: dict[tuple[str, ...], dict[str, Record]] = {}
     for record in records:
         cell = record["cell"]
-        key = (" → ".join(host_name(host) for host in hosts_of(record)), str(cell["machine"]),
-               str(cell.get("disk", "")), str(cell.get("accel", "")))
+        key = (" → ".join(host_name(host) for host in hosts_of(record)),
+               *(axes.said(axis, cell) for axis in columns))
         rows.setdefault(key, {})[cell["policy"]] = record
     lines = [f"<details><summary>{escaped(scenario)}: {plural(len(records), 'cell')}</summary>",
-             "", "| hosts | machine | disk | " + " | ".join(names) + " |",
-             "| --- | --- | --- |" + " --- |" * len(names)]
+             "", "| " + " | ".join(("hosts", *columns, *names)) + " |",
+             "|" + " --- |" * (1 + len(columns) + len(names))]
     for hosts in sorted(rows, key=lambda row: [natural(part) for part in row])[:MOST_ROWS]:
         entries = (entry(rows[hosts][name], sequence=True)[0] if name in rows[hosts] else ""
                    for name in names)
-        lines.append("| " + " | ".join(escaped(text) for text in (*hosts[:3], *entries)) + " |")
+        lines.append("| " + " | ".join(escaped(text) for text in (*hosts, *entries)) + " |")
     if len(rows) > MOST_ROWS:
-        lines.append(f"| ... and {plural(len(rows) - MOST_ROWS, 'more row')} | | |")
+        lines.append(f"| ... and {plural(len(rows) - MOST_ROWS, 'more row')} |"
+                     + " |" * len(columns))
     return [*lines, "", "</details>", ""]
 
 

@@ -18,11 +18,13 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness import axes
 from harness.identity import EscapeFilter
 from harness.report.decision import QUESTIONS, counterexamples, decide
 from harness.report.markdown import reason
 from harness.report.outcome import Outcome, outcome_of
 from harness.report.story import MARKED, capped, stretches
+from harness.report.story import ran as firmware_of
 from harness.report.summary import counts, rerun_command
 from harness.report.table import LEGEND, MARKS, WORST_FIRST, entry, policies
 from harness.report.words import duration, host_name, hosts_of, natural, short_firmware
@@ -84,16 +86,17 @@ def _index(records: Sequence[Record]) -> dict[str, Any]:
         return words.setdefault(str(text), len(words))
 
     firmware = sorted({name for record in records for name in _firmware(record)}, key=natural)
+    telling = axes.telling(record["cell"] for record in records)
+    plain = dict.fromkeys(("scenario", "machine", "policy", "disk", "accel", *telling))
     columns: dict[str, list[Any]] = {key: [] for key in (
-        "id", "hosts", "qemus", "machine", "policy", "scenario", "disk", "accel", "outcome",
-        "verdict", "text", "reason", "ran")}
+        "id", "hosts", "qemus", *plain, "outcome", "verdict", "text", "reason", "ran")}
     for record in records:
         cell, hosts = record["cell"], list(hosts_of(record))
         columns["id"].append(cell["id"])
         columns["hosts"].append([word(host_name(host)) for host in hosts])
         columns["qemus"].append([word(host.get("qemu")) for host in hosts])
-        for key in ("machine", "policy", "scenario", "disk", "accel"):
-            columns[key].append(word(cell.get(key, "")))
+        for axis in plain:
+            columns[axis].append(word(axes.said(axis, cell)))
         columns["outcome"].append(word(outcome_of(record).value))
         columns["verdict"].append(word(record["verdict"]))
         columns["text"].append(word(entry(record)[0].partition(" ")[2]))
@@ -104,6 +107,7 @@ def _index(records: Sequence[Record]) -> dict[str, Any]:
         "short": [short_firmware(name) for name in firmware],
         "marks": {outcome.value: mark for outcome, mark in MARKS.items()},
         "worst": [outcome.value for outcome in WORST_FIRST],
+        "axes": list(plain), "telling": telling,
         "policies": policies(records), "piece": CELLS_A_PIECE, "marked": MARKED,
     }
 
@@ -112,7 +116,7 @@ def _firmware(record: Record) -> list[str]:
     """The firmware that ran at the boots, where it changed."""
     ran: list[str] = []
     for boot in record["boots"]:
-        name = boot["console"] or boot["rom"] or "nothing seen"
+        name = firmware_of(boot) or "nothing seen"
         if ran[-1:] != [name]:
             ran.append(name)
     return ran

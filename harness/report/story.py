@@ -67,8 +67,13 @@ def _walk(steps: Any, boots: Iterator[Mapping[str, Any]]) -> Iterator[Stretch]:
 
 
 def ran(boot: Mapping[str, Any]) -> str | None:
-    """The firmware of a boot: what the console said, else whose bytes stood in the ROM."""
-    name: str | None = boot["console"] or boot["rom"]
+    """The firmware of a boot: what the console said, else whose bytes stood in the ROM.
+
+    Of several builds that print the same, it is the one whose bytes they are.
+    """
+    alike = boot.get("console_candidates") or ()
+    name: str | None = boot["rom"] if len(alike) > 1 and boot["rom"] in alike else (
+        boot["console"] or boot["rom"])
     return name
 
 

@@ -13,8 +13,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness import axes
 from harness.model import Policy, Verdict
 from harness.report.outcome import Outcome, outcome_of
+from harness.report.story import ran as firmware_of
 from harness.report.words import ASCII, host_name, hosts_of, natural, short_firmware
 
 Record = Mapping[str, Any]
@@ -53,9 +55,12 @@ WORDS = {
     Verdict.WITNESS_CONFLICT: ("conflict", "console and ROM name different firmware"),
     Verdict.WRONG_DISK: ("wrong disk", "the guest booted another disk than it should"),
     Verdict.WRONG_FW_CFG: ("wrong host", "fw_cfg names another QEMU than the one it runs on"),
-    Verdict.UNSUPPORTED: ("n/a", "one of the QEMUs has no such machine type"),
+    Verdict.WRONG_VARIABLES: ("wrong vars", "the guest did not find its UEFI variables again"),
+    Verdict.WRONG_KERNEL: ("wrong kernel", "another kernel ran than must, or the old one still"),
+    Verdict.UNSUPPORTED: ("n/a", "cannot be on these QEMUs or this board; the reason says why"),
     Verdict.ERROR: ("error", "see the record's reason"),
 }
+LOST = ("vars lost", "the guest's UEFI variables did not come along, as the policy has it")
 WORST_FIRST = (Outcome.ERROR, Outcome.FAILED, Outcome.FLAKY, Outcome.KNOWN, Outcome.FIXED,
                Outcome.UNSUPPORTED, Outcome.PASSED)
 NARROWEST_COLUMN = 9
@@ -87,8 +92,7 @@ def rendered(parts: Sequence[RenderableType], style: Style) -> str:
 def tables(records: Sequence[Record], style: Style) -> str:
     """One table for each scenario, the hosts' firmware, and a legend."""
     parts: list[RenderableType] = []
-    telling = [key for key in ("disk", "accel")
-               if len({record["cell"].get(key) for record in records}) > 1]
+    telling = axes.telling(record["cell"] for record in records)
     for scenario in sorted({record["cell"]["scenario"] for record in records}, key=natural):
         rows = [_Row(record, telling) for record in records
                 if record["cell"]["scenario"] == scenario]
@@ -108,11 +112,17 @@ def entry(record: Record, sequence: bool = False) -> tuple[str, Outcome]:
     if verdict in WORDS:
         text = WORDS[verdict][0]
     else:
-        ran = [short_firmware(boot["console"] or boot["rom"] or "nothing seen")
+        ran = [short_firmware(firmware_of(boot) or "nothing seen")
                for boot in record["boots"]]
         changes = [name for index, name in enumerate(ran) if index == 0 or ran[index - 1] != name]
         text = "→".join(changes if sequence else changes[-1:]) or "no boot yet"
+        text += f", {LOST[0]}" if lost_variables(record) else ""
     return f"{MARKS[outcome]} {text}", outcome
+
+
+def lost_variables(record: Record) -> bool:
+    """Whether a guest has found another variable store than it had."""
+    return any((boot.get("variables") or {}).get("lost") for boot in record["boots"])
 
 
 def policies(records: Sequence[Record]) -> list[str]:
@@ -128,7 +138,7 @@ class _Row:
     def __init__(self, record: Record, telling: Sequence[str]) -> None:
         cell = record["cell"]
         self.record = record
-        self.heading = ", ".join(str(cell.get(key)) for key in ("machine", *telling))
+        self.heading = ", ".join(axes.said(axis, cell) for axis in ("machine", *telling))
         self.versions = " → ".join(str(host.get("qemu")) for host in hosts_of(record))
         self.names = " → ".join(host_name(host) for host in hosts_of(record))
 
@@ -220,4 +230,6 @@ def _legend(records: Sequence[Record]) -> Iterator[RenderableType]:
     for verdict, (word, meaning) in WORDS.items():
         if verdict in verdicts:
             legend.add_row(word, meaning)
+    if any(lost_variables(record) for record in records):
+        legend.add_row(*LOST)
     yield legend

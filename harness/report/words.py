@@ -11,7 +11,7 @@ from typing import Any
 from harness.model import role_name
 
 ASCII = str.maketrans({"✓": "+", "✗": "x", "≈": "=", "→": ">", "─": "-", "…": "~", "·": "-"})
-LONGEST_FIRMWARE = 18
+LONGEST_FIRMWARE = 20
 
 
 @cache
@@ -39,10 +39,13 @@ def host_name(host: Mapping[str, Any]) -> str:
 
 
 def short_firmware(name: str) -> str:
-    """A firmware's version where its name is known to hold one: 1.14.0-2, edk2 ones in full."""
+    """A firmware's version where its name is known to hold one: 1.14.0-2, edk2 ones in full.
+
+    Without what a Debian release adds to a version: ovmf-4m-2022.11-6.
+    """
     if name.startswith("sha256:"):
         return name.removeprefix("sha256:")[:8]
-    name = name.removeprefix("seabios-")
+    name = re.sub(r"\+deb\d+u\d+$", "", name.removeprefix("seabios-"))
     return name if len(name) <= LONGEST_FIRMWARE else name[: LONGEST_FIRMWARE - 1] + "…"
 
 

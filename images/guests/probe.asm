@@ -50,6 +50,9 @@ LSR_TEMT        equ 0x40                ; all bytes are out
 PIC1            equ 0x20
 PIC2            equ 0xA0
 PIC_EOI         equ 0x20
+PIC_ICW1        equ 0x11                ; edge triggered, cascade, ICW4 follows
+PIC_CASCADE     equ 0x04                ; ICW3: the other controller is at IRQ 2
+PIC_ICW4        equ 0x01                ; 8086 mode
 IRQ0_VECTOR     equ 0x08                ; where a BIOS puts IRQ 0 to 7
 IRQ4_VECTOR     equ 0x0C
 IRQ0_AND_IRQ4   equ 0x11
@@ -375,6 +378,14 @@ take_interrupts:                        ; IRQ 0 and 4 are ours, all others are m
     mov word [IRQ0_VECTOR * 4 + 2], 0
     mov word [IRQ4_VECTOR * 4], on_serial
     mov word [IRQ4_VECTOR * 4 + 2], 0
+    mov al, PIC_ICW1                    ; a BIOS built without hardware interrupts, as that of
+    out PIC1, al                        ; microvm is, leaves the controllers as a reset does
+    mov al, IRQ0_VECTOR
+    out PIC1 + 1, al
+    mov al, PIC_CASCADE
+    out PIC1 + 1, al
+    mov al, PIC_ICW4
+    out PIC1 + 1, al
     mov al, ~IRQ0_AND_IRQ4 & 0xFF
     out PIC1 + 1, al
     mov al, 0xFF

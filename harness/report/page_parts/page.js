@@ -2,7 +2,7 @@
 (() => {
 const $ = (id) => document.getElementById(id);
 const index = JSON.parse($("index").textContent);
-const { words, columns, firmware, short, marks, worst } = index;
+const { words, columns, firmware, short, marks, worst, telling } = index;
 const total = columns.id.length;
 const pieces = document.getElementsByClassName("piece");
 const el = (tag, attributes = {}, ...children) => {
@@ -31,10 +31,10 @@ const value = {
   QEMU: (n) => columns.qemus[n].map((word) => words[word]),
   firmware: (n) => columns.ran[n].map((at) => firmware[at]),
 };
-for (const key of ["scenario", "machine", "policy", "disk", "accel", "verdict", "outcome"]) {
+for (const key of [...index.axes, "verdict", "outcome"]) {
   value[key] = (n) => words[columns[key][n]];
 }
-const axes = ["scenario", "machine", "source", "destination", "policy", "disk", "accel", "QEMU", "firmware", "verdict"];
+const axes = ["scenario", "machine", "source", "destination", ...index.axes.slice(2), "QEMU", "firmware", "verdict"];
 const chosen = {}, selects = {};
 let outcomes = new Set(), text = "";
 for (const axis of axes) {
@@ -75,7 +75,6 @@ const matches = (n) => {
 // ---- the heat map ----------------------------------------------------------------------------
 const BATCH = 120;
 let tiles = [], order = [], generation = 0, current = null;
-const telling = ["disk", "accel"].filter((axis) => selects[axis]);
 function rowsOf() {
   const rows = new Map();
   for (let n = 0; n < total; n++) {
@@ -252,7 +251,7 @@ async function tell(n) {
   const outcome = value.outcome(n), boots = told.boots;
   show(columns.hosts[n].map((w) => words[w]).join(" → "),
     el("p", { class: "facts" }, el("span", { class: `badge o-${outcome}` }, `${marks[outcome]} ${outcome}${outcome === value.verdict(n) || outcome === "passed" ? "" : ": " + value.verdict(n)}`),
-      ["scenario", "machine", "policy", "disk", "accel"].map((axis) => value[axis](n)).filter((one) => one).join(" · "),
+      index.axes.map((axis) => value[axis](n)).filter((one) => one).join(" · "),
       told.engine ? ` · ${told.engine}` : "", told.time ? ` · ${told.time}` : ""),
     el("p", { class: "reason" }, words[columns.reason[n]]),
     told.known ? el("p", { class: "note" }, `The matrix declares it: ${told.known}`) : null,

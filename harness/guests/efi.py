@@ -1,0 +1,90 @@
+"""The UEFI probe guest: an EFI application, compiled by clang, on a FAT disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.guests import fat, tools
+from harness.guests.probe import DISK_SIZE
+from harness.model import Arch
+
+EFI_SOURCES = Path(__file__).parents[2] / "images" / "guests" / "uefi"
+
+_CFLAGS = (
+    "-std=c11", "-Wall", "-Wextra", "-Werror", "-Os", "-ffreestanding", "-fpie",
+    "-fvisibility=hidden", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What firmware of an architecture starts from a disk, and what clang must be told."""
+
+    file: str
+    flags: tuple[str, ...]
+
+
+_TARGETS = {
+    # UEFI leaves vector registers to whoever uses them, and the stack to interrupts.
+    Arch.X86_64: _Target("BOOTX64.EFI", ("-mgeneral-regs-only", "-mno-red-zone")),
+    Arch.AARCH64: _Target("BOOTAA64.EFI", ("-mgeneral-regs-only", "-mstrict-align")),
+    Arch.RISCV64: _Target(
+        "BOOTRISCV64.EFI", ("-march=rv64imac", "-mabi=lp64", "-mcmodel=medany", "-mno-relax")
+    ),
+}
+
+
+def uefi_disk(
+    label: str,
+    cache: Path,
+    arch: Arch = Arch.X86_64,
+    *,
+    sign_key: Path | None = None,
+    sign_cert: Path | None = None,
+    sign_passphrase: str = "",
+    sources: Path = EFI_SOURCES,
+) -> Path:
+    """The path of the UEFI probe guest's disk image, built first if ``cache`` lacks it.
+
+    As ``probe_disk``: raw, sparse, DISK_SIZE bytes, shared. It is a FAT file system with the
+    application where firmware looks for one on a removable disk, and the file LABEL.
+    ``sign_key`` and ``sign_cert``, both PEM files, sign the application for Secure Boot;
+    ``sign_passphrase`` opens the key. Raises ImageError when a tool is missing or refuses,
+    ValueError for a bad label.
+    """
+    tools.check_label(label)
+    target = _TARGETS[arch]
+    parts = {path.name: tools.read(path) for path in sorted(sources.glob("*.*"))}
+    signature = [tools.read(path) for path in (sign_key, sign_cert) if path is not None]
+
+    def build(scratch: Path) -> Path:
+        for name, content in parts.items():
+            (scratch / name).write_bytes(content)
+        compiler = ["clang", f"--target={arch}-unknown-none-elf", *_CFLAGS, *target.flags]
+        for source in ("pe.S", "probe.c"):
+            tools.run([*compiler, "-c", source], scratch, about=source)
+        linker = ["ld.lld", "-pie", "--no-dynamic-linker", "-T", "image.lds"]
+        tools.run([*linker, "pe.o", "probe.o", "-o", "probe.elf"], scratch, about="image.lds")
+        tools.run(["llvm-objcopy", "-O", "binary", "probe.elf", "probe.efi"], scratch)
+        if sign_key is not None and sign_cert is not None:
+            _sign(scratch, sign_key.resolve(), sign_cert.resolve(), sign_passphrase)
+        disk = scratch / "disk.img"
+        files: dict[str, Path | bytes] = {
+            "LABEL": label.encode(),
+            f"EFI/BOOT/{target.file}": scratch / "probe.efi",
+        }
+        fat.image(files, DISK_SIZE, disk)
+        return disk
+
+    told = [label, arch, *_CFLAGS, *target.flags]
+    content = [*map(str.encode, parts), *parts.values(), *map(str.encode, told), *signature]
+    return tools.cached(cache, f"uefi-{arch}-{label}", content, build)
+
+
+def _sign(scratch: Path, key: Path, certificate: Path, passphrase: str) -> None:
+    """Sign probe.efi in ``scratch``. sbsign would ask a terminal for the passphrase."""
+    opened = ["openssl", "pkey", "-in", str(key), "-out", "key.pem", "-passin", "env:PASSPHRASE"]
+    tools.run(opened, scratch, environment={"PASSPHRASE": passphrase}, about=str(key))
+    signing = ["sbsign", "--key", "key.pem", "--cert", str(certificate), "--output", "probe.efi"]
+    tools.run([*signing, "probe.efi"], scratch, about="probe.efi")

@@ -1,0 +1,495 @@
+/* The UEFI probe guest: an EFI application that says on the serial console which boot this is,
+ * which firmware, variables, disk and QEMU it found, then beats until it is told to do something.
+ * probe.asm describes the lines that both probes have, harness/probe_line.py reads them. What is
+ * this one's own:
+ *
+ *   after "acpi=": uefi="EDK II" revision=00010000 secure-boot=0 setup-mode=1 keys=00000000
+ *                  value="boot-2" entry="bootmatrix boot-2"
+ *   BOOTMATRIX reset by=efi-cold|efi-warm
+ *   BOOTMATRIX shutdown
+ *   BOOTMATRIX written value="boot-3" result=ok
+ *   BOOTMATRIX filled count=230 size=235520 result=full
+ *
+ * Commands, one byte each, anything else is ignored: "?", on x86 also "c", "k" and "t" as probe.asm
+ * has them, and
+ *   e  cold reset    w  warm reset    s  shutdown, all three by runtime services
+ *   v  write the variable Value and the boot entry Boot0B17, which boots nothing
+ *   x  write variables Fill0000, Fill0001, ... until the store refuses one, then delete the last
+ *
+ * "result" is the status of SetVariable by its name in the specification. "boot" is the variable
+ * BootCount; where it cannot be written the line comes all the same.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "uefi.h"
+
+#define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
+#define LINE_SIZE 1024
+#define BEAT 5000000                    /* half a second */
+#define FILL_SIZE 1024
+#define FILLS 10000
+#define LARGEST_VARIABLE 0x40000
+#define ACPI_HEADER 36
+#define ACPI_LONGEST 0x100000           /* what is longer is no table */
+#define FNV_BASIS 0x811C9DC5u           /* FNV-1a, 32 bits */
+#define FNV_PRIME 0x01000193u
+#define BOOT_ENTRY u"Boot0B17"
+
+static const Guid ours =
+    {0x6D74786F, 0x6F62, 0x4D42, {0x9A, 0x1C, 0x0B, 0x6F, 0x6F, 0x74, 0x6D, 0x78}};
+static const Guid global = GLOBAL_VARIABLE;
+
+static SystemTable *st;
+static DevicePath *own_path;
+static u32 boots, beats;
+static char disk[STRING_SIZE];
+static u8 variable[LARGEST_VARIABLE];
+
+/* ---- Bytes: clang may call the first two by itself ----------------------------------------- */
+
+void *memset(void *to, int value, u64 size) {
+    for (u8 *at = to; size; size--)
+        *at++ = value;
+    return to;
+}
+
+void *memcpy(void *to, const void *from, u64 size) {
+    for (u64 i = 0; i < size; i++)
+        ((u8 *)to)[i] = ((const u8 *)from)[i];
+    return to;
+}
+
+static int equal(const void *one, const void *other, u64 size) {
+    const u8 *a = one, *b = other;
+    while (size && *a == *b)
+        a++, b++, size--;
+    return !size;
+}
+
+static u32 big_endian(const u8 *at) {
+    return (u32)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3];
+}
+
+static u64 little_endian(const u8 *at, u32 size) {
+    u64 value = 0;
+    while (size--)
+        value = value << 8 | at[size];
+    return value;
+}
+
+static u32 fnv(u32 sum, const u8 *at, u64 size) {
+    for (; size; size--)
+        sum = (sum ^ *at++) * FNV_PRIME;
+    return sum;
+}
+
+static u8 *find_table(const Guid *guid) {
+    for (u64 i = 0; i < st->tables; i++)
+        if (equal(&st->table[i].guid, guid, sizeof *guid))
+            return st->table[i].table;
+    return 0;
+}
+
+#include "machine.h"
+
+/* ---- Lines --------------------------------------------------------------------------------- */
+
+static char line[LINE_SIZE];
+static u32 length;
+
+static void put_char(char c) {
+    if (length < LINE_SIZE)
+        line[length++] = c;
+}
+
+static void put(const char *text) {
+    while (*text)
+        put_char(*text++);
+}
+
+static void put_decimal(u32 value) {
+    if (value >= 10)
+        put_decimal(value / 10);
+    put_char('0' + value % 10);
+}
+
+static void put_hexadecimal(u32 value) {
+    for (int shift = 28; shift >= 0; shift -= 4)
+        put_char("0123456789abcdef"[value >> shift & 15]);
+}
+
+static char printable(u16 c) {
+    return c < ' ' || c > '~' || c == '"' ? '?' : c;
+}
+
+static void put_utf16(const u16 *text, u32 room) {
+    for (; room && *text; room--)
+        put_char(printable(*text++));
+}
+
+static void end_line(void) {
+    put("\r\n");
+    write_console(line, length);
+    length = 0;
+}
+
+static void put_result(Status status) {
+    put(" result=");
+    switch (status) {
+    case EFI_SUCCESS: put("ok"); break;
+    case EFI_ERROR(2): put("invalid-parameter"); break;
+    case EFI_ERROR(3): put("unsupported"); break;
+    case EFI_ERROR(7): put("device-error"); break;
+    case EFI_ERROR(8): put("write-protected"); break;
+    case EFI_ERROR(9): put("out-of-resources"); break;
+    case EFI_ERROR(14): put("not-found"); break;
+    case EFI_ERROR(15): put("access-denied"); break;
+    case EFI_ERROR(26): put("security-violation"); break;
+    default: put("other"); break;
+    }
+}
+
+/* ---- SMBIOS and ACPI ----------------------------------------------------------------------- */
+
+/* The string of a structure by the number that it has at an offset; SMBIOS 3.7, 6.1.3. */
+static void put_smbios_string(const u8 *structure, u32 offset) {
+    const u8 *text = structure + structure[1];
+    for (u32 number = structure[offset]; number != 1 && *text; number--) {
+        if (!number)
+            return;
+        while (*text++) {}
+    }
+    for (u32 room = STRING_SIZE - 1; room && *text; room--)
+        put_char(printable(*text++));
+}
+
+static const u8 *find_bios_information(void) {      /* type 0, or nothing */
+    static const Guid smbios = SMBIOS_TABLE, smbios3 = SMBIOS3_TABLE;
+    const u8 *at, *end, *entry = find_table(&smbios3);
+    if (entry) {
+        at = (const u8 *)little_endian(entry + 0x10, 8);
+        end = at + little_endian(entry + 0x0C, 4);
+    } else if ((entry = find_table(&smbios))) {
+        at = (const u8 *)little_endian(entry + 0x18, 4);
+        end = at + little_endian(entry + 0x16, 2);
+    } else {
+        return 0;
+    }
+    while (at + 4 < end && at[0] != 127) {
+        if (at[0] == 0)
+            return at;
+        for (at += at[1]; at[0] || at[1]; at++) {}
+        at += 2;
+    }
+    return 0;
+}
+
+/* As probe.asm: over the DSDT and all that the XSDT names but the FADT, which like the XSDT holds
+ * addresses that depend on the firmware, and not on QEMU. QEMU's tables alone, known by their
+ * OEM: the firmware adds others. */
+static u32 sum_acpi(void) {
+    static const Guid acpi = ACPI_20_TABLE;
+    const u8 *rsdp = find_table(&acpi);
+    if (!rsdp)
+        return 0;
+    const u8 *xsdt = (const u8 *)little_endian(rsdp + 24, 8);
+    u32 sum = FNV_BASIS, size = little_endian(xsdt + 4, 4);
+    for (u32 at = ACPI_HEADER; at + 8 <= size; at += 8) {
+        const u8 *table = (const u8 *)little_endian(xsdt + at, 8);
+        if (equal(table, "FACP", 4)) {
+            u64 dsdt = little_endian(table + 140, 8);
+            table = (const u8 *)(dsdt ? dsdt : little_endian(table + 40, 4));
+        }
+        u32 bytes = little_endian(table + 4, 4);
+        if (bytes <= ACPI_LONGEST && equal(table + 10, "BOCHS ", 6))
+            sum = fnv(sum, table, bytes);
+    }
+    return sum;
+}
+
+/* ---- fw_cfg (docs/specs/fw_cfg of QEMU): read anew each time, as it may be another QEMU's --- */
+
+static void read_fw_cfg(void *to, u32 size) {
+    for (u8 *at = to; size; size--)
+        *at++ = read_fw_cfg_byte();
+}
+
+static void put_fw_cfg(void) {
+    static const char name[] = "opt/bootmatrix/host";
+    u8 signature[4] = {0}, number[4] = {0}, entry[64];
+    if (has_fw_cfg()) {
+        select_fw_cfg(FW_CFG_SIGNATURE);
+        read_fw_cfg(signature, 4);
+    }
+    if (!equal(signature, "QEMU", 4)) {
+        put(" fw-cfg=\"\" features=0 host=\"\"");
+        return;
+    }
+    select_fw_cfg(FW_CFG_ID);
+    read_fw_cfg(number, 4);
+    put(" fw-cfg=\"QEMU\" features=");
+    put_decimal(little_endian(number, 4));
+    put(" host=\"");
+    select_fw_cfg(FW_CFG_FILE_DIR);
+    read_fw_cfg(number, 4);
+    for (u32 files = big_endian(number); files; files--) {
+        read_fw_cfg(entry, sizeof entry);
+        if (equal(entry + 8, name, sizeof name)) {
+            u32 size = big_endian(entry);
+            select_fw_cfg(entry[4] << 8 | entry[5]);
+            for (u32 room = STRING_SIZE - 1; room && size; room--, size--)
+                put_char(printable(read_fw_cfg_byte()));
+            break;
+        }
+    }
+    put_char('"');
+}
+
+/* ---- Variables ----------------------------------------------------------------------------- */
+
+/* Its content into "variable", and how many bytes that are: 0, there is none. */
+static u64 read_variable(const u16 *name, const Guid *guid) {
+    u64 size = sizeof variable;
+    return st->runtime->get_variable(name, guid, 0, &size, variable) ? 0 : size;
+}
+
+static Status write_variable(const u16 *name, const Guid *guid, const void *content, u64 size) {
+    return st->runtime->set_variable(name, guid, EFI_VARIABLE_NV_BS_RT, size, content);
+}
+
+static u32 read_flag(const u16 *name) {
+    return read_variable(name, &global) == 1 && variable[0] == 1;
+}
+
+static u32 sum_keys(void) {
+    static const Guid database = IMAGE_SECURITY_DATABASE;
+    u32 sum = FNV_BASIS;
+    u64 size, sizes = 0;
+    for (u32 i = 0; i < 4; i++) {
+        static const u16 names[4][4] = {u"PK", u"KEK", u"db", u"dbx"};
+        sizes += size = read_variable(names[i], i < 2 ? &global : &database);
+        sum = fnv(sum, variable, size);
+    }
+    return sizes ? sum : 0;
+}
+
+static void count_boot(void) {
+    boots = read_variable(u"BootCount", &ours) == 4 ? little_endian(variable, 4) : 0;
+    boots++;
+    write_variable(u"BootCount", &ours, &boots, sizeof boots);
+}
+
+/* A load option (3.1.3): attributes, length of the path, description, path. */
+static Status write_boot_entry(const char *description) {
+    u8 option[512] = {LOAD_OPTION_ACTIVE};
+    u32 size = 6, path = 0;
+    do {
+        option[size++] = *description;
+        option[size++] = 0;
+    } while (*description++);
+    u8 last;
+    do {
+        const DevicePath *node = (const DevicePath *)((u8 *)own_path + path);
+        u32 bytes = little_endian(node->length, 2);
+        if (size + path + bytes > sizeof option)
+            return EFI_OUT_OF_RESOURCES;
+        memcpy(option + size + path, node, bytes);
+        last = node->type;
+        path += bytes;
+    } while (last != DEVICE_PATH_END);
+    option[4] = path;
+    option[5] = path >> 8;
+    return write_variable(BOOT_ENTRY, &global, option, size + path);
+}
+
+static void write_value(void) {
+    static const char prefix[] = "bootmatrix ";
+    char text[STRING_SIZE];
+    u32 size;
+    put(prefix);
+    put("boot-");
+    put_decimal(boots);
+    memcpy(text, line, length);
+    size = length;
+    text[size] = length = 0;
+    const char *value = text + sizeof prefix - 1;
+
+    Status status = write_variable(u"Value", &ours, value, size - (sizeof prefix - 1));
+    if (!status)
+        status = write_boot_entry(text);
+    put("BOOTMATRIX written value=\"");
+    put(value);
+    put_char('"');
+    put_result(status);
+    end_line();
+}
+
+static void number_fill(u16 *name, u32 number) {
+    for (u32 at = 7; at > 3; at--, number /= 10)
+        name[at] = '0' + number % 10;
+}
+
+static void fill_store(void) {
+    u16 name[] = u"Fill0000";
+    u8 content[FILL_SIZE];
+    u32 count = 0;
+    Status status = EFI_SUCCESS;
+    memset(content, 0xA5, sizeof content);
+    while (!status && count < FILLS) {
+        number_fill(name, count);
+        if (read_variable(name, &ours) == 0)
+            status = write_variable(name, &ours, content, sizeof content);
+        if (!status)
+            count++;
+    }
+    if (status && count) {              /* room for small updates */
+        count--;
+        number_fill(name, count);
+        write_variable(name, &ours, 0, 0);
+    }
+    put("BOOTMATRIX filled count=");
+    put_decimal(count);
+    put(" size=");
+    put_decimal(count * FILL_SIZE);
+    if (status == EFI_OUT_OF_RESOURCES)
+        put(" result=full");
+    else
+        put_result(status);
+    end_line();
+}
+
+/* ---- What is told -------------------------------------------------------------------------- */
+
+static void put_identity(void) {        /* and the line's end */
+    const u8 *bios = find_bios_information();
+    put(" bios-vendor=\"");
+    if (bios)
+        put_smbios_string(bios, 4);
+    put("\" bios-version=\"");
+    if (bios)
+        put_smbios_string(bios, 5);
+    put("\" disk=\"");
+    put(disk);
+    put_char('"');
+    put_fw_cfg();
+    put(" acpi=");
+    put_hexadecimal(sum_acpi());
+    put(" uefi=\"");
+    put_utf16(st->firmware_vendor, STRING_SIZE - 1);
+    put("\" revision=");
+    put_hexadecimal(st->firmware_revision);
+    put(" secure-boot=");
+    put_decimal(read_flag(u"SecureBoot"));
+    put(" setup-mode=");
+    put_decimal(read_flag(u"SetupMode"));
+    put(" keys=");
+    put_hexadecimal(sum_keys());
+    put(" value=\"");
+    u64 size = read_variable(u"Value", &ours);
+    for (u64 i = 0; i < size && i < STRING_SIZE - 1; i++)
+        put_char(printable(variable[i]));
+    put("\" entry=\"");
+    size = read_variable(BOOT_ENTRY, &global);
+    if (size > 6)
+        put_utf16((const u16 *)(variable + 6), STRING_SIZE - 1);
+    put_char('"');
+    end_line();
+}
+
+static void put_counts(const char *kind) {
+    put(kind);
+    put(" boot=");
+    put_decimal(boots);
+    put(" beat=");
+    put_decimal(beats);
+}
+
+static void reset(const char *by, enum ResetType type) {
+    put(by);
+    end_line();
+    st->runtime->reset_system(type, EFI_SUCCESS, 0, 0);
+}
+
+static void obey(u16 command) {
+    switch (command) {
+    case '?':
+        put_counts("BOOTMATRIX here");
+        put_identity();
+        break;
+    case 'e': reset("BOOTMATRIX reset by=efi-cold", RESET_COLD); break;
+    case 'w': reset("BOOTMATRIX reset by=efi-warm", RESET_WARM); break;
+    case 's': reset("BOOTMATRIX shutdown", RESET_SHUTDOWN); break;
+    case 'v': write_value(); break;
+    case 'x': fill_store(); break;
+#ifdef __x86_64__
+    case 'c':
+        put("BOOTMATRIX reset by=cf9");
+        end_line();
+        reset_by_cf9();
+        break;
+    case 'k':
+        put("BOOTMATRIX reset by=keyboard");
+        end_line();
+        reset_by_keyboard();
+        break;
+    case 't':
+        put("BOOTMATRIX reset by=triple-fault");
+        end_line();
+        reset_by_triple_fault();
+        break;
+#endif
+    }
+}
+
+/* ---- Start --------------------------------------------------------------------------------- */
+
+static void read_label(Handle device) {
+    static const Guid guid = SIMPLE_FILE_SYSTEM_PROTOCOL;
+    FileSystem *system;
+    File *root, *file;
+    u8 text[STRING_SIZE - 1];
+    u64 size = sizeof text;
+    if (st->boot->handle_protocol(device, &guid, &system) || system->open_volume(system, &root))
+        return;
+    if (!root->open(root, &file, u"\\LABEL", FILE_MODE_READ, 0)) {
+        if (!file->read(file, &size, text))
+            for (u64 i = 0; i < size; i++)
+                disk[i] = printable(text[i]);
+        file->close(file);
+    }
+    root->close(root);
+}
+
+Status EFIAPI efi_main(Handle image, SystemTable *table) {
+    static const Guid loaded_image = LOADED_IMAGE_PROTOCOL;
+    LoadedImage *self;
+    Event events[2];
+    u64 which;
+    Key key;
+
+    st = table;
+    st->boot->set_watchdog_timer(0, 0, 0, 0);
+    open_console();
+    if (!st->boot->handle_protocol(image, &loaded_image, &self)) {
+        own_path = self->file_path;
+        read_label(self->device);
+    }
+    count_boot();
+    put("\r\nBOOTMATRIX up boot=");
+    put_decimal(boots);
+    put_identity();
+
+    events[0] = st->console_in->wait_for_key;
+    st->boot->create_event(EVT_TIMER, 0, 0, 0, &events[1]);
+    st->boot->set_timer(events[1], TIMER_PERIODIC, BEAT);
+    for (;;) {
+        st->boot->wait_for_event(2, events, &which);
+        if (which == 1) {
+            beats++;
+            put_counts("BOOTMATRIX beat");
+            end_line();
+        } else if (!st->console_in->read_key_stroke(st->console_in, &key)) {
+            obey(key.unicode);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+"""The Linux guest: how it is made, and what it says and does on real QEMUs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from harness import images
+from harness.cmdline import FlashWindow, Kernel, Launch, qemu_argv
+from harness.deadline import Deadline
+from harness.engines import Engine
+from harness.engines.confinement import CELL
+from harness.errors import ImageError
+from harness.guests import LINUX_SOURCES, linux_disk, linux_kernel
+from harness.guests.linux import COMMAND_LINE, DISK_SIZE
+from harness.images import ImageStore
+from harness.model import Accel, Arch, Disk, ResetBy
+from harness.probe_line import ProbeLine
+from harness.vm import VM
+
+BUILDS = ("debian-bullseye", "debian-sid")
+Q35, I440FX = "pc-q35-5.2", "pc-i440fx-5.2"
+BIOS, UEFI = "seabios", "ovmf-4m"
+SECONDS = 60.0
+GUEST_SAYS = {
+    b"c": ResetBy.CF9,
+    b"k": ResetBy.KEYBOARD,
+    b"t": ResetBy.TRIPLE_FAULT,
+    b"a": ResetBy.ACPI,
+    b"e": ResetBy.EFI_COLD,
+    b"w": ResetBy.EFI_WARM,
+}
+Start = Callable[..., VM]
+
+
+@pytest.fixture
+def start(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Iterator[Start]:
+    """Starts a guest; everything it has lies in the test's directory."""
+    cache = images.cache_home()
+    with ExitStack() as stack:
+
+        def start(
+            build: str, firmware: str, *, machine: str = Q35, by_kernel: bool = False, smp: int = 1
+        ) -> VM:
+            qemu, code = store.qemu(build), store.beside(build, firmware)
+            files = {"code": code.path, "disk": linux_disk("B", cache)}
+            kernel = None
+            if code.variables:
+                files["vars"] = code.variables
+            if by_kernel:
+                linux = linux_kernel(cache)
+                files |= {"kernel": linux.kernel, "initramfs": linux.initramfs}
+                kernel = Kernel(f"{CELL}/kernel", f"{CELL}/initramfs", linux.command_line)
+            for name, path in files.items():
+                shutil.copyfile(path, tmp_path / name)
+                (tmp_path / name).chmod(0o666)
+            flash = tuple(
+                FlashWindow(f"{CELL}/{name}", 0, files[name].stat().st_size, name == "code")
+                for name in ("code", "vars") if name in files
+            )
+            argv = qemu_argv(Launch(
+                qemu.binary, machine, Accel.TCG, Disk.VIRTIO, f"{CELL}/disk",
+                flash if code.variables else f"{CELL}/code", CELL,
+                memory_mib=256, label=f"a host with {build}", smp=smp, kernel=kernel,
+            ))  # fmt: skip
+            sandbox = stack.enter_context(bubblewrap.sandbox(qemu, tmp_path))
+            vm = stack.enter_context(VM(build, sandbox, argv, tmp_path, CELL))
+            vm.connect(Deadline.after(SECONDS))
+            return vm
+
+        yield start
+
+
+def up(vm: VM) -> ProbeLine:
+    line = vm.console.wait_for_boot(Deadline.after(SECONDS)).up
+    assert line is not None, vm.console.tail()
+    return line
+
+
+def here(vm: VM) -> ProbeLine:
+    line = vm.console.ask(Deadline.after(SECONDS))
+    assert line is not None, vm.console.tail()
+    return line
+
+
+# ---- on real QEMUs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_kernel", [False, True], ids=["disk", "kernel"])
+@pytest.mark.parametrize("firmware", [BIOS, UEFI])
+@pytest.mark.parametrize("build", BUILDS)
+def test_it_says_what_linux_finds(
+    start: Start, store: ImageStore, build: str, firmware: str, by_kernel: bool
+) -> None:
+    vm = start(build, firmware, by_kernel=by_kernel)
+    line = up(vm)
+    assert line.boot == 1
+    assert line.disk == ("" if by_kernel else "B")
+    assert (line.fw_cfg, line.features) == ("QEMU", 3)
+    assert line.host == f"a host with {build}"
+    assert line.acpi not in (None, "00000000")
+    assert line.kernel is not None
+    assert line.kernel.endswith("cloud-amd64")
+    assert line.uptime is not None
+    if firmware == BIOS:
+        assert line.bios_vendor == "SeaBIOS"
+        assert line.bios_version == store.beside(build, BIOS).prints
+        assert line.uefi is None
+    else:
+        # Without Secure Boot in it, newer firmware has no variable SetupMode either.
+        vendor, setup_mode = {
+            "debian-bullseye": ("EDK II", "1"),
+            "debian-sid": ("Debian distribution of EDK II", "0"),
+        }[build]
+        assert (line.uefi, line.revision) == (vendor, "00010000")
+        assert (line.secure_boot, line.setup_mode, line.keys) == ("0", setup_mode, "00000000")
+        assert (line.value, line.entry) == ("", "")
+    later = here(vm)
+    assert (later.token, later.acpi, later.boot) == (line.token, line.acpi, 1)
+
+
+@pytest.mark.parametrize("machine", [Q35, I440FX])
+@pytest.mark.parametrize("firmware", [BIOS, UEFI])
+@pytest.mark.parametrize("build", BUILDS)
+def test_each_reset_is_another_kernel(
+    start: Start, build: str, firmware: str, machine: str
+) -> None:
+    vm = start(build, firmware, machine=machine, by_kernel=True)
+    tokens = [up(vm).token]
+    for key, by in GUEST_SAYS.items():
+        if firmware == BIOS and by in (ResetBy.EFI_COLD, ResetBy.EFI_WARM):
+            continue
+        told = vm.console.tell(key, "reset", Deadline.after(SECONDS))
+        assert told is not None
+        assert told.by is by
+        line = up(vm)
+        assert line.boot == len(tokens) + 1
+        tokens.append(line.token)
+    assert len(set(tokens)) == len(tokens)
+
+
+@pytest.mark.parametrize("firmware", [BIOS, UEFI])
+@pytest.mark.parametrize("build", BUILDS)
+def test_it_wakes_up_as_what_it_was_and_shuts_down(
+    start: Start, build: str, firmware: str
+) -> None:
+    for machine in (Q35, I440FX):
+        vm = start(build, firmware, machine=machine)
+        line = up(vm)
+        for _ in range(2):
+            mark, deadline = vm.monitor.mark(), Deadline.after(SECONDS)
+            vm.console.send(b"z")
+            vm.monitor.wait("SUSPEND", since=mark, deadline=deadline)
+            vm.monitor.execute("system_wakeup", deadline=deadline)
+            vm.monitor.wait("WAKEUP", since=mark, deadline=deadline)
+            woken = here(vm)
+            assert (woken.token, woken.boot, woken.acpi) == (line.token, 1, line.acpi)
+            assert not vm.monitor.seen("RESET", since=mark)
+        mark, deadline = vm.monitor.mark(), Deadline.after(SECONDS)
+        vm.console.send(b"s")
+        vm.monitor.wait("SHUTDOWN", since=mark, deadline=deadline, reason="guest-shutdown")
+        assert not vm.outlives(deadline)
+        vm.close()
+        said = vm.console.tail()
+        assert said.count("BOOTMATRIX suspend\r\n") == 2
+        assert said.endswith("BOOTMATRIX shutdown\r\n")
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_variables_live_on(start: Start, build: str) -> None:
+    vm = start(build, UEFI, by_kernel=True)
+    assert up(vm).boot == 1
+    written = vm.console.tell(b"v", "written", Deadline.after(SECONDS))
+    assert written is not None
+    assert (written.value, written.result) == ("boot-1", "ok")
+    filled = vm.console.tell(b"x", "filled", Deadline.after(SECONDS))
+    assert filled is not None
+    assert filled.result == "full"
+    assert filled.count is not None
+    assert filled.count > 10
+    assert filled.size == filled.count * 1024
+    vm.reset(Deadline.after(SECONDS))
+    line = up(vm)
+    assert (line.boot, line.value, line.entry) == (2, "boot-1", "bootmatrix boot-1")
+    again = vm.console.tell(b"x", "filled", Deadline.after(SECONDS))
+    assert again is not None
+    assert (again.count, again.result) == (filled.count, "full")
+
+
+def test_commands_of_uefi_are_ignored_without_it(start: Start) -> None:
+    vm = start(BUILDS[1], BIOS, by_kernel=True, smp=2)
+    line = up(vm)
+    vm.console.send(b"ewvxq")
+    assert here(vm).token == line.token
+
+
+# ---- how it is made ------------------------------------------------------------------------------
+
+
+def test_the_kernel_and_the_disk_hold_what_they_say() -> None:
+    cache = images.cache_home()
+    linux = linux_kernel(cache)
+    assert linux.kernel.read_bytes()[0x202:0x206] == b"HdrS"  # the kernel's boot protocol
+    assert linux.initramfs.read_bytes()[:6] == b"070701"
+    assert "bootmatrix.disk" not in linux.command_line
+    disk = linux_disk("B", cache).read_bytes()
+    assert len(disk) == DISK_SIZE
+    assert disk[510:512] == b"\x55\xaa"
+    assert f"append {COMMAND_LINE} bootmatrix.disk=B\n".encode() in disk
+    assert f"options {COMMAND_LINE} bootmatrix.disk=B\n".encode() in disk
+    assert linux_disk("A", cache) != linux_disk("B", cache)
+
+
+def test_two_builders_make_the_same(tmp_path: Path) -> None:
+    # The packages are unpacked already: what is below differs in nothing but who makes it.
+    kernel = linux_kernel(images.cache_home()).kernel.parent
+    caches = [tmp_path / "one", tmp_path / "other"]
+    for cache in caches:
+        cache.mkdir()
+        (cache / kernel.name).symlink_to(kernel)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(linux_disk, "AAA", [caches[0], caches[0], caches[1]]))
+    assert made[0] == made[1]
+    assert made[0].read_bytes() == made[2].read_bytes()
+    assert not [path for cache in caches for path in cache.glob(".*")]
+
+
+def test_what_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = images.cache_home()
+    with pytest.raises(ValueError, match="label"):
+        linux_disk("a b", cache)
+    with pytest.raises(ValueError, match="riscv64"):
+        linux_kernel(cache, Arch.RISCV64)
+    sources = tmp_path / "sources"
+    shutil.copytree(LINUX_SOURCES, sources)
+    (sources / "guest.c").write_text("int main(void) { return nowhere; }\n")
+    with pytest.raises(ImageError) as caught:
+        linux_kernel(cache, sources=sources)
+    assert "nowhere" in caught.value.tail
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match="mmdebstrap"):
+        linux_kernel(tmp_path / "cache")
+
+
+def test_the_archive_is_one_to_others_too(tmp_path: Path) -> None:
+    linux = linux_kernel(images.cache_home())
+    busybox = tmp_path / "busybox"
+    busybox.write_bytes(linux.kernel.with_name("busybox").read_bytes())
+    busybox.chmod(0o755)
+    listed = subprocess.run(
+        [busybox, "cpio", "-tv"], input=linux.initramfs.read_bytes(),
+        capture_output=True, check=True,
+    ).stdout.decode()  # fmt: skip
+    assert [row.split()[-1] for row in listed.splitlines()] == [
+        "bin", "dev", "lib", "lib/modules", "proc", "sys", "init", "bin/busybox", "bin/guest",
+        "lib/modules/efivarfs.ko", "lib/modules/qemu_fw_cfg.ko",
+    ]  # fmt: skip
+    assert "-rwxr-xr-x" in listed.splitlines()[6]
