@@ -54,6 +54,7 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
     cell = Cell(
         tuple(_hosts(found)), found["machine"], Policy(found["policy"]),
         LIBRARY[found["scenario"]], Disk(found["disk"]), Accel(found["accel"]),
+        seconds=float(found.get("boot_timeout", Cell.seconds)),
         arch=Arch(found["arch"]), guest=GuestKind(found["guest"]), cpu=found["cpu"],
         smp=found["smp"], nic=Nic(found["nic"]),
     )  # fmt: skip

@@ -253,7 +253,7 @@ def describe(cell: Cell, hosts: Sequence[Host]) -> dict[str, Any]:
             "packages": dict(host.qemu.packages),
             "digest": host.qemu.digest,
         } | ({"root": host.qemu.root_name} if host.qemu.mounts else {})
-    return described | axes.values(cell)
+    return described | axes.values(cell) | {"boot_timeout": cell.seconds}
 
 
 def _step_row(step: StepObserved, firmware: KnownFirmware) -> dict[str, Any]:

@@ -245,6 +245,11 @@ def _told_by(console: ConsoleName | None, rom: str | None) -> str | None:
     return "rom" if rom in console.candidates else None
 
 
+# Vendors in SMBIOS that are not who the banner names: SeaBIOS calls itself so, and without its
+# version, where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts.
+_NOT_THE_BANNERS = ("Bochs", "U-Boot")
+
+
 def _boot_problem(
     boot: Boot, seen: BootObserved, console: ConsoleName | None, now: Expected
 ) -> Problem | None:
@@ -266,10 +271,11 @@ def _boot_problem(
         return Verdict.WITNESS_CONFLICT, (
             f"the banners of one boot differ: {', '.join(seen.banners)}"
         )
-    if seen.banners and seen.up.bios_version != seen.banners[-1]:
+    says = seen.up.bios_version
+    if seen.banners and says != seen.banners[-1] and seen.up.bios_vendor not in _NOT_THE_BANNERS:
         return Verdict.WITNESS_CONFLICT, (
             f"the banner says {seen.banners[-1]}, "
-            f"the guest found {seen.up.bios_version or 'nothing'} in SMBIOS"
+            f"the guest found {says or 'nothing'} in SMBIOS"
         )
     if boot.rom is not None and boot.console is not None:
         # A text that no known build prints proves nothing about bytes that are not known either.
@@ -293,7 +299,8 @@ def _boot_problem(
     ran = boot.rom or boot.console
     if ran != boot.expected:
         return Verdict.WRONG_FIRMWARE, f"expected {boot.expected}, seen {ran or 'nothing'}"
-    if seen.up.disk != now.disk:
+    # A kernel that -kernel has started comes from no disk, and says so.
+    if seen.up.disk != now.disk and not (seen.up.kernel and seen.up.disk == ""):
         return Verdict.WRONG_DISK, f"expected disk {now.disk}, seen {seen.up.disk}"
     return _fw_cfg_problem(seen.up, now)
 

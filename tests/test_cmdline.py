@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cmdline import POST_WINDOW_MS, FlashWindow, Launch, qemu_argv
-from harness.model import Accel, Disk
+from harness.cmdline import POST_WINDOW_MS, FlashWindow, Kernel, Launch, qemu_argv
+from harness.model import Accel, Arch, Disk, Nic
 
 I440FX, Q35, DEFAULT = "pc-i440fx-5.2", "pc-q35-5.2", "default"
 LAUNCH = Launch(
@@ -20,6 +20,8 @@ LAUNCH = Launch(
     directory="/cell/1-source",
 )
 WINDOW = FlashWindow("/cell/source/nvram.bin", 0x1000, 0x40000)
+VARIABLES = FlashWindow("/cell/source/nvram.bin", 0x41000, 0x84000)
+CODE = FlashWindow("/cell/source/code.fd", 0, 0x37C000, read_only=True)
 NODE = ("-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename=/cell/disk.img")
 
 
@@ -117,6 +119,66 @@ def test_firmware_as_a_window_of_the_nvram_file() -> None:
     assert "read-only" not in " ".join(qemu_argv(launch))
 
 
+def test_code_and_variables_in_one_file() -> None:
+    launch = replace(LAUNCH, firmware=(WINDOW, VARIABLES))
+    assert values(launch, "-blockdev")[2:4] == [
+        # The unit before has locked the file.
+        "driver=file,node-name=flash1-file,filename=/cell/source/nvram.bin,locking=off",
+        "driver=raw,node-name=flash1,file=flash1-file,offset=266240,size=540672",
+    ]
+    (machine,) = values(launch, "-machine")
+    assert machine.endswith("pflash0=flash0,pflash1=flash1")
+
+
+def test_code_of_the_hosts_is_read_only() -> None:
+    launch = replace(LAUNCH, firmware=(CODE, replace(VARIABLES, file="/cell/source/vars.fd")))
+    assert values(launch, "-blockdev")[:4] == [
+        "driver=file,node-name=flash0-file,filename=/cell/source/code.fd,read-only=on",
+        "driver=raw,node-name=flash0,file=flash0-file,offset=0,size=3653632,read-only=on",
+        "driver=file,node-name=flash1-file,filename=/cell/source/vars.fd",
+        "driver=raw,node-name=flash1,file=flash1-file,offset=266240,size=540672",
+    ]
+
+
+def test_secure_boot_needs_a_flash_that_only_smm_writes() -> None:
+    launch = replace(LAUNCH, firmware=(CODE,), smm=True)
+    assert "smm=on" in values(launch, "-machine")[0].split(",")
+    assert values(launch, "-global") == ["driver=cfi.pflash01,property=secure,value=on"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "cpu", "disk"),
+    [
+        ("microvm", Arch.X86_64, [], "virtio-blk-device,drive=disk"),
+        ("virt-5.2", Arch.AARCH64, ["cortex-a57"], "virtio-blk-pci,drive=disk"),
+        ("virt", Arch.RISCV64, [], "virtio-blk-pci,drive=disk"),
+    ],
+)
+def test_other_boards(machine: str, arch: Arch, cpu: list[str], disk: str) -> None:
+    launch = replace(LAUNCH, machine=machine, arch=arch, disk=Disk.VIRTIO)
+    assert values(launch, "-cpu") == cpu
+    assert values(launch, "-device") == [disk]
+    assert values(replace(launch, cpu="max"), "-cpu") == ["max"]
+
+
+def test_cpus_and_a_network_card() -> None:
+    assert values(LAUNCH, "-smp") == []
+    launch = replace(LAUNCH, smp=2, nic=Nic.E1000_ROMSIZE, rom_size=262144)
+    assert values(launch, "-smp") == ["2"]
+    assert "e1000,romsize=262144" in values(launch, "-device")
+    assert "virtio-net-pci" in values(replace(LAUNCH, nic=Nic.VIRTIO), "-device")
+
+
+def test_a_kernel_behind_the_firmware() -> None:
+    kernel = Kernel("/cell/kernel", "/cell/initramfs", "console=ttyS0")
+    launch = replace(LAUNCH, kernel=kernel)
+    assert values(launch, "-kernel") == ["/cell/kernel"]
+    assert values(launch, "-initrd") == ["/cell/initramfs"]
+    assert values(launch, "-append") == ["console=ttyS0"]
+    payload = replace(LAUNCH, kernel=Kernel("/cell/source/payload.bin"))
+    assert not values(payload, "-initrd") + values(payload, "-append")
+
+
 def test_incoming_waits_for_the_monitor() -> None:
     assert values(LAUNCH, "-incoming") == []
     incoming = replace(LAUNCH, incoming=True)
@@ -144,7 +206,7 @@ def test_qemu_is_the_client_of_every_socket() -> None:
 def test_every_id_is_used_once_and_every_reference_has_one() -> None:
     for machine in (Q35, I440FX, DEFAULT):
         for disk in Disk:
-            for firmware in ("/cell/bios.bin", WINDOW):
+            for firmware in ("/cell/bios.bin", (WINDOW,), (WINDOW, VARIABLES)):
                 launch = replace(LAUNCH, machine=machine, disk=disk, firmware=firmware)
                 fields = [
                     tuple(part.split("=", 1))
@@ -156,7 +218,7 @@ def test_every_id_is_used_once_and_every_reference_has_one() -> None:
                 assert len(names) == len(set(names))
                 own_buses = {"ide.0"}
                 for key, value in fields:
-                    if key in ("drive", "chardev", "pflash0"):
+                    if key in ("drive", "chardev", "pflash0", "pflash1"):
                         assert value in names
                     if key == "bus" and value not in own_buses:
                         assert value.split(".")[0] in names

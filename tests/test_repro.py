@@ -143,12 +143,13 @@ def test_a_swap_that_does_not_happen_is_told(store: ImageStore, tmp_path: Path) 
 def test_a_cell_of_a_record_is_that_of_its_matrix(
     store: ImageStore, runner: Runner, tmp_path: Path
 ) -> None:
-    wanted = cell("sid trixie", "stock")
+    wanted = cell("sid trixie", "stock", seconds=7)
     with RecordWriter(tmp_path / "records.jsonl") as writer:
         writer.write(runner.run(wanted).to_json())
     with Builds(store) as builds:
         found = from_records(wanted.id, tmp_path / "records.jsonl", builds)
         assert (found.id, found.scenario) == (wanted.id, wanted.scenario)
+        assert found.seconds == 7
         with pytest.raises(UserError, match="no record of a cell sid-to-trixie,x"):
             from_records("sid-to-trixie,x", tmp_path / "records.jsonl", builds)
         with pytest.raises(UserError, match=r"no such cell: .*near it: bullseye-to-sid"):

@@ -42,7 +42,7 @@
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
 #define LINE_SIZE 1024
 #define LARGEST 0x100000                /* bytes of a file that is read */
-#define FILL_SIZE 1024
+#define FILL_SIZE 7168
 #define FILLS 10000
 #define ACPI_TABLES "/sys/firmware/acpi/tables/"
 #define ACPI_OEM 10                     /* where a table's header names its maker */
@@ -221,9 +221,8 @@ static int write_boot_entry(const char *description) {
 
 static void write_value(void) {
     char description[STRING_SIZE];
-    const char *value = strchr(description, ' ') + 1;
+    const char *value = description + strlen("bootmatrix ");
     snprintf(description, sizeof description, "bootmatrix boot-%u", boots);
-    value = strchr(description, ' ') + 1;
     int error = write_variable("Value", OURS, value, strlen(value));
     if (!error)
         error = write_boot_entry(description);

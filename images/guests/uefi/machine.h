@@ -71,7 +71,8 @@ static void write_console(const char *text, u32 size) {
             serial->write(serial, &bytes, text + at);
         } else {
             u16 character[2] = {text[at], 0};
-            st->console_out->output_string(st->console_out, character);
+            if (text[at] != '\r')       /* U-Boot makes CR LF of LF */
+                st->console_out->output_string(st->console_out, character);
             bytes = 1;
         }
         at += bytes;

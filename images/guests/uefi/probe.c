@@ -26,7 +26,7 @@
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
 #define LINE_SIZE 1024
 #define BEAT 5000000                    /* half a second */
-#define FILL_SIZE 1024
+#define FILL_SIZE 7168
 #define FILLS 10000
 #define LARGEST_VARIABLE 0x40000
 #define ACPI_HEADER 36
