@@ -463,7 +463,7 @@ def _images_list(options: argparse.Namespace) -> int:
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return 0
     table = [("NAME", "SUITE", "QEMU", "FIRMWARE", "SIZE", "BUILT", "SHA256")]
-    table += [(row.name, row.suite, row.version, _first_of(row.firmware),
+    table += [(row.name, row.suite, row.version, row.first_firmware,
                f"{row.size / 1e6:.0f} MB", row.when, row.digest[:12]) if row.built
               else (row.name, row.suite, "", "", "", "not built", "") for row in rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
@@ -475,11 +475,6 @@ def _images_list(options: argparse.Namespace) -> int:
     if not options.names and (own := own_usage()):
         print(f"copies of your own builds: {own / 1e6:.0f} MB (bootmatrix images rm own)")
     return 0
-
-
-def _first_of(names: str) -> str:
-    first, *others = names.split(", ")
-    return f"{first} (+{len(others)})" if others else first
 
 
 def _images_rm(options: argparse.Namespace) -> int:

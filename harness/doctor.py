@@ -133,7 +133,7 @@ def _images(store: ImageStore) -> Iterator[Finding]:
     for row in store.listing():
         if row.built:
             yield Finding(f"image {row.name}", State.OK,
-                          f"QEMU {row.version}, {row.firmware}, {row.size / 1e6:.0f} MB")
+                          f"QEMU {row.version}, {row.first_firmware}, {row.size / 1e6:.0f} MB")
         else:
             yield Finding(f"image {row.name}", State.WARN, "not built; a run that needs it does so",
                           f"bootmatrix images build {row.name}")

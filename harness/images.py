@@ -49,6 +49,12 @@ class Row:
     architecture: str = Arch.X86_64.value
     lacks: tuple[str, ...] = ()
 
+    @property
+    def first_firmware(self) -> str:
+        """The firmware beside the QEMU, and how many others there are."""
+        first, *others = self.firmware.split(", ")
+        return f"{first} (+{len(others)})" if others else first
+
 
 def cache_home() -> Path:
     """The user's cache for this program (XDG Base Directory Specification)."""
@@ -210,7 +216,7 @@ class ImageStore:
                 for lacking in row.lacks:
                     progress(f"{name}: {place} goes without {lacking}")
                 progress(f"{name}: {place} built in {monotonic() - begun:.1f} s, "
-                         f"{row.size / 1e6:.0f} MB, QEMU {row.version}, {row.firmware}")
+                         f"{row.size / 1e6:.0f} MB, QEMU {row.version}, {row.first_firmware}")
 
         with ThreadPoolExecutor(jobs, thread_name_prefix="image") as pool:
             futures = [

@@ -74,8 +74,8 @@ _RESET_KEYS = {
 }
 _SHUTDOWN_KEY, _SUSPEND_KEY, _WRITE_KEY, _FILL_KEY = b"s", b"z", b"v", b"x"
 
-# MiB that a guest needs: Linux, UEFI firmware, one with SMM's own memory, and a boot sector.
-_LINUX_MIB, _UEFI_MIB, _SMM_MIB, _SECTOR_MIB = 256, 128, 256, 32
+# MiB that a guest needs: Linux, UEFI firmware, one with SMM's own memory, U-Boot, a boot sector.
+_LINUX_MIB, _UEFI_MIB, _SMM_MIB, _U_BOOT_MIB, _SECTOR_MIB = 256, 128, 256, 256, 32
 # The size of a ROM block has been a property of its device since then (QEMU's hw/pci/pci.c).
 _ROMSIZE_SINCE = (6, 0)
 # The files of all ipxe-qemu packages so far fit into it, and QEMU rounds them up to it.
@@ -527,8 +527,9 @@ def memory_mib(setup: GuestSetup) -> int:
         return _LINUX_MIB
     if any(host.firmware.needs_smm for host in setup.hosts):
         return _SMM_MIB
-    bios = setup.interface is Interface.BIOS and setup.arch is Arch.X86_64
-    return _SECTOR_MIB if bios else _UEFI_MIB
+    if setup.arch is Arch.RISCV64:
+        return _U_BOOT_MIB
+    return _UEFI_MIB if setup.interface is Interface.UEFI else _SECTOR_MIB
 
 
 def rom_block_size(setup: GuestSetup, host: int) -> int:

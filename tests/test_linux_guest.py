@@ -93,9 +93,13 @@ def here(vm: VM) -> ProbeLine:
 # ---- on real QEMUs -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by_kernel", [False, True], ids=["disk", "kernel"])
-@pytest.mark.parametrize("firmware", [BIOS, UEFI])
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize(
+    ("build", "firmware", "by_kernel"),
+    [
+        ("debian-bullseye", BIOS, True), ("debian-bullseye", UEFI, False),
+        ("debian-sid", BIOS, False), ("debian-sid", UEFI, True),
+    ],
+)  # fmt: skip
 def test_it_says_what_linux_finds(
     start: Start, store: ImageStore, build: str, firmware: str, by_kernel: bool
 ) -> None:
@@ -129,11 +133,8 @@ def test_it_says_what_linux_finds(
 # SeaBIOS 1.14.0 does not come back from a reset of q35 at all.
 @pytest.mark.parametrize(
     ("build", "firmware", "machine"),
-    [
-        ("debian-bullseye", BIOS, I440FX), ("debian-bullseye", UEFI, Q35),
-        ("debian-sid", BIOS, Q35), ("debian-sid", UEFI, Q35),
-    ],
-)  # fmt: skip
+    [("debian-bullseye", BIOS, I440FX), ("debian-sid", UEFI, Q35)],
+)
 def test_each_reset_is_another_kernel(
     start: Start, build: str, firmware: str, machine: str
 ) -> None:
@@ -151,9 +152,13 @@ def test_each_reset_is_another_kernel(
     assert len(set(tokens)) == len(tokens)
 
 
-@pytest.mark.parametrize("machine", [Q35, I440FX])
-@pytest.mark.parametrize("firmware", [BIOS, UEFI])
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize(
+    ("build", "firmware", "machine"),
+    [
+        ("debian-bullseye", BIOS, I440FX), ("debian-bullseye", UEFI, Q35),
+        ("debian-sid", BIOS, Q35), ("debian-sid", UEFI, I440FX),
+    ],
+)  # fmt: skip
 def test_it_wakes_up_as_what_it_was_and_shuts_down(
     start: Start, build: str, firmware: str, machine: str
 ) -> None:
