@@ -44,13 +44,23 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class SigningEntry(_Entry):
+    """What signs guests for a firmware's Secure Boot keys: files of its root, and what opens them.
+    """
+
+    key: RootPath
+    certificate: RootPath
+    passphrase: str = ""
+
+
 class FirmwareEntry(_Entry):
     """A firmware that a package brings, as a file of it or as one of its descriptors says.
 
     ``package`` and ``file`` can be lists of alternatives: what one suite has in one, another has
     in the other. All paths are relative to the root; ``descriptor`` is a name in QEMU's directory
     of them. ``variables`` is the template beside a file that is code alone, ``payload`` what
-    ``-kernel`` starts behind it, ``machines`` are globs of machine types.
+    ``-kernel`` starts behind it, ``machines`` are globs of machine types. ``signing`` is for the
+    keys that are enrolled in ``variables``; without it no guest of ours can be signed for them.
     """
 
     package: Annotated[list[Package], Field(min_length=1), BeforeValidator(_as_list)]
@@ -61,6 +71,7 @@ class FirmwareEntry(_Entry):
     payload: RootPath | None = None
     machines: list[str] = []
     features: list[str] = []
+    signing: SigningEntry | None = None
 
 
 class QemuEntry(_Entry):
@@ -100,7 +111,9 @@ class Catalogue(_Entry):
         entry = self.qemu[name]
         return entry.model_dump(mode="json") | {
             "firmware": [
-                [short, self.firmware[short].model_dump(mode="json")] for short in entry.firmware
+                # What guests are signed with does not change a root.
+                [short, self.firmware[short].model_dump(mode="json", exclude={"signing"})]
+                for short in entry.firmware
             ]
         }
 
@@ -164,7 +177,8 @@ def _explain(path: Path, tree: Any, detail: ErrorDetails) -> UserError:
     if detail["type"] == "extra_forbidden":
         models: Mapping[str | int, type[BaseModel]] = {
             "firmware": FirmwareEntry, "qemu": QemuEntry, "kernels": KernelEntry}
-        fields = (Catalogue if len(loc) == 1 else models[loc[0]]).model_fields
+        model = Catalogue if len(loc) == 1 else models[loc[0]]
+        fields = (SigningEntry if loc[2:3] == ("signing",) and len(loc) > 3 else model).model_fields
         return _error(path, tree, loc, "no such field", key=True,
                       hint="accepted: " + ", ".join(fields))
     wanted = detail["msg"].removeprefix("Input should be ")
@@ -180,6 +194,8 @@ _MEANINGS = {
     "file": "a path inside the root",
     "variables": "a path inside the root",
     "payload": "a path inside the root",
+    "key": "a path inside the root",
+    "certificate": "a path inside the root",
     "descriptor": "the name of a descriptor's file",
 }
 

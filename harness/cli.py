@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     images = commands.add_parser("images", help="the QEMU and firmware builds: build, list, rm")
     actions = images.add_subparsers(title="actions", required=True, metavar="ACTION")
     for name, command, text in (
-        ("build", _images_build, "build what is missing (default: all)"),
+        ("build", _images_build, "build what is missing (default: all for x86_64)"),
         ("list", _images_list, "what is cached, from which suite, how large"),
         ("rm", _images_rm, "remove from the cache"),
     ):

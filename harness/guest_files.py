@@ -99,10 +99,9 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
         hosts[step.firmware_of].firmware for step in steps
         if step.kind is StepKind.GUEST_FLASH and step.firmware_of is not None
     )
-    uefi = hosts[0].firmware.interface is Interface.UEFI
     return GuestSetup(
         hosts, cell.machine, cell.policy,
-        [_disk(cell, uefi, label, cache) for label in (FIRST_DISK, SECOND_DISK)],
+        [_disk(cell, hosts[0].firmware, label, cache) for label in (FIRST_DISK, SECOND_DISK)],
         cell.disk, cell.accel, cell.seconds,
         long_post=any(step.during_post for step in steps),
         flash=next(flashed, None),  # all such steps of a scenario say the same
@@ -112,12 +111,12 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
     )  # fmt: skip
 
 
-def _disk(cell: Cell, uefi: bool, label: str, cache: Path) -> Path:
+def _disk(cell: Cell, firmware: FirmwareBuild, label: str, cache: Path) -> Path:
     if cell.guest.is_linux:
         return guests.linux_disk(label, cache, cell.arch)
     # U-Boot has no interface but UEFI's to a program on a disk.
-    if uefi or cell.arch is not Arch.X86_64:
-        return guests.uefi_disk(label, cache, cell.arch)
+    if firmware.interface is Interface.UEFI or cell.arch is not Arch.X86_64:
+        return guests.uefi_disk(label, cache, cell.arch, signing=firmware.signing)
     return guests.probe_disk(label, cache)
 
 

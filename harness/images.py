@@ -164,7 +164,7 @@ class ImageStore:
         found: dict[str, FirmwareBuild] = {}
         for name in filter(self.is_built, self.names(None)):
             for facts in self._read(name)["firmware"]:
-                firmware = root_firmware.build(facts, self._root(name))
+                firmware = self._firmware_build(name, facts)
                 other = found.setdefault(firmware.name, firmware)
                 if other.sha256 != firmware.sha256:
                     raise ImageError(f"two different images are called {firmware.name}: "
@@ -184,7 +184,11 @@ class ImageStore:
         found = {facts["short"]: facts for facts in self._read(name)["firmware"]}
         if kind not in found:
             raise UserError(f"{name} has no {kind}", hint="it has: " + ", ".join(found))
-        return root_firmware.build(found[kind], self._root(name))
+        return self._firmware_build(name, found[kind])
+
+    def _firmware_build(self, name: str, facts: dict[str, Any]) -> FirmwareBuild:
+        signing = self._catalogue.firmware[facts["short"]].signing
+        return root_firmware.build(facts, self._root(name), signing)
 
     def listing(self) -> tuple[Row, ...]:
         """A row for each QEMU build of the catalogue, built or not."""

@@ -160,6 +160,15 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Signing:
+    """What signs a program for a firmware's Secure Boot: two PEM files, and what opens the key."""
+
+    key: Path
+    certificate: Path
+    passphrase: str = ""
+
+
+@dataclass(frozen=True)
 class FirmwareBuild:
     """A firmware image: its bytes, its interface, and the version it prints.
 
@@ -173,7 +182,8 @@ class FirmwareBuild:
 
     ``machines`` are globs of the machine types that it is made for, () any; ``features`` those of
     QEMU's docs/interop/firmware.json. ``payload`` is what ``-kernel`` starts behind it: U-Boot
-    behind OpenSBI.
+    behind OpenSBI. ``signing`` signs guests for the keys that are enrolled in ``variables``, None
+    where nobody here can.
     """
 
     name: str
@@ -187,10 +197,16 @@ class FirmwareBuild:
     features: tuple[str, ...] = ()
     payload: Path | None = None
     store_size: int = 0
+    signing: Signing | None = None
 
     def code_of(self, image: bytes) -> bytes:
         """The code in an image of this build's layout: what stays the same while it runs."""
         return image[self.store_size :]
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether Secure Boot keys are enrolled, so that it refuses what is not signed."""
+        return "enrolled-keys" in self.features
 
     @property
     def needs_smm(self) -> bool:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import debian, descriptor, firmware_volume
-from harness.catalogue import FirmwareEntry
+from harness.catalogue import FirmwareEntry, SigningEntry
 from harness.errors import ImageError, UserError
 from harness.identity import printed_version, sha256
-from harness.model import Arch, FirmwareBuild, Interface
+from harness.model import Arch, FirmwareBuild, Interface, Signing
 
 DESCRIPTORS = "usr/share/qemu/firmware"
 
@@ -54,7 +54,9 @@ def describe(
     }
 
 
-def build(facts: Mapping[str, Any], root: Path) -> FirmwareBuild:
+def build(
+    facts: Mapping[str, Any], root: Path, signing: SigningEntry | None = None
+) -> FirmwareBuild:
     """The firmware build that ``describe`` found in this root."""
     def place(name: str) -> Path | None:
         return root / facts[name] if facts[name] else None
@@ -71,7 +73,9 @@ def build(facts: Mapping[str, Any], root: Path) -> FirmwareBuild:
         features=tuple(facts["features"]),
         payload=place("payload"),
         store_size=facts["store_size"],
-    )
+        signing=Signing(root / signing.key, root / signing.certificate, signing.passphrase)
+        if signing else None,
+    )  # fmt: skip
 
 
 def _described(file: str, root: Path, package: str, arch: Arch) -> descriptor.Descriptor:

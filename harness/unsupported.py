@@ -86,6 +86,12 @@ def _of_firmware(cell: Cell, host: Host, board: Board) -> Iterator[str]:
         yield f"{firmware.name} is made for {' and '.join(firmware.machines)}, not for {machine}"
     if firmware.needs_smm and board.name != "pc-q35":
         yield f"{firmware.name} needs SMM, which {board.name} does not have: pc-q35 has"
+    if firmware.has_keys and (firmware.signing is None or cell.guest.is_linux):
+        yield (
+            f"{firmware.name} starts only what is signed for the Secure Boot keys enrolled in it: "
+            + ("our Linux guest is not" if firmware.signing else
+               "nobody here has what signs for them (Microsoft's, as a rule)")
+        )
 
 
 def _of_policy(policy: Policy, host: Host, board: Board) -> Iterator[str]:

@@ -258,4 +258,4 @@ def test_a_key_with_another_passphrase(tmp_path: Path) -> None:
     argv = ["openssl", "genpkey", "-algorithm", "RSA", "-aes256", "-pass", "pass:right"]
     subprocess.run([*argv, "-out", str(key)], check=True, capture_output=True, timeout=60)
     with pytest.raises(ImageError, match="openssl refused"):
-        uefi_disk("A", tmp_path / "cache", sign_key=key, sign_cert=key, sign_passphrase="wrong")
+        uefi_disk("A", tmp_path / "cache", signing=Signing(key, key, "wrong"))

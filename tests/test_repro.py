@@ -27,7 +27,7 @@ from harness.chosen import from_matrix, from_records
 from harness.errors import UserError
 from harness.guest_files import setup_of
 from harness.images import ImageStore, cache_home
-from harness.model import Cell
+from harness.model import Cell, GuestKind
 from harness.records import RecordWriter
 from harness.runner import Runner
 from harness.scenarios import LIBRARY
@@ -53,9 +53,10 @@ CELLS = [
     cell("bullseye sid", "stock", "save-restore-reset"),
     cell("bookworm sid", "guest-owned-versioned", "move", machine="default"),
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
-    uefi("bullseye bookworm", "stock", "variables-migrate-restart"),
-    uefi("bullseye bookworm", "guest-owned", "variables-migrate-reset"),
-    uefi("bookworm trixie", "machine-owned", "migrate-reset"),
+    uefi("bullseye bookworm", "guest-owned", "variables-migrate-restart"),
+    uefi("bookworm trixie", "machine-owned", "variables-migrate-reset"),
+    replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=60),
+            guest=GuestKind.LINUX_KERNEL),
 ]
 
 

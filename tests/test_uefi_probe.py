@@ -210,11 +210,9 @@ def test_another_disk_is_told_by_its_label(boot: Boot) -> None:
 
 
 def test_secure_boot(boot: Boot, store: ImageStore, tmp_path: Path) -> None:
-    shared = store.qemu("debian-sid").root / "usr" / "share" / "ovmf"
-    signed = uefi_disk(
-        "A", tmp_path, sign_key=shared / "PkKek-1-snakeoil.key",
-        sign_cert=shared / "PkKek-1-snakeoil.pem", sign_passphrase="snakeoil",
-    )  # fmt: skip
+    signing = store.beside("debian-sid", "ovmf-4m-snakeoil").signing
+    assert signing is not None
+    signed = uefi_disk("A", tmp_path, signing=signing)
     with boot("debian-sid", "ovmf-4m-snakeoil", disk=signed) as guest:
         assert (guest.up.secure_boot, guest.up.setup_mode) == ("1", "0")
         assert guest.up.keys not in (None, "00000000")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.guests import fat, tools
 from harness.guests.probe import DISK_SIZE
-from harness.model import Arch
+from harness.model import Arch, Signing
 
 EFI_SOURCES = Path(__file__).parents[2] / "images" / "guests" / "uefi"
 
@@ -40,23 +40,20 @@ def uefi_disk(
     cache: Path,
     arch: Arch = Arch.X86_64,
     *,
-    sign_key: Path | None = None,
-    sign_cert: Path | None = None,
-    sign_passphrase: str = "",
+    signing: Signing | None = None,
     sources: Path = EFI_SOURCES,
 ) -> Path:
     """The path of the UEFI probe guest's disk image, built first if ``cache`` lacks it.
 
     As ``probe_disk``: raw, sparse, DISK_SIZE bytes, shared. It is a FAT file system with the
     application where firmware looks for one on a removable disk, and the file LABEL.
-    ``sign_key`` and ``sign_cert``, both PEM files, sign the application for Secure Boot;
-    ``sign_passphrase`` opens the key. Raises ImageError when a tool is missing or refuses,
-    ValueError for a bad label.
+    ``signing`` signs the application for Secure Boot. Raises ImageError when a tool is missing or
+    refuses, ValueError for a bad label.
     """
     tools.check_label(label)
     target = _TARGETS[arch]
     parts = {path.name: tools.read(path) for path in sorted(sources.glob("*.*"))}
-    signature = [tools.read(path) for path in (sign_key, sign_cert) if path is not None]
+    signature = [tools.read(path) for path in (signing.key, signing.certificate)] if signing else []
 
     def build(scratch: Path) -> Path:
         for name, content in parts.items():
@@ -67,8 +64,8 @@ def uefi_disk(
         linker = ["ld.lld", "-pie", "--no-dynamic-linker", "-T", "image.lds"]
         tools.run([*linker, "pe.o", "probe.o", "-o", "probe.elf"], scratch, about="image.lds")
         tools.run(["llvm-objcopy", "-O", "binary", "probe.elf", "probe.efi"], scratch)
-        if sign_key is not None and sign_cert is not None:
-            _sign(scratch, sign_key.resolve(), sign_cert.resolve(), sign_passphrase)
+        if signing is not None:
+            _sign(scratch, signing.key.resolve(), signing.certificate.resolve(), signing.passphrase)
         disk = scratch / "disk.img"
         files: dict[str, Path | bytes] = {
             "LABEL": label.encode(),

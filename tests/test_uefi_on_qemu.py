@@ -1,0 +1,225 @@
+"""What docs/uefi.md says of code and variables, on real QEMUs with OVMF, and that it can fail."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import guest_files, policies
+from harness.images import ImageStore
+from harness.lab import Lab
+from harness.model import Cell, Disk, FirmwareSource, HostSpec, Policy, RunRecord, Verdict
+from harness.nvram import Part, inspect
+from harness.policies import Mechanism, Swap
+from harness.runner import Runner
+from harness.scenario import Guest
+from harness.scenarios import LIBRARY, parse
+
+SECONDS = 120.0
+"""Patience: OVMF boots in 2 to 4 s on an idle machine."""
+
+OVMF_2020 = "ovmf-4m-2020.11-2+deb11u2"
+OVMF_2022 = "ovmf-4m-2022.11-6+deb12u2"
+OVMF_2025 = "ovmf-4m-2025.02-8+deb13u1"
+KEPT, RESTART = ["start", "write-variable", "reset"], ["start", "shutdown", "start"]
+
+
+def host(name: str, qemu: str = "debian-sid", **firmware: str | FirmwareSource) -> HostSpec:
+    return HostSpec(name, qemu, firmware.get("firmware", "ovmf-4m"))
+
+
+def cell(hosts: list[HostSpec], policy: str, steps: str | list[Any]) -> Cell:
+    """A cell with a scenario of the library, or one of these steps."""
+    scenario = LIBRARY[steps] if isinstance(steps, str) else parse("own", steps)
+    return Cell(tuple(hosts), "pc-q35-5.2", Policy(policy), scenario, Disk.VIRTIO, seconds=SECONDS)
+
+
+# Two builds that print the same: what ran is told by the bytes alone.
+TWINS = [host("old", firmware=OVMF_2020), host("new", firmware=OVMF_2022)]
+
+
+def variables(record: RunRecord, key: str) -> list[Any]:
+    return [boot.details["variables"][key] for boot in record.boots]
+
+
+def before_the_next_start(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    """``change`` what the guest has on its first host, as soon as it is shut down."""
+    shutdown = Guest.shutdown
+
+    def changed(self: Guest, *args: Any) -> object:
+        seen = shutdown(self, *args)
+        change(self.directory / "source")
+        return seen
+
+    monkeypatch.setattr(Guest, "shutdown", changed)
+
+
+def test_machine_owned_gives_new_code_at_the_reset_and_keeps_the_variables(
+    runner: Runner,
+) -> None:
+    steps = ["start", "write-variable", "migrate", "reset", "reset"]
+    record = runner.run(cell(TWINS, "machine-owned", steps))
+    assert record.verdict is Verdict.PASS, record.reason
+    assert record.steps[2]["rom"] == OVMF_2020, "not before the reset"
+    assert [boot.rom for boot in record.boots] == [OVMF_2020, OVMF_2022, OVMF_2022]
+    assert [boot.details["told_by"] for boot in record.boots] == ["rom"] * 3
+    assert variables(record, "boots") == [1, 2, 3]
+    assert variables(record, "value") == ["", "boot-1", "boot-1"]
+
+
+def test_guest_owned_takes_code_and_variables_along(lab: Lab, store: ImageStore) -> None:
+    old, new = "debian-bookworm", "debian-sid"
+    guest = lab.guest(old, new, machine="pc-q35-5.2", policy="guest-owned", disk="virtio",
+                      firmware={old: OVMF_2022, new: "ovmf-4m"}, seconds=SECONDS)  # fmt: skip
+    build = store.firmware(OVMF_2022)
+    assert build.variables is not None
+
+    def nvram(role: str) -> dict[Part, bytes]:
+        seen = inspect(guest.vm.directory.parent / role / "nvram.bin")
+        assert seen.problems == ()
+        return {part: seen.contents[part] for part in (Part.FIRMWARE, Part.VARIABLES)}
+
+    assert guest.start().firmware == OVMF_2022
+    first = nvram("source")
+    assert first[Part.FIRMWARE] == build.path.read_bytes()
+    assert first[Part.VARIABLES] != build.variables.read_bytes(), "it has counted its boot there"
+    guest.shutdown()
+    guest.start()
+    mine = nvram("source")
+    assert mine[Part.FIRMWARE] == first[Part.FIRMWARE]
+    assert mine[Part.VARIABLES] != first[Part.VARIABLES]
+    moved = guest.migrate(new)
+    assert moved.firmware == OVMF_2022
+    assert moved.observed.nvram_equal is True
+    assert nvram("destination") == mine
+    again = guest.reset()
+    assert again.firmware == OVMF_2022
+    assert again.observed.boot is not None
+    assert again.observed.boot.up is not None
+    assert again.observed.boot.up.boot == 3
+
+
+@pytest.mark.parametrize("policy", ["stock", "guest-owned"])
+def test_a_move_loses_the_hosts_variables_and_not_the_guests(
+    runner: Runner, policy: str
+) -> None:
+    hosts = [host("old", firmware=OVMF_2022), host("new", firmware=OVMF_2025)]
+    record = runner.run(cell(hosts, policy, "variables-move"))
+    assert record.verdict is Verdict.PASS, record.reason
+    stock = policy == "stock"
+    assert [boot.rom for boot in record.boots] == [OVMF_2022, OVMF_2025 if stock else OVMF_2022]
+    assert variables(record, "lost") == [False, stock]
+    assert variables(record, "boots") == [1, 1 if stock else 2]
+    assert variables(record, "value") == ["", "" if stock else "boot-1"]
+    assert ("its variables are lost" in record.reason) == stock
+
+
+@pytest.mark.parametrize("suite", ["bookworm"])
+def test_code_of_one_layout_with_variables_of_another(
+    runner: Runner, store: ImageStore, suite: str
+) -> None:
+    code = store.beside(f"debian-{suite}", "ovmf-4m")
+    template = store.beside("debian-bookworm", "ovmf-2m").variables
+    mixed = host("mixed", firmware=FirmwareSource(code.path, variables=template))
+    record = runner.run(cell([mixed], "stock", ["start", "write-variable", "shutdown", "start"]))
+    assert record.verdict is Verdict.WRONG_VARIABLES, record.reason
+    assert record.reason.startswith("boot 2 (start on source): the guest's variables are lost: ")
+    assert record.reason.endswith(
+        "; the code is of OVMF's 4 MiB layout (3653632 bytes), the variables of the 2 MiB layout "
+        "(131072 bytes): variables are not kept"
+    )
+
+
+SMALL, LARGE = [
+    HostSpec(kind, "debian-bookworm", kind) for kind in ("ovmf-2m", "ovmf-4m")
+]  # fmt: skip
+
+
+def test_a_migration_to_another_layout_is_refused_with_both_sizes(runner: Runner) -> None:
+    record = runner.run(cell([SMALL, LARGE], "stock", "migrate-reset"))
+    assert record.verdict is Verdict.BLOCKED
+    assert record.reason.startswith(
+        "migrate: ram-block-size: Size mismatch: system.flash0: 0x1e0000 != 0x37c000"
+    )
+
+
+def test_a_swap_to_another_layout_is_refused_with_both_sizes(runner: Runner) -> None:
+    record = runner.run(cell([LARGE, SMALL], "reread", "host-upgrade-reset"))
+    assert record.verdict is Verdict.BLOCKED
+    assert record.reason.startswith("reset: rom-size: ")
+    assert "0x1e0000" in record.reason
+    assert "0x37c000" in record.reason
+
+
+# ---- planted failures ---------------------------------------------------------------------------
+
+
+def test_code_that_was_not_swapped_is_told_by_its_bytes(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        policies._MECHANISMS, Policy.MACHINE_OWNED, Mechanism(nvram=False, swap=Swap.NOTHING)
+    )
+    record = runner.run(cell(TWINS, "machine-owned", "migrate-reset"))
+    assert record.verdict is Verdict.WRONG_FIRMWARE
+    assert record.reason == (
+        f"boot 2 (reset on destination): expected {OVMF_2022}, seen {OVMF_2020}"
+    )
+    assert record.boots[1].details["told_by"] == "rom"
+    assert record.boots[1].details["smbios"][1] == "0.0.0"
+
+
+def test_variables_that_were_wiped_are_missed(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wipe(files: Path) -> None:
+        shutil.copyfile(files / "template.fd", files / "vars.fd")
+
+    before_the_next_start(monkeypatch, wipe)
+    steps = ["start", "write-variable", "shutdown", "start"]
+    record = runner.run(cell([host("sid")], "stock", steps))
+    assert record.verdict is Verdict.WRONG_VARIABLES
+    assert record.reason == (
+        "boot 2 (start on source): the guest's variables are lost: boot counter 1 (expected 2), "
+        "value '' (expected 'boot-1'), boot entry '' (expected 'bootmatrix boot-1')"
+    )
+
+
+# ---- Secure Boot --------------------------------------------------------------------------------
+
+
+def test_secure_boot_keeps_its_keys_and_a_changed_one_is_seen(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change_owner_of_kek(files: Path) -> None:
+        # Behind the variable's name: EFI_SIGNATURE_LIST, 28 bytes, then the owner's GUID.
+        store = bytearray((files / "vars.fd").read_bytes())
+        name = "KEK\0".encode("utf-16-le")
+        assert store.count(name) == 1
+        store[store.index(name) + len(name) + 28] ^= 0xFF
+        (files / "vars.fd").write_bytes(store)
+
+    before_the_next_start(monkeypatch, change_owner_of_kek)
+    sid = HostSpec("sid", "debian-sid", "ovmf-4m-snakeoil")
+    steps = ["start", "reset", "shutdown", "start"]
+    record = runner.run(cell([sid], "stock", steps))
+    assert variables(record, "secure_boot") == ["1"] * 3
+    first, after_reset, changed = variables(record, "keys")
+    assert first == after_reset != changed
+    assert record.verdict is Verdict.WRONG_VARIABLES
+    assert record.reason == (
+        f"boot 3 (start on source): keys {changed} (at the store's first boot: {first})"
+    )
+
+
+def test_keys_that_nobody_here_can_sign_for_are_unsupported(runner: Runner) -> None:
+    hosts = [HostSpec("sid", "debian-sid", "ovmf-4m-ms")]
+    record = runner.run(cell(hosts, "stock", "cold-boot"))
+    assert record.verdict is Verdict.UNSUPPORTED
+    assert "nobody here has what signs for them" in record.reason
