@@ -95,6 +95,11 @@ class _Spawn(SocketSpawn):  # type: ignore[misc]  # pexpect ships no types
         """Whether what was found last is of the boot that is watched."""
         return self.boundary is not None and self._count > self.boundary
 
+    @property
+    def spoke(self) -> bool:
+        """Whether anything at all has come of the boot that is watched."""
+        return self.boundary is not None and self._count > max(self.boundary, 0)
+
     def watch(self, begun: Callable[[], bool] | None) -> None:
         """Watch the next boot; with None one that nothing can have come before."""
         self.begun = begun or (lambda: True)
@@ -250,7 +255,7 @@ class Console:
                 early_up = line
             else:
                 up = early_up if self._spawn.begun() else None
-                spoke = self._spawn.certain
+                spoke = self._spawn.spoke
                 return BootSeen(tuple(seen or early), up, ended=found is None, spoke=spoke)
 
     def ask(self, deadline: Deadline) -> ProbeLine | None:

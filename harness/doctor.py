@@ -42,7 +42,12 @@ UEFI = "ovmf-4m"
 SLOW = 3.0
 """How many times longer than under TCG a boot may take under KVM, which should be quicker."""
 
-PACKAGES = {"mmdebstrap": "mmdebstrap", "bwrap": "bubblewrap", "nasm": "nasm"}
+PACKAGES = {
+    "mmdebstrap": "mmdebstrap", "bwrap": "bubblewrap", "nasm": "nasm",
+    # What UEFI and Linux guests are built with.
+    "clang": "clang", "ld.lld": "lld", "llvm-objcopy": "llvm", "mformat": "mtools",
+    "syslinux": "syslinux", "sbsign": "sbsigntool",
+}
 
 
 class State(StrEnum):

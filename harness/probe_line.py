@@ -65,7 +65,8 @@ class ProbeLine:
     ``up`` opens a boot, ``here`` answers a ``?``, ``beat`` comes every half second, ``reset``
     precedes a reset that was asked for, as do ``suspend`` and ``shutdown``. ``boot`` counts from 1
     since the CMOS was empty, under UEFI since the variable store was, and ``beat`` from 1 within
-    the boot (``here`` can precede the first: 0). ``bios_vendor`` and ``bios_version`` are empty where the firmware had no SMBIOS type 0, or not that string.
+    the boot (``here`` can precede the first: 0). ``bios_vendor`` and ``bios_version`` are empty
+    where the firmware had no SMBIOS type 0, or not that string.
 
     What fw_cfg and the ACPI tables say is read as the line is printed. ``fw_cfg`` is the
     device's signature, ``QEMU``, or empty where there is none; then ``features`` is 0, else the

@@ -55,6 +55,8 @@ def _reasons(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
         return
     if cell.machine == DEFAULT_MACHINE and cell.arch is not Arch.X86_64:
         yield f"QEMU has no default machine of use for {cell.arch}: name one, such as {board.name}"
+    if cell.guest.is_linux and cell.arch is not Arch.X86_64:
+        yield f"a {cell.guest} guest is one of x86_64, there is none of {cell.arch}"
     if cell.disk not in board.disks:
         yield f"{board.name} has no {cell.disk} disk"
     if cell.nic is not Nic.NONE and board.name in _NO_PCI:

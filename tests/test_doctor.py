@@ -40,7 +40,7 @@ def test_this_machine_for_real(store: ImageStore) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok    accelerator tcg: debian-sid boots in " in done.stdout
     assert "ok    engine bubblewrap: works" in done.stdout
-    assert "ok    image debian-bullseye: QEMU 5.2.0, seabios-1.14.0-2, " in done.stdout
+    assert "ok    image debian-bullseye: QEMU 5.2.0, seabios-1.14.0-2 (+" in done.stdout
     done = command("--json", "--engine", "bubblewrap")
     rows = json.loads(done.stdout)
     assert {"what", "state", "found", "mend"} == set(rows[0])

@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import ImageError
 from harness.guests import DISK_SIZE, EFI_SOURCES, PROBE_SOURCE, fat, probe_disk, tools, uefi_disk
-from harness.model import Arch
+from harness.model import Arch, Signing
 
 
 def test_the_image_is_a_bootable_sparse_floppy(tmp_path: Path) -> None:

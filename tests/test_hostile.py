@@ -251,6 +251,19 @@ def chatter(sock: socket.socket, *texts: bytes) -> None:
         sock.sendall(text)
 
 
+@pytest.mark.parametrize("begun", [None, lambda: True])
+def test_a_firmware_without_a_banner_spoke_or_did_not(
+    tmp_path: Path, begun: Callable[[], bool] | None
+) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Console(ours, tmp_path / "console.log") as reader:
+        assert not reader.wait_for_boot(Deadline.after(0.05), begun=begun).spoke
+        # What comes first can be of before a reset; firmware says more than one thing.
+        for pause in (0.05, 0.15):
+            threading.Timer(pause, chatter, (theirs, b"BdsDxe: loading Boot0001\r\n")).start()
+        assert reader.wait_for_boot(Deadline.after(1), begun=begun).spoke
+
+
 def test_news_of_a_reset_that_comes_late_costs_no_boot(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     line = b'BOOTMATRIX up boot=%d bios-vendor="" bios-version="" disk="A"\r\n'

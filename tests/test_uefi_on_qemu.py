@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import guest_files, policies
+from harness import policies
 from harness.images import ImageStore
 from harness.lab import Lab
 from harness.model import Cell, Disk, FirmwareSource, HostSpec, Policy, RunRecord, Verdict
@@ -25,7 +25,6 @@ SECONDS = 120.0
 OVMF_2020 = "ovmf-4m-2020.11-2+deb11u2"
 OVMF_2022 = "ovmf-4m-2022.11-6+deb12u2"
 OVMF_2025 = "ovmf-4m-2025.02-8+deb13u1"
-KEPT, RESTART = ["start", "write-variable", "reset"], ["start", "shutdown", "start"]
 
 
 def host(name: str, qemu: str = "debian-sid", **firmware: str | FirmwareSource) -> HostSpec:
@@ -49,12 +48,13 @@ def variables(record: RunRecord, key: str) -> list[Any]:
 def before_the_next_start(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
-    """``change`` what the guest has on its first host, as soon as it is shut down."""
+    """``change`` what the guest has on its host, as soon as it is shut down."""
     shutdown = Guest.shutdown
 
     def changed(self: Guest, *args: Any) -> object:
+        here = self.directory / self.vm.name.partition("-")[2]
         seen = shutdown(self, *args)
-        change(self.directory / "source")
+        change(here)
         return seen
 
     monkeypatch.setattr(Guest, "shutdown", changed)
@@ -206,15 +206,15 @@ def test_secure_boot_keeps_its_keys_and_a_changed_one_is_seen(
         (files / "vars.fd").write_bytes(store)
 
     before_the_next_start(monkeypatch, change_owner_of_kek)
-    sid = HostSpec("sid", "debian-sid", "ovmf-4m-snakeoil")
-    steps = ["start", "reset", "shutdown", "start"]
-    record = runner.run(cell([sid], "stock", steps))
+    hosts = [HostSpec(name, "debian-sid", "ovmf-4m-snakeoil") for name in ("here", "there")]
+    steps = ["start", "migrate", "reset", "shutdown", {"start": {"host": "destination"}}]
+    record = runner.run(cell(hosts, "stock", steps))
     assert variables(record, "secure_boot") == ["1"] * 3
     first, after_reset, changed = variables(record, "keys")
     assert first == after_reset != changed
     assert record.verdict is Verdict.WRONG_VARIABLES
     assert record.reason == (
-        f"boot 3 (start on source): keys {changed} (at the store's first boot: {first})"
+        f"boot 3 (start on destination): keys {changed} (at the store's first boot: {first})"
     )
 
 

@@ -139,27 +139,31 @@ def test_what_it_says_on_every_ovmf(boot: Boot, suite: str) -> None:
     assert [getattr(here, key) for key in told] == [getattr(up, key) for key in told]
 
 
-@pytest.mark.parametrize("suite", ["bullseye", "bookworm"])
-def test_the_oldest_qemu(boot: Boot, suite: str) -> None:
-    with boot(f"debian-{suite}", qemu="debian-bullseye") as guest:
+def test_the_oldest_qemu(boot: Boot) -> None:
+    with boot("debian-bullseye") as guest:
         assert (guest.up.boot, guest.up.host, guest.up.fw_cfg) == (1, "", "QEMU")
 
 
 def test_it_counts_boots_and_resets_in_every_way(boot: Boot) -> None:
-    ways = {b"e": ResetBy.EFI_COLD, b"w": ResetBy.EFI_WARM, b"c": ResetBy.CF9,
-            b"k": ResetBy.KEYBOARD, b"t": ResetBy.TRIPLE_FAULT}  # fmt: skip
+    ways = {b"w": ResetBy.EFI_WARM, b"c": ResetBy.CF9, b"k": ResetBy.KEYBOARD,
+            b"t": ResetBy.TRIPLE_FAULT}  # fmt: skip
     with boot("debian-sid") as guest:
         for count, (key, by) in enumerate(ways.items(), 2):
             assert guest.reset(key).by is by
             assert guest.up.boot == count
 
 
-def test_it_beats(boot: Boot) -> None:
-    with boot("debian-sid") as guest:
+def test_another_label_beats_and_a_shutdown(boot: Boot) -> None:
+    with boot("debian-sid", disk=uefi_disk("other-1", cache_home())) as guest:
+        assert guest.up.disk == "other-1"
         deadline = Deadline.after(SECONDS)
         while (guest.here().beat or 0) < 3:
             deadline.check("the third beat")
-        printed = guest.vm.console.log.read_text(errors="replace")
+        assert guest.vm.console.send(b"s")
+        assert guest.vm.process.wait(Deadline.after(SECONDS)) == 0
+        log = guest.vm.console.log
+    printed = log.read_text(errors="replace")
+    assert log.read_bytes().endswith(b"\r\nBOOTMATRIX shutdown\r\n")
     for beat in (1, 2, 3):
         assert printed.count(f"\nBOOTMATRIX beat boot=1 beat={beat}\n") == 1
 
@@ -173,40 +177,25 @@ def test_what_it_wrote_is_there_after_a_reset_and_in_a_new_process(
         assert (written.value, written.result) == ("boot-1", "ok")
         here = guest.here()
         assert (here.value, here.entry) == ("boot-1", "bootmatrix boot-1")
-        guest.reset(b"w")
+        assert guest.reset(b"e").by is ResetBy.EFI_COLD
         assert (guest.up.value, guest.up.entry) == ("boot-1", "bootmatrix boot-1")
         assert guest.tell(b"v", "written").value == "boot-2"
     with boot("debian-sid", variables=tmp_path / "cell" / "vars.fd") as guest:
         assert guest.up.boot == 3
         assert (guest.up.value, guest.up.entry) == ("boot-2", "bootmatrix boot-2")
-    with boot("debian-sid") as guest:
-        assert (guest.up.boot, guest.up.value, guest.up.entry) == (1, "", "")
 
 
 def test_a_filled_store_still_takes_what_is_small(boot: Boot) -> None:
-    # 56 KiB of variables, not 256: the firmware programs its flash byte by byte.
+    # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
     with boot("debian-bullseye", "ovmf-2m", qemu="debian-sid") as guest:
         filled = guest.tell(b"x", "filled")
         assert filled.count is not None
-        assert 20 < filled.count < 56
+        assert 2 <= filled.count <= 8, "in 56 KiB, of which the firmware's own are some"
         assert (filled.size, filled.result) == (7168 * filled.count, "full")
         again = guest.tell(b"x", "filled")
         assert (again.count, again.result) == (filled.count, "full")
         written = guest.tell(b"v", "written")
         assert (written.value, written.result) == ("boot-1", "ok")
-
-
-def test_it_shuts_the_machine_down(boot: Boot) -> None:
-    with boot("debian-sid") as guest:
-        assert guest.vm.console.send(b"s")
-        assert guest.vm.process.wait(Deadline.after(SECONDS)) == 0
-        log = guest.vm.console.log
-    assert log.read_bytes().endswith(b"\r\nBOOTMATRIX shutdown\r\n")
-
-
-def test_another_disk_is_told_by_its_label(boot: Boot) -> None:
-    with boot("debian-sid", disk=uefi_disk("other-1", cache_home())) as guest:
-        assert guest.up.disk == "other-1"
 
 
 def test_secure_boot(boot: Boot, store: ImageStore, tmp_path: Path) -> None:
@@ -234,7 +223,7 @@ def test_secure_boot_refuses_the_unsigned(launch: Launched) -> None:
     assert b"BOOTMATRIX" not in said
 
 
-@pytest.mark.parametrize("suite", ["bullseye", "sid"])
+@pytest.mark.parametrize("suite", ["bullseye", "sid"])  # the oldest and the newest
 def test_aarch64(boot: Boot, suite: str) -> None:
     name = f"debian-{suite}-aarch64"
     with boot(name, "aavmf", arch=Arch.AARCH64, label="source") as guest:

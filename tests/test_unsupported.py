@@ -20,6 +20,7 @@ from harness.model import (
     Nic,
     Policy,
     QemuBuild,
+    Signing,
 )
 from harness.scenarios import LIBRARY, parse
 from harness.unsupported import reason
@@ -35,6 +36,10 @@ COMBINED = replace(OVMF, name="ovmf-2m", variables=None)
 SECBOOT = replace(
     OVMF, name="ovmf-4m.secboot", machines=("pc-q35-*",), features=("requires-smm", "secure-boot")
 )
+ENROLLED = replace(
+    SECBOOT, name="ovmf-4m.ms", features=("enrolled-keys", "requires-smm", "secure-boot")
+)
+SIGNED = replace(ENROLLED, signing=Signing(HERE, HERE))
 AAVMF = replace(OVMF, name="aavmf", machines=("virt-*",))
 OPENSBI = FirmwareBuild("opensbi", "05", 1 << 18, HERE, payload=HERE)
 
@@ -119,6 +124,11 @@ def test_a_bios_here_and_uefi_there() -> None:
      "ovmf-4m.secboot is made for pc-q35-*, not for pc-i440fx-11.1"),
     (replace(SECBOOT, machines=()), {"machine": "pc-i440fx-5.2"},
      "ovmf-4m.secboot needs SMM, which pc-i440fx does not have: pc-q35 has"),
+    # keys
+    (ENROLLED, {}, "ovmf-4m.ms starts only what is signed for the Secure Boot keys enrolled in "
+                   "it: nobody here has what signs for them"),
+    (SIGNED, LINUX, "ovmf-4m.ms starts only what is signed for the Secure Boot keys enrolled in "
+                    "it: our Linux guest is not"),
     # devices
     (AAVMF, ARM | {"disk": Disk.AHCI}, "virt has no ahci disk"),
     (SEABIOS, {"machine": "isapc"}, "isapc has no ahci disk"),
@@ -145,7 +155,7 @@ def test_what_a_board_or_a_firmware_cannot(
     (SEABIOS, MICROVM | {"scenario": "move"}),
     (COMBINED, {}), (COMBINED, {"policy": Policy.GUEST_OWNED}),
     (OVMF, {"machine": "pc-i440fx-5.2"}), (OVMF, {"machine": "default"}),
-    (SEABIOS, {"nic": Nic.VIRTIO}),
+    (SEABIOS, {"nic": Nic.VIRTIO}), (SIGNED, {}),
 ])  # fmt: skip
 def test_what_they_can(firmware: FirmwareBuild, changed: Changed) -> None:
     assert why(firmware, **changed) is None
@@ -180,7 +190,7 @@ SECTOR: Who = (SEABIOS, {})
     ("suspend-wake", SECTOR, "suspend needs a Linux guest, a boot sector cannot"),
     ("suspend-wake", UEFI_PROBE, "suspend needs a Linux guest, a probe guest cannot"),
     ("suspend-wake", BIOS_LINUX, None),
-    ("suspend-wake", (AAVMF, ARM | LINUX), "virt (aarch64) has no suspend to RAM"),
+    ("suspend-wake", (AAVMF, ARM | LINUX), "a linux guest is one of x86_64, there is none of"),
     ("shutdown-by-guest-restart", SECTOR, "shutdown by the guest: a boot sector cannot"),
     ("shutdown-by-guest-restart", UEFI_PROBE, None),
     ("shutdown-by-guest-restart", BIOS_LINUX, None),
