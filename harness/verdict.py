@@ -66,6 +66,12 @@ def judge(
         elif problem is None and witnesses.boot is None:
             problem = _judge_running(expected, witnesses, boots, heard, firmware, mismatch)
             heard = witnesses.here or heard
+        if witnesses.nvram_equal is False:
+            problem = problem or (
+                Verdict.WRONG_FIRMWARE,
+                f"{expected.step.kind}: the nvram on {role_name(witnesses.host or 0)} "
+                "does not hold what the source's did",
+            )
         failure = failure or problem
     if failure is None and len(seen) < len(plan):
         failure = (Verdict.ERROR, f"only {len(seen)} of {len(plan)} steps were done")

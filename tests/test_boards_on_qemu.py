@@ -13,7 +13,7 @@ from harness.boards import Loader
 from harness.builds import Builds
 from harness.guest_files import GuestSetup
 from harness.images import ImageStore
-from harness.matrix import Matrix, load
+from harness.matrix import load
 from harness.model import Arch, Cell, HostSpec, Nic, RunRecord, Verdict
 from harness.runner import Runner
 
@@ -24,6 +24,11 @@ FIRMWARE = {
 }
 VIRT = {Arch.AARCH64: ("virt-11.1", "aavmf-2026.08+ds-2"), Arch.RISCV64: ("virt", "opensbi-1.9-1")}
 HALF_MIB = 512 << 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _images(store: ImageStore) -> None:
+    store.build([f"debian-sid-{arch}" for arch in VIRT], lambda line: None)
 
 
 def moving(machine: str, policy: str = "stock") -> Cell:
@@ -42,3 +47,87 @@ def staying(arch: Arch, policy: str) -> Cell:
 
 def consoles(record: RunRecord) -> list[str | None]:
     return [boot.console for boot in record.boots]
+
+
+@pytest.mark.parametrize("machine", FIRMWARE)
+def test_memory_is_filled_with_the_destinations_firmware(runner: Runner, machine: str) -> None:
+    record = runner.run(moving(machine))
+    assert record.verdict is Verdict.PASS, record.reason
+    assert consoles(record) == list(FIRMWARE[machine][1:])
+
+
+@pytest.mark.parametrize("machine", FIRMWARE)
+def test_judged_as_if_it_were_a_rom_it_fails(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    monkeypatch.setattr(boards, "_BOARDS", [
+        replace(board, bios=Loader.ROM) if board.name == machine else board
+        for board in boards._BOARDS
+    ])  # fmt: skip
+    record = runner.run(moving(machine))
+    _, old, new = FIRMWARE[machine]
+    assert record.verdict is Verdict.WRONG_FIRMWARE
+    assert record.reason == f"boot 2 (reset on destination): expected {old}, seen {new}"
+
+
+def test_a_rom_block_of_another_size_is_refused(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = replace(cell("bookworm sid", "stock"), nic=Nic.E1000)
+
+    def larger_on_the_source(setup: GuestSetup, host: int) -> int:
+        return 0 if host else HALF_MIB
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario, "rom_block_size", larger_on_the_source)
+        record = runner.run(wanted)
+    assert record.verdict is Verdict.BLOCKED
+    assert record.reason.startswith("migrate: ram-block-size: Size mismatch: ")
+    assert "/e1000.rom: 0x80000 != 0x40000" in record.reason
+    healed = runner.run(replace(wanted, nic=Nic.E1000_ROMSIZE))
+    assert healed.verdict is Verdict.PASS, healed.reason
+    sizes = [[word for word in qemu["argv"] if "romsize=" in word] for qemu in healed.qemus]
+    assert sizes == [["e1000,romsize=262144"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("arch", "policy"),
+    [(Arch.AARCH64, "stock"), (Arch.AARCH64, "guest-owned"), (Arch.RISCV64, "stock")],
+)
+def test_a_reset_of_virt(runner: Runner, arch: Arch, policy: str) -> None:
+    wanted = staying(arch, policy)
+    record = runner.run(wanted)
+    assert record.verdict is Verdict.PASS, record.reason
+    ran = VIRT[arch][1]
+    assert record.reason == f"{ran} (start on source), then {ran} (reset on source)"
+    assert all(boot.up for boot in record.boots)
+
+
+@pytest.mark.parametrize(
+    ("arch", "policy", "why"),
+    [
+        (Arch.RISCV64, "guest-owned",
+         "guest-owned needs flash, which virt (riscv64) does not have"),
+        (Arch.AARCH64, "machine-owned",
+         "machine-owned replaces firmware at the reset vector, which is not done on "
+         "virt (aarch64)"),
+    ],
+)  # fmt: skip
+def test_what_virt_cannot_have_is_not_started(
+    runner: Runner, arch: Arch, policy: str, why: str
+) -> None:
+    record = runner.run(staying(arch, policy))
+    assert (record.verdict, record.reason) == (Verdict.UNSUPPORTED, why)
+    assert not record.qemus
+
+
+def test_newest_common_on_aarch64_is_a_version_of_virt(store: ImageStore, tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        "schema: 1\nhosts: {a: {qemu: debian-sid}, b: {qemu: debian-sid}}\n"
+        "axes: {source: a, destination: b, arch: aarch64, machine: newest-common, "
+        "policy: stock, scenario: migrate-reset, disk: virtio}\n"
+    )
+    with Builds(store) as builds:
+        (found,) = load(path).cells(builds.machines)
+    assert (found.machine, found.arch) == (VIRT[Arch.AARCH64][0], Arch.AARCH64)

@@ -186,7 +186,7 @@ def test_axes_are_told_where_they_are_not_at_their_defaults() -> None:
     lines = tables([linux], Style(80)).splitlines()
     assert "pc-q35-5.2, linux, cpu max, smp 2" in lines
     lines = tables([old, linux], Style(80)).splitlines()
-    assert "pc-q35-5.2, probe, cpu default, smp 1" in lines
+    assert {"pc-q35-5.2", "pc-q35-5.2, linux, cpu max, smp 2"} <= set(lines)
     assert "| hosts | machine | disk | guest | cpu | smp | guest-owned |" in markdown([old, linux])
     assert "| bullseye → sid | pc-q35-5.2 | ahci | linux | cpu max | smp 2 | ✓ 1.14.0-2 |" in (
         markdown([old, linux]))

@@ -120,20 +120,38 @@ def test_a_move_loses_the_hosts_variables_and_not_the_guests(
     assert ("its variables are lost" in record.reason) == stock
 
 
-@pytest.mark.parametrize("suite", ["bookworm"])
-def test_code_of_one_layout_with_variables_of_another(
-    runner: Runner, store: ImageStore, suite: str
-) -> None:
+def with_variables_of_another_layout(runner: Runner, store: ImageStore, suite: str) -> RunRecord:
     code = store.beside(f"debian-{suite}", "ovmf-4m")
     template = store.beside("debian-bookworm", "ovmf-2m").variables
     mixed = host("mixed", firmware=FirmwareSource(code.path, variables=template))
-    record = runner.run(cell([mixed], "stock", ["start", "write-variable", "shutdown", "start"]))
+    return runner.run(cell([mixed], "stock", ["start", "write-variable", "shutdown", "start"]))
+
+
+def test_code_of_one_layout_with_variables_of_another(runner: Runner, store: ImageStore) -> None:
+    record = with_variables_of_another_layout(runner, store, "bookworm")
     assert record.verdict is Verdict.WRONG_VARIABLES, record.reason
     assert record.reason.startswith("boot 2 (start on source): the guest's variables are lost: ")
     assert record.reason.endswith(
         "; the code is of OVMF's 4 MiB layout (3653632 bytes), the variables of the 2 MiB layout "
         "(131072 bytes): variables are not kept"
     )
+
+
+def test_without_a_store_newer_code_keeps_variables_on_the_guests_disk(
+    runner: Runner, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OVMF then emulates a store in memory, and copies it to the file NvVars of the disk's FAT.
+    found: list[tuple[bool, bool]] = []
+
+    def look(files: Path) -> None:
+        disk = (files.parent / "disk.img").read_bytes()
+        store_of_the_flash = (files / "vars.fd").read_bytes()
+        found.append((b"NVVARS" in disk, "BootCount".encode("utf-16-le") in store_of_the_flash))
+
+    before_the_next_start(monkeypatch, look)
+    record = with_variables_of_another_layout(runner, store, "sid")
+    assert record.verdict is Verdict.PASS, record.reason
+    assert found == [(True, False)]
 
 
 SMALL, LARGE = [
@@ -207,7 +225,7 @@ def test_secure_boot_keeps_its_keys_and_a_changed_one_is_seen(
 
     before_the_next_start(monkeypatch, change_owner_of_kek)
     hosts = [HostSpec(name, "debian-sid", "ovmf-4m-snakeoil") for name in ("here", "there")]
-    steps = ["start", "migrate", "reset", "shutdown", {"start": {"host": "destination"}}]
+    steps = ["start", "migrate", "reset", "shutdown", {"start": {"on": "destination"}}]
     record = runner.run(cell(hosts, "stock", steps))
     assert variables(record, "secure_boot") == ["1"] * 3
     first, after_reset, changed = variables(record, "keys")

@@ -135,6 +135,18 @@ def test_the_console_alone_can_tell_that_all_is_well() -> None:
     assert judge_reset(replace(boot(NEW, 1), rom=None)).verdict is Verdict.PASS
 
 
+def test_an_nvram_that_does_not_arrive_whole() -> None:
+    seen = [started(), replace(migrated(), nvram_equal=True), reset(boot(OLD, 1, 2))]
+    expected = planned(START, MIGRATE, RESET, policy=Policy.GUEST_OWNED)
+    assert judge(expected, seen, KNOWN).verdict is Verdict.PASS
+    seen[1] = replace(migrated(), nvram_equal=False)
+    judgement = judge(expected, seen, KNOWN)
+    assert (judgement.verdict, judgement.reason) == (
+        Verdict.WRONG_FIRMWARE,
+        "migrate: the nvram on destination does not hold what the source's did",
+    )
+
+
 def test_wrong_firmware_where_both_are_unknown() -> None:
     text = "1.99.0-home-made"
     seen = BootObserved(0, (text,), up(text), UNKNOWN_ROM, 0.1, LIMIT)

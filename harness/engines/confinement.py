@@ -26,7 +26,7 @@ MEMORY_BYTES = 2 << 30
 ADDRESS_SPACE_BYTES = 4 << 30
 """Address space of each process (bubblewrap). TCG reserves 1 GiB for code, and uses little."""
 
-FILE_BYTES = 128 << 20
+FILE_BYTES = 256 << 20
 """The largest file that a program in a sandbox can write: a log, a disk, an nvram file."""
 
 PROCESSES = 256

@@ -138,7 +138,10 @@ class _Row:
     def __init__(self, record: Record, telling: Sequence[str]) -> None:
         cell = record["cell"]
         self.record = record
-        self.heading = ", ".join(axes.said(axis, cell) for axis in ("machine", *telling))
+        self.heading = ", ".join(
+            axes.said(axis, cell) for axis in ("machine", *telling)
+            if not axes.is_default(axis, cell.get(axis, axes.DEFAULTS.get(axis)))
+        )  # fmt: skip
         self.versions = " → ".join(str(host.get("qemu")) for host in hosts_of(record))
         self.names = " → ".join(host_name(host) for host in hosts_of(record))
 
