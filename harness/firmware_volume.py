@@ -172,4 +172,5 @@ def mismatch(code_size: int, variables: bytes) -> str | None:
         return None
     code = f"OVMF's {flash >> 20} MiB layout" if room else "a layout with a flash of its own"
     return (f"the code is of {code} ({code_size} bytes), the variables of "
-            f"{_OVMF_STORES.get(store, 'another layout')} ({store} bytes): variables are not kept")
+            f"{_OVMF_STORES.get(store, 'another layout')} ({store} bytes): "
+            "the flash keeps no variables")

@@ -130,6 +130,9 @@ class Runner:
                 run_steps(guest, steps, seen)
             judgement = judge(_plan(cell, hosts, firmware), seen, firmware, _mismatch(hosts))
             verdict, reason, boots = judgement.verdict, judgement.reason, judgement.boots
+            # A pass all the same is one of an OVMF that keeps them elsewhere: on the guest's disk.
+            if own := next(filter(None, (_mismatch([host]) for host in hosts)), None):
+                details["layout_mismatch"] = own
         except HarnessError as error:
             self._check_disk(error)
             self._check_engine(error, guest, hosts[0].qemu)

@@ -51,8 +51,8 @@ def code(text: str) -> list[str]:
 # ---- record.md ------------------------------------------------------------------------------
 
 SECTIONS = ("The record", "cell", "A host of the cell", "boots", "steps", "qemus")
-RARE = {"The record": {"console_truncated", "error", "fingerprint", "known_state", "matrix",
-                       "options", "repeat", "retried", "shared"},
+RARE = {"The record": {"console_truncated", "error", "fingerprint", "known_state",
+                       "layout_mismatch", "matrix", "options", "repeat", "retried", "shared"},
         "A host of the cell": {"root"}, "steps": {"flash", "told"}}  # not in every record
 
 

@@ -136,10 +136,10 @@ def test_the_two_layouts_do_not_fit_each_other() -> None:
     large = ovmf("debian-bookworm", "ovmf-4m", variables=True).read_bytes()
     assert mismatch(3653632, small) == (
         "the code is of OVMF's 4 MiB layout (3653632 bytes), the variables of the 2 MiB layout "
-        "(131072 bytes): variables are not kept")
+        "(131072 bytes): the flash keeps no variables")
     assert mismatch(1966080, large) == (
         "the code is of OVMF's 2 MiB layout (1966080 bytes), the variables of the 4 MiB layout "
-        "(540672 bytes): variables are not kept")
+        "(540672 bytes): the flash keeps no variables")
     assert "of a layout with a flash of its own (67108864" in (mismatch(64 << 20, small) or "")
     arm = volume(size=0xC0000, system=STORE).ljust(64 << 20, b"\xff")
     assert mismatch(64 << 20, arm) is None

@@ -133,7 +133,7 @@ def test_code_of_one_layout_with_variables_of_another(runner: Runner, store: Ima
     assert record.reason.startswith("boot 2 (start on source): the guest's variables are lost: ")
     assert record.reason.endswith(
         "; the code is of OVMF's 4 MiB layout (3653632 bytes), the variables of the 2 MiB layout "
-        "(131072 bytes): variables are not kept"
+        "(131072 bytes): the flash keeps no variables"
     )
 
 
@@ -152,6 +152,7 @@ def test_without_a_store_newer_code_keeps_variables_on_the_guests_disk(
     record = with_variables_of_another_layout(runner, store, "sid")
     assert record.verdict is Verdict.PASS, record.reason
     assert found == [(True, False)]
+    assert "4 MiB layout" in record.details["layout_mismatch"], "named all the same"
 
 
 SMALL, LARGE = [
