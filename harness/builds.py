@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from harness.firmware_file import Firmware
 from harness.identity import KnownFirmware, printed_version, sha256
 from harness.images import ImageStore, parse_machines
 from harness.model import (
+    DEFAULT_MACHINE,
     Arch,
     FirmwareBuild,
     FirmwareSource,
@@ -221,13 +223,19 @@ class Builds:
         """The firmware of all images of the catalogue that are built."""
         return self._store.firmwares()
 
-    def known_firmware(self, hosts: Iterable[Host]) -> KnownFirmware:
+    def known_firmware(self, hosts: Sequence[Host], machine: str) -> KnownFirmware:
         """What can be recognised in a cell on these hosts: their own, and the catalogue's.
 
-        What a host's firmware prints is not taken for that of one for other machine types.
+        What is made for other machine types than the cell's cannot have run there: SeaBIOS for
+        microvm prints what SeaBIOS prints. On microvm itself, what a host's firmware prints is
+        not taken for that of one for all machine types.
         """
         own = [host.firmware for host in hosts]
-        others = (build for build in self.firmwares() if not any(
+        machines = {host.qemu.default_machine if machine == DEFAULT_MACHINE else machine
+                    for host in hosts}
+        fitting = (build for build in self.firmwares() if not build.machines or any(
+            fnmatchcase(name, glob) for name in machines for glob in build.machines))
+        others = (build for build in fitting if not any(
             build.prints == its.prints and build.machines != its.machines for its in own))
         return KnownFirmware((*own, *others))
 
@@ -252,7 +260,8 @@ class Builds:
             if (build.sha256, build.size) == (digest, len(firmware.image)):
                 variables = build.variables.read_bytes() if build.variables else None
                 if variables == firmware.variables:
-                    return build
+                    # Where a file of the user's own runs is for its user to say.
+                    return dataclasses.replace(build, machines=firmware.machines)
         return None
 
     def _keep(self, firmware: Firmware, name: str | None) -> FirmwareBuild:

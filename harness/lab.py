@@ -210,4 +210,4 @@ class Lab:
         self._opened.callback(keep_logs, scratch, self._directory / f"logs-{self._made}")
         setup = setup_of(cell, hosts, images.cache_home())
         made = self._opened.enter_context(Guest(self._engine, setup, scratch))
-        return LabGuest(made, self._builds.known_firmware(hosts), self._builds)
+        return LabGuest(made, self._builds.known_firmware(hosts, machine), self._builds)

@@ -89,6 +89,10 @@ class Runner:
         """The builds that a host stands for. Raises UserError or ImageError."""
         return self._builds.host(spec)
 
+    def setup(self, cell: Cell, hosts: Sequence[Host]) -> GuestSetup:
+        """What the guest of a cell is made of. Raises ImageError where its disks cannot be."""
+        return setup_of(cell, hosts, images.cache_home())
+
     def run(
         self, cell: Cell, declared: Sequence[Known] = (), repeat: int = 1
     ) -> RunRecord:
@@ -108,10 +112,10 @@ class Runner:
                 described, Verdict.UNSUPPORTED, cannot, engine=self._engine.name,
                 seconds=round(time.monotonic() - begun, 4),
             )  # fmt: skip
-        firmware = self._builds.known_firmware(hosts)
+        firmware = self._builds.known_firmware(hosts, cell.machine)
         name = cell.id if repeat == 1 else f"{cell.id},repeat-{repeat}"
         artifacts = self._run_dir / "cells" / name
-        setup = setup_of(cell, hosts, images.cache_home())
+        setup = self.setup(cell, hosts)
         guest: Guest | None = None
         seen: list[StepObserved] = []
         qemus: list[dict[str, Any]] = []

@@ -22,9 +22,10 @@ from harness.console import Console
 from harness.deadline import Deadline
 from harness.engines import Engine
 from harness.engines.confinement import FILE_BYTES
+from harness.guest_files import GuestSetup
 from harness.identity import banner_version
 from harness.images import ImageStore
-from harness.model import FirmwareBuild, Host, HostSpec, RunRecord, Verdict
+from harness.model import Cell, FirmwareBuild, Host, HostSpec, RunRecord, Verdict
 from harness.qmp import Monitor
 from harness.runner import Runner
 
@@ -41,9 +42,14 @@ class RunnerWith(Runner):
     """A runner whose guests and firmware are the test's own."""
 
     firmware: dict[str, FirmwareBuild]
+    disk: Path | None = None
 
     def boots(self, disk: Path) -> None:
-        self._disks = (disk, disk)
+        self.disk = disk
+
+    def setup(self, cell: Cell, hosts: Sequence[Host]) -> GuestSetup:
+        setup = super().setup(cell, hosts)
+        return replace(setup, disks=(self.disk, self.disk)) if self.disk else setup
 
     def host(self, spec: HostSpec) -> Host:
         host = super().host(spec)
