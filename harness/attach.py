@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import images, policies
+from harness import images
 from harness.builds import Builds
 from harness.deadline import Deadline
 from harness.engines import Engine
@@ -85,7 +85,7 @@ def attached(
             raise UserError(f"QEMU has ended: {last.boot.ended}")
         running = next(n for n in range(len(hosts)) if role_name(n) == vm.name.partition("-")[2])
         gdb = None
-        if _stub_is_free(cell, steps):
+        if _stub_is_free(setup.mechanism.swap, steps):
             gdb = directory / _GDB
             vm.monitor.execute(
                 "human-monitor-command",
@@ -98,7 +98,7 @@ def attached(
         )
 
 
-def _stub_is_free(cell: Cell, steps: Sequence[Step]) -> bool:
+def _stub_is_free(swap: Swap, steps: Sequence[Step]) -> bool:
     """Whether no firmware swap holds QEMU's one gdb stub after these steps."""
     done = {step.kind for step in steps}
     return {
@@ -106,7 +106,7 @@ def _stub_is_free(cell: Cell, steps: Sequence[Step]) -> bool:
         Swap.LAUNCHED: StepKind.MIGRATE not in done,
         Swap.FILE: False,
         Swap.STAGED: StepKind.UPGRADE_NVRAM not in done,
-    }[policies.mechanism(cell.policy).swap]
+    }[swap]
 
 
 def _monitor(host: int) -> str:

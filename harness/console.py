@@ -262,8 +262,17 @@ class Console:
         """Ask the running guest how it is; None if it does not answer."""
         return self.tell(b"?", "here", deadline)
 
-    def tell(self, key: bytes, kind: str, deadline: Deadline) -> ProbeLine | None:
-        """Send the guest a command; its line of that kind, None if it falls silent."""
+    def tell(
+        self,
+        key: bytes,
+        kind: str,
+        deadline: Deadline,
+        progress: Callable[[int], None] = lambda at: None,
+    ) -> ProbeLine | None:
+        """Send the guest a command; its line of that kind, None if it falls silent.
+
+        ``progress`` is called with what lines before it say of how far it is, in bytes.
+        """
         if not self.send(key):
             return None
         self._until(deadline)
@@ -271,6 +280,8 @@ class Console:
             line = parse_line(_text(self._spawn.match.group(1)))
             if line is not None and line.kind == kind:
                 return line
+            if line is not None and line.at is not None:
+                progress(line.at)
         return None
 
     def flash(
@@ -280,16 +291,7 @@ class Console:
 
         ``progress`` is called with the bytes that are programmed, every 16 blocks.
         """
-        if not self.send(b"f"):
-            return None
-        self._until(deadline)
-        while self._expect([_PROBE]) == 0:
-            line = parse_line(_text(self._spawn.match.group(1)))
-            if line is not None and line.kind == "flash":
-                return line
-            if line is not None and line.at is not None:
-                progress(line.at)
-        return None
+        return self.tell(b"f", "flash", deadline, progress)
 
     def send(self, data: bytes) -> bool:
         """Type something at the guest. False: nobody is there any more."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from harness import guests
 from harness.boards import Board, Loader, board_of
 from harness.cmdline import Flash, FlashWindow, Kernel
+from harness.engines.confinement import CELL
 from harness.errors import UserError
 from harness.guests import LinuxKernel
 from harness.model import (
@@ -40,7 +41,6 @@ from harness.model import (
 from harness.nvram import UNSYNCED, ChangedBy, Nvram
 from harness.policies import FIRST_DISK, SECOND_DISK, Mechanism, mechanism
 
-CELL = "/cell"
 FLASH_FILE = "flash.bin"
 
 

@@ -132,10 +132,11 @@ class Runner:
                 if beginning is not None and beginning.saved is not None:
                     guest.resume(beginning.saved, 0)
                 run_steps(guest, steps, seen)
-            judgement = judge(_plan(cell, hosts, firmware), seen, firmware, _mismatch(hosts))
+            own, mismatch = _mismatches(hosts)
+            judgement = judge(_plan(cell, hosts, firmware), seen, firmware, mismatch)
             verdict, reason, boots = judgement.verdict, judgement.reason, judgement.boots
             # A pass all the same is one of an OVMF that keeps them elsewhere: on the guest's disk.
-            if own := next(filter(None, (_mismatch([host]) for host in hosts)), None):
+            if own is not None:
                 details["layout_mismatch"] = own
         except HarnessError as error:
             self._check_disk(error)
@@ -233,18 +234,20 @@ def _plan(
     return policies.plan(cell.policy, facts, cell.machine, cell.scenario.steps)
 
 
-def _mismatch(hosts: Sequence[Host]) -> str | None:
-    """What does not fit between code and variables that meet in a cell, if anything."""
-    templates = [host.firmware.variables for host in hosts if host.firmware.variables is not None]
-    return next(
-        (
-            wrong
-            for template in templates
-            for host in hosts
-            if (wrong := firmware_volume.mismatch(host.firmware.size, template.read_bytes()))
-        ),
-        None,
-    )
+def _mismatches(hosts: Sequence[Host]) -> tuple[str | None, str | None]:
+    """What does not fit between code and variables of one host, and of any two of a cell."""
+    own: str | None = None
+    any_two: str | None = None
+    for host in hosts:
+        if host.firmware.variables is None:
+            continue
+        template = host.firmware.variables.read_bytes()
+        for other in hosts:
+            wrong = firmware_volume.mismatch(other.firmware.size, template)
+            any_two = any_two or wrong
+            if other is host:
+                own = own or wrong
+    return own, any_two
 
 
 def describe(cell: Cell, hosts: Sequence[Host]) -> dict[str, Any]:

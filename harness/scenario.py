@@ -17,6 +17,7 @@ from typing import Self
 from harness.cmdline import Launch, qemu_argv
 from harness.deadline import Deadline
 from harness.engines import Engine, Process
+from harness.engines.confinement import CELL
 from harness.errors import (
     DeadlineExceeded,
     HarnessError,
@@ -25,7 +26,7 @@ from harness.errors import (
     UserError,
 )
 from harness.firmware_swap import FirmwareSwap
-from harness.guest_files import CELL, GuestFiles, GuestSetup
+from harness.guest_files import GuestFiles, GuestSetup
 from harness.migration import migrate, restore, save
 from harness.model import (
     Accel,
