@@ -1,19 +1,27 @@
 # The two commands for a fresh checkout. Both install what is missing first.
 #   make demo    build the images, run the quickstart matrix, show the table
-#   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/x.py")
+#   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/policies")
 #   make bench   what the harness adds to QEMU's own time, as ratios; writes bench.json (root)
+#   make check-docs   run every command of README and docs/, from an empty cache (an hour)
 #   make which-policy   run the shipped matrices, and write docs/which-policy.md from their records
 
-.PHONY: demo test check bench which-policy setup
+# A shell that forbids bytecode makes each of the suite's thousand Pythons compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Tests wait more than they work: three workers a processor.
+WORKERS = $(shell expr 3 '*' $$(nproc))
+
+.PHONY: demo test check check-docs bench which-policy setup
 
 demo: setup
 	@.venv/bin/bootmatrix run matrices/quickstart.yaml
 
 test: check
 	@images/setup.sh --browser
-	.venv/bin/pytest -n 2 $(ARGS)
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 which-policy: setup
+	rm -rf build/quickstart build/library
 	.venv/bin/bootmatrix run matrices/quickstart.yaml --run-dir build/quickstart
 	.venv/bin/bootmatrix run matrices/library.yaml --run-dir build/library
 	.venv/bin/bootmatrix report --which-policy build/quickstart/records.jsonl \
@@ -21,13 +29,17 @@ which-policy: setup
 	mv build/which-policy.md docs/which-policy.md
 
 bench: setup
+	@images/setup.sh --browser
 	.venv/bin/python -m benchmarks $(ARGS)
 
 check: setup
 	.venv/bin/ruff check --quiet .
-	.venv/bin/mypy --strict harness tests examples benchmarks
+	.venv/bin/mypy --strict harness/bootmatrix tests examples benchmarks
 	.venv/bin/mypy --strict conftest.py
 	.venv/bin/lint-imports --no-logo
+
+check-docs: setup
+	.venv/bin/python tests/helpers/docs_commands.py $(ARGS)
 
 setup:
 	@images/setup.sh

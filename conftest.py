@@ -1,23 +1,24 @@
-"""The test suite's own rules: pytester for the faces, and what needs a Docker engine."""
+"""The test suite's own rules: pytester for the faces, and what not every machine has."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["pytester"]
 
-REQUIRED = "BOOTMATRIX_REQUIRE_DOCKER"
 LEFT_OUT = "bootmatrix_left_out"
-left_out_key = pytest.StashKey[int]()
+left_out_key = pytest.StashKey[dict[str, int]]()
 
 
 def docker_complaint() -> str | None:
     """Why no Docker engine can be used here, in one line; None if one answers."""
-    from harness.engines import choose
-    from harness.errors import EngineError
+    from bootmatrix.engines import choose
+    from bootmatrix.errors import EngineError
 
     try:
         choose("docker").close()
@@ -26,44 +27,68 @@ def docker_complaint() -> str | None:
     return None
 
 
+def kvm_complaint() -> str | None:
+    """Why no sandbox can use KVM here, in one line; None if it can."""
+    from bootmatrix.engines import confinement
+
+    return confinement.kvm_complaint()
+
+
+@dataclass(frozen=True)
+class Need:
+    """What tests with a marker need: its name, why it is not here, and what demands it."""
+
+    name: str
+    complaint: Callable[[], str | None]
+    required: str
+
+
+NEEDS = {
+    "docker": Need("a Docker engine", docker_complaint, "BOOTMATRIX_REQUIRE_DOCKER"),
+    "kvm": Need("KVM", kvm_complaint, "BOOTMATRIX_REQUIRE_KVM"),
+}
+"""By their markers."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and fail at once where an engine is required but does not answer."""
-    config.addinivalue_line("markers", "docker: needs a Docker engine that answers")
-    if os.environ.get(REQUIRED) == "1" and not hasattr(config, "workerinput"):
-        complaint = docker_complaint()
-        if complaint:
-            raise pytest.UsageError(f"{REQUIRED}=1, but {complaint}")
+    """Register the markers, and fail at once where something is required but not there."""
+    for marker, need in NEEDS.items():
+        config.addinivalue_line("markers", f"{marker}: needs {need.name} that can be used here")
+        if os.environ.get(need.required) == "1" and not hasattr(config, "workerinput"):
+            complaint = need.complaint()
+            if complaint:
+                raise pytest.UsageError(f"{need.required}=1, but {complaint}")
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have taken their part
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and count, what cannot run without an engine."""
-    marked = [item for item in items if item.get_closest_marker("docker")]
-    if not marked or docker_complaint() is None:
-        return
-    items[:] = [item for item in items if item not in marked]
-    config.hook.pytest_deselected(items=marked)
-    config.stash[left_out_key] = len(marked)
+    """Leave out, and count, what cannot run here."""
+    left_out = config.stash[left_out_key] = {}
+    for marker, need in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and need.complaint() is not None:
+            items[:] = [item for item in items if item not in marked]
+            config.hook.pytest_deselected(items=marked)
+            left_out[marker] = len(marked)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the count to the process with the terminal."""
+    """Tell the counts to the process with the terminal."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput[LEFT_OUT] = session.config.stash.get(left_out_key, 0)
+        session.config.workeroutput[LEFT_OUT] = session.config.stash.get(left_out_key, {})
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take the count from a worker; each has collected everything, so they agree."""
-    count = getattr(node, "workeroutput", {}).get(LEFT_OUT, 0)
-    if count:
-        node.config.stash[left_out_key] = count
+    """Take the counts from a worker; each has collected everything, so they agree."""
+    left_out = getattr(node, "workeroutput", {}).get(LEFT_OUT, {})
+    if left_out:
+        node.config.stash[left_out_key] = left_out
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Name in one line what was not run."""
-    count = config.stash.get(left_out_key, 0)
-    if count:
-        terminalreporter.write_line(f"not run without a Docker engine: {count} tests")
+    """Name in one line each what was not run."""
+    for marker, count in config.stash.get(left_out_key, {}).items():
+        terminalreporter.write_line(f"not run without {NEEDS[marker].name}: {count} tests")

@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.engines import choose
-from harness.errors import EngineError
-from harness.images import ImageStore
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.engines import choose
+from bootmatrix.errors import EngineError
 
 from . import fw_cfg, nvram
 from .driven import matrix
+from .load import load
 from .meter import Driven, Figure, median_ratio, pairwise, resident
 from .report import report as reports
 
+# What takes half an hour.
+_ONLY_ALONE = ("load",)
 SOURCE, DESTINATION = "debian-bullseye", "debian-sid"
 Figures = Iterator[tuple[str, Figure]]
 
@@ -179,8 +182,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--pairs", type=int, default=30, help="pairs of cells (default: 30)")
     parser.add_argument("--long", action="store_true", help="rates, and memory over 2,000 cells")
-    parser.add_argument("parts", nargs="*", help="only these (default: all): cells uefi "
-                             "rates sharing faces report fw_cfg nvram")
+    parser.add_argument("parts", nargs="*", help="only these (default: all but load): "
+                             "cells uefi rates sharing faces report fw_cfg nvram load")
     options = parser.parse_args()
     if os.getuid():
         print("make bench needs root: CPU time is counted by control groups", file=sys.stderr)
@@ -198,10 +201,11 @@ def main() -> int:
         "report": lambda: reports(3),
         "fw_cfg": lambda: fw_cfg.fw_cfg(7),
         "nvram": nvram.figures,
+        "load": lambda: load(3),
     }
     figures: dict[str, Figure] = {}
     for name, part in parts.items():
-        if options.parts and name not in options.parts:
+        if name not in (options.parts or [each for each in parts if each not in _ONLY_ALONE]):
             continue
         print(f"{name} ...", flush=True)
         for label, figure in part():

@@ -13,25 +13,28 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
-from harness import cmdline, guests
-from harness.builds import Builds
-from harness.images import ImageStore, cache_home
-from harness.model import Accel, Disk, HostSpec, Interface
+import pytest
+
+from bootmatrix import guests
+from bootmatrix.boards import known_board
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.image_store import ImageStore, cache_home
+from bootmatrix.machines.qemu import command_line
+from bootmatrix.model import Accel, Arch, Disk, HostSpec, Interface
 
 from . import plain
 
 MACHINE = "pc-i440fx-5.2"
-SECTOR_MIB, UEFI_MIB = 32, 128  # as harness.scenario gives to them
+HOSTS = 500
 MATRIX = """
 schema: 1
 hosts:
-  source: {{qemu: {source}, firmware: {firmware}}}
 {copies}
 axes:
-  source: source
+  source: [{sources}]
   destination: [{names}]
   machine: pc-i440fx-5.2
   policy: stock
@@ -42,38 +45,45 @@ boot-timeout: 60
 
 
 def matrix(source: str, destination: str, cells: int, firmware: str = "seabios") -> str:
-    """A matrix of so many cells that are alike but for the name of their destination."""
-    names = [f"d{number}" for number in range(cells)]
+    """A matrix of so many cells that are alike but for the names of their hosts.
+
+    More than HOSTS of them are a multiple of that: a matrix file has a bounded number of values.
+    """
+    across = min(cells, HOSTS)
+    if cells % across:
+        raise ValueError(f"{cells} cells are no multiple of {across}")
+    sources = [f"s{number}" for number in range(cells // across)]
+    names = [f"d{number}" for number in range(across)]
     copies = "\n".join(
-        f"  {name}: {{qemu: {destination}, firmware: {firmware}}}" for name in names
+        f"  {name}: {{qemu: {build}, firmware: {firmware}}}"
+        for build, group in ((source, sources), (destination, names)) for name in group
     )
-    return MATRIX.format(
-        source=source, copies=copies, names=", ".join(names), firmware=firmware
-    )
+    return MATRIX.format(copies=copies, sources=", ".join(sources), names=", ".join(names))
 
 
 def _plain(source: str, destination: str, firmware: str) -> None:
     builds = Builds(ImageStore())
     files: dict[str, Path] = {}
+    board = known_board(MACHINE, Arch.X86_64)
 
     def launch(build: str, role: str, name: str, incoming: bool) -> tuple[Path, tuple[str, ...]]:
         host = builds.host(HostSpec(role, build, firmware))
         code, variables = f"{role}/code.fd", f"{role}/vars.fd"
         files[code] = host.firmware.path
         uefi = host.firmware.interface is Interface.UEFI
-        flash: str | cmdline.Flash = f"/cell/{code}"
+        flash: str | command_line.Flash = f"/cell/{code}"
         if host.firmware.variables is not None:
             files[variables] = host.firmware.variables
             size = host.firmware.variables.stat().st_size
             flash = (
-                cmdline.FlashWindow(f"/cell/{code}", 0, host.firmware.size, read_only=True),
-                cmdline.FlashWindow(f"/cell/{variables}", 0, size),
+                command_line.FlashWindow(f"/cell/{code}", 0, host.firmware.size, read_only=True),
+                command_line.FlashWindow(f"/cell/{variables}", 0, size),
             )
         disk = (guests.uefi_disk if uefi else guests.probe_disk)("A", cache_home())
         files["disk.img"] = disk
-        return host.qemu.root, cmdline.qemu_argv(cmdline.Launch(
-            host.qemu.binary, MACHINE, Accel.TCG, Disk.IDE, "/cell/disk.img", flash,
-            f"/cell/{name}", incoming=incoming, memory_mib=UEFI_MIB if uefi else SECTOR_MIB,
+        return host.qemu.root, command_line.qemu_argv(command_line.Launch(
+            host.qemu.binary, MACHINE, board, Accel.TCG, Disk.IDE, "/cell/disk.img", flash,
+            f"/cell/{name}", incoming=incoming, memory_mib=board.memory_mib(host.firmware),
         ))  # fmt: skip
 
     one = launch(source, "source", "1-source", False)
@@ -91,9 +101,11 @@ class _Gate:
         self._engine = engine
         self._counters: list[Path] = []
 
-    def pytest_runtest_protocol(self, item: Any) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # the plugin's own answers for its cells
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if not sys.stdin.readline():
-            item.session.shouldstop = "enough"
+            pytest.exit("whoever measures has enough")
+        return (yield)
 
     def pytest_runtest_logfinish(self) -> None:
         os.write(self._answers, f"{self._used()}\n".encode())
@@ -129,8 +141,6 @@ def cpu_seconds(counter: Path) -> float:
 
 
 def _harness(engine: str, source: str, destination: str, firmware: str) -> None:
-    import pytest
-
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with tempfile.TemporaryDirectory() as place:

@@ -11,18 +11,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.deadline import Deadline
-from harness.engines import Engine, choose
-from harness.engines.confinement import CELL
-from harness.fw_cfg_contract import Setup
-from harness.fw_cfg_format import directory
-from harness.fw_cfg_format.decode import decode
-from harness.fw_cfg_format.wire import FormatError
-from harness.fw_cfg_survey import opened, survey, survey_all
-from harness.images import ImageStore
-from harness.model import QemuBuild
-from harness.qmp import Monitor
-from harness.vm import Qemu
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.deadline import Deadline
+from bootmatrix.diagnose.fw_cfg_survey import opened, survey, survey_all
+from bootmatrix.engines import Engine, choose
+from bootmatrix.engines.confinement import SHOWN
+from bootmatrix.engines.scratch import Scratch
+from bootmatrix.fw_cfg.contract import Setup
+from bootmatrix.fw_cfg.format import directory
+from bootmatrix.fw_cfg.format.decode import decode
+from bootmatrix.fw_cfg.format.wire import FormatError
+from bootmatrix.machines.qemu.monitor import Monitor
+from bootmatrix.machines.qemu.process import Qemu
+from bootmatrix.model import QemuBuild
 
 from .meter import Figure, median_ratio
 
@@ -61,11 +62,12 @@ def _bare(engine: Engine, build: QemuBuild) -> float:
         begun = time.monotonic()
         argv = (build.binary, "-nodefaults", "-no-user-config", "-display", "none",
                 "-vga", "none", "-machine", f"{MACHINE},accel=tcg", "-S", "-m", "128",
-                "-chardev", f"socket,id=monitor,path={CELL}/monitor.sock,server=off",
+                "-chardev", f"socket,id=monitor,path={SHOWN}/qemu/monitor.sock,server=off",
                 "-mon", "chardev=monitor,mode=control")  # fmt: skip
         with (
-            engine.sandbox(build, Path(place)) as sandbox,
-            Qemu(build.name, sandbox, argv, Path(place), ["monitor"]) as qemu,
+            Scratch(Path(place)) as scratch,
+            scratch.sandbox(engine, build) as sandbox,
+            Qemu(build.name, sandbox, argv, scratch, "qemu", ["monitor"]) as qemu,
         ):
             deadline = Deadline.after(SECONDS)
             monitor = Monitor(qemu.connection("monitor", deadline), build.name, deadline)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.nvram import Nvram
+from bootmatrix.nvram import Nvram
 
 from .meter import Figure
 from .nvram_inputs import mutated, try_all

@@ -8,8 +8,8 @@ import struct
 from functools import cache
 from hashlib import sha256
 
-from harness.errors import NvramError
-from harness.nvram.layout import (
+from bootmatrix.errors import NvramError
+from bootmatrix.nvram.layout import (
     HEAD,
     HEADERS,
     JOURNAL,

@@ -101,7 +101,8 @@ def _record(
 
 def _command(*arguments: str) -> tuple[float, float]:
     """(wall seconds, most memory in MB) of a command, with Python's own start."""
-    code = ("import resource, sys; from harness.cli import main; status = main(sys.argv[1:]);"
+    code = ("import resource, sys; from bootmatrix.cli.main import main; "
+            "status = main(sys.argv[1:]);"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr);"
             "sys.exit(status if status > 1 else 0)")
     begun = time.monotonic()
@@ -113,7 +114,7 @@ def _command(*arguments: str) -> tuple[float, float]:
 def _interactive(page: Path) -> float:
     """Seconds from navigation until the heat map is drawn and the filters answer."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from browser import browser
+    from helpers.browser import browser
 
     with browser() as chromium:
         chromium.open(page)

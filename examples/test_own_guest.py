@@ -6,7 +6,7 @@ plugin; the guests' consoles and QEMU's logs are kept in the run's directory.
 
 from __future__ import annotations
 
-from harness.lab import Lab
+from bootmatrix.lab import Lab
 
 
 def test_stock_qemu_keeps_the_old_firmware(bootmatrix: Lab) -> None:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded, HarnessError
+from bootmatrix.deadline import Awake, Deadline, awake, hurried, slowest
+from bootmatrix.errors import DeadlineExceeded, HarnessError
 
 
 class Clock:
@@ -75,8 +75,102 @@ def test_sooner_keeps_the_clock_and_counts_from_now(clock: Clock) -> None:
     assert deadline.sooner(10.0) == deadline
 
 
-def test_without_a_clock_it_is_the_monotonic_one() -> None:
-    before = time.monotonic()
+def test_without_a_clock_it_is_that_of_this_process_awake() -> None:
+    before = awake()
     deadline = Deadline.after(100.0)
-    assert before + 100.0 <= deadline.at <= time.monotonic() + 100.0
+    assert before + 100.0 <= deadline.at <= awake() + 100.0
     assert 0.0 < deadline.remaining <= 100.0
+
+
+def test_what_is_left_by_another_clock(clock: Clock) -> None:
+    deadline = Deadline.after(5.0, clock)
+    clock.now += 2.0
+    other = Clock()
+    other.now = 7.0
+    assert deadline.by(other) == Deadline(10.0, other)
+
+
+def test_the_slowest_of_several_clocks_decides(clock: Clock) -> None:
+    other = Clock()
+    both = slowest(clock, other)
+    clock.now += 3.0
+    assert both() == 0.0
+    other.now += 2.0
+    assert both() == 2.0
+    other.now += 2.0
+    assert both() == 3.0
+
+
+def test_a_hurried_clock_goes_faster_but_not_than_time(clock: Clock) -> None:
+    time_ = Clock()
+    hurried_ = hurried(clock, 4, time_)
+    time_.now += 100.0
+    clock.now += 20.0
+    assert hurried_() == 80.0
+    clock.now += 20.0
+    assert hurried_() == 100.0
+
+
+# -- the clock of a process that is awake ----------------------------------------------------
+
+
+def test_while_the_heart_beats_it_is_the_clock_that_it_is_taken_from(clock: Clock) -> None:
+    time_ = Awake(clock, beats=False)
+    begun = time_()
+    for _ in range(100):
+        clock.now += 0.1
+        time_.beat()
+    clock.now += 0.25
+    assert time_() - begun == pytest.approx(10.25)
+
+
+def test_without_a_heartbeat_it_stands_still_and_goes_on_from_there(clock: Clock) -> None:
+    time_ = Awake(clock, beats=False)
+    begun = time_()
+    deadline = Deadline.after(5.0, time_)
+    clock.now += 20.0  # everything was stopped: nobody has seen anything
+    assert time_() - begun < 0.5
+    time_.beat()
+    clock.now += 0.1
+    assert time_() - begun < 0.6
+    assert deadline.remaining > 4.0
+
+
+def test_it_never_goes_back(clock: Clock) -> None:
+    time_ = Awake(clock, beats=False)
+    seen = []
+    for pause in (0.1, 0.0, 5.0, 0.2, 0.31, 0.1):
+        clock.now += pause
+        seen.append(time_())
+        time_.beat()
+        seen.append(time_())
+    assert seen == sorted(seen)
+
+
+def test_its_heart_beats_by_itself() -> None:
+    time_ = Awake()
+    begun, before = time_(), time.monotonic()
+    time.sleep(0.5)
+    passed = time.monotonic() - before
+    assert 0.3 < time_() - begun <= passed + 0.01
+    time_.forked()  # nothing beats in a child: it has a heart of its own from now on
+    begun = time_()
+    time.sleep(0.5)
+    assert time_() - begun > 0.3
+
+
+def test_until_something_comes_or_no_time_is_left() -> None:
+    now, waits = [0.0], []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        now[0] += 2
+        return now[0] >= 6
+
+    assert Deadline.after(9, lambda: now[0]).until(wait)
+    assert waits == [9, 7, 5]
+    now[0] = 0
+    assert not Deadline.after(3, lambda: now[0]).until(wait)
+    assert waits[3:] == [3, 1]
+    assert not Deadline.after(0, lambda: now[0]).until(wait)
+    assert len(waits) == 5

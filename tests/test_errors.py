@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import errors
-from harness.errors import (
+from bootmatrix import errors
+from bootmatrix.errors import (
     DeadlineExceeded,
     EngineError,
     GdbError,
@@ -31,7 +31,8 @@ def test_the_rig_and_the_user_are_never_mixed_up() -> None:
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     assert errors.__doc__ is not None
     for name, value in vars(errors).items():
-        if inspect.isclass(value) and value.__module__ == errors.__name__:
+        if inspect.isclass(value) and issubclass(value, Exception) and (
+                value.__module__ == errors.__name__):
             assert f"{name} " in errors.__doc__
 
 

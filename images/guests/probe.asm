@@ -3,9 +3,9 @@
 ;
 ; SPDX-License-Identifier: MIT
 ;
-;   nasm -f bin -DLABEL="'A'" -o probe.img probe.asm        (harness/guests.py pads the image)
+;   nasm -f bin -DLABEL="'A'" -o probe.img probe.asm        (harness/bootmatrix/guests/__init__.py pads the image)
 ;
-; Lines, each ended by CR LF (harness/probe_line.py reads them); the first is also preceded by one:
+; Lines, each ended by CR LF (harness/bootmatrix/witnesses/probe_line.py reads them); the first is also preceded by one:
 ;   BOOTMATRIX up boot=3 IDENTITY
 ;   BOOTMATRIX beat boot=3 beat=17
 ;   BOOTMATRIX here boot=3 beat=17 IDENTITY
@@ -13,11 +13,15 @@
 ;   BOOTMATRIX flashing at=65536
 ;   BOOTMATRIX flash size=262144 written=262144 result=ok
 ;   BOOTMATRIX failed reading-disk
-; where IDENTITY is what this boot found in SMBIOS and on its disk, then what fw_cfg and the ACPI
-; tables say at this moment, on one line:
+; where IDENTITY is what this boot found in SMBIOS and on its disk, then what fw_cfg, the ACPI and
+; SMBIOS tables, the firmware's map of memory (as it was at the boot: KiB that are free) and the CMOS
+; (which boot it is there) say at this moment, on one line:
 ;   bios-vendor="SeaBIOS" bios-version="1.14.0-2" disk="A"
 ;   fw-cfg="QEMU" features=3 host="11.1.3 debian-sid" acpi=0123cdef
-; Commands, one byte each, anything else is ignored:
+;   smbios=0123cdef memory=32127 cpus=1 cmos=3
+; Up to 16 digits before a command come back in the lines that answer it, behind their kind:
+;   BOOTMATRIX here nonce=0123456789012345 boot=3 beat=17 IDENTITY
+; Commands, one byte each, anything else is ignored, and makes it forget the digits:
 ;   ?  "here"                                          c  reset by port 0xCF9
 ;   k  reset by the keyboard controller                t  reset by a triple fault
 ;   f  program the flash with the fw_cfg file opt/bootmatrix/flash: "flashing" every 16 blocks,
@@ -80,6 +84,13 @@ FNV_BASIS       equ 0x811C9DC5          ; FNV-1a, 32 bits
 FNV_PRIME       equ 0x01000193
 ACPI_HEADER     equ 36                  ; bytes of a table's header
 ACPI_LONGEST    equ 0x100000            ; what is longer is no table
+MADT_FIRST      equ 44                  ; where its first structure stands
+MADT_APIC       equ 0
+MADT_X2APIC     equ 9
+SMBIOS_HEADER   equ 4
+SMBIOS_FIRMWARE equ 0                   ; types of structures
+SMBIOS_END      equ 127
+E820_RAM        equ 1
 
 IMAGE           equ 0x100000            ; where the flash's new content waits
 IMAGE_LARGEST   equ 0x1000000
@@ -107,6 +118,7 @@ PAM_BOTH        equ 0x33
 SHADOW_SIZE     equ 0x40000             ; from 0xC0000 to 1 MiB
 
 TICKS_PER_BEAT  equ 9                   ; of 54.9 ms
+NONCE_SIZE      equ 16
 STRING_SIZE     equ 64                  ; of a string that is printed, with its NUL
 READ_ATTEMPTS   equ 4
 
@@ -224,8 +236,10 @@ text_disk_error db 13, 10, 'BOOTMATRIX failed reading-disk', 13, 10, 0
 payload:
     cli
     call init_uart
+    call find_memory
     call count_boot
     call enter_flat
+    call find_smbios
     call find_type_0
     call find_rsdt
     call leave_flat
@@ -269,47 +283,78 @@ main_loop:
     je .reset_keyboard
     cmp al, 't'
     je .reset_triple_fault
+    cmp al, '0'
+    jb .forget
+    cmp al, '9'
+    ja .forget
+    mov bx, [nonce_length]
+    cmp bx, NONCE_SIZE
+    jae main_loop
+    mov [nonce + bx], al
+    mov byte [nonce + bx + 1], 0
+    inc word [nonce_length]
+    jmp main_loop
+
+.forget:
+    mov word [nonce_length], 0
+    mov byte [nonce], 0
     jmp main_loop
 
 .here:
     print text_here
+    call put_nonce
     call put_boot
     call put_beat
     call put_identity
-    jmp main_loop
+    jmp .forget
 
 .flash:
     call flash
-    jmp main_loop
+    jmp .forget
 
 ; A reset that the machine refuses leads back to the main loop: the beats go on, and tell of it.
 
 .reset_cf9:
-    print text_reset_cf9
-    call drain_uart
+    mov di, text_reset_cf9
+    call put_reset
     port_write 0xCF9, 0x02
     port_write 0xCF9, 0x06
-    jmp main_loop
+    jmp .forget
 
 .reset_keyboard:
-    print text_reset_keyboard
-    call drain_uart
+    mov di, text_reset_keyboard
+    call put_reset
 .keyboard_busy:
     in al, 0x64
     test al, 0x02
     jnz .keyboard_busy
     mov al, 0xFE
     out 0x64, al
-    jmp main_loop
+    jmp .forget
 
 .reset_triple_fault:
-    print text_reset_triple_fault
-    call drain_uart
+    mov di, text_reset_triple_fault
+    call put_reset
     lidt [empty_idt]
     int3
-    jmp main_loop                       ; a KVM that emulates real mode ignores the limit
+    jmp .forget                         ; a KVM that emulates real mode ignores the limit
 
 ; ---- Lines -----------------------------------------------------------------------------------
+
+put_nonce:
+    cmp byte [nonce], 0
+    je .end
+    print text_nonce
+    print nonce
+.end:
+    ret
+
+put_reset:                              ; di = how; the line is out when it returns
+    print text_reset
+    call put_nonce
+    mov si, di
+    call put_string
+    jmp drain_uart
 
 put_boot:
     print text_boot
@@ -339,6 +384,23 @@ put_identity:                           ; and the line's end
     call sum_acpi
     call leave_flat
     call put_hexadecimal
+    print text_smbios
+    call enter_flat
+    call sum_smbios
+    call leave_flat
+    call put_hexadecimal
+    print text_memory
+    mov eax, [memory]
+    call put_decimal
+    print text_cpus
+    call enter_flat
+    call count_cpus
+    call leave_flat
+    call put_decimal
+    print text_cmos
+    call read_count
+    movzx eax, bx
+    call put_decimal
     print text_end
     ret
 
@@ -404,19 +466,23 @@ on_serial:                              ; the main loop reads the byte
 
 ; ---- The boot counter ------------------------------------------------------------------------
 
-count_boot:
+read_count:                             ; bx = what the CMOS says; changes ax
     cmos_read CMOS_MAGIC
     mov ah, al
     cmos_read CMOS_MAGIC + 1
     xchg al, ah
     xor bx, bx
     cmp ax, MAGIC
-    jne .count
+    jne .end
     cmos_read CMOS_BOOT
     mov bl, al
     cmos_read CMOS_BOOT + 1
     mov bh, al
-.count:
+.end:
+    ret
+
+count_boot:
+    call read_count
     inc bx
     mov [boot], bx
     cmos_write CMOS_MAGIC, MAGIC & 0xFF
@@ -426,9 +492,36 @@ count_boot:
     cmos_read 0x0D                      ; park the index on a register that reading leaves alone
     ret
 
+; ---- How much memory there is (ACPI 15.1: INT 15h, E820h) ------------------------------------
+
+find_memory:                            ; KiB that are free, in memory; it uses the BIOS
+    xor ebx, ebx
+.next:
+    mov eax, 0xE820
+    mov edx, 0x534D4150                 ; 'SMAP'
+    mov ecx, RANGE_SIZE
+    mov di, range
+    int 0x15
+    jc .end
+    cmp eax, 0x534D4150
+    jne .end
+    cmp dword [range_kind], E820_RAM
+    jne .skip
+    mov eax, [range_length]
+    mov edx, [range_length + 4]
+    shrd eax, edx, 10
+    add [memory], eax
+.skip:
+    test ebx, ebx
+    jnz .next
+.end:
+    ret
+
 ; ---- Memory above 1 MiB ----------------------------------------------------------------------
 
-; Protected mode, with a flat fs and everything else as it was. Interrupts have to be off.
+; Protected mode, with a flat fs and everything else as it was. Interrupts have to be off. TCG
+; leaves a stack segment of real mode with privilege 3, which a QEMU to which the guest is migrated
+; here takes for the CPU's: so the stack gets one of protected mode, too.
 enter_flat:                             ; changes al and bx
     in al, 0x92                         ; A20 on; bit 0 would reset
     or al, 0x02
@@ -442,6 +535,8 @@ enter_flat:                             ; changes al and bx
 .protected:
     mov bx, GDT_FLAT
     mov fs, bx
+    mov bx, GDT_STACK
+    mov ss, bx
     ret
 
 leave_flat:                             ; changes bx
@@ -452,6 +547,7 @@ leave_flat:                             ; changes bx
 .real:
     xor bx, bx
     mov fs, bx
+    mov ss, bx
     ret
 
 sum_bytes:                              ; al = the sum of ecx bytes (not 0) from fs:esi
@@ -465,7 +561,9 @@ sum_bytes:                              ; al = the sum of ecx bytes (not 0) from
 
 ; ---- SMBIOS (DSP0134, 5.2 entry points, 6.1 structures, 7.1 type 0) --------------------------
 
-find_type_0:                            ; fills bios_vendor and bios_version if it can
+; Where the firmware put the table is found at the boot: programming the flash overwrites the
+; pointer to it.
+find_smbios:                            ; fills smbios and smbios_end if it can
     mov esi, 0xF0000
 .candidate:
     cmp dword [fs:esi], '_SM_'
@@ -493,28 +591,43 @@ find_type_0:                            ; fills bios_vendor and bios_version if 
     cmp esi, 0x100000
     jb .candidate
     ret
-
-.table:                                 ; ebx = a structure, edi = the end of all
+.table:
     add edi, ebx
-.structure:
-    lea eax, [ebx + 6]                  ; a header and its strings' end
-    cmp eax, edi
-    ja .end
+    mov [smbios], ebx
+    mov [smbios_end], edi
+    ret
+
+measure_structure:                      ; ebx = a structure, edi = the end of all; ecx = the length
+    lea eax, [ebx + SMBIOS_HEADER + 2]  ; without its strings, edx = its end; or carry: there is
+    cmp edi, eax                        ; none. Changes eax
+    jb .none
     movzx ecx, byte [fs:ebx + 1]
-    cmp cl, 4
-    jb .end
-    cmp byte [fs:ebx], 0
+    cmp cl, SMBIOS_HEADER
+    jb .none
+    lea edx, [ebx + ecx]
+.strings:
+    lea eax, [edx + 2]
+    cmp edi, eax
+    jb .none
+    inc edx
+    cmp word [fs:edx - 1], 0
+    jne .strings
+    inc edx
+.none:
+    ret
+
+find_type_0:                            ; fills bios_vendor and bios_version if it can
+    mov ebx, [smbios]
+    mov edi, [smbios_end]
+.structure:
+    call measure_structure
+    jc .none
+    cmp byte [fs:ebx], SMBIOS_FIRMWARE
     je .type_0
-    add ebx, ecx
-.skip_strings:
-    lea eax, [ebx + 2]
-    cmp eax, edi
-    ja .end
-    inc ebx
-    cmp word [fs:ebx - 1], 0
-    jne .skip_strings
-    inc ebx
+    mov ebx, edx
     jmp .structure
+.none:
+    ret
 
 .type_0:
     lea esi, [ebx + ecx]
@@ -523,8 +636,37 @@ find_type_0:                            ; fills bios_vendor and bios_version if 
     call copy_string
     mov al, [fs:ebx + 5]
     mov di, bios_version
-    call copy_string
+    jmp copy_string
+
+; Over all structures but the firmware's own, without their handles, which are the firmware's, too.
+sum_smbios:                             ; eax = FNV-1a of them; 0: there are none
+    mov ebx, [smbios]
+    mov edi, [smbios_end]
+    xor ebp, ebp
+.structure:
+    call measure_structure
+    jc .end
+    cmp byte [fs:ebx], SMBIOS_FIRMWARE
+    je .next
+    cmp byte [fs:ebx], SMBIOS_END
+    je .next
+    test ebp, ebp
+    jnz .sum
+    mov ebp, FNV_BASIS
+.sum:
+    mov eax, ebp
+    mov ecx, 2                          ; type and length
+    call sum_fnv
+    add ebx, 2
+    mov ecx, edx
+    sub ecx, ebx
+    call sum_fnv
+    mov ebp, eax
+.next:
+    mov ebx, edx
+    jmp .structure
 .end:
+    mov eax, ebp
     ret
 
 copy_string:                            ; al = its number, from 1; fs:esi = the first; di = to
@@ -592,25 +734,41 @@ find_rsdt:
     mov [rsdt], eax
     ret
 
+; The tables that the RSDT names.
+first_table:                            ; esi = the first pointer to one, edi = the end of them;
+    mov esi, [rsdt]                     ; carry: there are none
+    test esi, esi
+    jz .none
+    mov edi, [fs:esi + 4]
+    cmp edi, ACPI_LONGEST
+    ja .none
+    add edi, esi
+    add esi, ACPI_HEADER
+    clc
+    ret
+.none:
+    stc
+    ret
+
+next_table:                             ; ebx = the table at esi, which goes on; carry: no more
+    lea edx, [esi + 4]
+    cmp edi, edx
+    jb .end
+    mov ebx, [fs:esi]
+    mov esi, edx
+.end:
+    ret
+
 ; Over the DSDT and all that the RSDT names but the FADT, which like the RSDT holds addresses that
 ; depend on the firmware, and not on QEMU.
 sum_acpi:                               ; eax = FNV-1a of the tables; 0: there are none
     xor eax, eax
-    mov esi, [rsdt]
-    test esi, esi
-    jz .end
-    mov edi, [fs:esi + 4]               ; its end
-    cmp edi, ACPI_LONGEST
-    ja .end
-    add edi, esi
-    add esi, ACPI_HEADER
+    call first_table
+    jc .end
     mov eax, FNV_BASIS
 .table:
-    lea edx, [esi + 4]
-    cmp edx, edi
-    ja .end
-    mov ebx, [fs:esi]
-    mov esi, edx
+    call next_table
+    jc .end
     cmp dword [fs:ebx], 'FACP'
     jne .sum
     mov ebx, [fs:ebx + 40]              ; the DSDT
@@ -618,13 +776,54 @@ sum_acpi:                               ; eax = FNV-1a of the tables; 0: there a
     mov ecx, [fs:ebx + 4]
     cmp ecx, ACPI_LONGEST
     ja .table
-.byte:
-    jecxz .table
+    call sum_fnv
+    jmp .table
+.end:
+    ret
+
+sum_fnv:                                ; eax = FNV-1a going on over ecx bytes from fs:ebx, which is
+    jecxz .end                          ; then behind them
     xor al, [fs:ebx]
     imul eax, eax, FNV_PRIME
     inc ebx
     dec ecx
-    jmp .byte
+    jmp sum_fnv
+.end:
+    ret
+
+; By the MADT (5.2.12): the local APICs that are enabled.
+count_cpus:                             ; eax = how many; 0: nothing tells
+    xor eax, eax
+    call first_table
+    jc .end
+.table:
+    call next_table
+    jc .end
+    cmp dword [fs:ebx], 'APIC'
+    jne .table
+    mov edi, [fs:ebx + 4]
+    cmp edi, ACPI_LONGEST
+    ja .end
+    add edi, ebx
+    add ebx, MADT_FIRST
+.structure:
+    lea edx, [ebx + 2]
+    cmp edx, edi
+    ja .end
+    movzx ecx, byte [fs:ebx + 1]
+    jecxz .end
+    mov edx, [fs:ebx + 4]               ; its flags
+    cmp byte [fs:ebx], MADT_APIC
+    je .flags
+    mov edx, [fs:ebx + 8]
+    cmp byte [fs:ebx], MADT_X2APIC
+    jne .next
+.flags:
+    and edx, 1
+    add eax, edx
+.next:
+    add ebx, ecx
+    jmp .structure
 .end:
     ret
 
@@ -770,6 +969,8 @@ flash:
     call leave_flat
 .tell:
     print text_flash
+    call put_nonce
+    print text_size
     mov eax, [image_size]
     call put_decimal
     print text_written
@@ -863,6 +1064,8 @@ program_flash:                          ; carry: it reported an error
     mov bp, BLOCKS_A_LINE
     push esi
     print text_flashing
+    call put_nonce
+    print text_at
     mov eax, [written]
     call put_decimal
     print text_end
@@ -982,9 +1185,11 @@ select_pci:                             ; cl = a register of 0:0.0; dx = its por
 text_up                 db 13, 10, 'BOOTMATRIX up', 0
 text_beat               db 'BOOTMATRIX beat', 0
 text_here               db 'BOOTMATRIX here', 0
-text_reset_cf9          db 'BOOTMATRIX reset by=cf9', 13, 10, 0
-text_reset_keyboard     db 'BOOTMATRIX reset by=keyboard', 13, 10, 0
-text_reset_triple_fault db 'BOOTMATRIX reset by=triple-fault', 13, 10, 0
+text_nonce              db ' nonce=', 0
+text_reset              db 'BOOTMATRIX reset', 0
+text_reset_cf9          db ' by=cf9', 13, 10, 0
+text_reset_keyboard     db ' by=keyboard', 13, 10, 0
+text_reset_triple_fault db ' by=triple-fault', 13, 10, 0
 text_boot               db ' boot=', 0
 text_beat_value         db ' beat=', 0
 text_vendor             db ' bios-vendor="', 0
@@ -993,8 +1198,14 @@ text_disk               db '" disk="', LABEL, '" fw-cfg="', 0
 text_features           db '" features=', 0
 text_host               db ' host="', 0
 text_acpi               db '" acpi=', 0
-text_flashing           db 'BOOTMATRIX flashing at=', 0
-text_flash              db 'BOOTMATRIX flash size=', 0
+text_smbios             db ' smbios=', 0
+text_memory             db ' memory=', 0
+text_cpus               db ' cpus=', 0
+text_cmos               db ' cmos=', 0
+text_flashing           db 'BOOTMATRIX flashing', 0
+text_at                 db ' at=', 0
+text_flash              db 'BOOTMATRIX flash', 0
+text_size               db ' size=', 0
 text_written            db ' written=', 0
 text_result             db ' result=', 0
 text_ok                 db 'ok', 0
@@ -1014,6 +1225,8 @@ GDT_CODE                equ $ - gdt
                         dq 0x00009B000000FFFF   ; code, 16 bit, 64 KiB from 0
 GDT_FLAT                equ $ - gdt
                         dq 0x00CF93000000FFFF   ; data, 4 GiB from 0
+GDT_STACK               equ $ - gdt
+                        dq 0x000093000000FFFF   ; data, 16 bit, 64 KiB from 0
 gdt_pointer             dw $ - gdt - 1
                         dd gdt
 empty_idt               dw 0
@@ -1035,6 +1248,15 @@ fw_cfg_signature        times 5 db 0
 fw_cfg_features         dd 0
 fw_cfg_host             times STRING_SIZE db 0
 
+range:                                  ; of E820
+                        dq 0            ; its start
+range_length            dq 0
+range_kind              dd 0
+RANGE_SIZE              equ $ - range
+memory                  dd 0
+
+smbios                  dd 0
+smbios_end              dd 0
 rsdt                    dd 0
 image_size              dd 0
 written                 dd 0
@@ -1043,6 +1265,8 @@ flash_block             dd 0
 flash_buffer            dd 0
 result                  dw 0
 
+nonce_length            dw 0
+nonce                   times NONCE_SIZE + 1 db 0
 beats                   dd 0
 boot                    dw 0
 ticks                   db 0

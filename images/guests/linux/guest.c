@@ -1,10 +1,11 @@
 /* What speaks in the Linux guest: the lines of probe.asm and of uefi/probe.c, as Linux sees the
- * machine. harness/probe_line.py reads them. What is this one's own:
+ * machine. harness/bootmatrix/witnesses/probe_line.py reads them. What is this one's own:
  *
  *   at the end of "up" and "here": kernel="6.1.0-50-cloud-amd64" token="BOOT ID" uptime=3
  *   BOOTMATRIX reset by=acpi
  *   BOOTMATRIX suspend
  *
+ * Digits before a command come back in its answer, as probe.asm has it.
  * Commands, one byte each, anything else is ignored:
  *   ?  "here"
  *   c  k  t  a   reset by the kernel's reboot=pci, kbd, triple, acpi
@@ -15,8 +16,9 @@
  *   x  write variables Fill0000, Fill0001, ... until one is refused, then delete the last
  * Linux keeps 5 KiB of the store free, so it says "full" earlier than the firmware would.
  *
- * "boot" is the variable BootCount; without UEFI it lies in the CMOS, as probe.asm's does. "acpi"
- * is over the same tables as theirs, but in the order of their names.
+ * "boot" is the variable BootCount; without UEFI it lies in the CMOS, as probe.asm's does: "cmos" is
+ * what stands there at the moment. "acpi" is over the same tables as theirs, but in the order of their
+ * names. "memory" is the RAM that the firmware's map has, "cpus" are those that the kernel runs on.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -41,11 +43,14 @@
 #define BEAT 500                        /* milliseconds */
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
 #define LINE_SIZE 1024
+#define NONCE_SIZE 16
 #define LARGEST 0x100000                /* bytes of a file that is read */
 #define FILL_SIZE 7168
 #define FILLS 10000
 #define ACPI_TABLES "/sys/firmware/acpi/tables/"
 #define ACPI_OEM 10                     /* where a table's header names its maker */
+#define SMBIOS "/sys/firmware/dmi/tables/DMI"
+#define MEMORY_MAP "/sys/firmware/memmap/"
 #define FNV_BASIS 0x811C9DC5u           /* FNV-1a, 32 bits */
 #define FNV_PRIME 0x01000193u
 #define CMOS_INDEX 0x70
@@ -67,6 +72,8 @@
 static uint8_t content[LARGEST];
 static char line[LINE_SIZE];
 static size_t length;
+static char nonce[NONCE_SIZE + 1];
+static size_t digits;
 static uint32_t boots, beats;
 static int uefi;
 
@@ -89,6 +96,12 @@ static void put_text(const char *name, const uint8_t *text, size_t size, size_t 
         put("%c", c < ' ' || c > '~' || c == '"' ? '?' : c);
     }
     put("\"");
+}
+
+static void put_answer(const char *kind) {
+    put("BOOTMATRIX %s", kind);
+    if (digits)
+        put(" nonce=%.*s", (int)digits, nonce);
 }
 
 static void end_line(void) {            /* in one piece, and out when this returns */
@@ -226,7 +239,8 @@ static void write_value(void) {
     int error = write_variable("Value", OURS, value, strlen(value));
     if (!error)
         error = write_boot_entry(description);
-    put("BOOTMATRIX written value=\"%s\" result=%s", value, status(error));
+    put_answer("written");
+    put(" value=\"%s\" result=%s", value, status(error));
     end_line();
 }
 
@@ -247,7 +261,8 @@ static void fill_store(void) {
         snprintf(name, sizeof name, "Fill%04u", --count);
         delete_variable(name, OURS);
     }
-    put("BOOTMATRIX filled count=%u size=%u result=%s", count, count * FILL_SIZE,
+    put_answer("filled");
+    put(" count=%u size=%u result=%s", count, count * FILL_SIZE,
         error == ENOSPC ? "full" : status(error));
     end_line();
 }
@@ -264,23 +279,28 @@ static void cmos_write(unsigned index, unsigned value) {
     outb(value, CMOS_DATA);
 }
 
+static unsigned read_count(void) {      /* 0: that is lost */
+    if (cmos_read(CMOS_MAGIC) != 'B' || cmos_read(CMOS_MAGIC + 1) != 'M')
+        return 0;
+    return cmos_read(CMOS_BOOT) | cmos_read(CMOS_BOOT + 1) << 8;
+}
+
 static void count_boot(void) {
+    if (ioperm(CMOS_INDEX, 2, 1))
+        return;
+    unsigned count = read_count() + 1;
+    cmos_write(CMOS_MAGIC, 'B');
+    cmos_write(CMOS_MAGIC + 1, 'M');
+    cmos_write(CMOS_BOOT, count & 0xFF);
+    cmos_write(CMOS_BOOT + 1, count >> 8 & 0xFF);
     if (uefi) {
         if (read_variable("BootCount", OURS) == sizeof boots)
             boots = little_endian(content, sizeof boots);
         boots++;
         write_variable("BootCount", OURS, &boots, sizeof boots);
-        return;
+    } else {
+        boots = count;
     }
-    if (ioperm(CMOS_INDEX, 2, 1))
-        return;
-    if (cmos_read(CMOS_MAGIC) == 'B' && cmos_read(CMOS_MAGIC + 1) == 'M')
-        boots = cmos_read(CMOS_BOOT) | cmos_read(CMOS_BOOT + 1) << 8;
-    boots++;
-    cmos_write(CMOS_MAGIC, 'B');
-    cmos_write(CMOS_MAGIC + 1, 'M');
-    cmos_write(CMOS_BOOT, boots & 0xFF);
-    cmos_write(CMOS_BOOT + 1, boots >> 8 & 0xFF);
 }
 
 /* ---- What is told -------------------------------------------------------------------------- */
@@ -303,6 +323,46 @@ static uint32_t sum_acpi(void) {
     if (count > 0)
         free(tables);
     return sum;
+}
+
+/* As probe.asm: over all structures but the firmware's own, without their handles. */
+static uint32_t sum_smbios(void) {
+    size_t size = read_file(SMBIOS), at = 0;
+    uint32_t sum = 0;
+    while (at + 6 <= size && content[at] != 127) {
+        size_t next = at + content[at + 1];
+        while (next + 2 <= size && (content[next] || content[next + 1]))
+            next++;
+        next += 2;
+        if (next > size)
+            break;
+        if (content[at] != 0) {
+            sum = fnv(sum ? sum : FNV_BASIS, content + at, 2);
+            sum = fnv(sum, content + at + 4, next - at - 4);
+        }
+        at = next;
+    }
+    return sum;
+}
+
+static uint64_t read_range(unsigned number, const char *what) {
+    char path[sizeof MEMORY_MAP + 2 * STRING_SIZE];
+    snprintf(path, sizeof path, MEMORY_MAP "%u/%s", number, what);
+    content[read_at(path, 0, LARGEST - 1)] = 0;
+    return strtoull((char *)content, 0, 16);
+}
+
+static unsigned sum_memory(void) {      /* KiB */
+    uint64_t sum = 0;
+    for (unsigned i = 0;; i++) {
+        char path[sizeof MEMORY_MAP + STRING_SIZE];
+        snprintf(path, sizeof path, MEMORY_MAP "%u/type", i);
+        size_t size = read_at(path, 0, STRING_SIZE);
+        if (!size)
+            return sum >> 10;
+        if (!memcmp(content, "System RAM", 10) || !memcmp(content, "ACPI ", 5))
+            sum += read_range(i, "end") + 1 - read_range(i, "start");
+    }
 }
 
 /* The driver keeps the directory that it found, and after a migration that is another QEMU's: it
@@ -381,7 +441,8 @@ static void put_identity(void) {        /* and the line's end */
     put_file("bios-version", "/sys/class/dmi/id/bios_version");
     put_disk();
     put_fw_cfg();
-    put(" acpi=%08x", sum_acpi());
+    put(" acpi=%08x smbios=%08x", sum_acpi(), sum_smbios());
+    put(" memory=%u cpus=%ld cmos=%u", sum_memory(), sysconf(_SC_NPROCESSORS_ONLN), read_count());
     if (uefi)
         put_uefi();
     uname(&system);
@@ -395,7 +456,8 @@ static void put_identity(void) {        /* and the line's end */
 /* ---- Commands ------------------------------------------------------------------------------ */
 
 static void reset(const char *by, const char *type, const char *mode) {
-    put("BOOTMATRIX reset by=%s", by);
+    put_answer("reset");
+    put(" by=%s", by);
     end_line();
     write_text("/sys/kernel/reboot/type", type);
     write_text("/sys/kernel/reboot/mode", mode);
@@ -405,7 +467,8 @@ static void reset(const char *by, const char *type, const char *mode) {
 static void obey(char command) {
     switch (command) {
     case '?':
-        put("BOOTMATRIX here boot=%u beat=%u", boots, beats);
+        put_answer("here");
+        put(" boot=%u beat=%u", boots, beats);
         put_identity();
         break;
     case 'c': reset("cf9", "pci", "cold"); break;
@@ -413,12 +476,12 @@ static void obey(char command) {
     case 't': reset("triple-fault", "triple", "cold"); break;
     case 'a': reset("acpi", "acpi", "cold"); break;
     case 's':
-        put("BOOTMATRIX shutdown");
+        put_answer("shutdown");
         end_line();
         reboot(RB_POWER_OFF);
         break;
     case 'z':
-        put("BOOTMATRIX suspend");
+        put_answer("suspend");
         end_line();
         write_text("/sys/power/mem_sleep", "deep");
         write_text("/sys/power/state", "mem");
@@ -431,6 +494,16 @@ static void obey(char command) {
         case 'v': write_value(); break;
         case 'x': fill_store(); break;
         }
+}
+
+static void hear(char key) {
+    if (key >= '0' && key <= '9') {
+        if (digits < NONCE_SIZE)
+            nonce[digits++] = key;
+    } else {
+        obey(key);
+        digits = 0;
+    }
 }
 
 int main(void) {
@@ -450,7 +523,7 @@ int main(void) {
             put("BOOTMATRIX beat boot=%u beat=%u", boots, ++beats);
             end_line();
         } else if (read(STDIN_FILENO, &command, 1) == 1) {
-            obey(command);
+            hear(command);
         }
     }
 }

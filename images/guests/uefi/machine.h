@@ -1,5 +1,5 @@
 /* What differs between QEMU's machines: the serial console, fw_cfg (QEMU's docs/specs/fw_cfg:
- * "Register Locations"), and the resets that x86 has beside the firmware's own.
+ * "Register Locations"), the CMOS, and the resets that x86 has beside the firmware's own.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -37,6 +37,16 @@ static void select_fw_cfg(u16 key) {
 }
 
 static u8 read_fw_cfg_byte(void) { return in8(0x511); }
+
+static u8 read_cmos(u8 index) {
+    out8(0x70, index);
+    return in8(0x71);
+}
+
+static void write_cmos(u8 index, u8 value) {
+    out8(0x70, index);
+    out8(0x71, value);
+}
 
 static void reset_by_cf9(void) {
     out8(0xCF9, 0x02);

@@ -1,6 +1,6 @@
 /* The UEFI probe guest: an EFI application that says on the serial console which boot this is,
  * which firmware, variables, disk and QEMU it found, then beats until it is told to do something.
- * probe.asm describes the lines that both probes have, harness/probe_line.py reads them. What is
+ * probe.asm describes the lines that both probes have, harness/bootmatrix/witnesses/probe_line.py reads them. What is
  * this one's own:
  *
  *   after "acpi=": uefi="EDK II" revision=00010000 secure-boot=0 setup-mode=1 keys=00000000
@@ -10,6 +10,7 @@
  *   BOOTMATRIX written value="boot-3" result=ok
  *   BOOTMATRIX filled count=230 size=235520 result=full
  *
+ * Digits before a command come back in its answer, as probe.asm has it.
  * Commands, one byte each, anything else is ignored: "?", on x86 also "c", "k" and "t" as probe.asm
  * has them, and
  *   e  cold reset    w  warm reset    s  shutdown, all three by runtime services
@@ -25,6 +26,7 @@
 
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
 #define LINE_SIZE 1024
+#define NONCE_SIZE 16
 #define BEAT 5000000                    /* half a second */
 #define FILL_SIZE 7168
 #define FILLS 10000
@@ -96,6 +98,8 @@ static u8 *find_table(const Guid *guid) {
 
 static char line[LINE_SIZE];
 static u32 length;
+static char nonce[NONCE_SIZE + 1];
+static u32 digits;
 
 static void put_char(char c) {
     if (length < LINE_SIZE)
@@ -125,6 +129,15 @@ static char printable(u16 c) {
 static void put_utf16(const u16 *text, u32 room) {
     for (; room && *text; room--)
         put_char(printable(*text++));
+}
+
+static void put_answer(const char *kind) {
+    put("BOOTMATRIX ");
+    put(kind);
+    if (digits) {
+        put(" nonce=");
+        put(nonce);
+    }
 }
 
 static void end_line(void) {
@@ -163,24 +176,62 @@ static void put_smbios_string(const u8 *structure, u32 offset) {
         put_char(printable(*text++));
 }
 
-static const u8 *find_bios_information(void) {      /* type 0, or nothing */
+static const u8 *find_smbios(const u8 **end) {      /* the first structure, or nothing */
     static const Guid smbios = SMBIOS_TABLE, smbios3 = SMBIOS3_TABLE;
-    const u8 *at, *end, *entry = find_table(&smbios3);
+    const u8 *at = 0, *entry = find_table(&smbios3);
     if (entry) {
         at = (const u8 *)little_endian(entry + 0x10, 8);
-        end = at + little_endian(entry + 0x0C, 4);
+        *end = at + little_endian(entry + 0x0C, 4);
     } else if ((entry = find_table(&smbios))) {
         at = (const u8 *)little_endian(entry + 0x18, 4);
-        end = at + little_endian(entry + 0x16, 2);
-    } else {
-        return 0;
+        *end = at + little_endian(entry + 0x16, 2);
     }
-    while (at + 4 < end && at[0] != 127) {
+    return at;
+}
+
+/* U-Boot 2021.01 ends a structure without strings by one zero, so the last may have no end. */
+static const u8 *next_structure(const u8 *at, const u8 *end) {
+    for (at += at[1]; at + 1 < end && (at[0] || at[1]); at++) {}
+    return at + 2 < end ? at + 2 : end;
+}
+
+static const u8 *find_bios_information(void) {      /* type 0, or nothing */
+    const u8 *end, *at = find_smbios(&end);
+    while (at && at + 4 < end && at[0] != 127) {
         if (at[0] == 0)
             return at;
-        for (at += at[1]; at[0] || at[1]; at++) {}
-        at += 2;
+        at = next_structure(at, end);
     }
+    return 0;
+}
+
+/* As probe.asm: over all structures but the firmware's own, without their handles. */
+static u32 sum_smbios(void) {
+    const u8 *end, *at = find_smbios(&end);
+    u32 sum = 0;
+    while (at && at + 4 < end && at[0] != 127) {
+        const u8 *next = next_structure(at, end);
+        if (at[0] != 0 && next > at + 4) {
+            sum = fnv(sum ? sum : FNV_BASIS, at, 2);
+            sum = fnv(sum, at + 4, next - at - 4);
+        }
+        at = next;
+    }
+    return sum;
+}
+
+static const u8 *find_xsdt(void) {
+    static const Guid acpi = ACPI_20_TABLE;
+    const u8 *rsdp = find_table(&acpi);
+    return rsdp ? (const u8 *)little_endian(rsdp + 24, 8) : 0;
+}
+
+static const u8 *find_acpi(const char *signature) {
+    const u8 *table, *xsdt = find_xsdt();
+    u32 size = xsdt ? little_endian(xsdt + 4, 4) : 0;
+    for (u32 at = ACPI_HEADER; at + 8 <= size; at += 8)
+        if (equal(table = (const u8 *)little_endian(xsdt + at, 8), signature, 4))
+            return table;
     return 0;
 }
 
@@ -188,11 +239,9 @@ static const u8 *find_bios_information(void) {      /* type 0, or nothing */
  * addresses that depend on the firmware, and not on QEMU. QEMU's tables alone, known by their
  * OEM: the firmware adds others. */
 static u32 sum_acpi(void) {
-    static const Guid acpi = ACPI_20_TABLE;
-    const u8 *rsdp = find_table(&acpi);
-    if (!rsdp)
+    const u8 *xsdt = find_xsdt();
+    if (!xsdt)
         return 0;
-    const u8 *xsdt = (const u8 *)little_endian(rsdp + 24, 8);
     u32 sum = FNV_BASIS, size = little_endian(xsdt + 4, 4);
     for (u32 at = ACPI_HEADER; at + 8 <= size; at += 8) {
         const u8 *table = (const u8 *)little_endian(xsdt + at, 8);
@@ -205,6 +254,50 @@ static u32 sum_acpi(void) {
             sum = fnv(sum, table, bytes);
     }
     return sum;
+}
+
+/* ---- Memory and CPUs ----------------------------------------------------------------------- */
+
+/* KiB of RAM in the firmware's map: free, its own, and of the ACPI tables. */
+static u32 sum_memory(void) {
+    static u64 map[8192];
+    u64 size = sizeof map, key, descriptor, pages = 0;
+    u32 version;
+    if (st->boot->get_memory_map(&size, map, &key, &descriptor, &version))
+        return 0;
+    for (u64 at = 0; at + descriptor <= size; at += descriptor) {
+        const MemoryDescriptor *range = (const MemoryDescriptor *)((u8 *)map + at);
+        if ((range->type >= LOADER_CODE && range->type <= CONVENTIONAL) ||
+            range->type == ACPI_RECLAIM || range->type == ACPI_NVS)
+            pages += range->pages;
+    }
+    return pages * 4;
+}
+
+/* By the MADT (ACPI 6.5, 5.2.12): the processors that are enabled. */
+static u32 count_in_madt(void) {
+    static const struct { u8 type, flags; } processors[] = {
+        {0, 4}, {9, 8}, {11, 12}, {24, 4}};     /* local APIC, x2APIC, GICC, RINTC */
+    u32 count = 0, size, at = 44;
+    const u8 *madt = find_acpi("APIC");
+    if (!madt)
+        return 0;
+    for (size = little_endian(madt + 4, 4); at + 16 <= size && madt[at + 1]; at += madt[at + 1])
+        for (u32 i = 0; i < sizeof processors / sizeof *processors; i++)
+            if (madt[at] == processors[i].type)
+                count += madt[at + processors[i].flags] & 1;
+    return count;
+}
+
+/* Those that the firmware has brought up, where it tells; 0: nothing tells. */
+static u32 count_cpus(void) {
+    static const Guid mp_services = MP_SERVICES_PROTOCOL;
+    MpServices *services;
+    u64 all, enabled;
+    if (!st->boot->locate_protocol(&mp_services, 0, &services) &&
+        !services->get_number_of_processors(services, &all, &enabled))
+        return enabled;
+    return count_in_madt();
 }
 
 /* ---- fw_cfg (docs/specs/fw_cfg of QEMU): read anew each time, as it may be another QEMU's --- */
@@ -273,10 +366,30 @@ static u32 sum_keys(void) {
     return sizes ? sum : 0;
 }
 
+/* Which boot it is by the CMOS, as probe.asm counts there, 0: that is lost. */
+#ifdef __x86_64__
+static u32 read_count(void) {
+    if (read_cmos(0x70) != 'B' || read_cmos(0x71) != 'M')
+        return 0;
+    return read_cmos(0x72) | read_cmos(0x73) << 8;
+}
+
+static void count_in_cmos(void) {
+    u32 count = read_count() + 1;
+    write_cmos(0x70, 'B');
+    write_cmos(0x71, 'M');
+    write_cmos(0x72, count);
+    write_cmos(0x73, count >> 8);
+}
+#else
+static void count_in_cmos(void) {}
+#endif
+
 static void count_boot(void) {
     boots = read_variable(u"BootCount", &ours) == 4 ? little_endian(variable, 4) : 0;
     boots++;
     write_variable(u"BootCount", &ours, &boots, sizeof boots);
+    count_in_cmos();
 }
 
 /* A load option (3.1.3): attributes, length of the path, description, path. */
@@ -317,7 +430,8 @@ static void write_value(void) {
     Status status = write_variable(u"Value", &ours, value, size - (sizeof prefix - 1));
     if (!status)
         status = write_boot_entry(text);
-    put("BOOTMATRIX written value=\"");
+    put_answer("written");
+    put(" value=\"");
     put(value);
     put_char('"');
     put_result(status);
@@ -347,7 +461,8 @@ static void fill_store(void) {
         number_fill(name, count);
         write_variable(name, &ours, 0, 0);
     }
-    put("BOOTMATRIX filled count=");
+    put_answer("filled");
+    put(" count=");
     put_decimal(count);
     put(" size=");
     put_decimal(count * FILL_SIZE);
@@ -374,6 +489,16 @@ static void put_identity(void) {        /* and the line's end */
     put_fw_cfg();
     put(" acpi=");
     put_hexadecimal(sum_acpi());
+    put(" smbios=");
+    put_hexadecimal(sum_smbios());
+    put(" memory=");
+    put_decimal(sum_memory());
+    put(" cpus=");
+    put_decimal(count_cpus());
+#ifdef __x86_64__
+    put(" cmos=");
+    put_decimal(read_count());
+#endif
     put(" uefi=\"");
     put_utf16(st->firmware_vendor, STRING_SIZE - 1);
     put("\" revision=");
@@ -396,48 +521,66 @@ static void put_identity(void) {        /* and the line's end */
     end_line();
 }
 
-static void put_counts(const char *kind) {
-    put(kind);
+static void put_counts(void) {
     put(" boot=");
     put_decimal(boots);
     put(" beat=");
     put_decimal(beats);
 }
 
-static void reset(const char *by, enum ResetType type) {
+static void put_reset(const char *by) {
+    put_answer("reset");
+    put(" by=");
     put(by);
     end_line();
+}
+
+static void reset_by_firmware(const char *by, enum ResetType type) {
+    put_reset(by);
     st->runtime->reset_system(type, EFI_SUCCESS, 0, 0);
 }
 
 static void obey(u16 command) {
     switch (command) {
     case '?':
-        put_counts("BOOTMATRIX here");
+        put_answer("here");
+        put_counts();
         put_identity();
         break;
-    case 'e': reset("BOOTMATRIX reset by=efi-cold", RESET_COLD); break;
-    case 'w': reset("BOOTMATRIX reset by=efi-warm", RESET_WARM); break;
-    case 's': reset("BOOTMATRIX shutdown", RESET_SHUTDOWN); break;
+    case 'e': reset_by_firmware("efi-cold", RESET_COLD); break;
+    case 'w': reset_by_firmware("efi-warm", RESET_WARM); break;
+    case 's':
+        put_answer("shutdown");
+        end_line();
+        st->runtime->reset_system(RESET_SHUTDOWN, EFI_SUCCESS, 0, 0);
+        break;
     case 'v': write_value(); break;
     case 'x': fill_store(); break;
 #ifdef __x86_64__
     case 'c':
-        put("BOOTMATRIX reset by=cf9");
-        end_line();
+        put_reset("cf9");
         reset_by_cf9();
         break;
     case 'k':
-        put("BOOTMATRIX reset by=keyboard");
-        end_line();
+        put_reset("keyboard");
         reset_by_keyboard();
         break;
     case 't':
-        put("BOOTMATRIX reset by=triple-fault");
-        end_line();
+        put_reset("triple-fault");
         reset_by_triple_fault();
         break;
 #endif
+    }
+}
+
+static void hear(u16 key) {
+    if (key >= '0' && key <= '9') {
+        if (digits < NONCE_SIZE)
+            nonce[digits++] = key;
+    } else {
+        nonce[digits] = 0;
+        obey(key);
+        digits = 0;
     }
 }
 
@@ -486,10 +629,11 @@ Status EFIAPI efi_main(Handle image, SystemTable *table) {
         st->boot->wait_for_event(2, events, &which);
         if (which == 1) {
             beats++;
-            put_counts("BOOTMATRIX beat");
+            put("BOOTMATRIX beat");
+            put_counts();
             end_line();
         } else if (!st->console_in->read_key_stroke(st->console_in, &key)) {
-            obey(key.unicode);
+            hear(key.unicode);
         }
     }
 }

@@ -45,6 +45,8 @@ typedef struct { u32 a; u16 b, c; u8 d[8]; } Guid;
     {0x5B1B31A1, 0x9562, 0x11D2, {0x8E, 0x3F, 0, 0xA0, 0xC9, 0x69, 0x72, 0x3B}}
 #define SERIAL_IO_PROTOCOL \
     {0xBB25CF6F, 0xF1D4, 0x11D2, {0x9A, 0x0C, 0, 0x90, 0x27, 0x3F, 0xC1, 0xFD}}
+#define MP_SERVICES_PROTOCOL \
+    {0x3FDDA605, 0xA76E, 0x4F46, {0xAD, 0x29, 0x12, 0xF4, 0x53, 0x1B, 0x3D, 0x08}}
 #define SIMPLE_FILE_SYSTEM_PROTOCOL \
     {0x964E5B22, 0x6459, 0x11D2, {0x8E, 0x39, 0, 0xA0, 0xC9, 0x69, 0x72, 0x3B}}
 
@@ -110,7 +112,9 @@ typedef struct {
 
 typedef struct {
     TableHeader header;
-    void *unused1[7];
+    void *unused1[4];
+    Status(EFIAPI *get_memory_map)(u64 *size, void *map, u64 *key, u64 *descriptor, u32 *version);
+    void *unused4[2];
     Status(EFIAPI *create_event)(u32 type, u64 tpl, void *notify, void *context, Event *);
     Status(EFIAPI *set_timer)(Event, u32 type, u64 hundreds_of_ns);
     Status(EFIAPI *wait_for_event)(u64 count, Event *, u64 *index);
@@ -118,9 +122,17 @@ typedef struct {
     Status(EFIAPI *handle_protocol)(Handle, const Guid *, void *interface);
     void *unused3[12];
     Status(EFIAPI *set_watchdog_timer)(u64 seconds, u64 code, u64 size, const u16 *);
-    void *unused4[7];
+    void *unused5[7];
     Status(EFIAPI *locate_protocol)(const Guid *, void *registration, void *interface);
 } BootServices;
+
+typedef struct { u32 type, unused; u64 start, virtual_start, pages, attributes; } MemoryDescriptor;
+enum MemoryType { LOADER_CODE = 1, CONVENTIONAL = 7, ACPI_RECLAIM = 9, ACPI_NVS = 10 };
+
+typedef struct MpServices MpServices;                           /* PI 1.8, volume 2, 13.4 */
+struct MpServices {
+    Status(EFIAPI *get_number_of_processors)(MpServices *, u64 *all, u64 *enabled);
+};
 
 typedef struct { Guid guid; void *table; } ConfigurationTable;
 

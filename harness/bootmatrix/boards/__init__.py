@@ -1,0 +1,65 @@
+"""The boards that QEMU emulates, as far as firmware is concerned: one row each.
+
+A machine type (``pc-q35-5.2``) is a version of a board. What a board does with its firmware is
+QEMU's, not ours: docs/stock-qemu.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from bootmatrix.boards.aarch64 import AARCH64
+from bootmatrix.boards.base import Architecture, Attachment, Board, Loader
+from bootmatrix.boards.riscv64 import RISCV64
+from bootmatrix.boards.x86_64 import X86_64
+from bootmatrix.errors import UserError
+from bootmatrix.model import DEFAULT_MACHINE, Arch, QemuBuild, role_name
+
+__all__ = [
+    "ARCHITECTURES", "LABEL_LENGTH", "Architecture", "Attachment", "Board", "Loader", "board_of",
+    "host_label", "known_board",
+]  # fmt: skip
+
+ARCHITECTURES: Mapping[Arch, Architecture] = MappingProxyType(
+    {Arch.X86_64: X86_64, Arch.AARCH64: AARCH64, Arch.RISCV64: RISCV64}
+)
+
+LABEL_LENGTH = 63
+"""Characters of a host's label that the probe guest prints."""
+
+_VERSION = re.compile(r"-\d+(\.\d+)*$")
+
+
+def board_of(machine: str, arch: Arch = Arch.X86_64) -> Board | None:
+    """The board of a machine type, None for one that is not known.
+
+    ``default`` is the architecture's default board, also where its QEMUs take none by themselves.
+    """
+    architecture = ARCHITECTURES[arch]
+    name = architecture.default if machine == DEFAULT_MACHINE else _VERSION.sub("", machine)
+    return next(
+        (board for board in architecture.boards if name in (board.name, *board.aliases)), None
+    )
+
+
+def known_board(machine: str, arch: Arch) -> Board:
+    """The board of a machine type. Raises UserError for one that is not known."""
+    board = board_of(machine, arch)
+    if board is None:
+        raise UserError(f"no guest of ours boots on machine {machine} ({arch})")
+    return board
+
+
+def host_label(index: int, qemu: QemuBuild) -> str:
+    """What names a cell's host to its guest, in the fw_cfg file opt/bootmatrix/host.
+
+    Plain printable ASCII without quotes, as the guest's line has room for. "" where QEMU cannot be
+    told.
+    """
+    since = ARCHITECTURES[qemu.arch].label_since
+    if since and int(qemu.version.split(".")[0]) < since:
+        return ""
+    label = f"{role_name(index)} {qemu.version} {qemu.name}"[:LABEL_LENGTH]
+    return re.sub(r"[^ !#-~]", "?", label)

@@ -1,0 +1,263 @@
+"""``bootmatrix fwcfg show | diff | record | check``: what QEMUs offer to firmware.
+
+What a command needs is imported when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.cli.options import Commands, add_engine
+from bootmatrix.errors import EngineError, Status, UserError
+from bootmatrix.model import HostSpec
+from bootmatrix.terminal import echo
+
+if TYPE_CHECKING:
+    from bootmatrix.builds.image_store import ImageStore
+    from bootmatrix.engines import Engine
+    from bootmatrix.fw_cfg.contract import Offer, Setup
+    from bootmatrix.fw_cfg.format.option import FwCfgFile
+    from bootmatrix.model import QemuBuild
+
+NOTES = """\
+fw_cfg is how QEMU hands tables and settings to firmware. A guest that keeps its firmware needs
+every later QEMU to offer what that firmware reads, for the same machine type. No guest runs
+here: QEMU is launched stopped, read from outside, and ended.
+
+differences are classed: harmless (an old reader never notices), content (it reads something
+else, in the form it knows), breaks (it does not find, or cannot read, what it found before).
+
+examples:
+  bootmatrix fwcfg show --qemu debian-trixie --machine pc-q35-7.2
+  bootmatrix fwcfg diff --machine pc-q35-5.2 debian-bullseye debian-bookworm debian-sid
+  bootmatrix fwcfg record --qemu debian-bullseye --machine pc-q35-5.2 -o q35-5.2.json
+  bootmatrix fwcfg check q35-5.2.json --qemu debian-sid
+
+exit status of diff and check: 0 nothing breaks an old reader; 1 something does; 2 a mistake in
+what was given; 3 the rig broke, nothing was learnt
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to bootmatrix's."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser("fwcfg", help="what QEMUs offer to firmware, and how it changes",
+                                 formatter_class=raw, epilog=NOTES, allow_abbrev=False)
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    show = actions.add_parser("show", help="every item of one QEMU", allow_abbrev=False)
+    show.set_defaults(command=_show)
+    show.add_argument("--qemu", metavar="BUILD", required=True, help="such as debian-sid")
+    _add_machine(show)
+    show.add_argument("--fw-cfg", metavar="NAME,string=TEXT", action="append", default=[],
+                      help="a file of yours for the guest, as QEMU's -fw_cfg (repeatable)")
+    show.add_argument("-v", action="store_true", dest="verbose",
+                      help="all that is decoded, not one line for each item")
+    show.add_argument("--json", action="store_true", help="the same as JSON, decoded in full")
+
+    diff = actions.add_parser("diff", help="what changes from the first QEMU to the others",
+                              allow_abbrev=False)
+    diff.set_defaults(command=_diff)
+    _add_machine(diff)
+    diff.add_argument("builds", metavar="BUILD", nargs="+",
+                      help="QEMU builds; the first that has the machine type is the reference")
+    diff.add_argument("--qemu", metavar="NAME=PATH", action="append", default=[], dest="own",
+                      help="a QEMU of your own, as `bootmatrix run --qemu`: NAME is then a BUILD")
+    diff.add_argument("-v", action="store_true", dest="verbose", help="all details")
+    diff.add_argument("--json", action="store_true", help="the same as JSON")
+
+    record = actions.add_parser("record", help="write a baseline to check against",
+                                allow_abbrev=False)
+    record.set_defaults(command=_record)
+    record.add_argument("--qemu", metavar="BUILD", required=True)
+    _add_machine(record)
+    record.add_argument("-o", metavar="FILE", dest="output", type=Path, required=True)
+
+    check = actions.add_parser("check", help="check QEMUs against a baseline", allow_abbrev=False)
+    check.set_defaults(command=_check)
+    check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument("--qemu", metavar="BUILD", action="append", dest="builds", default=[],
+                       help="a QEMU build (repeatable; default: the one that was recorded)")
+    check.add_argument("-v", action="store_true", dest="verbose", help="all details")
+    check.add_argument("--json", action="store_true", help="the same as JSON")
+
+    for action in (show, diff, record, check):
+        add_engine(action, "where QEMUs run (default: bubblewrap where it works)")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--machine", metavar="TYPE", required=True, help="such as pc-q35-7.2")
+    parser.add_argument("--memory", metavar="MIB", type=_mebibytes, default=128,
+                        help="guest memory (default: %(default)s)")
+    parser.add_argument("--device", metavar="DEV", action="append", default=[],
+                        help="a device to add, as QEMU's -device (repeatable)")
+
+
+def _mebibytes(text: str) -> int:
+    if not text.isdecimal() or not 16 <= int(text) <= 2048:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 16 to 2048")
+    return int(text)
+
+
+# ---- the four actions -------------------------------------------------------------------------
+
+
+def _show(options: argparse.Namespace) -> int:
+    from bootmatrix.fw_cfg import report
+    from bootmatrix.fw_cfg.format import option
+
+    files = [option.parse(text) for text in options.fw_cfg]
+    option.argv(files)
+    offer = _survey_one(options, files)
+    if options.json:
+        echo(json.dumps(report.offer_json(offer), indent=1))
+        return Status.GREEN
+    for line in report.offer_lines(offer, options.verbose):
+        echo(line)
+    return Status.GREEN
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from bootmatrix.diagnose.fw_cfg_survey import survey_all
+
+    with ExitStack() as stack:
+        builds = _own_and_others(options, stack) if options.own else _builds(options.builds)
+        if not any(options.machine in build.machines for build in builds):
+            raise _no_machine(options.machine, builds)
+        engine = stack.enter_context(_engine(options.engine))
+        offers = survey_all(engine, builds, options.machine, _setup(options))
+    reference = next(offer for offer in offers if offer)
+    return _report(options, reference, builds, offers)
+
+
+def _record(options: argparse.Namespace) -> int:
+    from bootmatrix.fw_cfg.baseline import dumps
+    from bootmatrix.fw_cfg.report import title
+
+    offer = _survey_one(options)
+    try:
+        options.output.write_text(dumps(offer), "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", file=options.output) from error
+    echo(f"{options.output}: {title(offer)}")
+    return Status.GREEN
+
+
+def _check(options: argparse.Namespace) -> int:
+    from bootmatrix.diagnose.fw_cfg_survey import survey_all
+    from bootmatrix.fw_cfg.baseline import load
+
+    reference = load(options.file)
+    builds = _builds(options.builds or [reference.qemu])
+    with _engine(options.engine) as engine:
+        offers = survey_all(engine, builds, reference.machine, reference.setup)
+    status = _report(options, reference, builds, offers, options.file)
+    return Status.RED if None in offers else status
+
+
+def _report(
+    options: argparse.Namespace, reference: Offer, builds: Sequence[QemuBuild],
+    offers: Sequence[Offer | None], baseline: Path | None = None,
+) -> int:
+    """Show how the offers differ from the reference; the exit status."""
+    from bootmatrix.fw_cfg import report
+    from bootmatrix.fw_cfg.contract import Impact, compare, worst
+    from bootmatrix.fw_cfg.report import Column
+
+    columns = [
+        Column(build.name, build.version, None if offer is None else compare(reference, offer),
+               offer is reference)
+        for build, offer in zip(builds, offers, strict=True)
+    ]
+    if options.json:
+        found = report.comparison_json(reference, columns, baseline)
+        echo(json.dumps(found, indent=1))
+    else:
+        for line in report.comparison_lines(reference, columns, baseline, options.verbose):
+            echo(line)
+    broken = any(worst(column.differences or ()) is Impact.BREAKS for column in columns)
+    return Status.RED if broken else Status.GREEN
+
+
+# ---- builds and engines -------------------------------------------------------------------------
+
+
+def _store(names: Sequence[str]) -> ImageStore:
+    from bootmatrix.builds.image_store import ImageStore
+
+    store = ImageStore()
+    missing = [name for name in dict.fromkeys(names) if not store.is_built(name)]
+    if missing:
+        store.build(missing, lambda line: echo(line, file=sys.stderr, flush=True))
+    return store
+
+
+def _builds(names: Sequence[str]) -> list[QemuBuild]:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} is given twice")
+    store = _store(names)
+    return [store.qemu(name) for name in names]
+
+
+def _own_and_others(options: argparse.Namespace, stack: ExitStack) -> list[QemuBuild]:
+    """Builds of the user's own among the catalogue's, there as long as the stack is open."""
+    from bootmatrix.builds.host import Builds
+    from bootmatrix.matrix.sources import parse
+
+    given = parse(options.own, [], [])
+    own = stack.enter_context(Builds(_store([
+        name for name in options.builds if name not in given.qemu])))
+    for name in options.builds:
+        if options.builds.count(name) > 1:
+            raise UserError(f"{name} is given twice")
+    specs = [HostSpec(name, given.qemu.get(name, name)) for name in options.builds]
+    own.check(specs)
+    own.prepare(specs)
+    return [own.qemu(spec.qemu) for spec in specs]
+
+
+def _engine(name: str | None) -> Engine:
+    """The engine asked for, else bubblewrap: QEMU runs for a tenth of a second here."""
+    from bootmatrix.engines import choose
+
+    try:
+        return choose(name or "bubblewrap")
+    except EngineError:
+        if name:
+            raise
+        return choose()
+
+
+def _setup(options: argparse.Namespace) -> Setup:
+    from bootmatrix.fw_cfg.contract import Setup
+
+    return Setup(options.memory, tuple(options.device))
+
+
+def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) -> Offer:
+    from bootmatrix.diagnose.fw_cfg_survey import survey
+
+    build, = _builds([options.qemu])
+    if options.machine not in build.machines:
+        raise _no_machine(options.machine, [build])
+    with _engine(options.engine) as engine:
+        return survey(engine, build, options.machine, _setup(options), files)
+
+
+def _no_machine(machine: str, builds: Sequence[QemuBuild]) -> UserError:
+    from difflib import get_close_matches
+
+    there = list(dict.fromkeys(name for build in builds for name in build.machines))
+    close = [name for name in there if machine in name][:3] or \
+        get_close_matches(machine, there, n=3)
+    whose = " or ".join(build.name for build in builds)
+    return UserError(f"{whose} has no machine type {machine!r}",
+                     hint="near it: " + ", ".join(close) if close else
+                     f"it has {', '.join(there[:3])}, and {len(there) - 3} more")

@@ -1,0 +1,80 @@
+"""``bootmatrix gate``: may we ship? New records against a baseline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bootmatrix.cli.options import Commands
+from bootmatrix.errors import Status
+from bootmatrix.terminal import echo
+
+NOTES = """\
+One line for each difference, the worst first: before all failures the cells about which something
+was learnt and now is not, as they cannot be run any more or are gone. A cell that fails for another
+reason than before is a change. --accept writes the new records as the baseline: sorted, without
+times and paths, so that a merge request shows what changed.
+
+exit status: 0 nothing got worse; 1 something did; 2 a mistake in what was given
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    gate = commands.add_parser(
+        "gate", help="compare run records with a baseline, for a release", allow_abbrev=False,
+        epilog=NOTES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    gate.set_defaults(command=_gate)
+    gate.add_argument("records", metavar="NEW", nargs="+", type=Path,
+                      help="records of the run to judge (several: shards, repeats)")
+    gate.add_argument("--baseline", metavar="BASE", type=Path, required=True,
+                      help="records of the run to compare with, or an accepted baseline")
+    gate.add_argument("--accept", action="store_true",
+                      help="write the new records as the baseline")
+    gate.add_argument("--max-slower", metavar="RATIO", type=_ratio,
+                      help="fail if a cell takes so many times as long as in the baseline")
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = 0.0
+    if not 1 < ratio < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ratio above 1, such as 1.5")
+    return ratio
+
+
+def _gate(options: argparse.Namespace) -> int:
+    import gc
+
+    gc.disable()  # tens of thousands of records, and no cycle among them
+    from bootmatrix.errors import UserError
+    from bootmatrix.records.jsonl import replace_records
+    from bootmatrix.records.merged import merged
+    from bootmatrix.records.merging import load
+    from bootmatrix.records.words import matrix_name, plural
+    from bootmatrix.report.compare import baseline, compare
+
+    base = options.baseline
+    if not base.is_file() and not options.accept:
+        raise UserError("no such baseline", file=base,
+                        hint="a run that is good makes one: add --accept")
+    new = merged(load(options.records))
+    old = merged(load([base])) if base.is_file() else []
+    names = {matrix_name(record) for record in new}
+    before = {matrix_name(record) for record in old}
+    if old and names != before:
+        raise UserError(f"a baseline of {', '.join(sorted(before))}, but records of "
+                        f"{', '.join(sorted(names))}", file=base,
+                        hint="compare runs of the same matrix")
+    if old:
+        result = compare(old, new, options.max_slower)
+        for line in result.lines:
+            echo(line)
+        echo(result.summary)
+    if options.accept:
+        replace_records(base, baseline(new))
+        echo(f"accepted: {plural(len(new), 'cell')} in {base}")
+        return Status.GREEN
+    return Status.RED if result.worse else Status.GREEN

@@ -1,0 +1,106 @@
+"""The command line: finds the command, runs it, and makes an exit status of what it raised.
+
+A command is a file of this package, which adds its options and its deed, and a line in COMMANDS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.cli import (
+    bisect,
+    doctor,
+    fwcfg,
+    gate,
+    history,
+    images,
+    list,  # as the command is called
+    nvram,
+    preflight,
+    report,
+    repro,
+    run,
+    schema,
+)
+from bootmatrix.errors import Status, UserError, in_a_line
+from bootmatrix.output import Outputs
+from bootmatrix.terminal import echo, visible
+
+COMMANDS = (run, list, images, doctor, fwcfg, nvram, preflight, repro, bisect, report, gate,
+            history, schema)  # fmt: skip
+"""In the order of ``bootmatrix --help``."""
+
+EXAMPLES = """\
+examples:
+  bootmatrix run matrices/quickstart.yaml
+  bootmatrix run matrices/quickstart.yaml -k "q35 and guest-owned" -n 2
+  bootmatrix list matrices/quickstart.yaml -k "not stock"
+  bootmatrix images list
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status, which does not depend on who reads what it prints."""
+    with Outputs() as outputs:
+        return outputs.status(_run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser().parse_args(arguments[:cut])
+    if for_pytest := arguments[cut + 1:]:
+        if "pytest_arguments" not in options:
+            return _complain("only `run` hands arguments after -- to pytest", Status.USER_ERROR)
+        options.pytest_arguments = for_pytest
+    try:
+        _check_directory()
+        _check_words(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except KeyboardInterrupt:
+        return _complain("interrupted", Status.INTERRUPTED)
+    except Exception as error:
+        return _complain(*in_a_line(error))
+
+
+def _check_directory() -> None:
+    """Raise UserError where there is no current directory any more."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current directory is gone", hint="cd to another one") from None
+
+
+def _check_words(argv: Sequence[str]) -> None:
+    """Raise UserError for what no shell can hand over, but a Python program that calls main."""
+    if any("\0" in word for word in argv):
+        raise UserError("an argument has a NUL in it", hint="no path and no name can")
+
+
+def _complain(text: str, status: int) -> int:
+    echo(f"bootmatrix: {text}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its complaints repeat what was given."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(
+        prog="bootmatrix", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
+        allow_abbrev=False,
+        description="Which firmware runs after a QEMU guest was migrated and reset? Run a matrix "
+                    "of hosts, machine types and policies, and see.")
+    commands: Any = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

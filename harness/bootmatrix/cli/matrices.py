@@ -1,0 +1,78 @@
+"""The matrices that ``run`` and ``list`` are given, and the cells that pytest selects of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.cli import options as shared
+from bootmatrix.errors import UserError
+from bootmatrix.matrix import SUFFIXES
+from bootmatrix.run.options import SELECTION
+
+if TYPE_CHECKING:
+    from bootmatrix.builds.host import Builds
+    from bootmatrix.cell import Cell
+    from bootmatrix.matrix.expansion import Matrix
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name matrices, and cells of them."""
+    parser.add_argument("matrices", metavar="MATRIX", nargs="+", type=Path,
+                        help="a matrix file (YAML)")
+    shared.add(parser, SELECTION)
+
+
+def read(options: argparse.Namespace, builds: Builds) -> list[Matrix]:
+    """The matrices, whose builds can be. Raises UserError."""
+    from bootmatrix.matrix.expansion import load
+    from bootmatrix.matrix.sources import parse
+
+    for path in options.matrices:
+        _check_name(path)
+    given = parse(options.qemu, options.firmware, options.host)
+    matrices = [load(path, given) for path in options.matrices]
+    for matrix in matrices:
+        builds.check(matrix.used_hosts, matrix.place)
+    return matrices
+
+
+def _check_name(path: Path) -> None:
+    """Raise UserError for a file that is not there, or that pytest could not be told of."""
+    if not path.exists():
+        raise UserError("no such matrix file", file=path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError("is no name of a matrix file", file=path,
+                        hint="it ends in " + ", ".join(SUFFIXES))
+    if "::" in str(path) or "[" in str(path):
+        raise UserError("to pytest :: and [ in a path begin the name of a test", file=path,
+                        hint="cd to the file's directory, or give it another name")
+
+
+def selection_words(options: argparse.Namespace) -> list[str]:
+    """What is selected, as pytest is given it."""
+    return [word for option in SELECTION for word in option.words(getattr(options, option.name))]
+
+
+def selected(options: argparse.Namespace, matrices: Sequence[Matrix]) -> list[Cell]:
+    """The cells that pytest itself selects by -k and -m."""
+    return collected([*map(str, options.matrices), *selection_words(options)], matrices)
+
+
+def collected(arguments: Sequence[str], matrices: Sequence[Matrix] = ()) -> list[Cell]:
+    """The cells that pytest collects when it is called so. Raises UserError as pytest words it."""
+    import contextlib
+    import io
+
+    from bootmatrix.plugin.session import Selection, run_pytest
+
+    selection = Selection()
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = run_pytest(["--collect-only", "-q", *arguments], matrices, selection)
+    if code not in (0, 5):
+        text = errors.getvalue().strip() or out.getvalue().strip()
+        raise UserError(text.removeprefix("ERROR: "))
+    return selection.cells

@@ -1,0 +1,176 @@
+"""``bootmatrix report``: run records as a page, as text, or as what a CI system shows."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootmatrix.cli.options import Commands
+from bootmatrix.errors import Status, UserError
+from bootmatrix.terminal import echo
+
+if TYPE_CHECKING:
+    from bootmatrix.records.model import Record
+
+FORMATS = ("html", "terminal", "markdown", "github", "gitlab", "junit")
+NOTES = """\
+Several files are read as one: the shards of a run, or repeats of its cells.
+
+examples:
+  bootmatrix report runs/2026-11-24T13-42-21-90c4/records.jsonl -o report/
+  bootmatrix report shard-*.jsonl --format markdown >> "$GITHUB_STEP_SUMMARY"
+  bootmatrix report quickstart.jsonl library.jsonl --which-policy
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    report = commands.add_parser(
+        "report", help="show run records: an HTML page, Markdown, JUnit, annotations",
+        allow_abbrev=False, epilog=NOTES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    report.set_defaults(command=_report)
+    report.add_argument("records", metavar="RECORDS", nargs="+", type=Path,
+                        help="a file of run records (JSON, one a line)")
+    report.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("report"),
+                        help="where index.html goes (default: report/)")
+    report.add_argument("--format", choices=FORMATS, default="html",
+                        help="all but html go to standard output (default: html)")
+    report.add_argument("--title", metavar="TEXT", help="the page's title")
+    report.add_argument("--which-policy", action="store_true",
+                        help="only the policy decision table, as the page docs/which-policy.md; "
+                             "the files can be of several matrices")
+
+
+def _report(options: argparse.Namespace) -> int:
+    import gc
+
+    gc.disable()  # tens of thousands of records, and no cycle among them
+    from bootmatrix.records.merged import merged
+    from bootmatrix.records.merging import load
+    from bootmatrix.records.words import matrix_name
+
+    records = merged(load(options.records, cut_off=_tell, mixed=options.which_policy))
+    if options.which_policy:
+        from bootmatrix.report.markdown import which_policy
+
+        echo(which_policy(records), end="")
+    elif options.format == "html":
+        names = sorted({matrix_name(record) for record in records})
+        title = options.title or "Which firmware ran? " + ", ".join(filter(None, names))
+        echo(_write(records, options.output, title.strip()))
+    else:
+        text = _formats()[options.format](records)
+        # The one is coloured, the other is commands, and what they say is shown in them.
+        print(text) if options.format in ("terminal", "github") else echo(text)  # noqa: T201
+    return Status.GREEN
+
+
+def _tell(line: str) -> None:
+    echo(f"bootmatrix: {line}", file=sys.stderr)
+
+
+def _write(records: Sequence[Record], directory: Path, title: str) -> Path:
+    from bootmatrix.report.page import page
+
+    target = directory / "index.html"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        text = page(records, consoles, title=title, black_boxes=black_box)
+        beside = directory / f".index-{os.getpid()}.html"
+        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write the report: {error.strerror}", file=target) from None
+    return target
+
+
+LONGEST_CONSOLE = 65_536
+"""Bytes of a log that are read; a report shows less."""
+
+
+def consoles(record: Record) -> list[tuple[str, bytes]] | None:
+    """What the QEMUs of a cell said on their consoles; None if its artifacts are not there."""
+    place = _artifacts(record)
+    if place is None:
+        return [] if not record.get("artifacts") and not record.get("qemus") else None
+    try:
+        processes = sorted(os.listdir(place), key=_launch_order)  # noqa: PTH208
+    except (OSError, ValueError):  # a NUL in the name is a ValueError
+        return None
+    said = ((process, _log(record, f"{place}/{process}/console.log")) for process in processes)
+    return [(process, log) for process, log in said if log is not None]
+
+
+def black_box(record: Record) -> bytes | None:
+    """What the machine of a cell was doing when its guest was down; None where nobody was asked."""
+    from bootmatrix.witnesses.observation import BLACK_BOX
+
+    place = _artifacts(record) if record.get("black_box") else None
+    return None if place is None else _log(record, f"{place}/{BLACK_BOX}")
+
+
+def _artifacts(record: Record) -> str | None:
+    """Where a cell's artifacts are, beside the records: a record that says otherwise has none."""
+    artifacts, home = record.get("artifacts"), str(record.get("run_dir", "."))
+    if not artifacts:
+        return None
+    # Plain strings: ten thousand times, paths as objects take longer than all the rest.
+    place = os.path.normpath(f"{home}/{artifacts}")
+    return place if place.startswith(os.path.normpath(home) + os.sep) else None
+
+
+def _log(record: Record, path: str) -> bytes | None:
+    """The start and the end of a file of a cell's, to which no link may lead elsewhere."""
+    from bootmatrix.files import given_file
+    from bootmatrix.records.jsonl import LARGEST_FILE
+
+    inside = _real(str(record.get("run_dir", "."))) + os.sep
+    with (suppress(OSError, given_file.Unreadable),
+          given_file.open_regular(Path(path), LARGEST_FILE) as file):
+        # Where it is, asked of the kernel: to resolve each part of a path takes far longer.
+        if not os.readlink(f"/proc/self/fd/{file.fileno()}").startswith(inside):  # noqa: PTH115
+            return None
+        start = file.read(LONGEST_CONSOLE // 2)
+        if len(start) == LONGEST_CONSOLE // 2:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(len(start), end - LONGEST_CONSOLE // 2))
+            start += file.read()
+        return start
+    return None
+
+
+@functools.cache
+def _real(home: str) -> str:
+    return os.path.realpath(home)
+
+
+def _launch_order(process: str) -> tuple[int, str]:
+    number = process.partition("-")[0]
+    return int(number) if number.isdecimal() else 0, process
+
+
+def _formats() -> dict[str, Callable[[Sequence[Record]], str]]:
+    from bootmatrix.report import annotations, junit, markdown
+
+    return {"terminal": _terminal, "markdown": markdown.markdown, "github": annotations.github,
+            "gitlab": annotations.gitlab, "junit": junit.junit}
+
+
+def _terminal(records: Sequence[Record]) -> str:
+    from bootmatrix.report.summary import summary
+    from bootmatrix.report.table import Style
+
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    style = Style(width=shutil.get_terminal_size().columns,
+                  colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+                  ascii=not encoding.startswith("utf"))
+    places = sorted({str(record.get("run_dir", ".")) for record in records})
+    seconds = sum(float(record.get("seconds") or 0) for record in records)
+    return summary(records, style, seconds=seconds, artifacts=", ".join(places))

@@ -1,0 +1,1 @@
+"""A cell in your own hands, and what is asked without running one."""

@@ -1,0 +1,103 @@
+"""The one cell that a user means by an id: looked up in a matrix, or read out of its record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.builds.host import Builds
+from bootmatrix.cell import AXES, NAME, Cell
+from bootmatrix.errors import UserError
+from bootmatrix.matrix.axes import DEFAULTS
+from bootmatrix.matrix.expansion import load
+from bootmatrix.matrix.sources import Given
+from bootmatrix.model import Arch, HostSpec, role_name
+from bootmatrix.records.jsonl import read_records
+from bootmatrix.records.merged import key, meant
+from bootmatrix.records.scenario import scenario_of
+from bootmatrix.records.words import plural
+
+_BUILD = r"^[A-Za-z0-9][A-Za-z0-9._+~:-]*$"  # a package's version is in its name
+
+
+def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = None) -> Cell:
+    """The cell of a matrix file. Raises UserError where there is none of this id, with a hint."""
+    if not path.exists():
+        raise UserError("no such matrix file", file=path)
+    matrix = load(path, given)
+    builds.check(matrix.used_hosts, matrix.place)
+
+    def machines_of(host: HostSpec) -> tuple[str, ...]:
+        if isinstance(host.qemu, str):
+            builds.prepare([replace(host, firmware=None)])
+        return builds.machines(host)
+
+    cells = {cell.id: cell for cell in matrix.cells(machines_of)}
+    if cell_id not in cells:
+        close = get_close_matches(cell_id, cells, n=2, cutoff=0.8)
+        raise UserError(f"no such cell: {cell_id}", file=path,
+                        hint="near it: " + "  ".join(close) if close
+                        else f"`bootmatrix list {path}` shows the ids")
+    builds.prepare(cells[cell_id].hosts, place=matrix.place)
+    return cells[cell_id]
+
+
+def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
+    """The cell of a record, with the builds that the record names as the catalogue has them now.
+
+    It is given by its id, or as MATRIX::ID. Raises UserError for a record whose builds or scenario
+    only its matrix knows, and for an id that cells of several matrices have.
+    """
+    records = {key(record): record for record in read_records(path)}
+    about = meant(cell_id, records, path)
+    if about is None:
+        close = get_close_matches(cell_id, sorted({cell for _, cell in records}), n=2, cutoff=0.8)
+        raise UserError(f"no record of a cell {cell_id}", file=path,
+                        hint="near it: " + "  ".join(close) if close else f"{len(records)} cells")
+    found: dict[str, Any] = {**DEFAULTS, **records[about]["cell"]}
+    scenario = scenario_of(records[about])
+    if scenario is None:
+        raise UserError(f"scenario {found['scenario']} is not in the library, and this record does "
+                        "not hold its steps", file=path, hint="give its matrix: --matrix FILE")
+    try:
+        hosts = tuple(_hosts(found))
+        if len(hosts) < scenario.hosts_needed:
+            raise ValueError(f"its scenario goes to {plural(scenario.hosts_needed, 'host')}, "
+                             f"and it has {len(hosts)}")
+        values = {name: axis.parse(found.get(name)) for name, axis in AXES.items()}
+        cell = Cell(
+            hosts, **values | {"scenario": scenario},
+            seconds=float(found.get("boot_timeout", Cell.seconds)), patience=found.get("patience"),
+        )
+    except ValueError as error:  # of an enum: 'x' is not a valid Policy
+        raise UserError(f"cell {cell_id}: {error}", file=path) from None
+    try:
+        builds.check(cell.hosts)
+        builds.prepare(cell.hosts)
+        for host in cell.hosts:
+            builds.host(host)
+    except UserError as error:
+        raise UserError(str(error), file=path, hint="give its matrix: --matrix FILE") from None
+    return cell
+
+
+def _hosts(cell: Mapping[str, Any]) -> list[HostSpec]:
+    hosts: list[HostSpec] = []
+    while (row := cell.get(role_name(len(hosts)))) is not None:
+        role = role_name(len(hosts))
+        name, build, firmware = (_checked(f"{role}.{key}", row.get(key), pattern)
+                                 for key, pattern in (("host", NAME), ("build", _BUILD),
+                                                      ("firmware", _BUILD)))
+        hosts.append(HostSpec(name, build, firmware, Arch(cell["arch"])))
+    return hosts
+
+
+def _checked(key: str, value: Any, pattern: str) -> str:
+    """A value that a matrix could have: what is made of it goes into command lines and scripts."""
+    if not isinstance(value, str) or re.search(pattern.removesuffix("$") + r"\Z", value) is None:
+        raise ValueError(f"{key} is {value!r}, which no matrix can hold")
+    return value

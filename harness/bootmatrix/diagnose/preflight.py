@@ -1,0 +1,328 @@
+"""Would a migration be refused? Two QEMUs compared without a boot, as far as they tell it.
+
+What a stream would hold (RAM blocks, device sections, their fields) is asked of QEMUs that are
+launched stopped, or that only print it (-dump-vmstate). The rules by which a destination refuses
+are those of QEMU's docs/devel/migration/main.rst; docs/preflight.md says how often they are right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from enum import StrEnum
+from typing import Any
+
+from bootmatrix.deadline import Deadline
+from bootmatrix.engines import Engine
+from bootmatrix.engines.confinement import CELL, SHOWN
+from bootmatrix.engines.scratch import Scratch
+from bootmatrix.errors import QemuError
+from bootmatrix.files.cell_files import temporary
+from bootmatrix.machines.qemu.command_line import Launch, qemu_argv
+from bootmatrix.machines.qemu.files import GuestFiles
+from bootmatrix.machines.qemu.migration import save
+from bootmatrix.machines.qemu.process import VM, Qemu
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Host, Nic
+from bootmatrix.policies import Policy
+
+SECONDS = 30.0
+"""For one launch, which takes a tenth of one."""
+
+_AT, _VMSTATE = "1-qemu", "vmstate.json"
+# The longest description of a stream that is looked for; a PC's takes some 100 KiB.
+_DESCRIPTION_BYTES = 4 << 20
+# "pc.bios    4 KiB  0x0000000002000000 0x0000000000040000 0x0000000000040000 ..."
+_BLOCK = re.compile(
+    r"^\s*(\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)", re.MULTILINE)
+_DEVICE = re.compile(r"^\s*dev: ([^,\s]+),", re.MULTILINE)
+
+
+class Kind(StrEnum):
+    """What a finding is about."""
+
+    MACHINE = "machine-type"
+    RAM = "ram-block"
+    SECTION = "section"
+    FIELD = "field"
+    SUBSECTION = "subsection"
+    FW_CFG = "fw_cfg"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that differs. ``refuses``: a migration would end there."""
+
+    kind: Kind
+    refuses: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A RAM block: bytes used now, and bytes it may grow to."""
+
+    used: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a QEMU told of one machine type: RAM blocks, device types, and their vmstate.
+
+    ``sections`` are the names of those in the stream of a guest that has not run yet: some are
+    of no device, and -dump-vmstate does not print them.
+    """
+
+    host: Host
+    machine: str
+    blocks: Mapping[str, Block]
+    devices: tuple[str, ...]
+    vmstate: Mapping[str, Any]
+    sections: tuple[str, ...]
+
+
+# ---- asking ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _understood(*hosts: Host) -> Iterator[None]:
+    """Raise QemuError where QEMUs say what no QEMU says."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        names = " or ".join(dict.fromkeys(host.qemu.name for host in hosts))
+        raise QemuError(f"{names} does not answer as a QEMU does: "
+                        f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def facts(
+    engine: Engine, host: Host, machine: str, disk: Disk, nic: Nic = Nic.NONE
+) -> Facts:
+    """Ask a host's QEMU. Raises QemuError if it does not start, with its last words.
+
+    Raises UserError for a machine type of no board that is known.
+    """
+    with _understood(host), temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
+        blank = directory / "blank.img"
+        blank.write_bytes(bytes(1 << 20))
+        setup = GuestSetup([host], machine, Policy.STOCK, [blank], disk)
+        files = GuestFiles(setup, scratch)
+        argv = qemu_argv(Launch(
+            binary=host.qemu.binary, machine=machine, board=setup.board, accel=Accel.TCG, disk=disk,
+            disk_file=files.disk_inside, firmware=files.prepare(0, incoming=False).firmware,
+            directory=f"{SHOWN}/{_AT}", arguments=host.qemu.arguments, nic=nic,
+            smm=host.firmware.needs_smm, kernel=files.kernel(0),
+        ))  # fmt: skip
+        with scratch.sandbox(engine, host.qemu) as sandbox, \
+                VM(host.qemu.name, sandbox, (*argv, "-S"), scratch, _AT) as vm:
+            vm.connect(Deadline.after(SECONDS))
+            deadline = vm.clock.deadline(SECONDS)
+            told = [
+                vm.monitor.execute("human-monitor-command", {"command-line": f"info {what}"},
+                                   deadline=deadline)
+                for what in ("ramblock", "qtree")
+            ]  # fmt: skip
+            path = vm.kept / "stream"
+            save(vm, path, deadline)
+            with path.open("rb") as stream:
+                stream.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
+                sections = sections_in(stream.read())
+            vm.quit(deadline)
+        return Facts(host, machine, blocks_in(told[0]),
+                     tuple(dict.fromkeys(_DEVICE.findall(told[1]))),
+                     _vmstate(engine, host, machine), sections)
+
+
+def blocks_in(text: str) -> dict[str, Block]:
+    """The RAM blocks in the monitor's ``info ramblock``."""
+    return {name: Block(int(used, 16), int(most, 16)) for name, used, most in _BLOCK.findall(text)}
+
+
+def sections_in(stream: bytes) -> tuple[str, ...]:
+    """The names of the sections in the end of a migration stream, by the description there.
+
+    It is a byte 6, its length in four bytes, big-endian, and JSON (QEMU's docs/devel/migration,
+    "Stream structure"; QEMU_VM_VMDESCRIPTION). Empty where there is none.
+    """
+    at = len(stream)
+    while (at := stream.rfind(b'\x06', 0, at)) >= 0:
+        if stream[at + 5:at + 6] == b"{" and at + 5 + int.from_bytes(
+                stream[at + 1:at + 5], "big") == len(stream):
+            told = json.loads(stream[at + 5:])
+            # "0000:00:1f.0/ICH9LPC": where the device is, and its section's name.
+            return tuple(dict.fromkeys(
+                device["name"].rpartition("/")[2] for device in told["devices"]))
+    return ()
+
+
+def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
+    with temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
+        kind = [] if machine == DEFAULT_MACHINE else [machine]
+        argv = (
+            host.qemu.binary, *host.qemu.arguments, "-nodefaults", "-no-user-config",
+            "-display", "none", "-vga", "none", "-machine", ",".join([*kind, "accel=tcg"]),
+            "-m", "32", "-dump-vmstate", f"{CELL}/{_VMSTATE}",
+        )  # fmt: skip
+        with scratch.sandbox(engine, host.qemu) as sandbox, \
+                Qemu(host.qemu.name, sandbox, argv, scratch, _AT, []) as qemu:
+            status = qemu.process.wait(Deadline.after(SECONDS))
+            if status or not scratch.cell.exists(_VMSTATE):
+                raise QemuError(f"{host.qemu.name} does not tell its vmstate", argv=argv,
+                                status=status, tail=qemu.log_tail())
+            told: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE))
+            return told
+
+
+# ---- comparing ------------------------------------------------------------------------------
+
+
+def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Finding, ...]:
+    """Whether both have the machine type, and mean the same by it."""
+    if machine == DEFAULT_MACHINE:
+        mine, theirs = source.qemu.default_machine, destination.qemu.default_machine
+        return () if mine == theirs else (Finding(
+            Kind.MACHINE, True, f"without -M the source is {mine}, the destination {theirs}"),)
+    return tuple(
+        Finding(Kind.MACHINE, True, f"the {role}, QEMU {host.qemu.version}, has no {machine}")
+        for role, host in (("source", source), ("destination", destination))
+        if machine not in host.qemu.machines
+    )
+
+
+def compare(old: Facts, new: Facts) -> tuple[Finding, ...]:
+    """What the destination ``new`` would find in a stream of the source ``old``, refusals first."""
+    with _understood(old.host, new.host):
+        found = (*_blocks(old.blocks, new.blocks), *_sections(old, new))
+    return tuple(sorted(found, key=lambda finding: not finding.refuses))
+
+
+def _blocks(old: Mapping[str, Block], new: Mapping[str, Block]) -> Iterator[Finding]:
+    for name, block in old.items():
+        there = new.get(name)
+        if there is None:
+            yield Finding(Kind.RAM, True, f"{name} ({block.used:#x} bytes) is not there")
+        elif there.most != there.used:
+            if block.used > there.most:
+                yield Finding(Kind.RAM, True, f"{name} has {block.used:#x} bytes, there is room "
+                                              f"for {there.most:#x}")
+        elif block.used != there.used:
+            yield Finding(Kind.RAM, True,
+                          f"{name} has {block.used:#x} bytes, the destination's {there.used:#x}")
+
+
+def _sections(old: Facts, new: Facts) -> Iterator[Finding]:
+    for name in old.sections:
+        if name not in new.sections:
+            yield Finding(Kind.SECTION, True, f"{name} is not there")
+    # A section goes by its vmstate's name, which two device types can share.
+    by_name = {section["Name"]: section for section in _descriptions(new, new.vmstate)}
+    mine = {section["Name"]: section for section in _descriptions(old, old.devices)}
+    for name, section in mine.items():
+        if name in by_name and name in old.sections and name in new.sections:
+            yield from _description(name, section["Description"], by_name[name]["Description"])
+
+
+def _descriptions(facts: Facts, types: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for name in types:
+        told = facts.vmstate.get(name)
+        if isinstance(told, dict) and "Description" in told:
+            yield {"Name": told["Description"]["name"], "Description": told["Description"]}
+
+
+def _description(
+    path: str, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[Finding]:
+    version = old["version_id"]
+    if version > new["version_id"]:
+        yield Finding(Kind.SECTION, True, f"{path} has version {version}, the destination reads "
+                                          f"up to {new['version_id']}")
+        return
+    if version < new["minimum_version_id"]:
+        yield Finding(Kind.SECTION, True, f"{path} has version {version}, the destination reads "
+                                          f"from {new['minimum_version_id']} on")
+        return
+    yield from _fields(path, _read_at(old, version), _read_at(new, version))
+    there = {sub["name"]: sub for sub in new.get("Subsections", ())}
+    for sub in old.get("Subsections", ()):
+        name = sub["name"]
+        if name not in there:
+            yield Finding(Kind.SUBSECTION, False, f"{name} is not there: refused, if it is sent")
+        else:
+            yield from (Finding(finding.kind, False, finding.text)
+                        for finding in _description(name, sub, there[name]))
+
+
+def _read_at(description: Mapping[str, Any], version: int) -> list[Mapping[str, Any]]:
+    """The fields that a stream of this version holds; conditional ones among them."""
+    return [entry for entry in description.get("Fields", ()) if entry["version_id"] <= version]
+
+
+def _fields(
+    path: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    # The stream has no names, only bytes in order: names serve to find what belongs together.
+    names = [[str(entry["field"]) for entry in side] for side in (old, new)]
+    matcher = SequenceMatcher(a=names[0], b=names[1], autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        mine, theirs = old[a:b], new[c:d]
+        if tag == "equal":
+            for before, after in zip(mine, theirs, strict=True):
+                yield from _field(f"{path}.{before['field']}", before, after)
+        elif _bytes(mine) != _bytes(theirs):
+            sure = not any(entry.get("field_exists") for entry in (*mine, *theirs))
+            yield Finding(Kind.FIELD, sure, f"{path}: {_listed(mine)}, the destination reads "
+                                            f"{_listed(theirs)}" + ("" if sure else
+                                                                    ", where its condition holds"))
+
+
+def _field(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Finding]:
+    nested = [entry.get("Description") for entry in (old, new)]
+    conditional = bool(old.get("field_exists") or new.get("field_exists"))
+    if nested[0] and nested[1]:
+        for finding in _description(path, nested[0], nested[1]):
+            yield Finding(finding.kind, finding.refuses and not conditional, finding.text)
+    elif old["size"] != new["size"] and not any(nested):
+        yield Finding(Kind.FIELD, not conditional,
+                      f"{path} has {old['size']} bytes, the destination reads {new['size']}")
+
+
+def _bytes(fields: Iterable[Mapping[str, Any]]) -> int:
+    # The size of a structure is the one in memory: what it holds goes into the stream.
+    return sum(
+        _bytes(entry["Description"].get("Fields", ())) if "Description" in entry
+        else entry["size"]
+        for entry in fields
+    )
+
+
+def _listed(fields: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{entry['field']} ({entry['size']} bytes)" for entry in fields) or "nothing"
+
+
+# ---- proof ----------------------------------------------------------------------------------
+
+
+def proof(
+    records: Iterable[Mapping[str, Any]], source: Host, destination: Host, machine: str,
+    refuses: bool,
+) -> str | None:
+    """The first record's cell that shows it: a refused migration, or a boot that failed after."""
+    for record in records:
+        cell = record["cell"]
+        if cell["machine"] != machine or "destination" not in cell:
+            continue
+        for role, host in (("source", source), ("destination", destination)):
+            if (cell[role].get("build"), cell[role].get("firmware")) != (
+                    host.qemu.name, host.firmware.name):
+                break
+        else:
+            verdict = record["verdict"]
+            if (verdict in ("blocked", "unsupported")) if refuses else verdict not in (
+                    "pass", "blocked", "unsupported", "error"):
+                return f"{cell['id']} ({verdict})"
+    return None

@@ -1,0 +1,96 @@
+"""What both engines promise alike: who runs inside, in which directory, and within what limits."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.errors import EngineError
+from bootmatrix.files import cell_files
+
+CELL = "/cell"
+"""Where the cell's directory lies inside: the only thing there that can be written for keeps."""
+
+SHOWN = "/tmp/bootmatrix"  # noqa: S108
+"""Where the harness's own directory lies inside, if it shows one. Nothing there can be changed:
+files are read, sockets connected to."""
+
+KVM = "/dev/kvm"
+"""The only device of the host's that a sandbox can have, and only if it is asked for."""
+
+_KVM_CREATE_VM = 0xAE01  # Linux, Documentation/virt/kvm/api.rst, 4.2
+
+SHELL = ("/bin/busybox", "sh")
+"""The static shell that every root holds; it starts the programs."""
+
+LAUNCHER_MODE = 0o111
+"""The mode of another copy of it, for the launcher itself: it can be executed, and not read."""
+
+MEMORY_BYTES = 2 << 30
+"""Memory of all programs of a sandbox together (docker)."""
+
+ADDRESS_SPACE_BYTES = 4 << 30
+"""Address space of each process (bubblewrap). TCG reserves 1 GiB for code, and uses little."""
+
+FILE_BYTES = cell_files.LIMIT
+"""The largest file that a program in a sandbox can write: a log, a disk, an nvram file."""
+
+OPEN_FILES = 512
+"""Open files of each process. A QEMU has 20 to 40."""
+
+PROCESSES = 256
+"""Processes and threads in a sandbox. A QEMU has 3 to 10, and up to 64 while it does disk I/O."""
+
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": CELL,
+    "LANG": "C",
+    # Where QEMU puts what snapshot=on writes; nothing can be written in /tmp.
+    "TMPDIR": CELL,
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The user and group, as the host knows them, that programs in a sandbox run as."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def unprivileged(cls) -> Identity:
+        """The user who runs the harness; nobody, if that is root."""
+        return cls(*cell_files.sandbox_user())
+
+
+def shown_at(shown: Path | None) -> tuple[tuple[Path, str], ...]:
+    """The directory that the harness shows, if it does, and where it lies inside."""
+    return () if shown is None else ((shown, SHOWN),)
+
+
+def kvm_complaint() -> str | None:
+    """Why no program in a sandbox can use KVM here, in a sentence; None if it can."""
+    try:
+        device = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return f"this host has no {KVM}"
+    except OSError as error:
+        who = "this user" if os.getuid() else "root"
+        return f"{who} cannot open {KVM}: {error.strerror}"
+    try:
+        os.close(fcntl.ioctl(device, _KVM_CREATE_VM))
+    except OSError as error:
+        return f"{KVM} makes no virtual machine: {error.strerror}"
+    finally:
+        os.close(device)
+    return None
+
+
+def kvm_device() -> os.stat_result:
+    """The device itself: its numbers and its group. EngineError if it cannot be used."""
+    complaint = kvm_complaint()
+    if complaint is not None:
+        raise EngineError(complaint)
+    return os.stat(KVM)  # noqa: PTH116

@@ -1,0 +1,405 @@
+"""The container engine: warm containers, each a launcher that starts programs in milliseconds.
+
+A container serves one QEMU build and one cell directory for as long as the engine lives, and
+ends with it: see bootmatrix.engines.launcher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+import stat
+import struct
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import docker
+import docker.errors
+import requests
+
+from bootmatrix.engines import launcher
+from bootmatrix.engines.confinement import (
+    CELL,
+    ENVIRONMENT,
+    KVM,
+    LAUNCHER_MODE,
+    MEMORY_BYTES,
+    PROCESSES,
+    SHELL,
+    kvm_device,
+    shown_at,
+)
+from bootmatrix.engines.launcher import Launcher
+from bootmatrix.engines.warm import Confinement, WarmEngine
+from bootmatrix.errors import EngineError, UserError
+from bootmatrix.model import QemuBuild
+from bootmatrix.roots import debian
+
+REPOSITORY = "bootmatrix"
+SESSION = "bootmatrix.session"
+OWNER = "bootmatrix.owner"
+BUILD = "bootmatrix.build"
+DIGEST = "bootmatrix.digest"
+ROOT = "bootmatrix.root"
+
+_LAUNCHER = "/busybox"
+
+ANSWER_SECONDS = 2.0
+CALL_SECONDS = 30.0
+_FEW_SHARES = 128  # of the processor; the usual is 1024
+
+
+@contextlib.contextmanager
+def _engine_errors(doing: str) -> Iterator[None]:
+    """Turn the SDK's and the connection's errors into ours."""
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise EngineError(f"docker: {doing}: {error}") from error
+
+
+def _ping(seconds: float) -> None:
+    """Raise OSError unless the engine behind a unix socket answers (Docker Engine API, /_ping).
+
+    The SDK does the same, but where it fails it leaves its socket to the garbage collector.
+    """
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if not host.startswith("unix://"):
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
+        connection.connect(host.removeprefix("unix://"))
+        connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+        status = connection.recv(64).split(b"\r\n")[0]
+        if b" 200 " not in status + b" ":
+            raise OSError(f"{host} answers {status!r}")
+
+
+def _connect(seconds: float) -> Any:
+    with _engine_errors("no engine answers; start one, or use --engine bubblewrap"):
+        _ping(min(seconds, ANSWER_SECONDS))
+        client = docker.from_env(timeout=seconds)
+        try:
+            client.ping()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+
+class _Container(Confinement):
+    """One running container and its launcher."""
+
+    def __init__(self, name: str, client: Any, container_id: str, connection: Any) -> None:
+        self._id = container_id
+        self._client = client
+        self._connection = connection
+        sock = getattr(connection, "_sock", connection)
+        sock.settimeout(None)
+        # A daemon that has stopped reading must not stop us; a time-out of the socket itself
+        # would be one for the reading thread too.
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_SECONDS), 0)
+        )
+        self.launcher = Launcher(
+            f"docker: the container of {name}", _frames(sock), sock.sendall,
+            lambda: sock.shutdown(socket.SHUT_RDWR),
+        )
+
+    def shut(self) -> None:
+        """End the launcher's input, and so the container."""
+        self.launcher.hang_up()
+        self.launcher.join()
+        # The SDK keeps the HTTP response beside the connection; closing it closes both.
+        getattr(self._connection, "_response", self._connection).close()
+        self._connection.close()
+
+    def remove(self) -> None:
+        """Make sure that the container is gone, and wait for it."""
+        with contextlib.suppress(docker.errors.NotFound), _engine_errors("removing a container"):
+            # 409: its own auto-removal is on the way.
+            with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
+                self._client.api.remove_container(self._id, force=True)
+            with contextlib.suppress(docker.errors.NotFound):
+                self._client.api.wait(self._id, timeout=CALL_SECONDS, condition="removed")
+
+
+class DockerEngine(WarmEngine):
+    """The engine over a docker daemon. Raises EngineError if none answers."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._client = _connect(CALL_SECONDS)
+        self.session = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._sweep()
+
+    def close(self) -> None:
+        """See Engine."""
+        try:
+            super().close()
+        finally:
+            self._client.close()
+
+    def _sweep(self) -> None:
+        """Remove containers whose owner died before it had started them.
+
+        Those that were started have ended by themselves.
+        """
+        with _engine_errors("leftover containers cannot be removed"):
+            for found in self._client.api.containers(
+                all=True, filters={"label": SESSION, "status": "created"}
+            ):
+                if not _alive(int(found["Labels"][OWNER])):
+                    with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
+                        self._client.api.remove_container(found["Id"], force=True)
+
+    def _start(
+        self, build: QemuBuild, cell_dir: Path, kvm: bool, shown: Path | None
+    ) -> _Container:
+        api = self._client.api
+        image = ensure_image(self._client, build)
+        with (
+            _engine_errors(f"a container of {build.name} cannot be started"),
+            self._device(cell_dir.parent, kvm=kvm) as device,
+        ):
+            host = api.create_host_config(
+                auto_remove=True,
+                network_mode="none",
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                read_only=True,
+                # For mount points, and root's alone. "ro" would forbid those as well.
+                tmpfs={"/tmp": "mode=755,size=1m,nr_inodes=64"},  # noqa: S108
+                # No /dev/shm, and what would outlive the processes that made it cannot be made.
+                ipc_mode="none",
+                sysctls={"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "32 0 0 0",
+                         "fs.mqueue.queues_max": "0"},
+                mounts=[
+                    docker.types.Mount(CELL, str(cell_dir), type="bind"),
+                    # A link is followed inside the root: the engine would follow it on the host.
+                    docker.types.Mount("/usr", str(debian.follow(build.root, "usr")), type="bind",
+                                       read_only=True),
+                    *(docker.types.Mount(inside, str(directory), type="bind", read_only=True)
+                      for directory, inside in (*build.mounts, *shown_at(shown))),
+                ],
+                mem_limit=MEMORY_BYTES,
+                memswap_limit=MEMORY_BYTES,
+                pids_limit=PROCESSES,
+                cpu_shares=_FEW_SHARES if self.yields else None,
+                log_config=docker.types.LogConfig(type="none"),
+                **device,
+            )
+            container = api.create_container(
+                image,
+                launcher.argv(_LAUNCHER),
+                user=f"{self.identity.uid}:{self.identity.gid}",
+                working_dir=CELL,
+                environment=ENVIRONMENT,
+                stdin_open=True,
+                labels={SESSION: self.session, OWNER: str(os.getpid()), BUILD: build.name},
+                host_config=host,
+            )["Id"]
+            try:
+                # Attached before it starts: the launcher's input has an owner from the first.
+                connection = api.attach_socket(
+                    container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+                )
+                api.start(container)
+            except BaseException:
+                with contextlib.suppress(docker.errors.APIError):
+                    api.remove_container(container, force=True)
+                raise
+        return _Container(build.name, self._client, container, connection)
+
+
+    @contextlib.contextmanager
+    def _device(self, directory: Path, *, kvm: bool) -> Iterator[dict[str, Any]]:
+        """What of a host's configuration gives a container KVM, if it is to; until it has started.
+
+        The engine makes a node in the container with the numbers, the owner and the mode of one
+        that it is shown. The host's own is enough for its group. Where we are root, the programs
+        are nobody, who has no such group: it is shown one that is nobody's, for that moment, in
+        a directory in ``directory`` that root alone can enter.
+        """
+        if not kvm:
+            yield {}
+            return
+        host = kvm_device()
+        if os.getuid():
+            yield {"devices": [f"{KVM}:{KVM}:rw"], "group_add": [host.st_gid]}
+            return
+        with tempfile.TemporaryDirectory(prefix="kvm-", dir=directory) as private:
+            node = f"{private}/kvm"
+            os.mknod(node, stat.S_IFCHR | 0o600, host.st_rdev)
+            os.chown(node, self.identity.uid, self.identity.gid)
+            yield {"devices": [f"{node}:{KVM}:rw"]}
+
+
+def ensure_image(client: Any, build: QemuBuild) -> str:
+    """The tag of a build's image, imported from its root if the engine has it not yet.
+
+    The image is the root without what is in /usr: that is mounted from the root itself, which
+    saves a second copy of it, and the storage driver's share in each start of a QEMU. Each cache
+    has images of its own, so that it can remove them.
+    """
+    name, digest = build.root_name or build.name, build.root_digest or build.digest
+    root = str(build.root.resolve())
+    place = hashlib.sha256(os.fsencode(root)).hexdigest()
+    image = f"{REPOSITORY}/{name}:{digest[:16]}-{place[:8]}"
+    with _engine_errors(f"the image {image} cannot be imported"):
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            client.api.inspect_image(image)
+            return image
+        # One import at a time: the lock is the kernel's, on a directory that no sandbox sees.
+        held = os.open(build.root.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                client.api.inspect_image(image)
+                return image
+            _import(client, build.root, image, {BUILD: name, DIGEST: digest, ROOT: root})
+            client.api.inspect_image(image)
+        finally:
+            os.close(held)
+    return image
+
+
+def _import(client: Any, root: Path, image: str, labels: Mapping[str, str]) -> None:
+    """Import a root's image, with the launcher's program in it."""
+    repository, _, tag = image.partition(":")
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        return None if member.name.startswith("./usr/") else member
+
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(mode="w", fileobj=file) as archive:
+            archive.add(root, ".", filter=plain)
+            busybox = archive.gettarinfo(debian.follow(root, SHELL[0]), "." + _LAUNCHER)
+            busybox.mode = LAUNCHER_MODE
+            with debian.follow(root, SHELL[0]).open("rb") as content:
+                archive.addfile(cast(tarfile.TarInfo, plain(busybox)), content)
+        file.seek(0)
+        answer = client.api.import_image_from_stream(
+            iter(lambda: file.read(1 << 20), b""), repository=repository, tag=tag,
+            changes=[f"LABEL {label}={json.dumps(value)}" for label, value in labels.items()],
+        )
+    # Errors come in the body of a success, as the last of several JSON objects.
+    if '"error"' in answer:
+        raise EngineError("docker: the import failed", tail=answer)
+
+
+def image_id(name: str) -> str:
+    """The sha256 of an image that the engine has. Raises UserError if it has none of this name."""
+    client = _connect(ANSWER_SECONDS)
+    with contextlib.closing(client), _engine_errors(f"the image {name} cannot be looked up"):
+        try:
+            found: str = client.api.inspect_image(name)["Id"]
+        except (docker.errors.NotFound, docker.errors.NullResource):
+            raise UserError(f"the Docker engine has no image {name}",
+                            hint=f"docker pull {name}, or build it") from None
+        except docker.errors.APIError as error:
+            if error.is_client_error():
+                raise UserError(f"{name!r} is no name of an image") from None
+            raise
+    return found.removeprefix("sha256:")
+
+
+def export_image(image: str, root: Path) -> None:
+    """Unpack the file system of an image into ``root``, an empty directory.
+
+    Nothing of the image is run. Its devices are left out.
+    """
+    argv = ["tar", "--extract", "--file", "-", "--directory", str(root), "--exclude=dev/*",
+            "--exclude=./dev/*", "--no-same-owner", "--delay-directory-restore"]
+    client = _connect(CALL_SECONDS)
+    with contextlib.closing(client), _engine_errors("an image cannot be exported"):
+        container = client.api.create_container(
+            image, ["none"], labels={SESSION: "export", OWNER: str(os.getpid())}
+        )["Id"]
+        try:
+            with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
+                assert tar.stdin is not None
+                with contextlib.suppress(BrokenPipeError):  # tar says why
+                    for piece in client.api.export(container):
+                        tar.stdin.write(piece)
+                _, said = tar.communicate()
+        finally:
+            client.api.remove_container(container, force=True)
+    if tar.returncode:
+        raise EngineError("docker: the image could not be unpacked", argv=argv,
+                          status=tar.returncode, tail=said.decode(errors="replace"))
+
+
+def remove_images(names: Sequence[str], home: Path) -> int:
+    """Remove the images imported from these builds' roots in the cache ``home``; their number.
+
+    0 where no engine answers. Images that other caches have of the same builds stay.
+    """
+    home = home.resolve()
+    try:
+        client = _connect(CALL_SECONDS)
+    except EngineError:
+        return 0
+    removed = 0
+    with contextlib.closing(client), _engine_errors("an image cannot be removed"):
+        for name in names:
+            for image in client.api.images(filters={"label": f"{BUILD}={name}"}):
+                if home in Path(image["Labels"].get(ROOT, "")).parents:
+                    client.api.remove_image(image["Id"], force=True)
+                    removed += 1
+    return removed
+
+
+def leftovers(session: str | None = None) -> tuple[str, ...]:
+    """The ids of containers of one session; without it, of all whose owner is dead.
+
+    There should never be any of the latter.
+    """
+    client = _connect(ANSWER_SECONDS)
+    label = f"{SESSION}={session}" if session else SESSION
+    with contextlib.closing(client), _engine_errors("containers cannot be listed"):
+        listed = client.api.containers(all=True, filters={"label": label})
+    return tuple(
+        found["Id"] for found in listed if session or not _alive(int(found["Labels"][OWNER]))
+    )
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """The (stream, data) frames of an attached connection; 1 is stdout, 2 is stderr.
+
+    Docker Engine API, "Attach to a container", "Stream format".
+    """
+    while header := _exactly(sock, 8):
+        stream, size = struct.unpack(">BxxxL", header)
+        yield stream, _exactly(sock, size)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    """So many bytes; nothing if the connection ends before."""
+    data = b""
+    while len(data) < size:
+        try:
+            piece = sock.recv(size - len(data))
+        except OSError:
+            return b""
+        if not piece:
+            return b""
+        data += piece
+    return data

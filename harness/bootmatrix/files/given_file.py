@@ -1,0 +1,67 @@
+"""Files that a user names: looked at before they are read, and read only up to a size.
+
+A FIFO is waited for, a device need not end, and a sparse file can be larger than all memory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from bootmatrix.errors import UserError
+
+
+class Unreadable(Exception):
+    """A file that is not read; the text says why, to stand behind its name."""
+
+
+class Missing(Unreadable):
+    """There is no such file."""
+
+
+def open_regular(path: Path, largest: int) -> BufferedReader:
+    """A regular file of so many bytes at most, opened to be read. Raises Unreadable."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise Missing("cannot be read: No such file or directory") from None
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a NUL in it
+        raise Unreadable(f"cannot be read: {error}") from None
+    found = os.fstat(fd)
+    problem = None
+    if stat.S_ISDIR(found.st_mode):
+        problem = "is a directory"
+    elif not stat.S_ISREG(found.st_mode):
+        problem = "is no regular file"
+    elif found.st_size > largest:
+        problem = f"has {found.st_size} bytes, at most {largest} are read"
+    if problem is not None:
+        os.close(fd)
+        raise Unreadable(problem)
+    return os.fdopen(fd, "rb")
+
+
+def read(path: Path, largest: int) -> bytes:
+    """All of it. Raises Unreadable."""
+    try:
+        with open_regular(path, largest) as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
+    if len(content) > largest:  # it grows
+        raise Unreadable(f"has more than {largest} bytes")
+    return content
+
+
+def path_of(text: str) -> Path:
+    """A path as a person writes it, ``~`` included. Raises UserError for what can be none."""
+    if "\0" in text:
+        raise UserError(f"{text!r} is no path", hint="a path cannot hold a NUL")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{text}: there is no home directory of this user") from None

@@ -1,0 +1,98 @@
+"""The UEFI probe guest: an EFI application, compiled by clang, on a FAT disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootmatrix.files.shipped import IMAGES
+from bootmatrix.guests import fat, tools
+from bootmatrix.guests.base import Program
+from bootmatrix.guests.boot_sector import DISK_SIZE, has_bios
+from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Signing
+
+EFI_SOURCES = IMAGES / "guests" / "uefi"
+
+_CFLAGS = (
+    "-std=c11", "-Wall", "-Wextra", "-Werror", "-Os", "-ffreestanding", "-fpie",
+    "-fvisibility=hidden", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What firmware of an architecture starts from a disk, and what clang must be told."""
+
+    file: str
+    flags: tuple[str, ...]
+
+
+_TARGETS = {
+    # UEFI leaves vector registers to whoever uses them, and the stack to interrupts.
+    Arch.X86_64: _Target("BOOTX64.EFI", ("-mgeneral-regs-only", "-mno-red-zone")),
+    Arch.AARCH64: _Target("BOOTAA64.EFI", ("-mgeneral-regs-only", "-mstrict-align")),
+    Arch.RISCV64: _Target(
+        "BOOTRISCV64.EFI", ("-march=rv64imac", "-mabi=lp64", "-mcmodel=medany", "-mno-relax")
+    ),
+}
+
+
+def uefi_disk(
+    label: str,
+    cache: Path,
+    arch: Arch = Arch.X86_64,
+    *,
+    signing: Signing | None = None,
+    sources: Path = EFI_SOURCES,
+) -> Path:
+    """The path of the UEFI probe guest's disk image, built first if ``cache`` lacks it.
+
+    As ``probe_disk``: raw, sparse, DISK_SIZE bytes, shared. It is a FAT file system with the
+    application where firmware looks for one on a removable disk, and the file LABEL.
+    ``signing`` signs the application for Secure Boot. Raises ImageError when a tool is missing or
+    refuses, ValueError for a bad label.
+    """
+    tools.check_label(label)
+    target = _TARGETS[arch]
+    parts = {path.name: tools.read(path) for path in sorted(sources.glob("*.*"))}
+    signature = [tools.read(path) for path in (signing.key, signing.certificate)] if signing else []
+
+    def build(scratch: Path) -> Path:
+        for name, content in parts.items():
+            (scratch / name).write_bytes(content)
+        compiler = ["clang", f"--target={arch}-unknown-none-elf", *_CFLAGS, *target.flags]
+        for source in ("pe.S", "probe.c"):
+            tools.run([*compiler, "-c", source], scratch, about=source)
+        linker = ["ld.lld", "-pie", "--no-dynamic-linker", "-T", "image.lds"]
+        tools.run([*linker, "pe.o", "probe.o", "-o", "probe.elf"], scratch, about="image.lds")
+        tools.run(["llvm-objcopy", "-O", "binary", "probe.elf", "probe.efi"], scratch)
+        if signing is not None:
+            _sign(scratch, signing.key.resolve(), signing.certificate.resolve(), signing.passphrase)
+        disk = scratch / "disk.img"
+        files: dict[str, Path | bytes] = {
+            "LABEL": label.encode(),
+            f"EFI/BOOT/{target.file}": scratch / "probe.efi",
+        }
+        fat.image(files, DISK_SIZE, disk)
+        return disk
+
+    options = [label, arch, *_CFLAGS, *target.flags]
+    content = [*map(str.encode, parts), *parts.values(), *map(str.encode, options), *signature]
+    return tools.cached(cache, f"uefi-{arch}-{label}", content, build)
+
+
+def _sign(scratch: Path, key: Path, certificate: Path, passphrase: str) -> None:
+    """Sign probe.efi in ``scratch``. sbsign would ask a terminal for the passphrase."""
+    opened = ["openssl", "pkey", "-in", str(key), "-out", "key.pem", "-passin", "env:PASSPHRASE"]
+    tools.run(opened, scratch, environment={"PASSPHRASE": passphrase}, about=str(key))
+    signing = ["sbsign", "--key", "key.pem", "--cert", str(certificate), "--output", "probe.efi"]
+    tools.run([*signing, "probe.efi"], scratch, about="probe.efi")
+
+
+def _disk(label: str, cache: Path, arch: Arch, firmware: FirmwareBuild) -> Path:
+    return uefi_disk(label, cache, arch, signing=firmware.signing)
+
+
+EFI = Program(
+    GuestKind.PROBE, boots=lambda firmware, arch: not has_bios(firmware, arch), disk=_disk
+)

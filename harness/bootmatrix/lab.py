@@ -1,0 +1,242 @@
+"""Guests for people who write their own tests: by names, and with names in the answers.
+
+The pytest fixture ``bootmatrix`` is a Lab. Nothing here knows pytest; a script can make one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from bootmatrix.builds import image_store
+from bootmatrix.builds.host import Builds
+from bootmatrix.cell import AXES, Cell
+from bootmatrix.engines import Engine
+from bootmatrix.errors import UserError
+from bootmatrix.files.cell_files import remove_tree
+from bootmatrix.firmware.identity import KnownFirmware
+from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine
+from bootmatrix.machines.qemu.process import VM
+from bootmatrix.machines.setup import setup_of
+from bootmatrix.model import (
+    Arch,
+    Channel,
+    FirmwareSource,
+    HostSpec,
+    QemuSource,
+    ResetBy,
+)
+from bootmatrix.run.guest import Guest
+from bootmatrix.run.runner import keep_logs
+from bootmatrix.run.steps import do_step
+from bootmatrix.run.steps.upgrade_host import install
+from bootmatrix.run.steps.upgrade_nvram import stage
+from bootmatrix.steps.base import Scenario, Step
+from bootmatrix.steps.clear_nvram import ClearNvram
+from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.replace_disk import ReplaceDisk
+from bootmatrix.steps.reset import Reset
+from bootmatrix.steps.shutdown import Shutdown
+from bootmatrix.steps.start import Start
+from bootmatrix.steps.upgrade_host import UpgradeHost
+from bootmatrix.steps.upgrade_nvram import UpgradeNvram
+from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one step, with firmware builds by name.
+
+    ``console`` is what the serial console said and ``rom`` what the ROM's bytes are: the name
+    of a known build, else the printed text or ``sha256:...``; None where nothing was seen.
+    ``up``: the guest said that it is there; ``late``: so it did, but long after the usual time for
+    a boot. ``disk`` is the label of the disk it booted from.
+    """
+
+    up: bool
+    console: str | None
+    rom: str | None
+    disk: str | None
+    refusal: Refusal | None
+    seconds: float
+    late: bool
+    observed: StepObserved
+
+    @property
+    def firmware(self) -> str:
+        """The firmware that ran. Raises AssertionError where the witnesses do not say it."""
+        if self.refusal is not None:
+            raise AssertionError(f"QEMU refused it: {self.refusal}")
+        if not self.up:
+            raise AssertionError(f"the guest is not up; its console said {self.console}")
+        if self.rom is not None and self.console not in (None, self.rom):
+            raise AssertionError(f"the console says {self.console}, the ROM is {self.rom}")
+        name = self.rom or self.console
+        if name is None:
+            raise AssertionError("no witness named a firmware")
+        return name
+
+
+class LabGuest:
+    """One guest and the hosts it can live on; every step says what was seen.
+
+    ``guest.vm`` is the QEMU process in which it runs, with ``vm.monitor`` (QMP) and
+    ``vm.console`` for what has no step of its own.
+    """
+
+    def __init__(
+        self, guest: Guest, firmware: KnownFirmware, builds: Builds, usual: float
+    ) -> None:
+        self._guest = guest
+        self._usual = usual
+        self._firmware = firmware
+        self._builds = builds
+        self._hosts = {host.name: index for index, host in enumerate(guest.setup.hosts)}
+
+    @property
+    def vm(self) -> VM:
+        """The QEMU process in which the guest runs."""
+        return self._guest.able(QemuMachine).vm
+
+    def start(self, host: str | None = None) -> Seen:
+        """Boot in a new process on a host (default: the first)."""
+        return self._do(Start(0 if host is None else self._index(host)))
+
+    def reset(self, by: str = "monitor") -> Seen:
+        """Boot in the same process; ``by`` monitor, cf9, keyboard or triple-fault."""
+        return self._do(Reset(ResetBy(by)))
+
+    def migrate(self, host: str, channel: str = "unix") -> Seen:
+        """Move the running guest to a host, live, through unix, tcp or file."""
+        return self._do(Migrate(self._index(host), Channel(channel)))
+
+    def shutdown(self) -> Seen:
+        """End the guest's process."""
+        return self._do(Shutdown())
+
+    def upgrade_host(self, host: str, firmware: str) -> Seen:
+        """Replace the firmware file on a host by a known build."""
+        index, build = self._index(host), self._builds.named_firmware(firmware)
+        self._guest.begin(UpgradeHost(index, firmware_of=index))  # it is of no host of this guest
+        return self._seen(install(self._guest, index, build))
+
+    def upgrade_nvram(self, firmware: str) -> Seen:
+        """Stage a known build in the guest's nvram."""
+        build = self._builds.named_firmware(firmware)
+        self._guest.begin(UpgradeNvram(firmware_of=0))  # as above
+        return self._seen(stage(self._guest, build))
+
+    def clear_nvram(self) -> Seen:
+        """Empty the guest's nvram; the guest must not run."""
+        return self._do(ClearNvram())
+
+    def replace_disk(self) -> Seen:
+        """Put another disk file (label B) in the place of the guest's (label A)."""
+        return self._do(ReplaceDisk())
+
+    def _index(self, host: str) -> int:
+        if host not in self._hosts:
+            raise UserError(f"no such host: {host!r}", hint="hosts: " + ", ".join(self._hosts))
+        return self._hosts[host]
+
+    def _do(self, step: Step) -> Seen:
+        return self._seen(do_step(self._guest, step))
+
+    def _seen(self, step: StepObserved) -> Seen:
+        boot = step.boot
+        guest = boot.up if boot else step.answer
+        printed = boot.banners[-1] if boot and boot.banners else None
+        if printed is None and guest is not None:
+            printed = guest.bios_version
+        digest = boot.rom if boot else step.rom
+        rom = self._firmware.by_bytes(digest) if digest else None
+        console = None
+        if printed:
+            named = self._firmware.by_print(printed)
+            # Where several builds print the same, the bytes tell which of them it is.
+            console = rom if rom in named.candidates else named.name
+        return Seen(
+            up=guest is not None and not step.went_round,
+            console=console,
+            rom=rom,
+            disk=guest.disk if guest else None,
+            refusal=step.refusal,
+            seconds=step.seconds,
+            late=boot is not None and boot.up is not None and boot.seconds > self._usual,
+            observed=step,
+        )
+
+
+class Lab:
+    """Makes guests. Leaving it ends them; their logs stay below ``directory``."""
+
+    def __init__(self, builds: Builds, engine: Engine, directory: Path) -> None:
+        self._builds = builds
+        self._engine = engine
+        self._directory = directory
+        self._opened = ExitStack()
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all guests."""
+        self._opened.close()
+
+    def guest(
+        self,
+        *builds: str | QemuSource,
+        machine: str,
+        firmware: Mapping[str, str | FirmwareSource] | None = None,
+        seconds: float = 10.0,
+        patience: float | None = None,
+        **axes: str | int,
+    ) -> LabGuest:
+        """A guest that can live on hosts with these QEMU builds; a host is named as its build.
+
+        ``firmware`` gives a host another firmware build than the one beside its QEMU. ``axes`` are
+        those of a matrix file (docs/matrix-file.md) but the scenario: ``policy`` (stock, if not
+        given), ``disk`` (ide), ``arch``, ``guest``, ``cpu``, ``smp``, ``nic``, ...
+        A boot is late after ``seconds``, and given up after ``patience``, by default two minutes
+        or more (see bootmatrix.model.Cell). Images that are missing are built. Raises UserError for
+        a name that there is not, or a build of the user's own that is none.
+        """
+        values = _parsed({"machine": machine, "policy": "stock", "disk": "ide"} | axes)
+        arch = values.get("arch", Arch.X86_64)
+        specs = tuple(
+            HostSpec(str(build), build, (firmware or {}).get(str(build)), arch)
+            for build in builds
+        )
+        cell = Cell(
+            specs, scenario=Scenario("by-hand", ()), seconds=seconds, patience=patience, **values)
+        self._builds.prepare(specs)
+        hosts = [self._builds.host(spec) for spec in specs]
+        self._made += 1
+        scratch = self._directory / f"guest-{self._made}"
+        scratch.mkdir(parents=True)
+        self._opened.callback(remove_tree, scratch)
+        self._opened.callback(keep_logs, scratch, self._directory / f"logs-{self._made}")
+        setup = setup_of(cell, hosts, image_store.cache_home()).patient(cell.longest)
+        made = self._opened.enter_context(Guest(QemuHosts(self._engine, setup, scratch)))
+        known = self._builds.known_firmware(hosts, machine)
+        return LabGuest(made, known, self._builds, seconds)
+
+
+def _parsed(axes: Mapping[str, str | int]) -> dict[str, Any]:
+    """The values of axes as a cell has them. Raises UserError."""
+    accepted = ", ".join(name for name in AXES if name != "scenario")
+    for name in axes:
+        if name == "scenario" or name not in AXES:
+            raise UserError(f"no such axis of a guest: {name}", hint=f"accepted: {accepted}")
+    try:
+        return {name: AXES[name].parse(value) for name, value in axes.items()}
+    except ValueError as error:  # of an enum: 'x' is not a valid Policy
+        raise UserError(str(error)) from None

@@ -1,0 +1,1 @@
+"""Machines that a guest runs on."""

@@ -1,0 +1,1 @@
+"""QEMU as a machine: its process, command line, files and connections."""

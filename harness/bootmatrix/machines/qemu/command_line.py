@@ -1,0 +1,185 @@
+"""A launch, described in the harness's words, to QEMU's command line. Pure.
+
+The options used are spelled so that QEMU 5.2 to 11.1 take them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bootmatrix.boards import Attachment, Board
+from bootmatrix.fw_cfg.format.option import FwCfgFile
+from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Nic
+
+# SeaBIOS with a boot menu waits so long for a key (QEMU's -boot splash-time, in ms): the window
+# in which a guest can be migrated while its firmware still runs.
+POST_WINDOW_MS = 500
+# What images/guests/probe.asm looks for in fw_cfg.
+LABEL_ITEM = "opt/bootmatrix/host"
+FLASH_ITEM = "opt/bootmatrix/flash"
+# QEMU keeps the end of what firmware prints, in its memory: no file grows, and nothing is written.
+DEBUG_LOG, DEBUG_LOG_BYTES = "firmware", 1 << 20
+_DEBUG_PORT = 0x402  # SeaBIOS's and OVMF's
+
+
+@dataclass(frozen=True)
+class FlashWindow:
+    """A range of a file that is mapped as flash; in bytes, multiples of 4 KiB."""
+
+    file: str
+    offset: int
+    size: int
+    read_only: bool = False
+
+
+Flash = tuple[FlashWindow, ...]
+"""What is mapped as QEMU's pflash units, from 0 on: the firmware, and its variables if split."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What ``-kernel`` starts behind the firmware; paths inside the sandbox, "" for none."""
+
+    file: str
+    initrd: str = ""
+    command_line: str = ""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a QEMU is to be started: ``machine`` is a version of ``board``.
+
+    Paths are those inside the sandbox. ``directory`` holds the sockets that the harness listens
+    on. ``firmware`` is a file for ``-bios``, or the windows that become flash. ``arguments`` are
+    the QEMU build's own. ``label`` is what the guest finds in fw_cfg about its host, and
+    ``flash_file`` the image that it finds there to flash itself with; "": nothing. ``smm`` protects
+    the flash, as firmware with Secure Boot demands. ``rom_size`` is that of the network card's ROM
+    block in bytes, 0 leaves it to the size of the host's ROM file. ``debug_log`` gives firmware a
+    port to print to.
+    """
+
+    binary: str
+    machine: str
+    board: Board
+    accel: Accel
+    disk: Disk
+    disk_file: str
+    firmware: str | Flash
+    directory: str
+    incoming: bool = False
+    long_post: bool = False
+    memory_mib: int = 32
+    arguments: tuple[str, ...] = ()
+    label: str = ""
+    flash_file: str = ""
+    cpu: str = ""
+    smp: int = 1
+    nic: Nic = Nic.NONE
+    rom_size: int = 0
+    smm: bool = False
+    kernel: Kernel | None = None
+    debug_log: bool = False
+
+
+def qemu_argv(launch: Launch) -> tuple[str, ...]:
+    """The command line. QEMU is the client of every socket, so nothing has to be polled.
+
+    Raises UserError for a disk that the board cannot have.
+    """
+    machine = [f"accel={launch.accel.value}", "graphics=off"]
+    if launch.machine != DEFAULT_MACHINE:
+        machine.insert(0, launch.machine)
+    if launch.smm:
+        machine.append("smm=on")
+    firmware: list[str] = []
+    if isinstance(launch.firmware, str):
+        firmware = ["-bios", launch.firmware]
+    else:
+        for unit, window in enumerate(launch.firmware):
+            firmware += _flash(unit, window, launch.firmware[:unit])
+            machine.append(f"pflash{unit}=flash{unit}")
+    argv = [
+        launch.binary,
+        *launch.arguments,
+        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        "-machine", ",".join(machine),
+        "-m", str(launch.memory_mib),
+        *firmware,
+        *_disk(launch.board.attachment(launch.disk), launch.disk_file),
+        *_socket("monitor", launch.directory), "-mon", "chardev=monitor,mode=control",
+        *_socket("console", launch.directory), "-serial", "chardev:console",
+    ]  # fmt: skip
+    cpu = launch.cpu or launch.board.cpu
+    if cpu:
+        argv += ["-cpu", cpu]
+    if launch.smp != 1:
+        argv += ["-smp", str(launch.smp)]
+    if launch.nic is not Nic.NONE:
+        argv += ["-device", _nic(launch.nic, launch.rom_size)]
+    if launch.smm:  # only code that runs in SMM may write to the flash
+        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    if launch.kernel is not None:
+        argv += _kernel(launch.kernel)
+    if launch.label:
+        argv += FwCfgFile(LABEL_ITEM, string=launch.label).argv
+    if launch.flash_file:
+        argv += FwCfgFile(FLASH_ITEM, file=launch.flash_file).argv
+    if launch.long_post:
+        argv += ["-boot", f"menu=on,splash-time={POST_WINDOW_MS}"]
+    if launch.debug_log:
+        argv += debug_log()
+    if launch.incoming:
+        argv += ["-incoming", "defer"]
+    return tuple(argv)
+
+
+def debug_log() -> Sequence[str]:
+    """The port that firmware prints its debug log to, if it finds it; QEMU keeps its end."""
+    return ("-chardev", f"ringbuf,id={DEBUG_LOG},size={DEBUG_LOG_BYTES}",
+            "-device", f"isa-debugcon,iobase={_DEBUG_PORT:#x},chardev={DEBUG_LOG}")
+
+
+def _flash(unit: int, window: FlashWindow, before: Flash) -> Sequence[str]:
+    file = f"driver=file,node-name=flash{unit}-file,filename={window.file}"
+    if window.read_only:
+        file += ",read-only=on"
+    if any(other.file == window.file for other in before):
+        # The unit before has locked the file. (QEMU 5.2 takes no two windows over one node.)
+        file += ",locking=off"
+    raw = (
+        f"driver=raw,node-name=flash{unit},file=flash{unit}-file,"
+        f"offset={window.offset},size={window.size}"
+    )
+    if window.read_only:
+        raw += ",read-only=on"
+    return ("-blockdev", file, "-blockdev", raw)
+
+
+def _socket(name: str, directory: str) -> Sequence[str]:
+    return ("-chardev", f"socket,id={name},path={directory}/{name}.sock,server=off")
+
+
+def _kernel(kernel: Kernel) -> Sequence[str]:
+    argv = ["-kernel", kernel.file]
+    if kernel.initrd:
+        argv += ["-initrd", kernel.initrd]
+    if kernel.command_line:
+        argv += ["-append", kernel.command_line]
+    return argv
+
+
+def _nic(nic: Nic, rom_size: int) -> str:
+    name, _, _ = nic.value.partition("-")
+    device = {"virtio": "virtio-net-pci", "e1000": "e1000"}[name]
+    return f"{device},romsize={rom_size}" if rom_size else device
+
+
+def _disk(disk: Attachment, file: str) -> Sequence[str]:
+    if not disk.device:
+        return ("-drive", f"if=floppy,index=0,format=raw,file={file}")
+    argv = ["-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={file}"]
+    if disk.controller:
+        argv += ["-device", disk.controller]
+    bus = f",bus={disk.bus}" if disk.bus else ""
+    return (*argv, "-device", f"{disk.device},drive=disk{bus}")

@@ -1,0 +1,107 @@
+"""What all modes of a migration do alike: ask for it, and find out who refused if it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from bootmatrix.deadline import Deadline
+from bootmatrix.errors import DeadlineExceeded, MonitorError
+from bootmatrix.machines.base import LAST_WORDS_SECONDS
+from bootmatrix.machines.qemu.process import VM
+from bootmatrix.witnesses.refusal import Refusal, classify
+
+# QEMU's default (128 MiB/s, and 32 MiB/s before 6.0) would make a copy within one machine
+# a wait: no limit that matters.
+_BANDWIDTH = 100 << 30
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What became of a migration; ``seconds`` from the request to the destination's word."""
+
+    refusal: Refusal | None
+    seconds: float
+
+
+def live(
+    source: VM,
+    destination: VM,
+    connected: AbstractContextManager[str],
+    deadline: Deadline,
+) -> Migration:
+    """Migrate from QEMU to QEMU, by the URI that ``connected`` gives to both."""
+
+    def move() -> Refusal | None:
+        from_source, from_destination = prepare(source, deadline), prepare(destination, deadline)
+        with connected as uri:
+            destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
+            source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
+            return outcome(destination, from_destination, deadline) or outcome(
+                source, from_source, deadline
+            )
+
+    return attempt((destination, source), move, deadline)
+
+
+def attempt(
+    vms: Sequence[VM], work: Callable[[], Refusal | None], deadline: Deadline
+) -> Migration:
+    """Do it, and find the reason if it is refused; ``vms`` in the order of who knows best."""
+    started = time.monotonic()
+    try:
+        refusal = work()
+    except MonitorError as error:
+        refusal = classify(f"qemu-system-x86_64: {error.message}")
+    if refusal is not None and refusal.kind == "other":
+        refusal = _last_words(vms, deadline, refusal)
+    return Migration(refusal, time.monotonic() - started)
+
+
+def prepare(vm: VM, deadline: Deadline) -> int:
+    """Have migration events told, at full speed; the mark from which on they count."""
+    events = {"capabilities": [{"capability": "events", "state": True}]}
+    vm.monitor.execute("migrate-set-capabilities", events, deadline=deadline)
+    vm.monitor.execute("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH}, deadline=deadline)
+    return vm.monitor.mark()
+
+
+def give(vm: VM, end: socket.socket, deadline: Deadline) -> str:
+    """Pass QEMU one end of a connection (getfd, by SCM_RIGHTS), which is closed here."""
+    with end:
+        vm.monitor.execute_with_fd(
+            "getfd", {"fdname": "migration"}, end.fileno(), deadline=deadline
+        )
+    return "fd:migration"
+
+
+def outcome(vm: VM, since: int, deadline: Deadline) -> Refusal | None:
+    """Wait until a QEMU says what has become of it; None: completed."""
+    event = vm.monitor.wait(
+        "MIGRATION", since=since, deadline=deadline, status=("completed", "failed", "cancelled")
+    )
+    if event.data["status"] == "completed":
+        return None
+    info = vm.monitor.execute("query-migrate", deadline=deadline)
+    return classify(f"qemu-system-x86_64: {info.get('error-desc') or event.data['status']}")
+
+
+def _last_words(vms: Sequence[VM], deadline: Deadline, otherwise: Refusal) -> Refusal:
+    """The classified reason from the logs; the side that fails first often only sees the other go.
+
+    A QEMU that could not load a stream ends by itself; its log is complete then.
+    """
+    for vm in vms:
+        with contextlib.suppress(DeadlineExceeded):
+            vm.process.wait(deadline.sooner(LAST_WORDS_SECONDS))
+        refusal = classify(vm.log_tail())
+        if refusal.kind != "other" or refusal.message != "no reason given":
+            return refusal
+    for vm in vms:
+        if status := vm.process.poll():
+            return Refusal("other", f"{vm.name}: QEMU ended, exit status {status}")
+    return otherwise

@@ -1,0 +1,112 @@
+"""What a guest is made of, and of which disks and kernel, whatever machine it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bootmatrix.boards import Board, known_board
+from bootmatrix.cell import Cell
+from bootmatrix.guests import LinuxKernel, Program, program_of
+from bootmatrix.model import (
+    Accel,
+    Arch,
+    Disk,
+    FirmwareBuild,
+    GuestKind,
+    Host,
+    Interface,
+    Nic,
+)
+from bootmatrix.policies import Policy
+from bootmatrix.policies.base import FIRST_DISK, SECOND_DISK, Mechanism
+from bootmatrix.steps.guest_flash import flashed
+from bootmatrix.steps.migrate import leaves_during_post
+
+
+@dataclass
+class GuestSetup:
+    """What a guest is made of.
+
+    ``seconds`` bounds each boot, and ``least`` is how long everything else that the guest does is
+    waited for, at least; ``disks`` are disks A and B. ``long_post`` makes the firmware
+    wait for a key, so that there is time to migrate the guest during it. ``flash`` is what the
+    guest finds in fw_cfg to program its flash with, ``kernel`` what ``-kernel`` boots.
+    ``debug_log``: its QEMUs have the port for firmware's debug log, where they can.
+    """
+
+    hosts: Sequence[Host]
+    machine: str
+    policy: Policy
+    disks: Sequence[Path]
+    disk: Disk = Disk.AHCI
+    accel: Accel = Accel.TCG
+    seconds: float = 5.0
+    least: float = 0.0
+    long_post: bool = False
+    flash: FirmwareBuild | None = None
+    guest: GuestKind = GuestKind.PROBE
+    cpu: str = ""
+    smp: int = 1
+    nic: Nic = Nic.NONE
+    kernel: LinuxKernel | None = None
+    debug_log: bool = True
+
+    def patient(self, seconds: float) -> GuestSetup:
+        """The same guest, waited for at least so long in whatever it does."""
+        return replace(self, seconds=seconds, least=seconds)
+
+    @property
+    def arch(self) -> Arch:
+        """What its QEMUs emulate."""
+        return self.hosts[0].qemu.arch
+
+    @property
+    def board(self) -> Board:
+        """The board it runs on. Raises UserError for one that is not known."""
+        return known_board(self.machine, self.arch)
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """How QEMU is made to follow the policy on this board."""
+        return self.policy.model.mechanism(self.board.loader(self.hosts[0].firmware))
+
+    @property
+    def interface(self) -> Interface:
+        """The interface of its firmware, the same on all hosts."""
+        return self.hosts[0].firmware.interface
+
+    @property
+    def program(self) -> Program:
+        """What runs in it once its firmware is done."""
+        return program_of(self.guest, self.hosts[0].firmware, self.arch)
+
+    @property
+    def memory_mib(self) -> int:
+        """MiB of memory that it needs: its firmware's, or a kernel's."""
+        firmware = max(self.board.memory_mib(host.firmware) for host in self.hosts)
+        return max(firmware, self.program.mib)
+
+    @property
+    def catalogued(self) -> bool:
+        """Whether all that it runs on is the catalogue's (see QemuBuild)."""
+        return all(host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
+
+
+def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
+    """What the guest of a cell is made of; its disks are built first if ``cache`` lacks them."""
+    steps = cell.scenario.steps
+    image = flashed(steps)
+    firmware = hosts[0].firmware
+    program = program_of(cell.guest, firmware, cell.arch)
+    return GuestSetup(
+        hosts, cell.machine, cell.policy,
+        [program.disk(label, cache, cell.arch, firmware) for label in (FIRST_DISK, SECOND_DISK)],
+        cell.disk, cell.accel, cell.seconds,
+        long_post=any(leaves_during_post(step) for step in steps),
+        flash=hosts[image].firmware if image is not None else None,
+        guest=cell.guest, cpu=cell.cpu, smp=cell.smp, nic=cell.nic,
+        kernel=program.kernel(cache, cell.arch) if program.kernel else None,
+        debug_log=cell.debug_log,
+    )  # fmt: skip

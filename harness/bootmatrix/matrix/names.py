@@ -1,0 +1,388 @@
+"""What the names in a matrix file refer to: its entries resolved to hosts, scenarios and rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from bootmatrix.cell import AXES, BETWEEN_HOSTS
+from bootmatrix.errors import UserError
+from bootmatrix.files.given_file import path_of
+from bootmatrix.matrix import known
+from bootmatrix.matrix.document import Document, Loc
+from bootmatrix.matrix.schema import AxesEntry, FirmwareEntry, HostEntry, KnownEntry, QemuEntry
+from bootmatrix.matrix.sources import Given, expand
+from bootmatrix.model import (
+    NEWEST_COMMON,
+    FirmwareSource,
+    HostSpec,
+    Known,
+    QemuSource,
+    Verdict,
+    role_index,
+    role_name,
+)
+from bootmatrix.policies import Policy
+from bootmatrix.steps import library
+from bootmatrix.steps.base import Scenario, StepError
+
+_GLOB = re.compile(r"[*?\[]")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The values of each axis; ``hosts`` holds those of source, destination, host-3, ...
+
+    ``loc`` is where in the file these axes stand.
+    """
+
+    hosts: tuple[tuple[HostSpec, ...], ...]
+    values: Mapping[str, tuple[Any, ...]]
+    loc: Loc
+
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Those of the axis ``scenario``."""
+        return self.values["scenario"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An exclude rule: for each axis named, the globs (or ``=axis``) of which one must match."""
+
+    conditions: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def needs_machine(self) -> bool:
+        """Whether the rule looks at the machine type, which newest-common leaves open."""
+        return any("machine" in (axis, *_references(globs)) for axis, globs in self.conditions)
+
+    def matches(self, values: Mapping[str, str]) -> bool:
+        """Whether all conditions hold; one on an axis that the cell does not have never does."""
+        return all(
+            axis in values
+            and any(
+                values[axis] == values.get(glob[1:])
+                if glob.startswith("=")
+                else fnmatchcase(values[axis], glob)
+                for glob in globs
+            )
+            for axis, globs in self.conditions
+        )
+
+
+def _references(globs: Iterable[str]) -> list[str]:
+    """The axes that ``=axis`` values refer to."""
+    return [glob[1:] for glob in globs if glob.startswith("=")]
+
+
+class Names:
+    """A document with its names resolved; raises UserError at the first that means nothing.
+
+    ``hosts`` are all hosts, ``own`` the file's own scenarios; ``axes``, ``exclude``,
+    ``include`` and ``known`` are the sections of these names. ``given`` are the hosts of the
+    command line, which are on every host axis. ``places`` says where in the file a host stands,
+    ``texts`` how the command line calls one that is not in there.
+    """
+
+    def __init__(self, document: Document, given: Given) -> None:
+        self._document = document
+        entry = self._entry = document.entry
+        self._sources = given
+        self.places: dict[str, Loc] = {}
+        # A host with a directory of firmware stands for one host for each image in it.
+        self._hosts = {name: self._declared(name, host) for name, host in entry.hosts.items()}
+        self._all = {host.name: host for hosts in self._hosts.values() for host in hosts}
+        self.texts: dict[str, str] = {}
+        self.given = tuple(host for text in given.hosts for host in self._given(text))
+        self._named = {name: (host,) for name, host in self._all.items()} | self._hosts
+        self._scenarios: dict[str, Scenario] = dict(library.LIBRARY)
+        self.hosts = tuple(self._all.values())
+        self.own = tuple(self._own_scenario(name) for name in entry.scenarios)
+        self.axes = self._base_axes()
+        self.exclude = tuple(self._rule(*numbered) for numbered in enumerate(entry.exclude))
+        self.include = tuple(
+            self._axes(("include", index), included, self.axes)
+            for index, included in enumerate(entry.include)
+        )
+        self.known = tuple(self._known(*numbered) for numbered in enumerate(entry.known))
+
+    def _declared(self, name: str, entry: HostEntry) -> tuple[HostSpec, ...]:
+        loc: Loc = ("hosts", name)
+        if BETWEEN_HOSTS in name:
+            raise self._document.error(
+                loc, f"a host's name cannot hold {BETWEEN_HOSTS!r}", key=True
+            )
+        host = HostSpec(
+            name,
+            self._qemu((*loc, "qemu"), entry.qemu),
+            self._firmware((*loc, "firmware"), entry.firmware),
+        )
+        try:
+            hosts = expand(host)
+        except UserError as error:
+            raise self._document.error((*loc, "firmware"), str(error)) from None
+        for found in hosts:
+            if found.name in {*self.places, *self._entry.hosts} - {name}:
+                raise self._document.error(
+                    (*loc, "firmware"), f"there is a host {found.name!r} already"
+                )
+            self.places[found.name] = loc
+        return hosts
+
+    def _qemu(self, loc: Loc, entry: str | QemuEntry) -> str | QemuSource:
+        if isinstance(entry, str):
+            return self._sources.qemu.get(entry, entry)
+        self._one_of(loc, entry, ("path", "image", "suite"))
+        if entry.package_version and not entry.suite:
+            raise self._document.error(
+                (*loc, "package-version"), "is that of a suite's package", key=True,
+                hint="{suite: trixie, package-version: ...}",
+            )
+        path = self._path((*loc, "path"), entry.path) if entry.path else None
+        return QemuSource(path, entry.image, entry.suite, entry.package_version)
+
+    def _firmware(
+        self, loc: Loc, entry: str | FirmwareEntry | None
+    ) -> str | FirmwareSource | None:
+        if entry is None:
+            return None
+        if isinstance(entry, str):
+            return self._sources.firmware.get(entry, entry)
+        self._one_of(loc, entry, ("path", "descriptor", "directory"))
+        if entry.variables and not entry.path:
+            raise self._document.error(
+                (*loc, "variables"), "stands beside a path", key=True,
+                hint="{path: CODE.fd, variables: VARS.fd}",
+            )
+        variables = entry.variables
+        return FirmwareSource(
+            self._path(loc, entry.path or entry.descriptor or entry.directory or ""),
+            directory=entry.directory is not None,
+            variables=self._path((*loc, "variables"), variables) if variables else None,
+            descriptor=entry.descriptor is not None,
+        )
+
+    def _one_of(self, loc: Loc, entry: BaseModel, fields: Sequence[str]) -> None:
+        found = [field for field in fields if getattr(entry, field) is not None]
+        if len(found) != 1:
+            raise self._document.error(
+                loc, f"found {' and '.join(found) or 'none of its fields'}",
+                hint="just one of " + ", ".join(fields),
+            )
+
+    def _path(self, loc: Loc, text: str) -> Path:
+        """A path as the file writes it: relative to the file's directory."""
+        try:
+            return self._document.path.parent / path_of(text)
+        except UserError as error:
+            raise self._document.error(loc, str(error)) from None
+
+    def _given(self, text: str) -> tuple[HostSpec, ...]:
+        """The hosts that a --host means: those the file calls so, or new ones."""
+        if text in self._hosts and text not in self._sources.qemu:
+            return self._hosts[text]
+        hosts = self._sources.host(text)
+        for host in hosts:
+            if self._all.setdefault(host.name, host) != host:
+                raise UserError(f"--host {text}: there is another host {host.name!r} already",
+                                file=self._document.path)
+            self.texts[host.name] = text
+        return hosts
+
+    def _own_scenario(self, name: str) -> Scenario:
+        loc: Loc = ("scenarios", name)
+        if name in library.LIBRARY:
+            raise self._document.error(
+                loc, "the library has a scenario of this name", key=True, hint="choose another"
+            )
+        try:
+            scenario = library.parse(name, self._entry.scenarios[name])
+        except StepError as error:
+            raise self._document.error(
+                (*loc, *error.where), error.message, found=error.found, accepted=error.accepted,
+                key=bool(error.where) and error.found == error.where[-1],
+            ) from None
+        self._scenarios[name] = scenario
+        return scenario
+
+    def _base_axes(self) -> Axes:
+        entry = self._entry.axes
+        for name, hint in (
+            ("machine", "for example pc-q35-5.2, newest-common or default"),
+            ("scenario", "for example migrate-reset"),
+        ):
+            if not getattr(entry, name):
+                raise self._document.error(("axes", name), "is missing", hint=hint)
+        defaults = {name: (axis.default,) for name, axis in AXES.items()}
+        every = Axes((self.hosts, self.hosts), defaults | {"policy": tuple(Policy)}, ("axes",))
+        return self._axes(every.loc, entry, every)
+
+    def _axes(self, loc: Loc, entry: AxesEntry, base: Axes) -> Axes:
+        """The axes at ``loc``, those left out taken from ``base``."""
+        written = {axis: tuple(self._once((*loc, axis), getattr(entry, axis))) for axis in AXES}
+        written["scenario"] = tuple(
+            self._lookup((*loc, "scenario"), written["scenario"], "scenario", self._scenarios)
+        )
+        axes = Axes(
+            tuple(
+                tuple(dict.fromkeys((*hosts, *self.given)))
+                for hosts in self._host_axes(loc, entry, base)
+            ),
+            {axis: values or base.values[axis] for axis, values in written.items()},
+            loc,
+        )
+        for index, machine in enumerate(axes.values["machine"]):
+            if ":" in machine and not machine.startswith(f"{NEWEST_COMMON}:"):
+                raise self._document.error(
+                    (*loc, "machine", index), f"no machine type: {machine!r}",
+                    hint=f"only {NEWEST_COMMON}:FAMILY has a colon",
+                )
+        for index, scenario in enumerate(axes.scenarios):
+            if scenario.hosts_needed > len(axes.hosts):
+                missing = role_name(len(axes.hosts))
+                raise self._document.error(
+                    (*loc, "scenario", index), f"{scenario.name} needs a host for {missing}",
+                    hint=f"give the axis {missing}: [{', '.join(self._hosts)}]",
+                )
+        if not any(
+            library.applies_to(scenario, policy)
+            for scenario in axes.scenarios
+            for policy in axes.values["policy"]
+        ):
+            names = ", ".join(scenario.name for scenario in axes.scenarios)
+            raise self._document.error(
+                (*loc, "policy"), f"no cell remains: {names} is about an nvram",
+                hint="policies with one: "
+                + ", ".join(policy.value for policy in Policy if policy.keeps_nvram),
+            )
+        return axes
+
+    def _host_axes(
+        self, loc: Loc, entry: AxesEntry, base: Axes
+    ) -> tuple[tuple[HostSpec, ...], ...]:
+        further = entry.model_extra or {}
+        written = {"source": entry.source, "destination": entry.destination}
+        for name in further:
+            try:
+                role_index(name)
+            except ValueError:
+                accepted = ("source", "destination", "host-3", *AXES)
+                raise self._document.error(
+                    (*loc, name), "no such axis", found=name, accepted=accepted, key=True
+                ) from None
+        last = max(map(role_index, further), default=1)
+        values = []
+        for index in range(max(last + 1, len(base.hosts))):
+            role = role_name(index)
+            names = further.get(role) or written.get(role) or []
+            if names:
+                found = self._lookup((*loc, role), names, "host", self._named)
+                values.append(tuple(host for hosts in found for host in hosts))
+            elif index < len(base.hosts):
+                values.append(base.hosts[index])
+            else:
+                raise self._document.error(
+                    (*loc, role_name(last)), f"there is no axis {role} before it", key=True
+                )
+        return tuple(values)
+
+    def _lookup(
+        self, loc: Loc, names: Sequence[str], word: str, values: Mapping[str, _Value]
+    ) -> Iterator[_Value]:
+        for index, name in enumerate(self._once(loc, names)):
+            if name not in values:
+                raise self._document.error(
+                    (*loc, index), f"no {word} has the name {name!r}", found=name,
+                    accepted=tuple(values),
+                )
+            yield values[name]
+
+    def _once(self, loc: Loc, values: Sequence[_Value]) -> Sequence[_Value]:
+        seen: set[_Value] = set()
+        for index, value in enumerate(values):
+            if value in seen:
+                raise self._document.error((*loc, index), f"{value} is listed twice")
+            seen.add(value)
+        return values
+
+    def _rule(self, index: int, rule: Mapping[str, list[str]]) -> Rule:
+        loc: Loc = ("exclude", index)
+        names = (*map(role_name, range(len(self.axes.hosts))), *AXES)
+        if not rule:
+            raise self._document.error(loc, "an empty rule would drop every cell")
+        for axis, globs in rule.items():
+            if axis not in names:
+                raise self._document.error(
+                    (*loc, axis), "no such axis", found=axis, accepted=names, key=True
+                )
+            for position, glob in enumerate(globs):
+                if glob.startswith("="):
+                    if glob[1:] not in names or glob[1:] == axis:
+                        raise self._document.error(
+                            (*loc, axis, position), f"{glob!r} names no other axis",
+                            found=glob[1:], accepted=[name for name in names if name != axis],
+                        )
+                else:
+                    self._check_glob((*loc, axis, position), axis, glob)
+        return Rule(
+            tuple((axis, tuple(self._each(axis, globs))) for axis, globs in rule.items())
+        )
+
+    def _each(self, axis: str, globs: Sequence[str]) -> Iterator[str]:
+        """The globs; a host that stands for several becomes their names."""
+        for glob in globs:
+            if axis not in AXES and glob in self._hosts:
+                yield from (host.name for host in self._hosts[glob])
+            else:
+                yield glob
+
+    def _known(self, index: int, entry: KnownEntry) -> Known:
+        loc: Loc = ("known", index)
+        for key, globs in entry.when.items():
+            if not known.accepts_key(key):
+                raise self._document.error(
+                    (*loc, "when", key), "no value of a cell", found=key,
+                    accepted=known.accepted_keys(), key=True,
+                )
+            axis = key.removesuffix(".host")
+            for position, glob in enumerate(globs):
+                self._check_glob((*loc, "when", key, position), axis, glob)
+        for position, verdict in enumerate(entry.verdict):
+            if verdict in (Verdict.PASS, Verdict.ERROR):
+                raise self._document.error(
+                    (*loc, "verdict", position), f"{verdict.value} is no incompatibility",
+                    accepted=[v.value for v in Verdict if v not in (Verdict.PASS, Verdict.ERROR)],
+                )
+        when = tuple(
+            (key, tuple(self._each(key, globs) if key.endswith(".host") else globs))
+            for key, globs in entry.when.items()
+        )
+        return Known(when, tuple(entry.verdict), entry.reason, entry.link)
+
+    def _check_glob(self, loc: Loc, axis: str, glob: str) -> None:
+        """A value without wildcards must be one that the axis could have at all."""
+        kind = AXES[axis].type if axis in AXES else None
+        if not glob and not (kind is str and AXES[axis].default == ""):
+            raise self._document.error(loc, "is empty")
+        if "." in axis or axis == "id" or kind is str or _GLOB.search(glob):
+            return
+        if kind is int:
+            if not glob.isdecimal() or str(int(glob)) != glob or glob == "0":
+                raise self._document.error(loc, f"{axis} is never {glob!r}", hint="a whole number")
+            return
+        accepted: Iterable[str] = self._named
+        if kind is not None:
+            accepted = self._scenarios if kind is Scenario else map(str, kind)
+        accepted = tuple(accepted)
+        if glob not in accepted:
+            raise self._document.error(
+                loc, f"{axis} is never {glob!r}", found=glob, accepted=accepted
+            )

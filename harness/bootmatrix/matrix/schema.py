@@ -1,0 +1,249 @@
+"""The shape of a matrix file as pydantic models, and the JSON Schema for editors made of them.
+
+Positions and messages are bootmatrix.matrix.document's business, the meaning of names that of
+bootmatrix.matrix.names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    WithJsonSchema,
+    create_model,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from bootmatrix.cell import AXES, NAME, Axis
+from bootmatrix.matrix.known import CELL_KEYS, ROLE_KEYS
+from bootmatrix.model import Verdict
+from bootmatrix.steps.library import step_schema
+
+_ROLE_PATTERN = r"(source|destination|host-([3-9]|[1-9][0-9]+))"
+_CONDITION_PATTERN = rf"^({_ROLE_PATTERN}\.({'|'.join(ROLE_KEYS)})|{'|'.join(CELL_KEYS)})$"
+
+class _SingleToo:
+    """Describes, in the JSON Schema, that a list of one item can be written as the item."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        array = handler(schema)
+        return {"anyOf": [array["items"], array]}
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) or value is None else [value]
+
+
+_Item = TypeVar("_Item")
+OneOrMany = Annotated[
+    list[_Item], Field(min_length=1), BeforeValidator(_as_list), _SingleToo()
+]
+Name = Annotated[str, Field(pattern=NAME)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _numbers_too(conditions: Any) -> Any:
+    """Conditions are globs; but some axes' values are numbers, and are written so."""
+    if not isinstance(conditions, Mapping):
+        return conditions
+    texts = {}
+    for axis in conditions.keys() & set(_NUMBERS):
+        globs = _as_list(conditions[axis])
+        texts[axis] = [str(glob) if type(glob) is int else glob for glob in globs or ()] or globs
+    return {**conditions, **texts}
+
+
+_NUMBERS = [name for name, axis in AXES.items() if axis.type is int]
+_NUMBER = {"type": ["string", "integer"]}
+_ON_NUMBERS = {"anyOf": [_NUMBER, {"type": "array", "minItems": 1, "items": _NUMBER}]}
+Conditions = Annotated[
+    dict[str, OneOrMany[str]],
+    BeforeValidator(_numbers_too),
+    Field(json_schema_extra={"properties": dict.fromkeys(_NUMBERS, _ON_NUMBERS)}),
+]
+
+
+def _kebab(name: str) -> str:
+    return name.rstrip("_").replace("_", "-")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab)
+
+
+class QemuEntry(_Entry):
+    """A QEMU that the catalogue does not have: one of path, image and suite."""
+
+    path: Text | None = Field(
+        None, description="a program, or a build tree or prefix that holds one; "
+        "relative to the matrix file",
+    )
+    image: Text | None = Field(None, description="an image of the Docker engine, by its name")
+    suite: Text | None = Field(None, description="a Debian suite")
+    package_version: Text | None = Field(
+        None, description="of the suite's qemu-system-x86; default: the one it has"
+    )
+
+
+class FirmwareEntry(_Entry):
+    """A firmware that the catalogue does not have: one of path, descriptor and directory."""
+
+    path: Text | None = Field(
+        None, description="the file of an image; relative to the matrix file"
+    )
+    variables: Text | None = Field(
+        None, description="beside a path with UEFI code alone: the template of its variable store"
+    )
+    descriptor: Text | None = Field(
+        None, description="a JSON file that describes a firmware, as QEMU's "
+        "docs/interop/firmware.json has it; paths in it are absolute, or relative to it"
+    )
+    directory: Text | None = Field(
+        None, description="the host stands for one host for each image in it"
+    )
+
+
+SOURCE_TAGS = ("a name", "a mapping")
+"""What pydantic puts into the place of an error in one of the next two; no part of the file."""
+
+
+def _source_tag(value: Any) -> str:
+    return SOURCE_TAGS[isinstance(value, Mapping | BaseModel)]
+
+
+_ByName = Annotated[Text, Tag(SOURCE_TAGS[0])]
+Qemu = Annotated[
+    _ByName | Annotated[QemuEntry, Tag(SOURCE_TAGS[1])], Discriminator(_source_tag)
+]
+Firmware = Annotated[
+    _ByName | Annotated[FirmwareEntry, Tag(SOURCE_TAGS[1])], Discriminator(_source_tag)
+]
+
+
+class HostEntry(_Entry):
+    """A host: one QEMU build and the firmware installed beside it."""
+
+    qemu: Qemu = Field(description="QEMU build, by its name in the catalogue, or where it is")
+    firmware: Firmware | None = Field(
+        None, description="firmware build, by name, or where it is; "
+        "default: the one beside the QEMU build",
+    )
+
+
+class _HostAxes(_Entry):
+    """The axes and their values. Further hosts (host-3, host-4, ...) are axes, too."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "additionalProperties": False,
+            "patternProperties": {
+                r"^host-([3-9]|[1-9][0-9]+)$": {
+                    "anyOf": [
+                        {"type": "string"},
+                        {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                    ],
+                    "description": "a further host, for scenarios that go there",
+                }
+            },
+        },
+    )
+    __pydantic_extra__: dict[str, OneOrMany[Name]]  # host-3, host-4, ...
+
+    source: OneOrMany[Name] = Field(
+        default_factory=list, description="the host where the guest starts; default: all hosts"
+    )
+    destination: OneOrMany[Name] = Field(
+        default_factory=list, description="the host where it goes to; default: all hosts"
+    )
+
+
+def _values_of(axis: Axis) -> Any:
+    """The type of a list of an axis' values."""
+    value: Any = axis.type
+    if axis.pattern:
+        value = Annotated[str, Field(pattern=axis.pattern)]
+    elif axis.type is int:
+        value = Count
+    return OneOrMany[value]
+
+
+def axes_entry(axes: Mapping[str, Axis]) -> type[_HostAxes]:
+    """The model of a mapping of axes."""
+    values: dict[str, Any] = {
+        name: (_values_of(axis), Field(default_factory=list, description=axis.schema))
+        for name, axis in axes.items()
+    }
+    return create_model("AxesEntry", __base__=_HostAxes, __doc__=_HostAxes.__doc__, **values)
+
+
+if TYPE_CHECKING:
+    AxesEntry = _HostAxes
+else:
+    AxesEntry = axes_entry(AXES)
+
+
+class KnownEntry(_Entry):
+    """A declared incompatibility: what is known to go wrong, where, and why."""
+
+    when: Conditions = Field(
+        min_length=1,
+        description="globs over a cell's values; all keys must match",
+        json_schema_extra={"propertyNames": {"pattern": _CONDITION_PATTERN}},
+    )
+    verdict: OneOrMany[Verdict] = Field(description="what happens then; one of these")
+    reason: Text = Field(description="why; shown in reports")
+    link: Text | None = Field(None, description="where to read more")
+
+
+Step = Annotated[Any, WithJsonSchema(step_schema())]
+
+
+class MatrixEntry(_Entry):
+    """A bootmatrix matrix file: hosts, axes, and which of their combinations to run."""
+
+    schema_: Literal[1] = Field(description="version of this format")
+    hosts: dict[Name, HostEntry] = Field(min_length=1, description="the hosts, by name")
+    axes: AxesEntry
+    exclude: list[Conditions] = Field(
+        default_factory=list,
+        description="a cell that matches all conditions of one rule is dropped; globs",
+    )
+    include: list[AxesEntry] = Field(
+        default_factory=list, description="cells to add; left-out axes are those of axes"
+    )
+    scenarios: dict[Name, list[Step]] = Field(
+        default_factory=dict, description="step lists of your own, by name"
+    )
+    known: list[KnownEntry] = Field(default_factory=list)
+    boot_timeout: float = Field(
+        5.0, gt=0, allow_inf_nan=False, strict=True, description="seconds for each boot"
+    )
+    patience: float | None = Field(
+        None, gt=0, allow_inf_nan=False, strict=True,
+        description="seconds after which a boot that has not come is called a hang",
+    )
+    debug_log: Literal["on", "off"] = Field(
+        "on", description="the port that firmware prints its debug log to; default: on"
+    )
+    sample: Literal["pairwise"] | Annotated[int, Field(gt=0, strict=True)] | None = Field(
+        None, description="run fewer cells: all pairs of values, or so many"
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a matrix file, for editors (docs/matrix.schema.json)."""
+    schema = MatrixEntry.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

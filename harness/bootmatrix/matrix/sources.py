@@ -1,0 +1,132 @@
+"""Builds of the user's own, as they are said on a command line, and hosts with a directory of them.
+
+Nothing is read but the names in such a directory: whether a build is any good is for
+bootmatrix.builds.host to find out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bootmatrix.cell import BETWEEN_HOSTS
+from bootmatrix.errors import UserError
+from bootmatrix.files.given_file import path_of
+from bootmatrix.model import FirmwareSource, HostSpec, QemuSource
+
+SUFFIXES = (".bin", ".rom", ".fd")
+"""What the names of firmware images end in, where a directory of them is given."""
+
+DESCRIPTOR_SUFFIX = ".json"
+"""What the names of firmware descriptors end in, on the command line."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_GLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+*?!\[\]-]*")
+_NO_NAME = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+def safe_name(text: str) -> str:
+    """The text with what cannot stand in a name (of a host, a build, a file) replaced by dashes."""
+    return _NO_NAME.sub("-", text).strip("-") or "unnamed"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line gives: builds by name, and the hosts that cells must go to or from."""
+
+    qemu: Mapping[str, QemuSource] = field(default_factory=dict)
+    firmware: Mapping[str, FirmwareSource] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+
+    def host(self, text: str) -> tuple[HostSpec, ...]:
+        """The hosts that ``QEMU`` or ``QEMU/FIRMWARE`` means: several, with a directory of images.
+
+        Names that are not defined here are left for the catalogue.
+        """
+        qemu, slash, firmware = text.partition("/")
+        for name, form in ((qemu, _NAME), (firmware, _GLOB))[:2 if slash else 1]:
+            if not form.fullmatch(name):
+                raise UserError(f"--host {text}: {name!r} is not a name",
+                                hint="QEMU or QEMU/FIRMWARE, such as debian-sid or head/test")
+        host = HostSpec(
+            safe_name(text.replace("/", "+")),
+            self.qemu.get(qemu, qemu),
+            self.firmware.get(firmware, firmware) if slash else None,
+        )
+        try:
+            return expand(host)
+        except UserError as error:
+            raise UserError(f"--host {text}: {error}") from None
+
+
+def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) -> Given:
+    """The command line's ``NAME=SOURCE`` definitions and hosts. Raises UserError.
+
+    A QEMU's source is a path, ``image:NAME``, ``suite:SUITE`` or ``suite:SUITE=VERSION``; a
+    firmware's is the path of an image, of a directory of them, of a descriptor (``.json``), or of
+    code and variables, with a comma between. Paths are relative to the current directory.
+    """
+    return Given(
+        {name: _qemu(name, source) for name, source in _definitions("--qemu", qemu)},
+        {name: _firmware(name, source) for name, source in _definitions("--firmware", firmware)},
+        tuple(dict.fromkeys(hosts)),
+    )
+
+
+def _definitions(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, source = text.partition("=")
+        if not (equals and source and _NAME.fullmatch(name)) or BETWEEN_HOSTS in name:
+            raise UserError(f"{option} {text}: no definition",
+                            hint=f"NAME=PATH, such as {option} test=../build")
+        if name in found:
+            raise UserError(f"{option} {text}: {name} is defined twice")
+        found[name] = source
+    return list(found.items())
+
+
+def _qemu(name: str, source: str) -> QemuSource:
+    kind, colon, value = source.partition(":")
+    if colon and kind == "image":
+        return QemuSource(image=value, name=name)
+    if colon and kind == "suite":
+        suite, _, version = value.partition("=")
+        return QemuSource(suite=suite, package_version=version or None, name=name)
+    return QemuSource(path=path_of(source), name=name)
+
+
+def _firmware(name: str, source: str) -> FirmwareSource:
+    path = path_of(source)
+    code, comma, variables = source.rpartition(",")
+    if comma and code and variables and not path.exists():
+        return FirmwareSource(path_of(code), name=name, variables=path_of(variables))
+    return FirmwareSource(path, path.is_dir(), name,
+                          descriptor=path.suffix == DESCRIPTOR_SUFFIX and not path.is_dir())
+
+
+def expand(host: HostSpec) -> tuple[HostSpec, ...]:
+    """A host with a directory of firmware images becomes one host for each; else it is itself."""
+    source = host.firmware
+    if not isinstance(source, FirmwareSource) or not source.directory:
+        return (host,)
+    if not source.path.is_dir():
+        what = "is no directory" if source.path.exists() else "is not there"
+        raise UserError(f"{source.path} {what}", hint="a directory of firmware images")
+    images = sorted(
+        file for file in source.path.iterdir()
+        if file.suffix.lower() in SUFFIXES and file.is_file()
+    )
+    if not images:
+        raise UserError(f"{source.path} holds no firmware image",
+                        hint="files that end in " + ", ".join(SUFFIXES))
+    hosts: dict[str, HostSpec] = {}
+    for image in images:
+        name = f"{host.name}-{safe_name(image.stem)}"
+        if name in hosts or BETWEEN_HOSTS in name:
+            raise UserError(f"{image} would make a host called {name!r}",
+                            hint="there is one already" if name in hosts
+                            else f"a host's name cannot hold {BETWEEN_HOSTS!r}")
+        hosts[name] = replace(host, name=name, firmware=FirmwareSource(image))
+    return tuple(hosts.values())

@@ -1,0 +1,126 @@
+"""What cannot be run is known before anything is started: the one sentence why. Pure.
+
+Sizes are not among it: whether one firmware fits in the place of another is found by running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
+from itertools import combinations
+
+from bootmatrix.boards import ARCHITECTURES, Board, Loader
+from bootmatrix.cell import Cell
+from bootmatrix.model import DEFAULT_MACHINE, Arch, Host, Nic
+from bootmatrix.policies import Policy
+from bootmatrix.policies.base import Swap
+from bootmatrix.steps.base import Ability, Platform, State
+
+
+def reason(
+    cell: Cell, hosts: Sequence[Host], machines: Collection[Ability] = tuple(Ability)
+) -> str | None:
+    """Why a cell cannot exist on these hosts, which stand in its order; None if it can.
+
+    ``machines`` is what machines can do on them.
+    """
+    return next(_reasons(cell, hosts, machines), None)
+
+
+def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -> Iterator[str]:
+    for host in hosts:
+        yield from _of_qemu(cell, host)
+    board = cell.board
+    if board is None:
+        yield f"no guest of ours boots on machine {cell.machine} ({cell.arch})"
+        return
+    if cell.accel.on(0) is not cell.accel.on(1) and len(hosts) == 1:
+        yield f"{cell.accel} is for two hosts, {cell.scenario.name} has one"
+    if cell.accel.with_kvm and cell.arch is not Arch.X86_64:
+        yield f"kvm runs guests of this host's own architecture, which {cell.arch} is not"
+    if cell.machine == DEFAULT_MACHINE and not ARCHITECTURES[cell.arch].has_default:
+        yield f"QEMU has no default machine of use for {cell.arch}: name one, such as {board.name}"
+    if cell.guest.is_linux and cell.arch is not Arch.X86_64:
+        yield f"a {cell.guest} guest is one of x86_64, there is none of {cell.arch}"
+    if cell.disk not in board.disks:
+        yield f"{board.name} has no {cell.disk} disk"
+    if cell.nic is not Nic.NONE and not board.pci:
+        yield f"{board.name} has no PCI, and so no {cell.nic} card"
+    for host in hosts:
+        yield from _of_firmware(cell, host, board)
+        yield from _of_policy(cell.policy, host, board)
+    if len({host.firmware.interface for host in hosts}) > 1:
+        yield "one host has a BIOS, another UEFI firmware: no guest of ours boots from both"
+    yield from _of_alike_firmware(hosts, board)
+    yield from _of_machines(cell.policy, hosts, board, machines)
+    platform, state = Platform(board, hosts, cell.guest), State()
+    for step in cell.scenario.steps:
+        for ability in Ability:
+            if ability in step.needs and ability not in machines:
+                yield f"{step.kind} needs {ability.value}, which these machines do not have"
+        yield from step.unsupported(platform, state.host)
+        step.advance(state)
+
+
+def _of_qemu(cell: Cell, host: Host) -> Iterator[str]:
+    qemu = f"QEMU {host.qemu.version} ({host.qemu.name})"
+    if host.qemu.arch is not cell.arch:
+        yield f"{qemu} emulates {host.qemu.arch}, not {cell.arch}"
+    elif cell.machine not in (DEFAULT_MACHINE, *host.qemu.machines):
+        yield f"{qemu} has no machine {cell.machine}"
+
+
+def _of_firmware(cell: Cell, host: Host, board: Board) -> Iterator[str]:
+    firmware = host.firmware
+    machine = host.qemu.default_machine if cell.machine == DEFAULT_MACHINE else cell.machine
+    if machine and firmware.machines and not any(
+        fnmatchcase(machine, glob) for glob in firmware.machines
+    ):
+        yield f"{firmware.name} is made for {' and '.join(firmware.machines)}, not for {machine}"
+    if firmware.needs_smm and board.smm_mib is None:
+        having = [other.name for architecture in ARCHITECTURES.values()
+                  for other in architecture.boards if other.smm_mib is not None]
+        yield (f"{firmware.name} needs SMM, which {board.name} does not have: "
+               f"{' and '.join(having)} has")
+    if firmware.has_keys and (firmware.signing is None or cell.guest.is_linux):
+        yield (
+            f"{firmware.name} starts only what is signed for the Secure Boot keys enrolled in it: "
+            + ("our Linux guest is not" if firmware.signing else
+               "nobody here has what signs for them (Microsoft's, as a rule)")
+        )
+
+
+def _of_alike_firmware(hosts: Sequence[Host], board: Board) -> Iterator[str]:
+    """Two images of one version are told apart by their bytes alone."""
+    for one, other in combinations((host.firmware for host in hosts), 2):
+        alike = one.prints is not None and one.prints == other.prints
+        if alike and one.sha256 != other.sha256 and board.rom_address(one.size) is None:
+            yield (
+                f"{one.name} and {other.name} both print {one.prints}, and on {board} "
+                "no bytes tell which of them ran"
+            )
+
+
+def _of_machines(
+    policy: Policy, hosts: Sequence[Host], board: Board, machines: Collection[Ability]
+) -> Iterator[str]:
+    how = policy.model.mechanism(board.loader(hosts[0].firmware))
+    needed = {Ability.NVRAM: how.nvram, Ability.SWAP: how.swap in (Swap.LAUNCHED, Swap.FILE)}
+    for ability, needs in needed.items():
+        if needs and ability not in machines:
+            yield f"{policy} needs {ability.value}, which these machines do not have"
+
+
+def _of_policy(policy: Policy, host: Host, board: Board) -> Iterator[str]:
+    loader = board.loader(host.firmware)
+    how = policy.model.mechanism(loader)
+    if how.nvram and not board.has_flash:
+        yield f"{policy} needs flash, which {board} does not have"
+    elif how.swap in (Swap.LAUNCHED, Swap.FILE):
+        if not board.swaps:
+            yield f"{policy} replaces firmware at the reset vector, which is not done on {board}"
+        if loader is Loader.WRITABLE_FLASH:
+            yield (
+                f"{policy} needs code and variables apart: {host.firmware.name} has both in one "
+                "flash, which is the guest's"
+            )

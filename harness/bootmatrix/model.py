@@ -1,0 +1,331 @@
+"""The words of the firmware-ownership model: frozen data and enums, no behaviour that does I/O.
+
+Each word is used as the table "Words" of docs/model.md defines it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+RECORD_SCHEMA = 2
+DEFAULT_MACHINE = "default"
+NEWEST_COMMON = "newest-common"
+
+
+class Interface(StrEnum):
+    """The interface a firmware offers to the guest (QEMU's docs/interop/firmware.json)."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class Arch(StrEnum):
+    """What a QEMU emulates, spelled as in the name of its program, qemu-system-ARCH."""
+
+    X86_64 = "x86_64"
+    AARCH64 = "aarch64"
+    RISCV64 = "riscv64"
+
+
+class GuestKind(StrEnum):
+    """What runs in a guest once its firmware is done.
+
+    ``probe`` is a program of ours for the firmware's interface: a boot sector, or an EFI
+    application. ``linux`` boots Debian's kernel from the guest's disk, ``linux-kernel`` the same
+    by ``-kernel``, through fw_cfg.
+    """
+
+    PROBE = "probe"
+    LINUX = "linux"
+    LINUX_KERNEL = "linux-kernel"
+
+    @property
+    def is_linux(self) -> bool:
+        """Whether a Linux kernel runs."""
+        return self is not GuestKind.PROBE
+
+
+class Nic(StrEnum):
+    """The guest's network card, which brings an option ROM from its host.
+
+    ``...-romsize`` gives the ROM's block one size on all hosts, which is the known remedy where
+    their ROM files differ in size.
+    """
+
+    NONE = "none"
+    VIRTIO = "virtio"
+    VIRTIO_ROMSIZE = "virtio-romsize"
+    E1000 = "e1000"
+    E1000_ROMSIZE = "e1000-romsize"
+
+
+class Disk(StrEnum):
+    """How the guest's disk is attached."""
+
+    AHCI = "ahci"
+    IDE = "ide"
+    VIRTIO = "virtio"
+    FLOPPY = "floppy"
+
+
+class Accel(StrEnum):
+    """QEMU's accelerator: on all hosts, or first on the source and then on all others."""
+
+    TCG = "tcg"
+    KVM = "kvm"
+    TCG_TO_KVM = "tcg-to-kvm"
+    KVM_TO_TCG = "kvm-to-tcg"
+
+    def on(self, host: int) -> Accel:
+        """The one of a host, which stands at that place in its cell."""
+        first, _, then = self.value.partition("-to-")
+        return Accel(then if host and then else first)
+
+    @property
+    def with_kvm(self) -> bool:
+        """Whether any host has KVM."""
+        return Accel.KVM in (self.on(0), self.on(1))
+
+
+class ResetBy(StrEnum):
+    """Who asks for a reset: the monitor, or the guest in one of these ways.
+
+    Linux calls them, for its ``reboot=``: pci, kbd, triple, acpi, efi.
+    """
+
+    MONITOR = "monitor"
+    CF9 = "cf9"
+    KEYBOARD = "keyboard"
+    TRIPLE_FAULT = "triple-fault"
+    ACPI = "acpi"
+    EFI_COLD = "efi-cold"
+    EFI_WARM = "efi-warm"
+
+
+class ShutdownBy(StrEnum):
+    """Who ends a guest: the monitor, as pulling the plug does, or the guest itself."""
+
+    MONITOR = "monitor"
+    GUEST = "guest"
+
+
+class Channel(StrEnum):
+    """What a migration stream travels through."""
+
+    UNIX = "unix"
+    TCP = "tcp"
+    FILE = "file"
+
+
+class Verdict(StrEnum):
+    """Expectation and observation, compared. docs/model.md says what each means."""
+
+    PASS = "pass"  # noqa: S105  # no password
+    WRONG_FIRMWARE = "wrong-firmware"
+    WRONG_DISK = "wrong-disk"
+    WRONG_FW_CFG = "wrong-fw-cfg"
+    WRONG_VARIABLES = "wrong-variables"
+    WRONG_KERNEL = "wrong-kernel"
+    WRONG_CMOS = "wrong-cmos"
+    WRONG_TABLES = "wrong-tables"
+    WRONG_HARDWARE = "wrong-hardware"
+    EXTRA_RESET = "extra-reset"
+    LATE = "late"
+    NOT_RESET = "not-reset"
+    STOPPED = "stopped"
+    NO_BOOT = "no-boot"
+    SILENT = "silent"
+    BLOCKED = "blocked"
+    WITNESS_CONFLICT = "witness-conflict"
+    UNSUPPORTED = "unsupported"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Signing:
+    """What signs a program for a firmware's Secure Boot: two PEM files, and what opens the key."""
+
+    key: Path
+    certificate: Path
+    passphrase: str = ""
+
+
+@dataclass(frozen=True)
+class FirmwareBuild:
+    """A firmware image: its bytes, its interface, and the version it prints.
+
+    ``size`` is in bytes, ``sha256`` in lower-case hex. ``prints`` is the version text that
+    stands in the image and appears in its banner or in SMBIOS, None where the image holds none.
+
+    UEFI firmware is split or combined. Split: ``path``, ``size`` and ``sha256`` are those of the
+    executable (CODE), and ``variables`` is the template of the variable store (VARS), to be
+    copied for each guest. Combined (``variables`` None): the image begins with the store, which
+    takes ``store_size`` bytes, and ``sha256`` is that of the code behind it.
+
+    ``machines`` are globs of the machine types that it is made for, () any; ``features`` those of
+    QEMU's docs/interop/firmware.json. ``payload`` is what ``-kernel`` starts behind it: U-Boot
+    behind OpenSBI. ``signing`` signs guests for the keys that are enrolled in ``variables``, None
+    where nobody here can. ``catalogued``: see QemuBuild.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    path: Path
+    interface: Interface = Interface.BIOS
+    prints: str | None = None
+    variables: Path | None = None
+    machines: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    payload: Path | None = None
+    store_size: int = 0
+    signing: Signing | None = None
+    catalogued: bool = False
+
+    def code_of(self, image: bytes) -> bytes:
+        """The code in an image of this build's layout: what stays the same while it runs."""
+        return image[self.store_size :]
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether Secure Boot keys are enrolled, so that it refuses what is not signed."""
+        return "enrolled-keys" in self.features
+
+    @property
+    def needs_smm(self) -> bool:
+        """Whether it runs only on a machine with SMM and protected flash."""
+        return "requires-smm" in self.features
+
+
+@dataclass(frozen=True)
+class QemuBuild:
+    """A QEMU version plus the bytes it came from.
+
+    ``root`` is the host directory of the root file system that holds it, ``binary`` the
+    QEMU's path inside that root, ``digest`` the sha256 over the root's contents.
+    ``packages`` are (name, version) pairs. ``machines`` are the concrete machine types in the
+    order QEMU prints them; ``default_machine`` is the one it takes when no ``-M`` is given.
+    ``firmware`` names the firmware build installed beside it, empty where there is none.
+
+    A build from outside its root comes in by ``mounts``, read-only: (directory of the host, path
+    inside). ``digest`` is then over both; ``root_name`` and ``root_digest`` are those of the root
+    alone, which several builds can share. ``arguments`` are what QEMU needs to find its data.
+
+    ``debug_port``: it has the device that firmware prints its debug log to.
+
+    ``catalogued`` tells that all its bytes are packages that we installed ourselves: a sandbox
+    in which only such builds ran can be lent to the next cell.
+    """
+
+    name: str
+    version: str
+    digest: str
+    root: Path
+    binary: str = "/usr/bin/qemu-system-x86_64"
+    packages: tuple[tuple[str, str], ...] = ()
+    machines: tuple[str, ...] = ()
+    default_machine: str = ""
+    firmware: str = ""
+    mounts: tuple[tuple[Path, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+    root_name: str = ""
+    root_digest: str = ""
+    arch: Arch = Arch.X86_64
+    catalogued: bool = False
+    debug_port: bool = True
+
+
+@dataclass(frozen=True)
+class QemuSource:
+    """Where a QEMU is that the catalogue does not have: one of ``path``, ``image``, ``suite``.
+
+    ``path`` is a program or a directory that holds one, ``image`` a name in the Docker engine,
+    ``suite`` a Debian suite, at ``package_version`` of qemu-system-x86 if that is given.
+    ``name`` is what the user calls it, if anything.
+    """
+
+    path: Path | None = None
+    image: str | None = None
+    suite: str | None = None
+    package_version: str | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        version = f"={self.package_version}" if self.package_version else ""
+        place = self.path or (f"image:{self.image}" if self.image else f"suite:{self.suite}")
+        return self.name or f"{place}{version}"
+
+
+@dataclass(frozen=True)
+class FirmwareSource:
+    """A firmware that the catalogue does not have.
+
+    ``path`` is an image's file, a ``directory`` of them, or a ``descriptor``: a JSON file as QEMU's
+    docs/interop/firmware.json has it. ``variables`` is the template of the variable store beside
+    an image that has its code alone.
+    """
+
+    path: Path
+    directory: bool = False
+    name: str | None = None
+    variables: Path | None = None
+    descriptor: bool = False
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """A host as the matrix file says it: builds by their names in the catalogue, or by source.
+
+    ``firmware`` None means: the one beside its QEMU. A catalogue's name without a version
+    (``ovmf-4m``) is the one of that kind beside its QEMU. ``arch`` is what the QEMU emulates.
+    """
+
+    name: str
+    qemu: str | QemuSource
+    firmware: str | FirmwareSource | None = None
+    arch: Arch = Arch.X86_64
+
+
+@dataclass(frozen=True)
+class Host:
+    """One QEMU build and the firmware installed beside it: a HostSpec whose builds exist."""
+
+    name: str
+    qemu: QemuBuild
+    firmware: FirmwareBuild
+
+
+def role_name(index: int) -> str:
+    """The role of a cell's host by its position: source, destination, host-3, host-4, ..."""
+    return ("source", "destination")[index] if index < 2 else f"host-{index + 1}"
+
+
+def role_index(role: str) -> int:
+    """The position a role names; the inverse of role_name. Raises ValueError for no role."""
+    if role == "source":
+        return 0
+    if role == "destination":
+        return 1
+    prefix, _, number = role.partition("-")
+    if prefix == "host" and number.isdecimal() and int(number) >= 3:
+        return int(number) - 1
+    raise ValueError(f"no host role: {role!r}")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A declared incompatibility: cells that match ``when`` are expected to end in ``verdict``.
+
+    ``when`` maps a flattened key of the record's cell (``machine``, ``source.qemu``, ...) to
+    the glob patterns of which one must match. It labels what running found; it decides nothing.
+    """
+
+    when: tuple[tuple[str, tuple[str, ...]], ...]
+    verdict: tuple[Verdict, ...]
+    reason: str
+    link: str | None = None

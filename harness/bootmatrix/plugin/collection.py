@@ -1,0 +1,142 @@
+"""Collection: matrix files become cells, of which a shard takes its part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootmatrix.errors import HarnessError, UserError, in_a_line
+from bootmatrix.matrix import SUFFIXES
+from bootmatrix.plugin.cells import CellItem, collected_key, name_in_run
+from bootmatrix.plugin.session import finished_of, matrices_of, rig_of, shown
+from bootmatrix.run.options import OWN_BUILDS
+from bootmatrix.terminal import visible
+
+if TYPE_CHECKING:
+    from bootmatrix.matrix.expansion import Matrix
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile | None:
+    """Collect matrix files that are named on the command line, or lie under ``matrices/``."""
+    if file_path.suffix.lower() not in SUFFIXES:
+        return None
+    named = parent.session.isinitpath(file_path)
+    if not named:
+        root = parent.config.rootpath
+        inside = file_path.relative_to(root) if file_path.is_relative_to(root) else file_path
+        if "matrices" not in inside.parent.parts:
+            return None
+    if file_path not in matrices_of(parent.config):
+        from bootmatrix.matrix.expansion import looks_like_matrix
+
+        if not looks_like_matrix(file_path, named=named):
+            return None
+    return MatrixFile.from_parent(parent, path=file_path)
+
+
+class MatrixFile(pytest.File):
+    """A matrix file; its items are its cells."""
+
+    def collect(self) -> Iterator[CellItem]:
+        """The matrix's cells in its order. A mistake in the file is told in one line."""
+        try:
+            matrix = self._read()
+            cells = matrix.cells(rig_of(self.config).machines)
+            if finished := finished_of(self.config):
+                finished.check(self.path, cells, _named_files(self.config))
+        except Exception as error:
+            raise self.CollectError(visible(in_a_line(error)[0])) from None
+        wanted = self.config.getoption("bootmatrix_cell")
+        for cell in cells:
+            if not wanted or cell.id in wanted:
+                for repeat in range(1, self.config.getoption("bootmatrix_repeat") + 1):
+                    name = cell.id if repeat == 1 else f"{cell.id}#{repeat}"
+                    yield CellItem.from_parent(
+                        self, name=name, cell=cell, known=matrix.known, repeat=repeat)
+
+    def _read(self) -> Matrix:
+        """The matrix, read now if it was not before."""
+        from bootmatrix.matrix.expansion import load
+        from bootmatrix.matrix.sources import parse
+
+        collected = self.config.stash.setdefault(collected_key, set())
+        collected.add(self.path)
+        matrices = matrices_of(self.config)
+        if self.path not in matrices:
+            own = (self.config.getoption(f"bootmatrix_{option.name}") for option in OWN_BUILDS)
+            matrix = load(shown(self.path), parse(*own))
+            rig_of(self.config).check(matrix)
+            matrices[self.path] = matrix
+        return matrices[self.path]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the cells that -k and -m have left, leave those of this shard."""
+    given: str | None = config.getoption("bootmatrix_shard")
+    if not given:
+        return
+    from bootmatrix.matrix.shards import Shard
+    from bootmatrix.run.resume import may_be_called
+
+    try:
+        times = _past_times(config)
+        shard = Shard.parse(given)
+    except UserError as error:
+        raise pytest.UsageError(visible(str(error))) from None
+    cells = [item for item in items if isinstance(item, CellItem)]
+    names = {path: [name_in_run(config, path), *may_be_called(path)]
+             for path in {item.path for item in cells}}
+    about = {item: (names[item.path][0], item.cell.id) for item in cells}
+    known = {about[item]: times[name, item.cell.id] for item in cells
+             for name in names[item.path] if (name, item.cell.id) in times}
+    mine = shard.pick(about.values(), known)
+    others = [item for item in cells if about[item] not in mine]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        left = {id(item) for item in others}
+        items[:] = [item for item in items if id(item) not in left]
+
+
+def _past_times(config: pytest.Config) -> dict[tuple[str, str], float]:
+    """The seconds that each cell took in the past, by matrix and id."""
+    given: Path | None = config.getoption("bootmatrix_shard_times")
+    if given is None:
+        return {}
+    path = config.invocation_params.dir / given
+    from bootmatrix.records.history import History, is_history
+    from bootmatrix.records.merged import key, merged
+    from bootmatrix.records.merging import load
+
+    if is_history(path):
+        with History(path) as history:
+            return history.times()
+    return {key(record): float(record["seconds"])
+            for record in merged(load([path], cut_off=lambda line: None, mixed=True))
+            if record.get("seconds")}
+
+
+def _named_files(config: pytest.Config) -> list[Path]:
+    """The files that are collected; none if a directory is, whose files can be any."""
+    paths = [Path(argument.partition("::")[0]) for argument in config.args]
+    return [] if any(path.is_dir() for path in paths) else paths
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build missing images before the first cell, where no cell's time is spent on it."""
+    items = [item for item in session.items if isinstance(item, CellItem)]
+    if not items or session.config.option.collectonly:
+        return
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    def progress(line: str) -> None:
+        if terminal is not None:
+            terminal.write_line(visible(line))
+
+    hosts = dict.fromkeys(host for item in items for host in item.cell.hosts)
+    with suppress(HarnessError, UserError):  # each cell that needs the image will tell it
+        rig_of(session.config).prepare(hosts, progress)

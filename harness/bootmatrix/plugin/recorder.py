@@ -1,0 +1,269 @@
+"""The recorder: takes the records as they arrive, from here or from workers, and sums them up."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootmatrix.errors import Status, UserError
+from bootmatrix.matrix import SUFFIXES
+from bootmatrix.plugin.cells import STOPPED, CellItem
+from bootmatrix.plugin.options import add_markers
+from bootmatrix.plugin.session import (
+    find_run_dir,
+    finished_of,
+    given_dir,
+    is_worker,
+    own_command,
+    run_dir_key,
+    same_words,
+    shown,
+)
+from bootmatrix.run.workers import side_by_side
+from bootmatrix.terminal import visible
+
+if TYPE_CHECKING:
+    from bootmatrix.records.model import Record
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and on the process that reports, the recorder."""
+    add_markers(config)
+    run_dir = config.stash[run_dir_key] = find_run_dir(config)
+    if is_worker(config):
+        config.pluginmanager.register(WorkerMemory(config), "bootmatrix-worker-memory")
+    else:
+        _check_expressions(config)
+        recorder = Recorder(config, run_dir)
+        config.pluginmanager.register(recorder, "bootmatrix-recorder")
+        config.add_cleanup(recorder.close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell xdist's workers which directory the run's artifacts share."""
+    node.workerinput["bootmatrix_run_dir"] = str(node.config.stash[run_dir_key])
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """More than cores, for what is nearly all waiting: where nothing but matrices is asked for."""
+    files = [argument.partition("::")[0] for argument in config.args]
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not all(
+            Path(file).suffix.lower() in SUFFIXES for file in files):
+        return None
+    return side_by_side()
+
+
+def _check_expressions(config: pytest.Config) -> None:
+    """Raise UsageError at a mistake in -k or -m: a worker of xdist would break on it."""
+    marks = config.pluginmanager.get_plugin("mark")
+    if marks is not None:
+        marks.pytest_collection_modifyitems(items=[], config=config)
+
+
+class WorkerMemory:
+    """Lets a worker's memory stay what it is, however many cells it runs.
+
+    Its terminal reporter keeps every report, records and all, for a summary that a worker never
+    writes; the controller has them by then.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Let go of what has been sent."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if hasattr(report, "bootmatrix") and terminal is not None:
+            terminal.stats.clear()
+
+
+class Recorder:
+    """Takes the records as they arrive, from here or from workers, and sums them up.
+
+    It also stops a run that cannot go on, and says which cells were not run.
+    """
+
+    def __init__(self, config: pytest.Config, run_dir: Path) -> None:
+        from bootmatrix.records.jsonl import RecordWriter
+        from bootmatrix.run.directory import RECORDS, RunDirectory
+
+        self.run_dir = run_dir
+        self._directory = RunDirectory(run_dir)
+        self._config = config
+        self._begun = time.monotonic()
+        self._notices: list[str] = []
+        self._planned: list[str] = []
+        self._recorded: set[str] = set()
+        self._broken: str | None = None
+        self._fresh = 0
+        self._records: dict[tuple[str, str, int], Record] = {}
+        self._copy: RecordWriter | None = None
+        try:
+            # A directory of one's own choice can be another run's: this is told at once.
+            if given_dir(config) is not None and not config.option.collectonly:
+                self._directory.claim(resume=config.getoption("bootmatrix_resume") is not None)
+            finished = finished_of(config, self._notices.append)
+            for record in finished.records.values() if finished else ():
+                self._keep(record)
+            self._file = RecordWriter(run_dir / RECORDS, append=finished is not None)
+            given: Path | None = config.getoption("bootmatrix_records")
+            if given is not None:
+                self._copy = RecordWriter(config.invocation_params.dir / given)
+                self._copy.open()
+        except UserError as error:
+            self._directory.release()
+            raise pytest.UsageError(visible(str(error))) from None
+
+    @property
+    def records(self) -> list[Record]:
+        """What is known of the cells, those of the run that is gone on with included."""
+        return list(self._records.values())
+
+    def close(self) -> None:
+        """Close the records' files, and remove what killed workers have left."""
+        self._file.close()
+        if self._copy is not None:
+            self._copy.close()
+        self._sweep()
+        self._directory.release()
+
+    def _sweep(self) -> None:
+        from bootmatrix.run.directory import sweep
+
+        sweep(self.run_dir)
+
+    def _claim(self) -> None:
+        """Make the directory this run's, now that there are cells to be run."""
+        try:
+            if not self._config.option.collectonly:
+                resume = self._config.getoption("bootmatrix_resume") is not None
+                self._directory.claim(resume=resume)
+        except UserError as error:
+            raise pytest.UsageError(visible(str(error))) from None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Tidy up after the run that is gone on with, which may have been killed."""
+        self._session = session
+        if session.config.option.collectonly or not self.run_dir.is_dir():
+            return
+        self._sweep()
+        if finished := finished_of(self._config):
+            finished.tidy()
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        for notice in self._notices:
+            if terminal is not None:
+                terminal.write_line(visible(notice))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Without workers: the cells that are to be run."""
+        self._planned = [item.nodeid for item in session.items if isinstance(item, CellItem)]
+        if self._planned:
+            self._claim()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """With workers, each of which has collected all of them."""
+        self._planned = [nodeid for nodeid in ids
+                         if nodeid.partition("::")[0].lower().endswith(SUFFIXES)]
+        if self._planned:
+            self._claim()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a record down at once: nothing is lost at a crash."""
+        if broken := getattr(report, "bootmatrix_broken", None):
+            if self._broken is not None and report.failed:  # another worker: it is said once
+                report.longrepr = STOPPED
+            self._stop(broken)
+        record = getattr(report, "bootmatrix", None)
+        if record is None or self._broken:
+            return
+        try:
+            if not report.bootmatrix_replayed:
+                self._file.write(record)
+                self._fresh += 1
+            if self._copy is not None:
+                self._copy.write(record)
+        except UserError as error:
+            self._stop(str(error))
+            return
+        self._keep(record)
+        self._recorded.add(report.nodeid)
+
+    def _keep(self, record: Record) -> None:
+        about = str(record.get("matrix")), str(record["cell"]["id"]), record.get("repeat", 1)
+        self._records[about] = record
+
+    def _stop(self, why: str) -> None:
+        """End the run after the cells that run right now: every other would fail alike."""
+        if self._broken is None:
+            self._broken = why
+            workers = self._config.pluginmanager.get_plugin("dsession")
+            (workers or self._session).shouldstop = STOPPED
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A broken rig has an exit status of its own, and so have records that are not there."""
+        for writer in filter(None, (self._file, self._copy)):
+            try:
+                writer.check()
+            except UserError as error:
+                self._stop(str(error))
+        if self._broken is not None:
+            session.exitstatus = int(Status.RIG_BROKEN)
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """A cell that passes against its declaration is counted apart."""
+        record = getattr(report, "bootmatrix", None)
+        if record is None or not report.passed or record["known"] is None:
+            return None
+        from bootmatrix.records.outcome import Outcome, outcome_of
+
+        return ("fixed", "!", "FIXED") if outcome_of(record) is Outcome.FIXED else None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table, and what stands under it."""
+        if self._recorded:
+            self._tell_records(terminalreporter)
+        left = [nodeid for nodeid in self._planned if nodeid not in self._recorded]
+        if self._config.option.collectonly:
+            return
+        if self._broken is not None:
+            terminalreporter.write_line(visible(f"stopped: the rig broke: {self._broken}"))
+        if left:
+            from bootmatrix.report.summary import unfinished
+            from bootmatrix.run.directory import RECORDS
+
+            there = (self.run_dir / RECORDS).exists()
+            terminalreporter.write_line(unfinished(
+                list(map(self._typed, left)), own_command(),
+                str(shown(self.run_dir)) if there else None, same_words(self._config)))
+
+    def _typed(self, nodeid: str) -> str:
+        """A node id, which is relative to pytest's root, with the matrix as one types it here."""
+        matrix, _, cell = nodeid.partition("::")
+        return f"{shown(self._config.rootpath / matrix)}::{cell}"
+
+    def _tell_records(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from bootmatrix.records.merged import merged
+        from bootmatrix.report.summary import summary
+        from bootmatrix.report.table import Style
+
+        writer = self._config.get_terminal_writer()
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        style = Style(width=writer.fullwidth, colour=writer.hasmarkup,
+                      ascii=not encoding.lower().startswith("utf"))
+        terminalreporter.section("which firmware ran", sep="=")
+        terminalreporter.write_line(summary(
+            merged(self.records), style, seconds=time.monotonic() - self._begun,
+            artifacts=str(shown(self.run_dir)), command=own_command(),
+            earlier=len(self.records) - self._fresh))

@@ -1,0 +1,181 @@
+"""What a pytest session of ours has: its rig, its directory, its matrices; and how one is run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from bootmatrix.run.options import OWN_BUILDS, RUN, SELECTION
+from bootmatrix.run.rig import Begun, Rig
+
+if TYPE_CHECKING:
+    from bootmatrix.cell import Cell
+    from bootmatrix.matrix.expansion import Matrix
+    from bootmatrix.model import HostSpec, Known
+    from bootmatrix.records.model import CellRow
+    from bootmatrix.run.resume import Finished
+
+
+class RigLike(Protocol):
+    """What the plugin asks of a rig."""
+
+    run_dir: Path
+    share: bool
+    matrix: str
+    """The name, within the run, of the matrix whose cells are run now: ids repeat in another."""
+
+    def check(self, matrix: Matrix) -> None:
+        """Raise UserError if the matrix names a build that cannot be."""
+
+    def machines(self, host: HostSpec) -> tuple[str, ...]:
+        """The machine types of a host's QEMU build."""
+
+    def prepare(self, hosts: Iterable[HostSpec], progress: Callable[[str], None] = ...) -> None:
+        """Make ready what hosts need. Raises HarnessError and UserError."""
+
+    def describe(self, cell: Cell) -> CellRow:
+        """The cell as its record describes it, with the builds that it has today."""
+
+    def begin(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> Begun:
+        """Run a cell; its record may come later. HarnessError: no cell can be run any more."""
+
+    def close(self) -> None:
+        """End what was opened."""
+
+
+RigFactory = Callable[[str | None, Path, str], RigLike]
+"""Makes a rig from the engine's name, the artifacts' directory, and the worker's name."""
+
+
+rig_factory_key = pytest.StashKey[RigFactory]()  # tests put one of their own here
+run_dir_key = pytest.StashKey[Path]()
+_rig_key = pytest.StashKey[RigLike]()
+_finished_key = pytest.StashKey["Finished | None"]()
+_matrices_key = pytest.StashKey["dict[Path, Matrix]"]()
+
+
+def rig_of(config: pytest.Config) -> RigLike:
+    """This process's rig, made at first need."""
+    if _rig_key not in config.stash:
+        worker = config.workerinput["workerid"] if is_worker(config) else "main"  # type: ignore[attr-defined]
+        make = config.stash.get(rig_factory_key, Rig)
+        rig = make(config.getoption("bootmatrix_engine"), config.stash[run_dir_key], worker)
+        rig.share = config.getoption("bootmatrix_share")
+        config.add_cleanup(rig.close)
+        config.stash[_rig_key] = rig
+    return config.stash[_rig_key]
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+def find_run_dir(config: pytest.Config) -> Path:
+    """The directory of this run's artifacts, absolute; it is made when there are some."""
+    if is_worker(config):
+        return Path(config.workerinput["bootmatrix_run_dir"])  # type: ignore[attr-defined]
+    if (given := given_dir(config)) is not None:
+        return config.invocation_params.dir / given
+    from bootmatrix.run.directory import new_name
+
+    # Without an ini file pytest's root is the matrix's directory: no place for artifacts.
+    home = config.rootpath if config.inipath else config.invocation_params.dir
+    return home / "runs" / new_name()
+
+
+def given_dir(config: pytest.Config) -> Path | None:
+    """The directory that an option names."""
+    given: Path | None = (config.getoption("bootmatrix_resume")
+                          or config.getoption("bootmatrix_run_dir"))
+    return given
+
+
+def finished_of(
+    config: pytest.Config, notice: Callable[[str], None] = lambda line: None
+) -> Finished | None:
+    """The finished cells of the run that is gone on with; None if this is a new run."""
+    if _finished_key not in config.stash:
+        finished = None
+        if config.getoption("bootmatrix_resume") is not None:
+            from bootmatrix.run.resume import Finished
+
+            finished = Finished(config.stash[run_dir_key], notice)
+        config.stash[_finished_key] = finished
+    return config.stash[_finished_key]
+
+
+def matrices_of(config: pytest.Config) -> dict[Path, Matrix]:
+    """The matrices that this process has read, by the absolute paths of their files."""
+    return config.stash.setdefault(_matrices_key, {})
+
+
+def own_words(config: pytest.Config) -> list[str]:
+    """The options about builds of the user's own, as the command line has them."""
+    return [word for option in OWN_BUILDS
+            for value in config.getoption(f"bootmatrix_{option.name}")
+            for word in (option.flag, value)]
+
+
+_OTHERS = ("-n", "-x", "--lf", "--json", "--junit-xml", "--run-dir", "--resume")
+"""Options that say nothing of which cells are run, or how; of --lf the answer has changed."""
+
+
+def same_words(config: pytest.Config) -> list[str]:
+    """The options with which the same cells are run in the same way, as the command has them."""
+    words = []
+    for option in (*SELECTION, *RUN):
+        name = {"-k": "keyword", "-m": "markexpr"}.get(
+            option.flag, option.pytest[2:].replace("-", "_"))
+        if option.flag not in _OTHERS:
+            words += option.words(config.getoption(name), option.flag)
+    return words
+
+
+def shown(path: Path) -> Path:
+    """The path as one would type it here."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else Path(relative)
+
+
+def own_command() -> str:
+    """How to call bootmatrix here: it need not be on the PATH, in a checkout's .venv it is not."""
+    script = Path(sys.executable).with_name("bootmatrix")
+    found = shutil.which("bootmatrix") is not None or not script.exists()
+    return "bootmatrix" if found else str(shown(script))
+
+
+class _Read:
+    """Hands to a session the matrices that its process has read before."""
+
+    def __init__(self, matrices: Sequence[Matrix]) -> None:
+        self._matrices = {Path(os.path.abspath(matrix.path)): matrix  # noqa: PTH100  # as pytest does
+                          for matrix in matrices}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """They are read once, and expanded once."""
+        config.stash[_matrices_key] = self._matrices
+
+
+class Selection:
+    """Takes what pytest collected, for ``bootmatrix list -k``."""
+
+    def __init__(self) -> None:
+        self.cells: list[Any] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keep the cells that are left after -k and -m."""
+        self.cells = [item.cell for item in session.items if hasattr(item, "cell")]
+
+
+def run_pytest(arguments: Sequence[str], matrices: Sequence[Matrix], plugin: object) -> int:
+    """Run pytest in this process for the command line, on what it has read; its exit code."""
+    words = ["-p", "bootmatrix", *arguments]
+    return int(pytest.main(words, plugins=[_Read(matrices), plugin]))

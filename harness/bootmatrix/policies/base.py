@@ -1,0 +1,192 @@
+"""What a policy is: a guest's life on paper, and the questions that each policy answers in it.
+
+A model is told the same steps that the runner does to a real guest, and says after each which
+firmware is in the guest's address space, what its UEFI variables are and which disk it has open.
+The tables in docs/model.md, "Policies" and "Variables", are what stands here as code; nothing here
+knows how a QEMU is made to behave so, except ``mechanism``, which names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import ClassVar
+
+from bootmatrix.boards import Loader
+from bootmatrix.model import DEFAULT_MACHINE
+
+FIRST_DISK, SECOND_DISK = "A", "B"
+
+
+class Swap(Enum):
+    """What is written into the guest's ROM at the reset vector."""
+
+    NOTHING = "nothing"
+    LAUNCHED = "image(P): what the process read at its launch"
+    FILE = "file(H): the host's file of that moment"
+    STAGED = "the build that the user staged in the nvram, if any"
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """How a stock QEMU is made to follow a policy.
+
+    ``nvram``: the firmware is a pflash backed by the guest's nvram file, instead of ``-bios``.
+    ``clears_on_move``: a start without ``-M`` on another version initialises the nvram again.
+    """
+
+    nvram: bool
+    swap: Swap
+    clears_on_move: bool = False
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a model has to know of a host: QEMU version, its default machine, its firmware.
+
+    ``label`` is what its fw_cfg says to the guest about where it is, "" where it says nothing.
+    ``loader`` is how a stock QEMU takes that firmware on the cell's board.
+    """
+
+    version: str
+    default_machine: str
+    firmware: str
+    label: str = ""
+    loader: Loader = Loader.ROM
+
+
+@dataclass(frozen=True)
+class VariablesExpected:
+    """What must be found in the variable store of a guest that runs.
+
+    ``store`` tells which creation of a store this is, counted from 1. ``boots`` is how many boots
+    it has seen, this one included: the guest's own counter. ``value`` is what the guest's variable
+    and its boot entry say. ``lost`` is true from the boot on at which a guest found another store
+    than it had: what it had written is what a real user loses there.
+    """
+
+    store: int
+    boots: int
+    value: str
+    lost: bool
+
+
+@dataclass
+class Store:
+    """A variable store in a file. ``firmware`` is what lies in the same file, if they share one."""
+
+    number: int
+    firmware: str
+    boots: int = 0
+    value: str = ""
+
+
+@dataclass
+class Process:
+    """A QEMU process of the model: where it is, and what it read when it was launched."""
+
+    host: int
+    image: str  # image(P)
+    disk: str
+    loader: Loader = Loader.ROM
+    store: Store | None = None
+
+
+@dataclass
+class PolicyModel:
+    """The life of one guest. A policy is a subclass: it answers the questions, one method each.
+
+    ``name`` is the policy's in matrix files, ``how`` what a stock QEMU is made to follow it by.
+    """
+
+    name: ClassVar[str]
+    how: ClassVar[Mechanism]
+
+    hosts: Sequence[HostFacts]
+    machine: str
+    process: Process | None = None
+    running: str | None = None
+    files: list[str] = field(init=False)  # file(H), by host
+    loaders: list[Loader] = field(init=False)  # of these files
+    # This guest's: a file of variables and one of everything are two, on each host.
+    stores: dict[tuple[int, Loader], Store] = field(default_factory=dict)
+    stores_made: int = 0
+    last_store: Store | None = None  # what it had when it was shut down
+    lost: bool = False
+    disk_file: str = FIRST_DISK
+
+    def __post_init__(self) -> None:
+        self.files = [host.firmware for host in self.hosts]
+        self.loaders = [host.loader for host in self.hosts]
+
+    # -- the policy's questions ------------------------------------------------------------
+
+    @classmethod
+    def mechanism(cls, loader: Loader = Loader.ROM) -> Mechanism:
+        """How a stock QEMU is made to follow the policy, where it takes firmware by ``loader``."""
+        return cls.how
+
+    def at_start(self, host: int) -> str:
+        """The firmware of a start on ``host``."""
+        return self.files[host]
+
+    def at_reset(self, process: Process) -> str:
+        """The firmware of a reset in ``process``."""
+        raise NotImplementedError
+
+    def upgrade_nvram(self, firmware: str) -> None:
+        """The user stages a firmware build for the guest."""
+        raise NotImplementedError(f"{type(self).__name__} has no nvram")
+
+    def clear_nvram(self) -> None:
+        """The user clears the guest's nvram."""
+        raise NotImplementedError(f"{type(self).__name__} has no nvram")
+
+    def guest_flash(self, firmware: str) -> None:
+        """The guest programs its flash: nothing changes where its firmware is no flash."""
+
+    def in_rom(self) -> str | None:
+        """The firmware whose bytes are in the running guest's ROM."""
+        return self.running
+
+    def store_at(self, host: int) -> Store | None:
+        """The variable store of a start on ``host``: a file of the guest's there."""
+        file = host, self.loaders[host]
+        if file not in self.stores and self.loaders[host].has_store:
+            self.stores[file] = self.new_store(host)
+        return self.stores.get(file)
+
+    def carry_store(self, host: int, store: Store) -> Store:
+        """The store that has come to ``host`` in a migration: it overwrites what was there."""
+        self.stores[host, self.loaders[host]] = arrived = replace(store)
+        return arrived
+
+    # -- what steps do, the same under every policy -----------------------------------------
+
+    def boot(self, firmware: str) -> None:
+        """The guest comes up in its process, and counts the boots of its store."""
+        assert self.process is not None
+        self.running = firmware
+        if self.process.store:
+            self.process.store.boots += 1
+
+    def refusal(self, source: int, target: int) -> str | None:
+        """The class of the reason for which QEMU must refuse a migration; None: it must not."""
+        # Without -M each QEMU takes its own newest type, and a stream names its type.
+        defaults = {self.hosts[source].default_machine, self.hosts[target].default_machine}
+        return "machine-type" if self.machine == DEFAULT_MACHINE and len(defaults) > 1 else None
+
+    def launch(self, host: int) -> Process:
+        """A new process on ``host``, which reads what is there now."""
+        return Process(host, self.files[host], self.disk_file, self.loaders[host])
+
+    def misses(self, found: Store | None) -> bool:
+        """Whether a guest that is started finds another store than it had."""
+        # By what is in it: a store that stayed behind at a migration has missed what came after.
+        return self.last_store is not None and found is not None and found != self.last_store
+
+    def new_store(self, host: int) -> Store:
+        """A copy of the template that comes with the firmware on ``host``."""
+        self.stores_made += 1
+        return Store(self.stores_made, self.files[host])

@@ -1,0 +1,66 @@
+"""``guest-owned``: firmware is part of the guest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bootmatrix.policies.base import Mechanism, PolicyModel, Process, Store, Swap
+
+
+@dataclass
+class GuestOwned(PolicyModel):
+    """Firmware is part of the guest: in an nvram file that migrates with it."""
+
+    name = "guest-owned"
+    how = Mechanism(nvram=True, swap=Swap.STAGED)
+
+    nvram: str | None = None
+    staged: str | None = None
+    stamp: str | None = None
+    nvram_store: Store | None = None
+
+    def at_start(self, host: int) -> str:
+        """The nvram's firmware; the first start ever initialises it with file(H)."""
+        if self.nvram is None:
+            self._initialise(host)
+        return self._take_staged()
+
+    def at_reset(self, process: Process) -> str:
+        """The nvram's firmware, or what the user staged."""
+        return self._take_staged()
+
+    def upgrade_nvram(self, firmware: str) -> None:
+        """Stage a build; it becomes ``running`` at the next reset or start, never before."""
+        self.staged = firmware
+
+    def guest_flash(self, firmware: str) -> None:
+        """The flash is the nvram: the build runs from the next reset or start on, anywhere."""
+        self.nvram = firmware
+
+    def in_rom(self) -> str | None:
+        """The nvram, which is mapped as flash."""
+        return self.nvram if self.process else None
+
+    def clear_nvram(self) -> None:
+        """The next start initialises the nvram again, firmware and variables."""
+        self.nvram = self.staged = self.stamp = None
+        self.nvram_store = None
+
+    def store_at(self, host: int) -> Store | None:
+        """The nvram's, made with it."""
+        return self.nvram_store
+
+    def carry_store(self, host: int, store: Store) -> Store:
+        """The nvram file comes along: there is but one."""
+        return store
+
+    def _initialise(self, host: int) -> None:
+        self.nvram = self.files[host]
+        self.stamp = self.hosts[host].version
+        self.nvram_store = self.new_store(host) if self.loaders[host].has_store else None
+
+    def _take_staged(self) -> str:
+        assert self.nvram is not None
+        if self.staged is not None:
+            self.nvram, self.staged = self.staged, None
+        return self.nvram

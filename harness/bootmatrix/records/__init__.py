@@ -1,0 +1,1 @@
+"""Run records: their model, their files, what came of a cell."""

@@ -1,0 +1,191 @@
+"""Records of many runs in one SQLite file: when a cell first failed, which are flaky, trends."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bootmatrix.errors import UserError
+from bootmatrix.records.merged import Key, key, meant, whole_name
+from bootmatrix.records.model import Record
+from bootmatrix.records.outcome import outcome_of
+from bootmatrix.records.words import hosts_of
+
+_VERSION = 1
+_TABLES = """
+CREATE TABLE runs (id INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL, time TEXT NOT NULL,
+                   label TEXT NOT NULL);
+CREATE TABLE results (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
+                      matrix TEXT NOT NULL, cell TEXT NOT NULL, verdict TEXT NOT NULL,
+                      outcome TEXT NOT NULL, reason TEXT NOT NULL, seconds REAL,
+                      qemu TEXT NOT NULL, firmware TEXT NOT NULL);
+CREATE INDEX by_cell ON results(cell, run);
+"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A cell whose verdict became another in a run. ``cell`` is its id, or its whole name."""
+
+    cell: str
+    time: str
+    label: str
+    before: str
+    verdict: str
+    reason: str
+
+
+class History:
+    """The file, which is made where it is missing. Raises UserError if it is none of ours."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        if not create and not path.is_file():
+            raise UserError("no such history", file=path, hint="bootmatrix history add RECORDS")
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path)
+            self._db.execute("PRAGMA foreign_keys = ON")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
+            elif version != _VERSION:
+                raise UserError("no history of bootmatrix, or one of another version", file=path)
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(f"cannot read this history: {error}", file=path) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def add(self, records: Iterable[Record], *, digest: str, time: str, label: str) -> bool:
+        """Add a run; whether it was not there yet. ``time`` is ISO 8601, and orders the runs."""
+        try:
+            with self._db:
+                if self._db.execute("SELECT 1 FROM runs WHERE digest = ?", (digest,)).fetchone():
+                    return False
+                run = self._db.execute("INSERT INTO runs(digest, time, label) VALUES (?, ?, ?)",
+                                       (digest, time, label)).lastrowid
+                self._db.executemany("INSERT INTO results VALUES (?,?,?,?,?,?,?,?,?)",
+                                     (_row(run, record) for record in records))
+        except sqlite3.Error as error:
+            raise UserError(f"cannot add to this history: {error}", file=self._path) from None
+        return True
+
+    def runs(self) -> list[tuple[str, str, int, int]]:
+        """(time, label, cells, of these bad), the oldest first."""
+        return self._rows("""
+            SELECT time, label, COUNT(DISTINCT matrix || ':' || cell),
+                   SUM(outcome IN ('failed', 'error'))
+            FROM runs JOIN results ON run = runs.id GROUP BY runs.id ORDER BY time, runs.id""")
+
+    def cell(self, cell: str) -> list[tuple[str, str, str, str, float | None, str, str]]:
+        """(time, label, verdict, reason, seconds, QEMUs, firmware) of each time a cell ran.
+
+        It is given by its id, or as MATRIX::ID. Raises UserError where several matrices have it.
+        """
+        return self._rows("""
+            SELECT time, label, verdict, reason, seconds, qemu, firmware
+            FROM results JOIN runs ON runs.id = run WHERE matrix = ? AND cell = ? ORDER BY time,
+            runs.id, results.rowid""", *(meant(cell, self._cells(), self._path) or ("", cell)))
+
+    def changes(self) -> list[Change]:
+        """For each cell whose last verdict is none of passing: since when it is so."""
+        changes = []
+        named = self._names()
+        for about, group in self._by_cell().items():
+            last = group[-1]
+            if last[4] not in ("failed", "error", "known"):
+                continue
+            first = len(group) - 1
+            while first and group[first - 1][2] == last[2]:
+                first -= 1
+            before = group[first - 1][2] if first else "never run"
+            changes.append(Change(named[about], group[first][0], group[first][1], before, last[2],
+                                  last[3]))
+        return changes
+
+    def flaky(self) -> list[tuple[str, dict[str, int], str]]:
+        """(cell, how often each verdict came, QEMUs) where equal builds gave several verdicts."""
+        found: dict[tuple[str, str, str, str], dict[str, int]] = {}
+        for matrix, cell, qemu, firmware, verdict, number in self._rows("""
+                SELECT matrix, cell, qemu, firmware, verdict, COUNT(*) FROM results
+                GROUP BY matrix, cell, qemu, firmware, verdict ORDER BY cell, verdict"""):
+            found.setdefault((matrix, cell, qemu, firmware), {})[verdict] = number
+        named = self._names()
+        return [(named[matrix, cell], verdicts, qemu)
+                for (matrix, cell, qemu, _), verdicts in found.items() if len(verdicts) > 1]
+
+    def trend(self) -> list[tuple[str, str, str, int, int, float | None]]:
+        """(QEMUs, firmware, label, cells, passed, mean seconds) by builds and run."""
+        return self._rows("""
+            SELECT qemu, firmware, label, COUNT(*), SUM(verdict = 'pass'), AVG(seconds)
+            FROM results JOIN runs ON runs.id = run
+            GROUP BY qemu, firmware, runs.id ORDER BY qemu, firmware, time, runs.id""")
+
+    def times(self) -> dict[Key, float]:
+        """The mean seconds of each cell."""
+        return {(matrix, cell): seconds for matrix, cell, seconds in self._rows("""
+            SELECT matrix, cell, AVG(seconds) FROM results WHERE seconds IS NOT NULL
+            GROUP BY matrix, cell""")}
+
+    def _by_cell(self) -> dict[Key, list[tuple[Any, ...]]]:
+        groups: dict[Key, list[tuple[Any, ...]]] = {}
+        for matrix, cell, *row in self._rows("""
+                SELECT matrix, cell, time, label, verdict, reason, outcome
+                FROM results JOIN runs ON runs.id = run
+                ORDER BY matrix, cell, time, runs.id, results.rowid"""):
+            groups.setdefault((matrix, cell), []).append(tuple(row))
+        return groups
+
+    def _cells(self) -> list[Key]:
+        return self._rows("SELECT DISTINCT matrix, cell FROM results")
+
+    def _names(self) -> dict[Key, str]:
+        """What each cell is called: by its id, unless several matrices have that."""
+        every = self._cells()
+        ids = Counter(cell for _, cell in every)
+        return {about: about[1] if ids[about[1]] == 1 else whole_name(about) for about in every}
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise UserError(f"cannot read this history: {error}", file=self._path) from None
+
+
+def _row(run: int | None, record: Record) -> tuple[Any, ...]:
+    hosts: Sequence[Any] = list(hosts_of(record))
+    matrix, cell = key(record)
+    return (
+        run, matrix, cell, record["verdict"], outcome_of(record).value,
+        (str(record["reason"]).splitlines() or [""])[0], record.get("seconds"),
+        " → ".join(str(host.get("qemu")) for host in hosts),
+        " → ".join(str(host.get("firmware")) for host in hosts),
+    )
+
+
+def is_history(path: Path) -> bool:
+    """Whether a file is a SQLite one. Raises UserError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError as error:
+        raise UserError(f"cannot read it: {error.strerror}", file=path) from None
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, by which a run that is added twice is known."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

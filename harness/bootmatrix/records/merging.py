@@ -1,0 +1,99 @@
+"""Several records files read as one: the shards of a run, or the repeats of its cells."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+from bootmatrix.cell import AXES
+from bootmatrix.errors import UserError
+from bootmatrix.model import role_name
+from bootmatrix.records.jsonl import read_records
+from bootmatrix.records.model import HostRow, QemuRow, Record
+from bootmatrix.records.words import matrix_name
+
+Say = Callable[[str], None]
+
+
+def load(
+    paths: Sequence[Path], *, cut_off: Say | None = None, mixed: bool = False
+) -> list[Record]:
+    """The records of all files, in their order, each with its run directory as ``run_dir``.
+
+    What records repeat is kept once: 10,000 records of 10 kB take a tenth of that. A last line
+    that a crash cut off is told to ``cut_off``; None: it is an error. Raises UserError at a file
+    that is empty or no records file, and, unless ``mixed``, at files of different matrices.
+    """
+    share = _Share()
+    records: list[Record] = []
+    matrices: dict[Path, frozenset[str]] = {}
+    fingerprints: dict[tuple[str, str], tuple[str, Path]] = {}
+    for path in paths:
+        before = len(records)
+        names = set()
+        for record in read_records(path, cut_off or _refuse(path)):
+            name = matrix_name(record)
+            names.add(name)
+            about, mark = (name, record["cell"]["id"]), record.get("fingerprint")
+            other = fingerprints.setdefault(about, (mark, path)) if mark else (mark, path)
+            if other[0] != mark and not mixed:
+                raise UserError(
+                    f"cell {about[1]} is another than in {other[1]}: the matrix changed between",
+                    file=path, hint="give records of one state of the matrix")
+            records.append(share.slim(record))
+            record["run_dir"] = str(path.parent)
+        if len(records) > before:
+            matrices[path] = frozenset(names)
+        elif len(paths) > 1 and cut_off is not None:
+            cut_off(f"{path}: no records in it")  # a shard can have no cell
+    if not records:
+        raise UserError("no records in it: the run ended before its first cell", file=paths[0])
+    first, *others = matrices.items()
+    for path, found in others:
+        if not mixed and found != first[1]:
+            raise UserError(
+                f"records of two matrices: {_listed(found)} here, "
+                f"{_listed(first[1])} in {first[0]}",
+                file=path, hint="give them one at a time")
+    return records
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(name or "no matrix" for name in names))
+
+
+def _refuse(path: Path) -> Say:
+    def say(line: str) -> None:
+        raise UserError(line.removeprefix(f"{path}:").partition(": ")[2], file=path,
+                        hint="finish the run first: bootmatrix run MATRIX --resume DIR")
+
+    return say
+
+
+_HOST = ("host", "qemu", "build", "firmware", "firmware_sha256", "digest", "root")
+
+
+class _Share:
+    """Keeps one object of each that many records hold alike."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[tuple[Any, ...], HostRow] = {}
+        self._qemus: dict[tuple[Any, ...], QemuRow] = {}
+
+    def slim(self, record: Record) -> Record:
+        cell = cast(dict[str, Any], record["cell"])
+        for axis in AXES:
+            if isinstance(value := cell.get(axis), str):
+                cell[axis] = sys.intern(value)
+        for index in count():
+            if (host := cell.get(role := role_name(index))) is None:
+                break
+            host.pop("packages", None)  # two thirds of a record, which no report shows
+            cell[role] = self._hosts.setdefault(tuple(map(host.get, _HOST)), host)
+        record["qemus"] = [
+            self._qemus.setdefault((row.get("role"), row.get("version"), *row.get("argv", ())), row)
+            for row in record.get("qemus", ())]
+        return record

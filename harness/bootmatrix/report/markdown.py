@@ -1,0 +1,175 @@
+"""Records as Markdown, for merge requests and job summaries; and the page on which policy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bootmatrix.matrix import axes
+from bootmatrix.records.model import Record
+from bootmatrix.records.outcome import WORST_FIRST, outcome_of
+from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
+from bootmatrix.report.decision import QUESTIONS, Row, counterexamples, decide
+from bootmatrix.report.summary import counts, mismatches, not_run, rerun_command
+from bootmatrix.report.table import (
+    MARKS,
+    REFUSED,
+    by_scenario,
+    entry,
+    policies,
+    shows_refusal,
+)
+
+MOST_FINDINGS = 30
+_PLAIN = re.compile(r"[A-Za-z0-9 ,._+:/=-]+")
+_AUTOLINK = re.compile(r"(?i)(?<=:)/(?=/)|(?<=www)\.|@")
+MOST_ROWS = 200
+MOST_COUNTEREXAMPLES = 3
+
+
+def markdown(records: Sequence[Record], command: str = "bootmatrix") -> str:
+    """The counts, what is wrong, and the matrix folded up, scenario by scenario."""
+    bad = [record for record in records if outcome_of(record).is_bad]
+    bad.sort(key=lambda record: WORST_FIRST.index(outcome_of(record)))
+    lines = [f"### {'✗' if bad else '✓'} Which firmware ran?", "",
+             escaped(counts(records).plain), ""]
+    if bad:
+        lines += ["| | cell | reason |", "| --- | --- | --- |"]
+        lines += [f"| {MARKS[outcome_of(record)]} | {code(called(record))} | "
+                  f"{escaped('; '.join(explained(record)))} |" for record in bad[:MOST_FINDINGS]]
+        if len(bad) > MOST_FINDINGS:
+            lines.append(f"| | ... and {len(bad) - MOST_FINDINGS} more | |")
+        again = rerun_command(bad[0], command)
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", again)), default=0))
+        lines += ["", "Again, the first of them:", "", f"{fence}sh", again, fence, ""]
+    if more := [*not_run(records), *mismatches(records)]:
+        lines += [*(f"- {escaped(line)}" for line in more), ""]
+    for name, of_it in by_scenario(records):
+        lines += _folded(name, of_it)
+    if any(map(shows_refusal, records)):
+        lines += [f"{REFUSED[0]}: {REFUSED[1]}", ""]
+    return "\n".join(lines)
+
+
+def _folded(scenario: str, records: Sequence[Record]) -> list[str]:
+    names = policies(records)
+    columns = ["machine", *dict.fromkeys(("disk", *axes.telling(
+        record["cell"] for record in records)))]
+    rows: dict[tuple[str, ...], dict[str, Record]] = {}
+    for record in records:
+        cell = record["cell"]
+        key = (" → ".join(host_name(host) for host in hosts_of(record)),
+               *(axes.labelled(axis, cell) for axis in columns))
+        rows.setdefault(key, {})[cell["policy"]] = record
+    lines = [f"<details><summary>{escaped(scenario)}: {plural(len(records), 'cell')}</summary>",
+             "", "| " + " | ".join(map(escaped, ("hosts", *columns, *names))) + " |",
+             "|" + " --- |" * (1 + len(columns) + len(names))]
+    for hosts in sorted(rows, key=lambda row: [natural(part) for part in row])[:MOST_ROWS]:
+        entries = (entry(rows[hosts][name], sequence=True)[0] if name in rows[hosts] else ""
+                   for name in names)
+        lines.append("| " + " | ".join(escaped(text) for text in (*hosts, *entries)) + " |")
+    if len(rows) > MOST_ROWS:
+        lines.append(f"| ... and {plural(len(rows) - MOST_ROWS, 'more row')} |"
+                     + " |" * len(columns))
+    return [*lines, "", "</details>", ""]
+
+
+def reason(record: Record) -> str:
+    """What came of a cell, in one line that begins with its verdict."""
+    lines = str(record["reason"]).splitlines() or [""]
+    verdict = str(record["verdict"])
+    if record.get("flaky"):
+        verdict = "flaky (" + ", ".join(f"{n} {v}" for v, n in record["flaky"].items()) + ")"
+    return lines[0] if lines[0].startswith(verdict) else f"{verdict}: {lines[0]}"
+
+
+def explained(record: Record) -> list[str]:
+    """The same, and what its machine was doing where its guest was down."""
+    black_box = record.get("black_box")
+    return [reason(record), *([f"black box: {black_box}"] if black_box else [])]
+
+
+def escaped(text: str) -> str:
+    """Text in which Markdown and HTML find nothing to interpret."""
+    text = "".join(char if char.isprintable() else " " for char in text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text)
+    # What would become a link without any markup: an address of a page or of a person.
+    return _AUTOLINK.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def code(text: str) -> str:
+    """A name as code; as text where it has what would end the code or the table's entry."""
+    return f"`{text}`" if _PLAIN.fullmatch(text) else escaped(text)
+
+
+def decision_table(rows: Sequence[Row]) -> list[str]:
+    """The policy decision table: policies down, questions across."""
+    return [
+        "| policy | cells | " + " | ".join(title for title, _ in QUESTIONS) + " |",
+        "| --- | --- |" + " --- |" * len(QUESTIONS),
+        *(f"| {code(row.policy)} | {row.cells} | " + " | ".join(map(str, row.counts)) + " |"
+          for row in rows),
+    ]  # fmt: skip
+
+
+def which_policy(records: Sequence[Record]) -> str:
+    """docs/which-policy.md, with the numbers of these records."""
+    rows = decide(records)
+    matrices = sorted({str(record.get("matrix") or "records") for record in records})
+    hosts = sorted({(str(host.get("qemu")), host_name(host), str(host.get("firmware")))
+                    for record in records for host in hosts_of(record)},
+                   key=lambda row: [natural(part) for part in row])
+    examples = [
+        f"- {code(policy)}, {what} ({plural(len(cells), 'cell')}): "
+        + ", ".join(map(code, cells[:MOST_COUNTEREXAMPLES]))
+        + (", ..." if len(cells) > MOST_COUNTEREXAMPLES else "")
+        for policy, what, cells in counterexamples(rows)
+    ]
+    return "\n".join((
+        *HEAD, "", *decision_table(rows), "",
+        *(f"- **{title}**: {meaning}." for title, meaning in QUESTIONS), "",
+        f"Counted over {plural(sum(row.cells for row in rows), 'cell')} of "
+        + ", ".join(map(code, matrices)) + ", on "
+        + ", ".join(escaped(f"QEMU {qemu} with {firmware}") for qemu, _, firmware in hosts) + ".",
+        "", *READING, "", "## Counterexamples", "",
+        "Cells in which a policy does not give what one might hope for. "
+        "`bootmatrix run MATRIX --cell ID` runs one again.", "", *examples, "", *TAIL, "",
+    ))  # fmt: skip
+
+
+HEAD = (
+    "# Which policy should one choose?",
+    "",
+    "<!-- Written by `make which-policy` from run records. Change "
+    "harness/bootmatrix/report/markdown.py, not this page. -->",
+    "",
+    "A guest is migrated to a newer QEMU and then reset. Should its firmware be part of the "
+    "guest, or part of the machine? These are the numbers of the matrices that come with "
+    "bootmatrix, counted by `bootmatrix report --which-policy`. [model.md](model.md) says what "
+    "each policy promises.",
+    "",
+    "## In numbers",
+)
+READING = (
+    "## Reading the table",
+    "",
+    "- *Came back* is what a guest's user notices first. A policy that keeps old firmware needs "
+    "every newer QEMU to be compatible with it; each guest that did not come back, or came back "
+    "late, met one that was not.",
+    "- *Changed unasked* and *stayed behind* are the two ends of one rope: what brings a fix to a "
+    "guest without its user's act also changes the firmware underneath it. No policy is low in "
+    "both; choose which one you can bear.",
+    "- *Reset = restart* says whether a user who reboots inside the guest gets what a user gets "
+    "who stops and starts it. Where it fails, two ways to reboot lead to different firmware.",
+    "- *Upgraded by the user* is the way by which fixes reach a guest under the guest-owned "
+    "policies. The others have no nvram: there is nothing for the user to do.",
+)
+TAIL = (
+    "## What the numbers do not say",
+    "",
+    "They count cells, not guests: each cell weighs the same, however rare its hosts are. A known "
+    "incompatibility is counted as what it is: a guest that did not come back, or came back late. "
+    "See [limits.md](limits.md).",
+)
+

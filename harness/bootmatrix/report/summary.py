@@ -1,0 +1,185 @@
+"""What stands under the table: counts, reasons, time, artifacts, and how to run a cell again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bootmatrix.records.model import Record
+from bootmatrix.records.outcome import Outcome, outcome_of
+from bootmatrix.records.words import called, duration, joined, natural, plural
+from bootmatrix.report.table import MARKS, STYLES, Style, rendered, tables
+from bootmatrix.terminal import visible
+
+MOST_LISTED = 12
+FIRST = 3
+
+
+def summary(
+    records: Sequence[Record],
+    style: Style,
+    *,
+    seconds: float,
+    artifacts: str,
+    command: str = "bootmatrix",
+    earlier: int = 0,
+) -> str:
+    """The table and all that stands under it, as one text that ends with the rerun command.
+
+    ``seconds`` is the wall time of the run, ``artifacts`` its directory as it is to be shown,
+    ``command`` how bootmatrix is called here. ``earlier`` of the records are from an earlier run.
+    """
+    records = sorted(records, key=lambda record: natural(called(record)))
+    return "\n".join((
+        tables(records, style),
+        "",
+        rendered(list(_findings(records)), style),
+        rendered([counts(records), *_retried(records), *mismatches(records),
+                  Text(_time(len(records), earlier, seconds))], style),
+        "",
+        # Not through rich: a path or a command that is broken over lines cannot be copied.
+        visible(f"artifacts: {artifacts}"),
+        visible(f"one cell again: {rerun_command(_interesting(records), command)}"),
+    ))
+
+
+def counts(records: Sequence[Record]) -> Text:
+    """One line: 120 cells: 96 passed, 22 known (silent), 2 failed (1 blocked, 1 no-boot)."""
+    outcomes = Counter(outcome_of(record) for record in records)
+    parts = []
+    for outcome in Outcome:
+        if number := outcomes[outcome]:
+            words = f"{number} {outcome}" if outcome is not Outcome.ERROR else plural(
+                number, "error")
+            if outcome in (Outcome.FAILED, Outcome.KNOWN):
+                verdicts = Counter(str(record["verdict"]) for record in records
+                                   if outcome_of(record) is outcome)
+                alone = len(verdicts) == 1
+                words += " (" + ", ".join(
+                    verdict if alone else f"{many} {verdict}"
+                    for verdict, many in sorted(verdicts.items())) + ")"
+            parts.append(Text(words, style=STYLES[outcome]))
+    return Text(plural(len(records), "cell") + ": ") + Text(", ").join(parts)
+
+
+def unfinished(
+    nodeids: Sequence[str], command: str, run_dir: str | None, options: Sequence[str] = ()
+) -> str:
+    """Which cells have no record, by their node ids (``MATRIX::ID``), and how to go on.
+
+    ``run_dir`` is the run's directory as it is to be shown; None: there is nothing to go on with.
+    ``options`` are those by which the same cells are meant.
+    """
+    ids = [nodeid.partition("::")[2] for nodeid in nodeids]
+    lines = [f"not run: {plural(len(ids), 'cell')}", *(f"  {cell}" for cell in ids[:FIRST])]
+    if len(ids) > FIRST:
+        lines.append(f"  ... and {len(ids) - FIRST} more")
+    if run_dir is not None:
+        matrices = dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids)
+        lines.append("go on: " + joined(
+            [command, "run", *matrices, *options, "--resume", run_dir]))
+    return visible("\n".join(lines))
+
+
+def rerun_command(record: Record, command: str = "bootmatrix") -> str:
+    """The one command that runs a record's cell again."""
+    matrix = str(record.get("matrix") or "")
+    if matrix and matrix.startswith("-"):
+        matrix = f"./{matrix}"  # a file, and no option
+    words = [command, "run", *([matrix] if matrix else []), *record.get("options", ()),
+             "--cell", str(record["cell"]["id"])]
+    return joined(words)
+
+
+def _retried(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """Cells that were run once more after the engine had failed."""
+    for reason, number in Counter(
+        str(record["retried"]) for record in records if record.get("retried")
+    ).items():
+        yield Text(f"{plural(number, 'cell')} run once more, the engine had failed: {reason}")
+
+
+def mismatches(records: Sequence[Record]) -> list[str]:
+    """Code and variables of different layouts, where a cell's verdict does not tell of them."""
+    unsaid = Counter(mismatch for record in records
+                     if (mismatch := record.get("layout_mismatch"))
+                     and mismatch not in str(record["reason"]))
+    return [f"code and variables do not fit, {plural(number, 'cell')}: {mismatch}"
+            for mismatch, number in sorted(unsaid.items())]
+
+
+def _time(cells: int, earlier: int, seconds: float) -> str:
+    each = round(60 * (cells - earlier) / seconds) if seconds > 0 else 0
+    rate = f", {plural(each, 'cell')} a minute" if each else ""
+    return f"in {duration(seconds)}{rate}" + (
+        f"; {earlier} from the earlier run" if earlier else "")
+
+
+def _interesting(records: Sequence[Record]) -> Record:
+    """The cell that a reader most likely wants to run again."""
+    order = (Outcome.FAILED, Outcome.FLAKY, Outcome.ERROR, Outcome.FIXED, Outcome.KNOWN,
+             Outcome.PASSED, Outcome.UNSUPPORTED)
+    return min(records, key=lambda record: order.index(outcome_of(record)))
+
+
+def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """Failed cells one by one, known and fixed ones by their reasons."""
+    bad = [record for record in records
+           if outcome_of(record).is_bad]
+    alike: dict[tuple[Outcome, str], list[Record]] = {}
+    for record in bad:
+        alike.setdefault((outcome_of(record), _first_line(record)), []).append(record)
+    for (outcome, reason), cells in alike.items():
+        ids = list(map(called, cells))
+        more = [f"... and {len(ids) - MOST_LISTED} more"] if len(ids) > MOST_LISTED else []
+        yield _item(outcome, "\n".join((
+            reason, *_black_box(cells), *ids[:MOST_LISTED], *more)))
+    for outcome, word in ((Outcome.FIXED, "no longer"), (Outcome.KNOWN, "known")):
+        reasons = Counter(str(record["known"]) for record in records
+                          if outcome_of(record) is outcome)
+        for reason, number in sorted(reasons.items()):
+            yield _item(outcome, f"{word}, {plural(number, 'cell')}: {reason}")
+    cannot = not_run(records)
+    for line in cannot:
+        yield _item(Outcome.UNSUPPORTED, line)
+    if bad or cannot or any(record.get("known") for record in records):
+        yield ""
+
+
+def _black_box(cells: Sequence[Record]) -> Iterator[str]:
+    """What the machines of these cells did, in a line."""
+    lines = {record.get("black_box") for record in cells}
+    line = next(filter(None, (record.get("black_box") for record in cells)), None)
+    if line is not None:
+        yield f"black box{'' if len(lines) == 1 else ' of one of them'}: {line}"
+
+
+def not_run(records: Sequence[Record]) -> list[str]:
+    """Why cells cannot be run, a line for each reason; of many reasons the most frequent."""
+    reasons = Counter((str(record["reason"]).splitlines() or [""])[0] for record in records
+                      if outcome_of(record) is Outcome.UNSUPPORTED)
+    lines = [f"n/a, {plural(number, 'cell')}: {why}"
+            for why, number in reasons.most_common(MOST_LISTED)]
+    if more := reasons.most_common()[MOST_LISTED:]:
+        lines.append(f"n/a, {plural(sum(number for _, number in more), 'cell')}: "
+                    f"{plural(len(more), 'other reason')}, in the records")
+    return lines
+
+
+def _item(outcome: Outcome, text: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row(Text(MARKS[outcome], style=STYLES[outcome]), Text(text, overflow="fold"))
+    return grid
+
+
+def _first_line(record: Record) -> str:
+    lines = str(record["reason"]).splitlines() or [""]
+    verdict = str(record["verdict"])
+    if record.get("flaky"):
+        verdicts = ", ".join(f"{many} {name}" for name, many in record["flaky"].items())
+        return f"flaky ({verdicts}): {lines[0]}"
+    return lines[0] if lines[0].startswith(verdict) else f"{verdict}: {lines[0]}"

@@ -1,0 +1,1 @@
+"""Root file systems of Debian packages, and what is in them."""

@@ -1,0 +1,1 @@
+"""Cells, run: one guest's life, and what cells share."""

@@ -1,0 +1,73 @@
+"""What was seen when a step was waited for with patience, kept in files: of one run, and of all.
+
+An answer's name is a hash over everything that takes part in it, so it never has to be changed.
+A file that is damaged is one that is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from bootmatrix.witnesses.observation import StepObserved
+
+Seen = tuple[StepObserved, ...]
+_SEEN = TypeAdapter(Seen)
+
+
+def read(directory: Path, key: str) -> Seen | None:
+    """The answer of this name; None where there is none that is whole."""
+    try:
+        digest, _, text = (directory / f"{key}.json").read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if digest.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
+        return None
+    try:
+        return _SEEN.validate_json(text)
+    except ValidationError:  # of another version
+        return None
+
+
+def write(directory: Path, key: str, seen: Sequence[StepObserved]) -> None:
+    """Keep an answer, in one step."""
+    text = _SEEN.dump_json(tuple(seen))
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".", delete=False) as new:
+        new.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    Path(new.name).chmod(0o644)
+    Path(new.name).replace(directory / f"{key}.json")
+
+
+def lock(directory: Path, key: str, *, wait: bool) -> int | None:
+    """Hold the right to find an answer, until the descriptor is closed or its process ends.
+
+    None: another has it, and it is not to be waited for.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    held = os.open(directory / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(held)
+        return None
+    except BaseException:
+        os.close(held)
+        raise
+    return held
+
+
+@contextlib.contextmanager
+def held(descriptor: int) -> Iterator[None]:
+    """Let go of a lock at the end."""
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,156 @@
+"""One cell while it is run: judged by what was seen, and made a record of."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from bootmatrix.boards import host_label
+from bootmatrix.cell import Cell
+from bootmatrix.errors import HarnessError, SandboxLost
+from bootmatrix.firmware import edk2
+from bootmatrix.firmware.identity import KnownFirmware, sha256
+from bootmatrix.machines.console import LOG_LIMIT
+from bootmatrix.model import Host, Known, Verdict
+from bootmatrix.policies.base import HostFacts
+from bootmatrix.records import rows
+from bootmatrix.records.model import CellRow, Notes, Record
+from bootmatrix.run import bounds
+from bootmatrix.steps.plan import Expected, plan
+from bootmatrix.verdict import Judgement, judge
+from bootmatrix.witnesses.moment import Given
+from bootmatrix.witnesses.observation import BLACK_BOX, BlackBox, StepObserved
+
+_LONGEST_NAME = 200
+
+
+@dataclass
+class CellRun:
+    """One cell while it is run: what is known of it, and what comes of it.
+
+    ``name`` is its directory's, below ``run_dir``/cells. ``memory_mib`` is the guest's. ``lost``
+    is how a sandbox was lost when it was run before. ``usual`` is set where it is run with
+    patience: a boot that takes longer is late. ``first`` is the black box of a step that missed its
+    usual time, and was then waited for.
+    """
+
+    cell: Cell
+    hosts: Sequence[Host]
+    described: CellRow
+    firmware: KnownFirmware
+    declared: Sequence[Known]
+    run_dir: Path
+    name: str
+    engine: str
+    memory_mib: int
+    lost: SandboxLost | None = None
+    usual: float | None = None
+    notes: Notes = field(default_factory=lambda: Notes())
+    seconds: float = 0.0
+    first: BlackBox | None = None
+
+    def __post_init__(self) -> None:
+        self._own_mismatch, mismatch = _mismatches(self.hosts)
+        self._given = Given(mismatch, self.memory_mib, self.cell.smp,
+                            any(host.firmware.needs_smm for host in self.hosts))
+
+    @property
+    def artifacts(self) -> Path:
+        """The directory that its logs go to."""
+        return self.run_dir / "cells" / self.name
+
+    def judge(self, seen: Sequence[StepObserved]) -> Judgement:
+        """Compare what was seen with what the cell's policy promises."""
+        if self.usual is not None:
+            seen = [replace(step, usual=self.usual)
+                    if step.boot and step.boot.seconds > self.usual else step for step in seen]
+        expected = _plan(self.cell, self.hosts, self.firmware)
+        return judge(expected, seen, self.firmware, self._given)
+
+    def broken(
+        self, error: BaseException, seen: Sequence[StepObserved], qemus: Sequence[dict[str, Any]]
+    ) -> Record:
+        """The record of a cell in which the rig broke; the boots before it were seen."""
+        if isinstance(error, HarnessError):
+            reason = error.message
+            self.notes["error"] = str(error)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+            self.notes["error"] = "".join(traceback.format_exception(error))
+        boots = self.judge(seen).boots
+        return self.record(Judgement(Verdict.ERROR, reason, boots), seen, qemus)
+
+    def record(
+        self, judgement: Judgement, seen: Sequence[StepObserved], qemus: Sequence[dict[str, Any]]
+    ) -> Record:
+        """The record of a cell that was judged; of its logs no more is kept than has a bound."""
+        artifacts = self.artifacts
+        if any(log.stat().st_size >= LOG_LIMIT for log in artifacts.glob("*/console.log")):
+            self.notes["console_truncated"] = True
+        if shortened := bounds.cut_logs(artifacts):
+            self.notes["logs_cut"] = list(shortened)
+        # A pass all the same is one of an OVMF that keeps them elsewhere: on the guest's disk.
+        if self._own_mismatch is not None and judgement.verdict is not Verdict.ERROR:
+            self.notes["layout_mismatch"] = self._own_mismatch
+        self._explain(seen)
+        record = rows.record(
+            self.described, judgement.verdict, judgement.reason, scenario=self.cell.scenario,
+            declared=self.declared, boots=map(rows.boot_row, judgement.boots),
+            steps=(rows.step_row(step, self.firmware) for step in seen),
+            qemus=qemus, engine=self.engine, seconds=self.seconds,
+            artifacts=str(artifacts.relative_to(self.run_dir)),
+        )
+        return bounds.cut(cast(Record, {**record, **self.notes}))
+
+    def _explain(self, seen: Sequence[StepObserved]) -> None:
+        """Keep what machines have said of themselves; the record has the last of it, in a line."""
+        found = (self.first, *(step.black_box for step in seen))
+        boxes = [box for box in found if box is not None]
+        if boxes:
+            self.notes["black_box"] = boxes[-1].line
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            (self.artifacts / BLACK_BOX).write_text(
+                "\n".join(box.text for box in boxes), errors="replace")
+
+
+def _plan(cell: Cell, hosts: Sequence[Host], firmware: KnownFirmware) -> tuple[Expected, ...]:
+    board = cell.board
+    assert board is not None, "bootmatrix.matrix.unsupported has let this through"
+    # By bytes: two names of the same image are one firmware.
+    facts = [
+        HostFacts(
+            host.qemu.version,
+            host.qemu.default_machine,
+            firmware.by_bytes(host.firmware.sha256),
+            host_label(index, host.qemu),
+            board.loader(host.firmware),
+        )
+        for index, host in enumerate(hosts)
+    ]
+    return plan(cell.policy, facts, cell.machine, cell.scenario.steps)
+
+
+def _mismatches(hosts: Sequence[Host]) -> tuple[str | None, str | None]:
+    """What does not fit between code and variables of one host, and of any two of a cell."""
+    own: str | None = None
+    any_two: str | None = None
+    for host in hosts:
+        if host.firmware.variables is None:
+            continue
+        template = host.firmware.variables.read_bytes()
+        for other in hosts:
+            wrong = edk2.mismatch(other.firmware.size, template)
+            any_two = any_two or wrong
+            if other is host:
+                own = own or wrong
+    return own, any_two
+
+
+def file_name(text: str) -> str:
+    """The text; a file system takes 255 bytes, and of a longer one the beginning and a hash."""
+    if len(text) <= _LONGEST_NAME:
+        return text
+    return f"{text[:_LONGEST_NAME - 17]}-{sha256(text.encode())[:16]}"

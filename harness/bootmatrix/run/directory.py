@@ -1,0 +1,124 @@
+"""A run's directory: one run's alone, from its beginning to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from bootmatrix.errors import CellError, UserError
+from bootmatrix.files.cell_files import remove_tree
+
+RECORDS = "records.jsonl"
+
+
+def new_name() -> str:
+    """A name that no other run has, however many start in one second; names sort by time."""
+    now = datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
+    return f"{now}-{secrets.token_hex(2)}"
+
+
+class RunDirectory:
+    """A directory that a run claims for itself. Its workers need no claim: they are the run's.
+
+    The kernel lets go of a claim when its holder dies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held: int | None = None
+        self._made = False
+
+    def claim(self, *, resume: bool = False) -> None:
+        """Hold the directory, which is made if need be; with ``resume`` it must be there.
+
+        Raises UserError where a run goes on in it right now, and, unless with ``resume``, where
+        anything is in it: records of two runs are never mixed, and none are lost.
+        """
+        if self._held is not None:
+            return
+        if not resume:
+            self._make()
+        elif not self.path.is_dir():
+            raise UserError("no such run directory", file=self.path)
+        self._held = self._lock()
+        try:
+            if any(list(map(_in_use, self.path.glob("scratch-*")))):
+                raise UserError("the workers of a run that was killed are still ending in it",
+                                file=self.path, hint="try again in a moment")
+            if not resume and os.listdir(self.path):  # noqa: PTH208
+                raise UserError(
+                    "this directory is not empty", file=self.path,
+                    hint="a run of this matrix goes on in its own by --resume, a new one needs "
+                         "an empty or a new directory")
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let go of it; a directory that was made, but never used, goes."""
+        if self._held is None:
+            return
+        if self._made:
+            with contextlib.suppress(OSError):  # as a rule it has something in it
+                self.path.rmdir()
+        os.close(self._held)
+        self._held = None
+
+    def _make(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir()
+                self._made = True
+        except OSError as error:
+            raise UserError(f"cannot make the run directory: {error.strerror}",
+                            file=self.path) from None
+
+    def _lock(self) -> int:
+        try:
+            held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise UserError(f"cannot be a run directory: {error.strerror}",
+                            file=self.path) from None
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(held)
+            why = ("another run goes on in this directory" if isinstance(error, BlockingIOError)
+                   else f"cannot lock the run directory: {error.strerror}")
+            raise UserError(why, file=self.path, hint="wait for its end, or give another") from None
+        return held
+
+
+def sweep(run_dir: Path) -> None:
+    """Remove the scratch directories that killed runners have left in a run directory."""
+    for scratch in run_dir.glob("scratch-*"):
+        # Another sweeper was quicker, or its runner lives.
+        with contextlib.suppress(OSError, CellError), _held(scratch):
+            remove_tree(scratch)
+
+
+def _in_use(scratch: Path) -> bool:
+    try:
+        with _held(scratch):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # it has just gone
+        return False
+
+
+@contextlib.contextmanager
+def _held(scratch: Path) -> Iterator[None]:
+    """Hold a scratch directory that nobody holds, see Runner. Raises BlockingIOError, OSError."""
+    held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)

@@ -1,0 +1,235 @@
+"""A step that is not over in its usual time is waited for, beside the other cells: late, or never?
+
+One representative of each distinct failure is run again, with patience, in a thread of its own.
+What it saw answers for all cells to which the same happened, in all workers of a run, and in later
+runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bootmatrix.boards import host_label
+from bootmatrix.errors import EngineError
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.model import DEFAULT_MACHINE
+from bootmatrix.run import answers
+from bootmatrix.run.answers import Seen
+from bootmatrix.steps.base import Step
+from bootmatrix.steps.reset import Reset
+from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.resets import endless
+
+AT_ONCE = 8
+"""How many representatives one worker runs at a time: nearly all that they do is to wait."""
+# To be changed where what a step says of a guest changes its meaning.
+_FORMAT = 2
+# A boot that takes no more than this part of its usual time, or of the time of the boot before, is
+# none that waits for something: on a machine where QEMU has a tenth of a processor.
+_SURE, _ALIKE = 0.1, 3.0
+
+Watch = Callable[[Callable[[Callable[[], None]], None]], Sequence[StepObserved]]
+"""Runs a representative. It is given what to tell how it can be ended from outside."""
+
+
+def missed(seen: Sequence[StepObserved]) -> bool:
+    """Whether the last step was waited for in vain, so that waiting longer can change it."""
+    if not seen:
+        return False
+    last = seen[-1]
+    if last.boot is not None:
+        return last.boot.up is None and last.boot.ended is None and not endless(last.boot)
+    return last.limit is not None
+
+
+def doubtful(seen: Sequence[StepObserved]) -> int | None:
+    """The first boot that came in time by its QEMU's clock and not by the wall clock, if any.
+
+    A guest that works takes as long as the first clock says, one that waits by its own clock as
+    long as the second. Of what takes no more than a fraction of the usual time, or not much more
+    than the guest's boot before, nobody doubts that it works.
+    """
+    before = 0.0
+    for index, step in enumerate(seen):
+        boot = step.boot
+        if boot is None or boot.up is None:
+            continue
+        enough = max(_SURE * boot.limit, _ALIKE * before)
+        if enough < boot.seconds <= boot.limit < boot.wall:
+            return index
+        before = boot.seconds
+    return None
+
+
+def in_time(own: StepObserved, answer: StepObserved, usual: float) -> bool:
+    """Whether a step that was done when waited for is done in its usual time, after all.
+
+    Where the clocks disagree, as in ``doubtful``: a guest that was missed before has waited by its
+    own clock. One that was not has been seen twice, once with less of a processor. Of one that
+    works the same time of its QEMU's clock has passed, of one that waits that of the wall clock.
+    """
+    now = answer.boot or answer
+    if now.seconds > usual or now.wall <= usual:
+        return now.seconds <= usual
+    if own.boot is None or own.boot.up is None:
+        return False
+    work, wait = now.seconds / own.boot.seconds, now.wall / own.boot.wall
+    return abs(math.log(work)) < abs(math.log(wait))
+
+
+def usual_of(step: StepObserved) -> float:
+    """How long a step that was missed was waited for."""
+    limit = step.boot.limit if step.boot is not None else step.limit
+    assert limit is not None
+    return limit
+
+
+def key_of(
+    setup: GuestSetup, steps: Sequence[Step], argvs: Sequence[Sequence[str]], engine: str,
+    patience: float,
+) -> str:
+    """A hash over everything that takes part in what these steps can show.
+
+    Of the policy that is its mechanism, as far as it has been at work.
+    """
+    how = setup.mechanism
+    if setup.machine != DEFAULT_MACHINE:
+        how = replace(how, clears_on_move=False)
+    swaps = any(isinstance(step, Reset) for step in steps)
+    files: list[Path | None] = [*setup.disks]
+    if setup.kernel is not None:
+        files += [setup.kernel.kernel, setup.kernel.initramfs]
+    if setup.flash is not None:
+        files.append(setup.flash.path)
+    for host in setup.hosts:
+        files += [host.firmware.path, host.firmware.variables, host.firmware.payload]
+    parts = (
+        _FORMAT, engine, patience, tuple(steps), how.nvram, how if swaps else None,
+        setup.machine, setup.disk, setup.accel, setup.guest, setup.cpu, setup.smp, setup.nic,
+        setup.long_post, [tuple(argv) for argv in argvs],
+        [(host.qemu.digest, host_label(index, host.qemu), host.firmware.store_size)
+         for index, host in enumerate(setup.hosts)],
+        [file and _sha256(file) for file in files],
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def outlasts(setup: GuestSetup, seen: Sequence[StepObserved]) -> bool:
+    """Whether an answer is true in later runs, too.
+
+    KVM's depend on this host and its kernel. Where even what came in time before was not in time
+    now, the machine had no time to spare.
+    """
+    boots = [step.boot for step in seen[:-1] if step.boot is not None]
+    return not setup.accel.with_kvm and all(boot.seconds <= setup.seconds for boot in boots)
+
+
+class Wait:
+    """The answer to come for one distinct failure."""
+
+    def __init__(self, find: Callable[[], Seen], ready: Callable[[], bool], earlier: bool) -> None:
+        self._find = find
+        self._ready = ready
+        self.earlier = earlier
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is there."""
+        return self._ready()
+
+    def answer(self) -> Seen:
+        """What was seen with patience; waits for it. Raises HarnessError if it broke."""
+        return self._find()
+
+
+class Patience:
+    """Finds the answers of one worker, in ``run_dir`` shared with the others.
+
+    ``cache`` is where answers outlast the run.
+    """
+
+    def __init__(self, run_dir: Path, cache: Path) -> None:
+        self._run_dir = run_dir
+        self._cache = cache
+        self._threads: ThreadPoolExecutor | None = None
+        self._ends: list[Callable[[], None]] = []
+        self._closed = False
+
+    def ask(self, key: str, watch: Watch, outlasts: Callable[[Seen], bool]) -> Wait:
+        """Have a representative run, unless the answer is known or another worker finds it.
+
+        ``outlasts`` says whether an answer is one for later runs, too.
+        """
+        for place in (self._run_dir, self._cache):
+            known = answers.read(place, key)
+            if known is not None:
+                return Wait(_just(known), lambda: True, earlier=place is self._cache)
+        held = answers.lock(self._run_dir, key, wait=False)
+        if held is None:
+            return Wait(lambda: self._await(key, watch, outlasts),
+                        lambda: answers.read(self._run_dir, key) is not None, earlier=False)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="patience")
+        future = self._threads.submit(self._watch, key, watch, outlasts, held)
+        return Wait(lambda: _result(future), future.done, earlier=False)
+
+    def _await(self, key: str, watch: Watch, outlasts: Callable[[Seen], bool]) -> Seen:
+        """What another worker finds; found here if that one ended before it had."""
+        held = answers.lock(self._run_dir, key, wait=True)
+        assert held is not None
+        return self._watch(key, watch, outlasts, held)
+
+    def _watch(
+        self, key: str, watch: Watch, outlasts: Callable[[Seen], bool], held: int
+    ) -> Seen:
+        with answers.held(held):
+            known = answers.read(self._run_dir, key)
+            if known is not None:
+                return known
+            if self._closed:
+                raise EngineError("the run has ended")
+            seen = tuple(watch(self._can_be_ended_by))
+            answers.write(self._run_dir, key, seen)
+            if outlasts(seen):
+                with suppress(OSError):  # a cache that cannot be written to costs time alone
+                    answers.write(self._cache, key, seen)
+            return seen
+
+    def _can_be_ended_by(self, end: Callable[[], None]) -> None:
+        self._ends.append(end)
+        if self._closed:
+            end()
+
+    def close(self) -> None:
+        """End the representatives that still run."""
+        self._closed = True
+        if self._threads is None:
+            return
+        for end in tuple(self._ends):  # of one that has ended, nothing happens any more
+            with suppress(EngineError):
+                end()
+        self._threads.shutdown(cancel_futures=True)
+
+
+def _just(seen: Seen) -> Callable[[], Seen]:
+    return lambda: seen
+
+
+def _result(future: Future[Any]) -> Seen:
+    try:
+        seen: Seen = future.result()
+    except CancelledError:
+        raise EngineError("the run has ended") from None
+    return seen

@@ -1,0 +1,346 @@
+"""One cell end to end: cell in, run record out. No pytest, no printing, any process, any host."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from bootmatrix.builds import image_store
+from bootmatrix.builds.host import Builds
+from bootmatrix.cell import Cell
+from bootmatrix.engines import Engine, choose
+from bootmatrix.engines.confinement import kvm_complaint
+from bootmatrix.engines.scratch import Scratch
+from bootmatrix.errors import CellError, EngineError, HarnessError, SandboxLost
+from bootmatrix.files.cell_files import remove_tree
+from bootmatrix.machines.base import Hosts, abilities
+from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine
+from bootmatrix.machines.setup import GuestSetup, setup_of
+from bootmatrix.matrix import unsupported
+from bootmatrix.model import (
+    Host,
+    HostSpec,
+    Known,
+    Verdict,
+)
+from bootmatrix.records import rows
+from bootmatrix.records.model import Record
+from bootmatrix.run import bounds, faults
+from bootmatrix.run.cell_run import CellRun, file_name
+from bootmatrix.run.guest import Guest
+from bootmatrix.run.patience import (
+    Patience,
+    Wait,
+    doubtful,
+    in_time,
+    key_of,
+    missed,
+    outlasts,
+    usual_of,
+)
+from bootmatrix.run.sharing import Snapshot, Snapshots
+from bootmatrix.run.steps import run_steps
+from bootmatrix.witnesses.observation import StepObserved
+
+
+class Runner:
+    """Runs cells, one after the other, and keeps engine and images open between them.
+
+    Each cell's artifacts go to ``run_dir``/cells/<matrix>/<id>; the cell itself happens in a
+    scratch directory of this ``worker``'s own, the only place its QEMUs can write to. ``cache`` is
+    where the answers outlast a run that were waited for.
+    """
+
+    matrix = ""
+    """The name, within the run, of the matrix that the next cell is of; empty: of none."""
+
+    abilities = abilities(QemuHosts, QemuMachine)
+    """What its machines can do."""
+
+    def __init__(
+        self,
+        builds: Builds,
+        engine: Engine,
+        run_dir: Path,
+        worker: str = "main",
+        share: bool = False,
+        cache: Path | None = None,
+    ) -> None:
+        self._builds = builds
+        self._worker = worker
+        self._engine = engine
+        self._run_dir = run_dir.resolve()
+        self._scratch = self._run_dir / f"scratch-{worker}"
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        # Held as long as this process lives: what is not held, a killed one has left.
+        self._held = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._held, fcntl.LOCK_SH)
+        self._snapshots = Snapshots(self._run_dir / "shared") if share else None
+        self._patience = Patience(
+            self._run_dir / "waited", cache or image_store.cache_home() / "waited"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the scratch directory; the engine is its owner's."""
+        try:
+            self._patience.close()
+            if self._snapshots is not None:
+                self._snapshots.close()
+            remove_tree(self._scratch)
+        finally:
+            os.close(self._held)
+
+    def host(self, spec: HostSpec) -> Host:
+        """The builds that a host stands for. Raises UserError or ImageError."""
+        return self._builds.host(spec)
+
+    def setup(self, cell: Cell, hosts: Sequence[Host]) -> GuestSetup:
+        """What the guest of a cell is made of. Raises ImageError where its disks cannot be."""
+        return setup_of(cell, hosts, image_store.cache_home())
+
+    def machines(self, setup: GuestSetup, rows: list[dict[str, Any]]) -> Hosts:
+        """Where the machines of a guest come from; a row in ``rows`` for each."""
+        return QemuHosts(self._engine, setup, self._scratch, rows)
+
+    def run(
+        self,
+        cell: Cell,
+        declared: Sequence[Known] = (),
+        repeat: int = 1,
+        lost: SandboxLost | None = None,
+    ) -> Record:
+        """Run a cell, the ``repeat``-th time, and wait for its verdict. It is in the record.
+
+        A broken rig is verdict ``error`` there. ``lost`` is how a sandbox was lost when this
+        cell was run before: where that happens again it is the cell's own doing, and its verdict.
+
+        Raises HarnessError where the next cell would fail alike: EngineError when the engine
+        has failed, whatever the cell seemed to do meanwhile, and on a full disk.
+        """
+        begun = self.begin(cell, declared, repeat, lost)
+        return begun.judged() if isinstance(begun, Unjudged) else begun
+
+    def begin(
+        self,
+        cell: Cell,
+        declared: Sequence[Known] = (),
+        repeat: int = 1,
+        lost: SandboxLost | None = None,
+    ) -> Record | Unjudged:
+        """Run a cell as ``run`` does, but do not wait for a step that missed its usual time.
+
+        That is waited for beside other cells, and the verdict comes later.
+        """
+        begun = time.monotonic()
+        hosts = [self.host(spec) for spec in cell.hosts]
+        described = rows.cell_row(cell, hosts)
+        cannot = unsupported.reason(cell, hosts, self.abilities)
+        if cell.accel.with_kvm:
+            cannot = cannot or kvm_complaint()
+        if cannot is not None:
+            return rows.record(
+                described, Verdict.UNSUPPORTED, cannot, scenario=cell.scenario,
+                engine=self._engine.name, seconds=time.monotonic() - begun,
+            )  # fmt: skip
+        name = cell.id if repeat == 1 else f"{cell.id},repeat-{repeat}"
+        setup = self.setup(cell, hosts)
+        run = CellRun(
+            cell, hosts, described, self._builds.known_firmware(hosts, cell.machine),
+            tuple(declared), self._run_dir, str(Path(self.matrix, file_name(name))),
+            self._engine.name, setup.memory_mib, lost,
+        )
+        return self._attempt(run, setup)
+
+    def _attempt(self, run: CellRun, setup: GuestSetup) -> Record | Unjudged:
+        """Do the steps of a cell and judge them, if they can be judged yet."""
+        begun = time.monotonic()
+        guest: Guest | None = None
+        seen: list[StepObserved] = []
+        qemus: list[dict[str, Any]] = []
+        launched: list[int] = []
+        steps = run.cell.scenario.steps
+        failed: BaseException | None = None
+        try:
+            snapshot = self._snapshot(run.cell, run.hosts, setup)
+            if snapshot is not None:
+                seen += snapshot.seen
+                qemus += snapshot.qemus
+                launched += [len(qemus)] * len(seen)
+                run.notes["shared"] = {"key": snapshot.key, "steps": len(snapshot.seen)}
+                steps = steps[len(snapshot.seen) :] if snapshot.saved else ()
+            with self._guest(setup, run.artifacts, qemus) as guest:
+                if snapshot is not None and snapshot.saved is not None:
+                    guest.resume(snapshot.saved, 0)
+                run_steps(guest, steps, seen)
+            launched += guest.launched
+            judgement = run.judge(seen)
+        except Exception as error:  # a fault of ours must not take the other cells with it
+            failed = faults.check_disk(error, self._run_dir, run.hosts) or error
+            if isinstance(failed, HarnessError):
+                failed = faults.check_engine(failed, guest, run.lost, self._engine,
+                                             self._scratch, run.hosts[0].qemu)
+        run.seconds = time.monotonic() - begun
+        if failed is not None:
+            return run.broken(failed, seen, qemus)
+        unsure = doubtful(seen)
+        if unsure is None and missed(seen) and judgement.verdict in (
+                Verdict.NO_BOOT, Verdict.SILENT, Verdict.NOT_RESET):
+            unsure = len(seen) - 1
+        if unsure is None or usual_of(seen[unsure]) >= run.cell.longest:
+            return run.record(judgement, seen, qemus)
+        return self._wait(run, setup, seen, qemus, unsure, launched[unsure])
+
+    def _wait(
+        self, run: CellRun, setup: GuestSetup, seen: list[StepObserved],
+        qemus: list[dict[str, Any]], unsure: int, launched: int,
+    ) -> Unjudged:
+        """Have one of the cell's steps waited for with patience, for which there were QEMUs."""
+        steps = run.cell.scenario.steps[: unsure + 1]
+        patient = setup.patient(run.cell.longest)
+        key = key_of(
+            setup, steps, [qemu["argv"] for qemu in qemus[:launched]], self._engine.name,
+            run.cell.longest,
+        )
+
+        def watch(can_be_ended_by: Callable[[Callable[[], None]], None]) -> list[StepObserved]:
+            watched: list[StepObserved] = []
+            with choose(self._engine.name) as engine:
+                engine.yields = True
+                can_be_ended_by(engine.close)
+                with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{key}") as apart:
+                    logs = self._run_dir / "cells" / f"waited-{key}"
+                    try:
+                        with apart._guest(patient, logs, []) as guest:
+                            run_steps(guest, steps, watched)
+                    except EngineError:
+                        raise
+                    except HarnessError:  # a QEMU whose guest spins is slow to end
+                        if len(watched) < len(steps):
+                            raise
+                    bounds.cut_logs(logs)
+            return watched
+
+        wait = self._patience.ask(key, watch, lambda seen: outlasts(setup, seen))
+        return Unjudged(self, run, setup, seen, qemus, unsure, key, wait)
+
+    def judge_waited(self, unjudged: Unjudged) -> Record:
+        """The record of a cell that was waited for; waits until that is over."""
+        run, own = unjudged.run, unjudged.seen[unjudged.unsure]
+        seen = unjudged.seen[: unjudged.unsure + 1]
+        try:
+            answer = unjudged.wait.answer()
+        except EngineError as error:
+            if run.lost is None or not isinstance(error, SandboxLost):
+                raise
+            return run.broken(error, unjudged.seen, unjudged.qemus)
+        except Exception as error:  # as in the cell itself
+            faults.check_disk(error, self._run_dir, run.hosts)
+            return run.broken(error, unjudged.seen, unjudged.qemus)
+        usual, last = usual_of(own), answer[-1]
+        same = len(answer) == len(seen)
+        if same and not missed(answer) and in_time(own, last, usual):
+            if not missed([own]):
+                return run.record(run.judge(unjudged.seen), unjudged.seen, unjudged.qemus)
+            return self._once_more(unjudged, same)
+        if not same or (missed(answer) and not missed([own])):
+            return self._once_more(unjudged, same)
+        run.notes["waited"] = {
+            "step": len(seen), "usual": usual, "patience": run.cell.longest,
+            "seconds": round(last.seconds, 4), "key": unjudged.key,
+            "earlier": unjudged.wait.earlier,
+        }
+        run.first = own.black_box
+        marked = [*answer[:-1], replace(last, usual=usual)]
+        judgement, boots = run.judge(marked), run.judge(seen).boots
+        if own.boot is not None:
+            boots = (*boots[:-1], *judgement.boots[len(boots) - 1 :])
+        return run.record(
+            replace(judgement, boots=boots), [*seen[:-1], marked[-1]], unjudged.qemus
+        )
+
+    def _once_more(self, unjudged: Unjudged, same: bool) -> Record:
+        """Run a cell again, with patience: what it missed did not happen to its representative."""
+        run = unjudged.run
+        why = "up within the usual time" if same else "its steps went otherwise"
+        run.notes["run_again"] = f"step {unjudged.unsure + 1} was missed; when waited for: {why}"
+        patient = replace(run.cell, seconds=run.cell.longest, patience=run.cell.longest)
+        again = replace(run, cell=patient, usual=run.cell.seconds)
+        record = self._attempt(again, unjudged.setup.patient(run.cell.longest))
+        assert not isinstance(record, Unjudged), "there is no more patience"
+        return record
+
+    @contextmanager
+    def _guest(
+        self, setup: GuestSetup, artifacts: Path, qemus: list[dict[str, Any]]
+    ) -> Iterator[Guest]:
+        """A guest in the scratch directory; its logs go to ``artifacts``, its QEMUs' rows, too."""
+        wrong = None
+        try:
+            hosts = self.machines(setup, qemus)
+            with Guest(hosts) as guest:
+                yield guest
+            hosts.check_engine()
+        finally:
+            wrong = keep_logs(self._scratch, artifacts)
+        if wrong is not None:
+            raise wrong
+
+    def _snapshot(
+        self, cell: Cell, hosts: Sequence[Host], setup: GuestSetup
+    ) -> Snapshot | None:
+        """The snapshot that this cell shares with others, if any is to be shared."""
+        if self._snapshots is None:
+            return None
+
+        def make_guest(key: str) -> AbstractContextManager[Guest]:
+            return self._guest(setup, self._run_dir / "cells" / f"shared-{key}", [])
+
+        return self._snapshots.run(cell, hosts, make_guest)
+
+@dataclass(frozen=True)
+class Unjudged:
+    """A cell of which a step is still waited for: it can be a hang, or late.
+
+    ``unsure`` is the index of that step.
+    """
+
+    runner: Runner
+    run: CellRun
+    setup: GuestSetup
+    seen: list[StepObserved]
+    qemus: list[dict[str, Any]]
+    unsure: int
+    key: str
+    wait: Wait
+
+    @property
+    def done(self) -> bool:
+        """Whether its verdict can be had without waiting."""
+        return self.wait.done
+
+    def judged(self) -> Record:
+        """Its record; waits for it. Raises HarnessError as ``Runner.run`` does."""
+        return self.runner.judge_waited(self)
+
+
+def keep_logs(scratch: Path, artifacts: Path) -> CellError | None:
+    """Move what a person may want to read out of a scratch directory, and empty it.
+
+    Returns what is wrong with a log.
+    """
+    if artifacts.exists():
+        remove_tree(artifacts)
+    with Scratch(scratch) as opened:
+        return opened.keep_logs(artifacts)

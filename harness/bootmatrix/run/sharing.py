@@ -1,0 +1,179 @@
+"""Cells that begin alike share their beginning: booted once, saved, and fed to each destination.
+
+The stream of a saved guest stands for the live migration from its source. What is lost is that
+the migration is live; what is won is one boot for all cells that differ only in where they go.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from bootmatrix.cell import Cell
+from bootmatrix.errors import HarnessError
+from bootmatrix.files import given_file
+from bootmatrix.model import Host
+from bootmatrix.records.jsonl import LONGEST_LINE
+from bootmatrix.run.guest import Guest
+from bootmatrix.run.steps import run_steps
+from bootmatrix.steps.base import Step
+from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.reset import Reset
+from bootmatrix.witnesses.observation import StepObserved
+
+_GUEST = "guest"  # where a saved guest is kept
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A guest after its first steps: what was seen, of which QEMUs, and where it is saved.
+
+    ``saved`` is None where the guest did not come up, or could not be saved.
+    """
+
+    key: str
+    seen: tuple[StepObserved, ...]
+    qemus: tuple[dict[str, Any], ...]
+    saved: Path | None
+
+
+def shared_steps(steps: Sequence[Step]) -> int:
+    """How many steps, from the first, can be shared: a start and resets, before a migration."""
+    for index, step in enumerate(steps):
+        if isinstance(step, Migrate) and not step.during_post:
+            return index
+        if not step.boots:
+            return 0
+    return 0
+
+
+def key_of(cell: Cell, hosts: Sequence[Host], steps: Sequence[Step]) -> str:
+    """What a snapshot depends on, and nothing else, as a short hash.
+
+    Of the policy that is its mechanism; before the first reset all that counts of it is where
+    the firmware lies.
+    """
+    source = hosts[0]
+    files = (source.firmware.variables, source.firmware.payload)
+    how = cell.policy.model.how
+    swaps = any(isinstance(step, Reset) for step in steps)
+    parts = (
+        source.qemu.digest, source.firmware.sha256, cell.seconds, steps, how.nvram,
+        how if swaps else None,
+        [value for axis, value in cell.values.items() if axis not in ("policy", "scenario")],
+        *(file and _sha256(file) for file in files),
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _sha256(file: Path) -> str:
+    """Of a file that belongs to a build, which stays what it is."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+class Snapshots:
+    """The snapshots of one run, in a directory that its workers share."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        # Held by each worker that uses them: the last one removes them.
+        self._held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._held, fcntl.LOCK_SH)
+
+    def run(
+        self,
+        cell: Cell,
+        hosts: Sequence[Host],
+        make_guest: Callable[[str], AbstractContextManager[Guest]],
+    ) -> Snapshot | None:
+        """The snapshot of a cell, run now unless some worker has; None if it shares nothing.
+
+        ``make_guest`` is given the snapshot's key.
+        """
+        steps = cell.scenario.steps[: shared_steps(cell.scenario.steps)]
+        if not steps:
+            return None
+        key = key_of(cell, hosts, steps)
+        place = self._directory / key
+        with self._lock(key):
+            done = place / "beginning"
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)  # a killed worker's
+                place.mkdir(parents=True)
+                snapshot = _take(key, steps, place, make_guest)
+                done.with_suffix(".new").write_bytes(_to_json(snapshot))
+                done.with_suffix(".new").rename(done)
+            return _from_json(done, key, place)
+
+    def close(self) -> None:
+        """Remove them, unless another worker still uses them."""
+        with suppress(BlockingIOError):
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self._directory)
+        os.close(self._held)
+
+    @contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        lock = os.open(self._directory / f"{key}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+# What a worker wrote is read by others, and after --resume by another run: data, never code.
+_SEEN = TypeAdapter(tuple[StepObserved, ...])
+_QEMUS = TypeAdapter(tuple[dict[str, Any], ...])
+
+
+def _to_json(snapshot: Snapshot) -> bytes:
+    return json.dumps({
+        "seen": _SEEN.dump_python(snapshot.seen, mode="json"), "qemus": snapshot.qemus,
+        "saved": snapshot.saved is not None}).encode()
+
+
+def _from_json(file: Path, key: str, place: Path) -> Snapshot:
+    """The snapshot in a file. Raises HarnessError where there is none in it."""
+    try:
+        data = json.loads(given_file.read(file, LONGEST_LINE))
+        saved = place / _GUEST if data["saved"] is True else None
+        return Snapshot(key, _SEEN.validate_python(data["seen"]),
+                         _QEMUS.validate_python(data["qemus"], strict=False), saved)
+    except (given_file.Unreadable, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise HarnessError(f"{file} holds no beginning of this run, and can be removed: "
+                           f"{str(error).splitlines()[0]}") from None
+
+
+def _take(
+    key: str,
+    steps: Sequence[Step],
+    place: Path,
+    make_guest: Callable[[str], AbstractContextManager[Guest]],
+) -> Snapshot:
+    seen: list[StepObserved] = []
+    saved = None
+    with make_guest(key) as guest:
+        run_steps(guest, steps, seen)
+        boots = [step.boot for step in seen if step.boot is not None]
+        if len(seen) == len(steps) and all(boot.up is not None for boot in boots):
+            saving = guest.save(place / _GUEST)
+            if saving.refusal is None:
+                saved = place / _GUEST
+            else:  # as the migration itself would have been refused
+                seen.append(saving)
+    return Snapshot(key, tuple(seen), tuple(guest.hosts.processes), saved)

@@ -1,0 +1,53 @@
+"""``migrate``: out of one machine, or out of a file, into another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bootmatrix.deadline import Deadline, slowest
+from bootmatrix.errors import QemuError
+from bootmatrix.machines.base import KeepsNvram, Migrates, SwitchesOff, able
+from bootmatrix.run.guest import RIG_SECONDS, Guest
+from bootmatrix.steps.base import Step
+from bootmatrix.steps.migrate import Migrate
+from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.refusal import classify
+
+
+def do(guest: Guest, step: Migrate, following: Step | None) -> StepObserved:
+    """Move the guest; it is then seen to boot, or asked how it is, on its new host."""
+    source = None if guest.saved else guest.machine
+    target, guest.incoming = guest.incoming, None
+    if target is None or target.host != step.host:
+        target = guest.launch(step.host, incoming=True)
+    try:
+        target.start(guest.rig)
+    except QemuError as error:
+        target.close()
+        return guest.refused(classify(error.tail, error.status))
+    guest.arm(target)
+    if source is not None:
+        both = Deadline.after(RIG_SECONDS, slowest(source.clock, target.clock))
+        refusal = able(source, Migrates).migrate(target, step.channel, both)
+    else:
+        refusal = able(target, Migrates).restore(guest.stream, target.clock.deadline(RIG_SECONDS))
+    if refusal is not None:
+        target.close()
+        return guest.refused(refusal)
+    if source is not None:
+        guest.left(source)
+        able(source, SwitchesOff).off(guest.rig)
+    guest.running, guest.saved = target, None
+    observed = guest.boot() if step.during_post else _ask(guest)
+    if isinstance(guest.hosts, KeepsNvram):
+        return replace(observed, nvram_equal=guest.hosts.arrived(target))
+    return observed
+
+
+def _ask(guest: Guest) -> StepObserved:
+    wait = guest.answer_seconds
+    answer = guest.machine.console.ask(guest.deadline(wait))
+    return guest.observed(
+        rom=guest.rom(), answer=answer, limit=guest.limit(wait) if answer is None else None,
+        went_round=guest.went_round(),
+    )  # fmt: skip

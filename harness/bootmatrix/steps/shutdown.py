@@ -1,0 +1,49 @@
+"""``shutdown``: the guest's process ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bootmatrix.model import Host, ShutdownBy
+from bootmatrix.policies.base import PolicyModel
+from bootmatrix.steps.base import Ability, Choice, Platform, State, Step
+
+KEY = "s"
+"""What a guest is typed to shut itself down."""
+
+
+@dataclass(frozen=True)
+class Shutdown(Step):
+    """End the guest's process, as a user shuts a guest down, or the guest itself does."""
+
+    by: ShutdownBy = ShutdownBy.MONITOR
+
+    kind = "shutdown"
+    options = (Choice("by", values=tuple(ShutdownBy)),)
+    running = True
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """A guest shuts itself down when it is typed to."""
+        return frozenset({Ability.POWER if self.by is ShutdownBy.MONITOR else Ability.CONSOLE})
+
+    def advance(self, state: State) -> None:
+        """It does not run."""
+        state.running = False
+
+    def apply(self, model: PolicyModel) -> str | None:
+        """Nothing runs; what the guest had in its variables is what it may look for."""
+        assert model.process is not None
+        model.last_store = model.process.store or model.last_store
+        model.process = model.running = None
+        return None
+
+    def unsupported(self, platform: Platform, host: int) -> Iterator[str]:
+        """A boot sector cannot."""
+        if self.by is ShutdownBy.GUEST and platform.boot_sector:
+            yield f"shutdown by the guest: {platform.guest_name} cannot"
+
+    def describe(self, hosts: Sequence[Host]) -> str:
+        """By whom, if not by the monitor."""
+        return f"{self.kind} by the guest" if self.by is ShutdownBy.GUEST else self.kind

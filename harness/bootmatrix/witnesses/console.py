@@ -1,0 +1,82 @@
+"""The serial console, which decides: the firmware's banners, and the guest that comes up.
+
+Observed as ``BootObserved.banners``, ``up`` and ``spoke``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Required
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from bootmatrix.firmware.identity import ConsoleName
+from bootmatrix.model import Verdict
+from bootmatrix.witnesses import resets
+from bootmatrix.witnesses.moment import Moment, Problem, in_seconds, kept_waiting, last_line
+
+FIRST = Field(fail_fast=True)  # of a million wrong ones the first will do
+Texts = Annotated[list[str], FIRST]
+
+
+class ConsoleRow(TypedDict, total=False):
+    """Its part of a boot in the record."""
+
+    console: Required[str | None]
+    banners: Texts
+    console_candidates: Texts | None
+
+
+def row(moment: Moment) -> ConsoleRow:
+    """What it puts into the record."""
+    named = name(moment)
+    return {
+        "console": named.name if named else None,
+        "banners": list(moment.boot.banners),
+        "console_candidates": list(named.candidates) if named else [],
+    }
+
+
+def name(moment: Moment) -> ConsoleName | None:
+    """What the console, or else the guest that came up on it, calls the firmware of a boot."""
+    boot = moment.boot
+    printed = boot.banners[-1] if boot.banners else boot.up and boot.up.bios_version
+    if not printed:
+        return None
+    console, wanted = moment.firmware.by_print(printed), moment.expected.firmware
+    if wanted is not None and decides(console) and wanted in console.candidates:
+        return replace(console, name=wanted)  # of two names for the same bytes
+    return console
+
+
+def decides(console: ConsoleName) -> bool:
+    """Whether what the console said names one known build, and not several or none."""
+    return console.name in console.candidates
+
+
+def problem(moment: Moment) -> Problem | None:
+    """The guest did not come up, or several firmware said their names."""
+    boot = moment.boot
+    if boot.up is None:
+        took = max(boot.seconds, boot.limit)
+        why = f"in {in_seconds(boot.limit)}{kept_waiting(took, boot.wall)}"
+        if boot.ended is not None:
+            why = f"before QEMU ended: {last_line(boot.ended)}"
+        why = resets.goes_round(moment, why)
+        if boot.spoke and boot.nameless:
+            return Verdict.NO_BOOT, f"the firmware spoke, but the guest did not come up {why}"
+        if boot.spoke and not boot.banners:
+            return Verdict.SILENT, f"something on the console, but no firmware's banner {why}"
+        if not boot.banners:
+            return Verdict.SILENT, f"not a byte {why}"
+        named = name(moment)
+        again = f" (and {len(boot.banners) - 1} more)" if len(boot.banners) > 1 else ""
+        return Verdict.NO_BOOT, (
+            f"a banner of {named and named.name}{again}, but the guest did not come up {why}"
+        )
+    if len(set(boot.banners)) > 1:
+        return Verdict.WITNESS_CONFLICT, (
+            f"the banners of one boot differ: {', '.join(boot.banners)}"
+        )
+    return None

@@ -1,0 +1,122 @@
+"""One step of a cell, as its witnesses see it: what must be, what was seen, what came before."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bootmatrix.firmware.identity import KnownFirmware
+from bootmatrix.model import Verdict, role_name
+from bootmatrix.steps.plan import Expected
+from bootmatrix.witnesses.observation import BootObserved, StepObserved
+from bootmatrix.witnesses.probe_line import ProbeLine
+
+# The wall clock says the same as a machine's own if it has no more than that part more, or less
+# than so many seconds.
+_NOTABLY, _NOTABLE_SECONDS = 1.2, 0.1
+_KEPT_WAITING = re.compile(
+    r" \([\d.]+ s by the clock, in which QEMU was kept waiting\)"
+    r"|, in which QEMU was able to run for [\d.]+ s,")
+_GONE_ROUND = re.compile(r"(?<=the machine was reset )\d+(?= times meanwhile)")
+
+Problem = tuple[Verdict, str]
+"""What a witness finds wrong, without where it was."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of a cell beside its plan; None and empty where that is nothing.
+
+    ``mismatch`` says that code and variables of its firmware have different layouts, which explains
+    variables that are lost. ``memory_mib`` and ``cpus`` are what its guest was given, ``smm`` tells
+    that its firmware takes a part of that memory for itself.
+    """
+
+    mismatch: str | None = None
+    memory_mib: int | None = None
+    cpus: int | None = None
+    smm: bool = False
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What must hold after a step, what was seen of it, and the guest's life before.
+
+    ``begun`` is the step that began the boot which is seen then: this one, or that before a
+    migration during POST; None where no boot is seen. ``boots`` are the boots before, ``before``
+    is what the guest said last, ``given`` what is known of the cell.
+    """
+
+    expected: Expected
+    seen: StepObserved
+    firmware: KnownFirmware
+    begun: Expected | None = None
+    boots: tuple[Moment, ...] = ()
+    before: ProbeLine | None = None
+    given: Given = Given()
+
+    @property
+    def boot(self) -> BootObserved:
+        """What was seen of its boot. There must be one."""
+        assert self.seen.boot is not None
+        return self.seen.boot
+
+    @property
+    def line(self) -> ProbeLine | None:
+        """What the guest said of itself: as it came up, or when it was asked."""
+        return self.seen.answer if self.seen.boot is None else self.seen.boot.up
+
+    @property
+    def n(self) -> int:
+        """Which boot it is, from 1."""
+        return len(self.boots) + 1
+
+    @property
+    def step(self) -> str:
+        """The step that began its boot, or else the step itself."""
+        return (self.begun or self.expected).step.kind
+
+    @property
+    def where(self) -> str:
+        """Where it stands in the guest's life, as reasons say it."""
+        if self.begun is None:
+            return self.step
+        return f"boot {self.n} ({self.step} on {role_name(self.boot.host)})"
+
+
+def in_seconds(seconds: float) -> str:
+    """A wait as reasons say it: 5.0 s, 120 s."""
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s"
+
+
+def differs(seconds: float, wall: float) -> bool:
+    """Whether the wall clock has notably more for a wait than its machine was able to run."""
+    return wall > max(_NOTABLY * seconds, seconds + _NOTABLE_SECONDS)
+
+
+def kept_waiting(seconds: float, wall: float) -> str:
+    """What reasons say behind a wait where the wall clock has another one for it."""
+    if not differs(seconds, wall):
+        return ""
+    return f" ({in_seconds(wall)} by the clock, in which QEMU was kept waiting)"
+
+
+def came_after(usual: float, seconds: float, wall: float) -> str:
+    """After which time something came that was late, as reasons say it.
+
+    What came within its usual time of able running was found to wait by a clock of its own.
+    """
+    if seconds <= usual and differs(seconds, wall):
+        return f"{in_seconds(wall)}, in which QEMU was able to run for {in_seconds(seconds)},"
+    return in_seconds(seconds) + kept_waiting(seconds, wall)
+
+
+def repeatable(reason: str) -> str:
+    """A reason without what no two runs have alike: waits by the clock, the rounds of a loop."""
+    return _GONE_ROUND.sub("N", _KEPT_WAITING.sub("", reason))
+
+
+def last_line(text: str) -> str:
+    """The last words of a QEMU that has ended."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no last words"

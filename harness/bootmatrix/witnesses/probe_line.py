@@ -1,0 +1,158 @@
+"""The lines that our guests print on their serial port, read into values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bootmatrix.model import ResetBy
+
+LineKind = Literal[
+    "up", "here", "beat", "reset", "flashing", "flash", "written", "filled", "suspend", "shutdown"
+]
+
+# What the harness typed before the command that a line answers.
+_NONCE = r"(?: nonce=(?P<nonce>[0-9]{1,16}))?"
+_BOOT = r" boot=(?P<boot>[0-9]{1,10})"
+_BEAT = r" beat=(?P<beat>[0-9]{1,10})"
+_IDENTITY = "".join(
+    rf' {key}="(?P<{key.replace("-", "_")}>[ !#-~]*)"'
+    for key in ("bios-vendor", "bios-version", "disk")
+)
+# fw_cfg and ACPI: a guest that says nothing of them tells nothing wrong of them.
+_MACHINE = (
+    r'(?: fw-cfg="(?P<fw_cfg>(?:QEMU)?)" features=(?P<features>[0-9]{1,10})'
+    r' host="(?P<host>[ !#-~]{0,63})" acpi=(?P<acpi>[0-9a-f]{8}))?'
+    r"(?: smbios=(?P<smbios>[0-9a-f]{8}) memory=(?P<memory>[0-9]{1,10})"
+    r" cpus=(?P<cpus>[0-9]{1,10})(?: cmos=(?P<cmos>[0-9]{1,10}))?)?"
+)
+# Of an EFI application, and of a Linux that was booted by UEFI.
+_UEFI = (
+    r'(?: uefi="(?P<uefi>[ !#-~]*)" revision=(?P<revision>[0-9a-f]{8})'
+    r" secure-boot=(?P<secure_boot>[01]) setup-mode=(?P<setup_mode>[01])"
+    r' keys=(?P<keys>[0-9a-f]{8}) value="(?P<value>[ !#-~]*)" entry="(?P<entry>[ !#-~]*)")?'
+)
+_LINUX = (
+    r'(?: kernel="(?P<kernel>[ !#-~]*)" token="(?P<token>[0-9a-f-]{1,36})"'
+    r" uptime=(?P<uptime>[0-9]{1,10}))?"
+)
+_AT = r" at=(?P<at>[0-9]{1,10})"
+_FLASHED = (
+    r" size=(?P<size>[0-9]{1,10}) written=(?P<written>[0-9]{1,10})"
+    r" result=(?P<result>ok|no-image|no-flash|misfit|refused|mismatch)"
+)
+_BY = " by=(?P<by>" + "|".join(by.value for by in ResetBy if by is not ResetBy.MONITOR) + ")"
+# What UEFI's SetVariable answered, by the name of its status without EFI_ ("ok", "not-found").
+_RESULT = r" result=(?P<result>[a-z-]{1,32})"
+_WRITTEN = r' value="(?P<value>[ !#-~]*)"' + _RESULT
+_FILLED = r" count=(?P<count>[0-9]{1,10}) size=(?P<size>[0-9]{1,10})" + _RESULT
+_FIELDS: dict[LineKind, re.Pattern[str]] = {
+    "up": re.compile(_BOOT + _IDENTITY + _MACHINE + _UEFI + _LINUX),
+    "here": re.compile(_NONCE + _BOOT + _BEAT + _IDENTITY + _MACHINE + _UEFI + _LINUX),
+    "beat": re.compile(_BOOT + _BEAT),
+    "reset": re.compile(_NONCE + _BY),
+    "flashing": re.compile(_NONCE + _AT),
+    "flash": re.compile(_NONCE + _FLASHED),
+    "written": re.compile(_NONCE + _WRITTEN),
+    "filled": re.compile(_NONCE + _FILLED),
+    "suspend": re.compile(_NONCE),
+    "shutdown": re.compile(_NONCE),
+}
+_NUMBERS = ("boot", "beat", "features", "memory", "cpus", "cmos", "at", "size", "written", "count",
+            "uptime")
+
+
+@dataclass(frozen=True)
+class ProbeLine:
+    """One line of a guest; what its kind does not tell is None.
+
+    ``up`` opens a boot, ``here`` answers a ``?``, ``beat`` comes every half second, ``reset``
+    precedes a reset that was asked for, as do ``suspend`` and ``shutdown``. ``nonce`` are the
+    digits that were typed before the command that the line answers. ``boot`` counts from 1
+    since the CMOS was empty, under UEFI since the variable store was, and ``beat`` from 1 within
+    the boot (``here`` can precede the first: 0). ``bios_vendor`` and ``bios_version`` are empty
+    where the firmware had no SMBIOS type 0, or not that string.
+
+    What fw_cfg and the ACPI tables say is read as the line is printed. ``fw_cfg`` is the
+    device's signature, ``QEMU``, or empty where there is none; then ``features`` is 0, else the
+    feature bits of key 1. ``host`` is the file opt/bootmatrix/host, its first 63 bytes, with
+    ``?`` for what cannot be printed; empty where there is no such file. ``acpi`` is FNV-1a over
+    the tables without RSDT and FADT, eight hexadecimal digits, ``00000000`` where there are none.
+
+    ``smbios`` is FNV-1a over the SMBIOS structures but type 0, which is the firmware's, without
+    their handles; ``00000000`` where there are none. ``memory`` is the RAM in the firmware's map,
+    in KiB: of a boot sector what is free, of the others what the firmware uses, too. ``cpus`` are
+    those of which ACPI tells, or the firmware itself, or on which Linux runs. Both are 0 where
+    nothing tells. ``cmos`` is the boot counter in the CMOS at this moment, 0 where it is lost;
+    None: there is no CMOS.
+
+    ``flashing`` tells that the flash is written up to the byte ``at`` of the image, ``flash``
+    that it is over: ``written`` of the ``size`` bytes of the fw_cfg file opt/bootmatrix/flash
+    were programmed, with a ``result`` that images/guests/probe.asm explains.
+
+    Under UEFI: ``uefi`` and ``revision`` are the firmware's vendor and revision, ``secure_boot``
+    and ``setup_mode`` the variables of these names ("0" or "1"), ``keys`` FNV-1a over PK, KEK, db
+    and dbx (``00000000`` where there are none). ``value`` is our variable's, ``entry`` the
+    description of our boot entry, both empty where there is none; ``written`` tells that both
+    were written, ``filled`` that ``count`` variables, ``size`` bytes in all, filled the store.
+
+    Linux adds ``kernel``, its release, ``token``, which no other boot of it has, and ``uptime`` in
+    seconds.
+    """
+
+    kind: LineKind
+    boot: int | None = None
+    beat: int | None = None
+    bios_vendor: str | None = None
+    bios_version: str | None = None
+    disk: str | None = None
+    by: ResetBy | None = None
+    fw_cfg: str | None = None
+    features: int | None = None
+    host: str | None = None
+    acpi: str | None = None
+    smbios: str | None = None
+    memory: int | None = None
+    cpus: int | None = None
+    cmos: int | None = None
+    at: int | None = None
+    size: int | None = None
+    written: int | None = None
+    result: str | None = None
+    uefi: str | None = None
+    revision: str | None = None
+    secure_boot: str | None = None
+    setup_mode: str | None = None
+    keys: str | None = None
+    value: str | None = None
+    entry: str | None = None
+    count: int | None = None
+    kernel: str | None = None
+    token: str | None = None
+    uptime: int | None = None
+    nonce: str | None = None
+
+
+def parse_line(text: str) -> ProbeLine | None:
+    """Read one whole console line, with or without its line end; None if it is not the probe's.
+
+    A line that was cut off inside a number cannot be told from a whole one: give only lines
+    whose end was seen. images/guests/probe.asm describes the format.
+    """
+    words = text.strip("\r\n").split(" ", 2)
+    if len(words) < 2 or words[0] != "BOOTMATRIX":
+        return None
+    fields_of_it = "".join(f" {word}" for word in words[2:])
+    for kind, fields in _FIELDS.items():
+        found = fields.fullmatch(fields_of_it)
+        if words[1] == kind and found:
+            values: dict[str, Any] = {
+                key: int(value) if key in _NUMBERS else value
+                for key, value in found.groupdict().items()
+                if value is not None
+            }
+            if "by" in values:
+                values["by"] = ResetBy(values["by"])
+            return ProbeLine(kind, **values)
+    return None

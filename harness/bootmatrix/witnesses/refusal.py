@@ -1,0 +1,97 @@
+"""Why did QEMU refuse? Its own words, to a class of reason: ``StepObserved.refusal``. Pure.
+
+The messages are QEMU's, collected from versions 2.6 to 11.1; docs/refusals.md lists the classes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bootmatrix.model import Verdict
+
+if TYPE_CHECKING:  # it is part of what a moment holds
+    from bootmatrix.witnesses.moment import Moment, Problem
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A launch or migration that QEMU refused: the class of the reason, and its own words."""
+
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+_CLASSES = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("machine-type", r"Machine type received is '[^']*' and local is '[^']*'"),
+        ("machine-type", r"unsupported machine type[^\n]*"),
+        # QEMU < 5.2 says "Length mismatch: X: 0x.. in != 0x..", since then "Size mismatch".
+        ("ram-block-size", r"(?:Size|Length) mismatch: [^\n]*"),
+        ("ram-block-size", r"Size too large: [^\n]*"),
+        ("rom-size", r"combined size of system firmware exceeds [^\n]*"),
+        ("rom-size", r"system firmware block device +has invalid size [^\n]*"),
+        # "device requires 67108864 bytes, pflash0 block backend provides 2097152 bytes"
+        ("rom-size", r"[^\n:]*requires [0-9]+ bytes, [^\n]*block backend[^\n]* provides [^\n]*"),
+        ("ram-block-unknown", r"Unknown ramblock \"[^\"]*\"[^\n]*"),
+        ("missing-section", r"Missing section footer for [^\n]*"),
+        ("unknown-section", r"Unknown (?:savevm )?section(?: or instance)? [^\n]*"),
+        ("unknown-section", r"MIG_CMD 0x[0-9a-f]+ unknown[^\n]*"),
+        ("missing-feature", r"Features 0x[0-9a-f]+ unsupported[^\n]*"),
+        ("missing-feature", r"invalid accelerator [^\n]*"),
+        # A property that this version does not know yet, of a device, a machine or a CPU.
+        ("missing-feature", r"Property '[^']*' not found"),
+        ("missing-feature", r"unable to find CPU model [^\n]*"),
+        ("missing-feature", r"CPU model '[^']*' requires [^\n]*"),
+        ("missing-feature", r"(?:TCG|[Hh]ost) doesn't support requested features?[^\n]*"),
+        ("missing-feature", r"Invalid SMP CPUs [^\n]*"),
+        ("missing-feature", r"No 'PCI' bus found for device [^\n]*"),
+        ("missing-feature", r"System Management Mode not supported by this hypervisor[^\n]*"),
+        ("missing-feature", r"Could not access KVM kernel module[^\n]*"),
+        ("missing-feature", r"failed to initialize kvm[^\n]*"),
+        ("missing-feature", r"failed to set MSR 0x[^\n]*"),  # and QEMU aborts
+        ("device-state", r"get_pci_config_device: Bad config data[^\n]*"),
+        ("device-state", r"error while loading state for instance [^\n]*"),
+        ("device-state", r"Failed to load [^\n]*"),
+        ("block-device", r"(?:Could not open|Failed to get \"write\" lock)[^\n]*"),
+        ("block-device", r"Device '[^']*' is writable but does not support snapshots[^\n]*"),
+    )
+)
+# QEMU's error_report: program, where in the command line, severity if it is no error, text.
+_HARMLESS = re.compile(r"^qemu[^:\n]*: (?:-[^\n]*?: )?(?:warning|info): [^\n]*$", re.MULTILINE)
+_OTHER = re.compile(r"^qemu[^:\n]*: ([^\n]+)", re.MULTILINE)
+
+
+def classify(text: str, status: int | None = None) -> Refusal:
+    """The first known reason in what QEMU wrote; kind ``other`` with its last complaint if none.
+
+    ``status`` is the exit status of a QEMU that has ended, to be told if it said nothing.
+
+    The order of _CLASSES is from the cause to its consequences: QEMU reports a size mismatch,
+    and after it that a device's state could not be loaded.
+    """
+    text = _HARMLESS.sub("", text)
+    for kind, pattern in _CLASSES:
+        found = pattern.search(text)
+        if found:
+            return Refusal(kind, found.group(0).strip())
+    complaints = _OTHER.findall(text)
+    if complaints:
+        return Refusal("other", complaints[-1].strip())
+    return Refusal("other", "no reason given" + (f", exit status {status}" if status else ""))
+
+
+def problem(moment: Moment) -> Problem | None:
+    """A refusal that must come did not, or another came, or one that must not."""
+    expected, seen = moment.expected.refusal, moment.seen.refusal
+    if seen is None:
+        return Verdict.ERROR, f"QEMU must refuse this ({expected}), but it went through"
+    if expected == seen.kind:
+        return None
+    instead = f" (expected: {expected})" if expected else ""
+    return Verdict.BLOCKED, f"{seen}{instead}"

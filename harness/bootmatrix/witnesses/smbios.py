@@ -1,0 +1,42 @@
+"""SMBIOS type 0, as the guest found it: who made the firmware, and which version it is.
+
+Observed as ``ProbeLine.bios_vendor`` and ``bios_version``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typing_extensions import TypedDict
+
+from bootmatrix.model import Verdict
+from bootmatrix.witnesses.console import FIRST
+from bootmatrix.witnesses.moment import Moment, Problem
+
+# Vendors that are not who the banner names: SeaBIOS calls itself so, and without its version,
+# where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts.
+_NOT_THE_BANNERS = ("Bochs", "U-Boot")
+
+
+class SmbiosRow(TypedDict, total=False):
+    """Its part of a boot in the record: vendor and version."""
+
+    smbios: Annotated[list[str | None], FIRST] | None
+
+
+def row(moment: Moment) -> SmbiosRow:
+    """What it puts into the record."""
+    line = moment.line
+    return {"smbios": [line.bios_vendor, line.bios_version] if line else None}
+
+
+def problem(moment: Moment) -> Problem | None:
+    """The banner says something else."""
+    line, banners = moment.line, moment.boot.banners
+    if line is None or not banners or line.bios_vendor in _NOT_THE_BANNERS:
+        return None
+    if line.bios_version == banners[-1]:
+        return None
+    return Verdict.WITNESS_CONFLICT, (
+        f"the banner says {banners[-1]}, the guest found {line.bios_version or 'nothing'} in SMBIOS"
+    )

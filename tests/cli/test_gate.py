@@ -1,0 +1,195 @@
+"""Gate, history, merging, shards: what a release and a CI job ask of records."""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from bootmatrix.cli.main import main
+from bootmatrix.records.merged import merged
+from bootmatrix.records.merging import load
+from bootmatrix.report.compare import compare
+from helpers.planting import I440FX_STOCK, Q35_GUEST, plant
+from helpers.records import all_pairs, changed, write
+
+Records = list[Any]
+
+HERE = Path(__file__).parents[2]
+UNSUPPORTED = {"verdict": "unsupported", "reason": "QEMU 11.1.3 has no machine pc-q35-5.2"}
+
+
+def gate(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, list[str]]:
+    status = main(["gate", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return status, (captured.out + captured.err).splitlines()
+
+
+# ---- gate -------------------------------------------------------------------------------------
+
+
+def test_lost_coverage_is_worse_than_a_failure_and_named_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old.jsonl", all_pairs())
+    records = [one | UNSUPPORTED | {"boots": []} for one in all_pairs()]
+    new = write(tmp_path / "new.jsonl", records)
+    status, lines = gate(capsys, "--baseline", old, new)
+    assert status == 1
+    assert lines[0].startswith(f"lost coverage   {merged(records)[0]['cell']['id']}: unsupported")
+    assert lines[-1].startswith("worse than the baseline")
+    assert f"{len(records)} lost coverage" in lines[-1]
+    # It comes before failures, and a cell that failed before is lost, too.
+    known = {"verdict": "silent", "reason": "x", "known": "declared"}
+    both = compare(changed(7, **known), [
+        one | ([UNSUPPORTED, {"verdict": "silent", "reason": "y"}][index % 2] if index in (7, 8)
+               else {}) for index, one in enumerate(all_pairs())])
+    assert both.worse
+    # What could not be run before is no loss; that it runs now is a gain.
+    assert not compare(records, records).worse
+    assert not compare(records, all_pairs()).worse
+
+
+def test_accept_writes_a_stable_reviewable_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base.jsonl"
+    records = all_pairs()
+    records[0] |= {"verdict": "blocked", "reason": "cannot open /home/me/x after 1.2 s"}
+    first_run = write(tmp_path / "a.jsonl", records)
+    assert gate(capsys, "--baseline", base, "--accept", first_run)[0] == 0
+    first = base.read_text()
+    random.Random(1).shuffle(records)
+    for one in records:
+        one["seconds"] *= 3
+    write(tmp_path / "b.jsonl", records)
+    assert gate(capsys, "--baseline", base, "--accept", tmp_path / "b.jsonl")[0] == 0
+    assert base.read_text() == first
+    assert "/home" not in first
+    assert "seconds" not in first
+    assert "artifacts" not in first
+    status, lines = gate(capsys, "--baseline", base, tmp_path / "b.jsonl")
+    assert status == 0  # what failed when it was accepted still fails, which is no news
+    assert lines[0].startswith("still fails")
+
+
+def test_bad_input_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write(tmp_path / "good.jsonl", all_pairs())
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text(good.read_text()[:-40])
+    older = write(tmp_path / "older.jsonl", [one | {"schema": 0} for one in all_pairs()])
+    other = write(tmp_path / "other.jsonl", [one | {"matrix": "n.yaml"} for one in all_pairs()])
+    empty = write(tmp_path / "empty.jsonl", [])
+    nonsense = tmp_path / "nonsense.jsonl"
+    nonsense.write_text("\x7fELF\n")
+    no_id = write(tmp_path / "no-id.jsonl", [{"schema": 1, "verdict": "pass", "cell": {}}])
+    for arguments, part in (
+        (("--baseline", tmp_path / "none.jsonl", good), "no such baseline"),
+        (("--baseline", good, cut), "cut off"),
+        (("--baseline", good, older), "schema 0; this bootmatrix reads schema 1 and 2"),
+        (("--baseline", good, other), "n.yaml"),
+        (("--baseline", good, good, other), "two matrices"),
+        (("--baseline", good, empty), "no records"),
+        (("--baseline", good, nonsense), "no JSON"),
+        (("--baseline", good, no_id), "it has no cell.id"),
+        (("--baseline", good, tmp_path / "none.jsonl"), "cannot be read"),
+    ):
+        status, lines = gate(capsys, *arguments)
+        assert status == 2, part
+        assert len(lines) == 1, lines
+        assert part in lines[0]
+    for path in (older, empty, nonsense, no_id, tmp_path / "none"):
+        assert main(["report", str(path), "-o", str(tmp_path / "out")]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    # A run that was killed is still worth a page; what is left out is told.
+    assert main(["report", str(cut), "-o", str(tmp_path / "out")]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+# ---- history ----------------------------------------------------------------------------------
+
+
+# ---- repeats and shards -----------------------------------------------------------------------
+
+
+def test_repeat_in_a_run(pytester: pytest.Pytester) -> None:
+    plant(pytester.path, verdicts={f"{Q35_GUEST}#2": {"verdict": "silent", "reason": "nothing"}})
+    result = pytester.runpytest("matrices/m.yaml", "--bootmatrix-repeat", "3", "-k",
+                                "guest-owned and q35", "--bootmatrix-records", "r.jsonl")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*flaky (2 pass, 1 silent)*", "1 cell: 1 flaky*"])
+    lines = [json.loads(line) for line in (pytester.path / "r.jsonl").read_text().splitlines()]
+    assert [line["repeat"] for line in lines] == [1, 2, 3]
+
+
+def test_shards_of_a_run_merge(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    for number in (1, 2):
+        pytester.runpytest("matrices/m.yaml", "--bootmatrix-shard", f"{number}/2",
+                           "--bootmatrix-records", f"{number}.jsonl")
+    parts = [load([pytester.path / f"{number}.jsonl"]) for number in (1, 2)]
+    ids = [{one["cell"]["id"] for one in part} for part in parts]
+    assert not ids[0] & ids[1]
+    both = merged(load([pytester.path / "1.jsonl", pytester.path / "2.jsonl"]))
+    assert len(both) == 6
+    assert I440FX_STOCK in {one["cell"]["id"] for one in both}
+
+
+# ---- formats ----------------------------------------------------------------------------------
+
+
+# ---- which policy -----------------------------------------------------------------------------
+
+
+# ---- examples for CI --------------------------------------------------------------------------
+
+
+def scripts(name: str) -> list[str]:
+    """The shell parts of an example, in order."""
+    data = YAML(typ="safe").load(HERE / "examples" / "ci" / name)
+    if name.startswith("gitlab"):
+        return ["\n".join(data[job]["script"]) for job in ("boot", "judge")]
+    return ["\n".join(step["run"] for step in data["jobs"][job]["steps"] if "run" in step)
+            for job in ("boot", "judge")]
+
+
+@pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])
+def test_the_shell_of_the_ci_examples_runs(name: str, tmp_path: Path) -> None:
+    """On a small matrix of one real cell, in a directory that has what a checkout has."""
+    (tmp_path / ".venv").symlink_to(HERE / ".venv")
+    for part in ("images", "matrices", "ci"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "images/setup.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "images/setup.sh").chmod(0o755)
+    (tmp_path / "matrices/quickstart.yaml").write_text(
+        "schema: 1\nhosts: {sid: {qemu: debian-sid}}\naxes: {machine: pc-i440fx-5.2, disk: ide, "
+        "source: sid, policy: [stock, reread], scenario: cold-boot}\n")
+    boot, judge = scripts(name)
+    summary = tmp_path / "summary.md"
+    for number in ("1", "2"):
+        sh(boot, tmp_path, CI_NODE_INDEX=number, CI_NODE_TOTAL="2", SHARD=number)
+    shards = sorted(tmp_path.glob("runs/shard-*/records.jsonl"))
+    sh(shlex.join([".venv/bin/bootmatrix", "gate", "--accept", "--baseline", "ci/baseline.jsonl",
+                   *map(str, shards)]), tmp_path)
+    sh(judge, tmp_path, GITHUB_STEP_SUMMARY=str(summary))
+    assert (tmp_path / "report/index.html").is_file()
+    if name.startswith("github"):
+        assert "2 cells: 2 passed" in summary.read_text()
+    else:
+        assert json.loads((tmp_path / "code-quality.json").read_text()) == []
+
+
+def sh(script: str, where: Path, **variables: str) -> None:
+    import os
+
+    done = subprocess.run(["/bin/sh", "-euc", script], cwd=where, text=True, capture_output=True,
+                          env={**os.environ, **variables})
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,63 @@
+"""The command line finds each command, and makes an exit status of what it raised."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bootmatrix import cli
+from bootmatrix.cli import main as module
+from bootmatrix.cli.main import COMMANDS, main
+from bootmatrix.errors import HarnessError, Status, UserError
+
+NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
+
+
+def test_every_command_is_a_file_and_in_the_table() -> None:
+    modules = [path.stem for path in Path(cli.__path__[0]).glob("[a-z]*.py")]
+    with_deed = [name for name in modules if hasattr(import_module(f"bootmatrix.cli.{name}"), "add")
+                 and name not in ("options", "matrices")]
+    assert sorted(with_deed) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"usage: bootmatrix {name}")
+
+
+def planted(raised: BaseException) -> Any:
+    def deed(options: Namespace) -> int:
+        raise raised
+
+    def add(commands: Any) -> None:
+        commands.add_parser("planted").set_defaults(command=deed)
+
+    return SimpleNamespace(add=add)
+
+
+@pytest.mark.parametrize(("raised", "status", "text"), [
+    (UserError("no such thing", hint="another"), Status.USER_ERROR, "no such thing (another)"),
+    (HarnessError("it broke"), Status.RIG_BROKEN, "it broke"),
+    (KeyboardInterrupt(), Status.INTERRUPTED, "interrupted"),
+    (OSError(28, "No space left on device"), Status.RIG_BROKEN, "No space left on device"),
+])
+def test_what_a_command_raises_is_a_line_and_a_status(
+    raised: BaseException, status: Status, text: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "COMMANDS", [planted(raised)])
+    assert main(["planted"]) == status
+    assert capsys.readouterr().err == f"bootmatrix: {text}\n"
+
+
+def test_only_run_hands_words_to_pytest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--", "-x"]) == Status.USER_ERROR
+    assert "only `run` hands arguments after --" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""bootmatrix preflight, and the figure of its page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cli.main import main
+from bootmatrix.cli.preflight import MARKS, Measured, measured_text
+from bootmatrix.model import HostSpec
+from bootmatrix.run.runner import Runner
+
+
+def test_the_command(
+    store: ImageStore, runner: Runner, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pair = ["preflight", "--source", "debian-sid", "--destination", "debian-bullseye"]
+    assert main([*pair, "--machine", "pc-i440fx-5.2"]) == 0
+    assert "would refuse it" in capsys.readouterr().out
+    assert main([*pair, "--machine", "default", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["findings"][0]["kind"] == "machine-type"
+    # A firmware of another size: foretold, refused, and the refusal named as the proof.
+    small = store.qemu("debian-bullseye").root / "usr/share/seabios/bios.bin"
+    pair[-1] += "/small"
+    definition = ["--firmware", f"small={small}"]
+    from bootmatrix.model import FirmwareSource
+    from bootmatrix.records.jsonl import RecordWriter
+    from helpers.cells import cell
+
+    wanted = cell("sid bullseye", "stock")
+    there = HostSpec("small", "debian-bullseye", FirmwareSource(small, name="small"))
+    record = runner.run(type(wanted)(
+        (wanted.hosts[0], there), wanted.machine, wanted.policy, wanted.scenario, wanted.disk))
+    with RecordWriter(tmp_path / "records.jsonl") as writer:
+        writer.write(record)
+    assert record["verdict"] == "blocked"
+    assert main([*pair, *definition, "--machine", "pc-i440fx-5.2", "--records",
+                 str(tmp_path / "records.jsonl")]) == 1
+    said = capsys.readouterr().out
+    assert "REFUSED  ram-block: pc.bios has 0x40000 bytes, the destination's 0x20000" in said
+    assert "proof: sid-to-small,pc-i440fx-5.2,stock,migrate-reset,ide (blocked)" in said
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), [
+    ([], "--source is missing"),
+    (["--source", "debian-sod", "--destination", "debian-sid", "--machine", "m"],
+     "no such QEMU build: 'debian-sod'"),
+    (["--measure", "nowhere.md"], "nowhere.md: cannot be read"),
+])
+def test_mistakes(
+    arguments: list[str], wanted: str, store: ImageStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preflight", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert wanted in said
+    assert said.count("\n") == 1
+
+
+def test_misses_are_told() -> None:
+    text = measured_text([
+        Measured("a", "b", "m (ide)", True, True, "pc.bios"),
+        Measured("a", "b", "n (ide)", False, True, "refused: x | y"),
+        Measured("b", "a", "m (ide)", True, False, "field"),
+        Measured("b", "a", "n (ide)", False, False, "completed"),
+    ])
+    assert "Of 4 migrations, preflight foretold **2 (50.0 %)** as they went." in text
+    assert "| preflight: refused | 1 | 1 |\n| preflight: goes | 1 | 1 |" in text
+    assert "| a | b | goes | n (ide) | refused: x / y |" in text
+    assert "| b | a | refused | m (ide) | field |" in text
+
+
+def test_the_page_has_a_figure() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "preflight.md").read_text()
+    figure = page.split(MARKS[0])[1].split(MARKS[1])[0]
+    assert "migrations, preflight foretold" in figure

@@ -1,0 +1,62 @@
+"""bootmatrix report: what is read beside the records, and each format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.cli.main import main
+from bootmatrix.cli.report import black_box, consoles
+from bootmatrix.witnesses.observation import BLACK_BOX
+from helpers.records import all_pairs, failing, write
+
+
+def test_consoles_are_read_from_the_run_directory_only(tmp_path: Path) -> None:
+    secret = tmp_path / "secret" / "1-source"
+    secret.mkdir(parents=True)
+    (secret / "console.log").write_text("secret")
+    run = tmp_path / "run"
+    for name, said in (("10-destination", "b"), ("2-source", "a")):
+        (run / "cells/x" / name).mkdir(parents=True)
+        (run / "cells/x" / name / "console.log").write_text(said)
+    told: Any = {"run_dir": str(run), "qemus": [{}]}
+    assert consoles(told | {"artifacts": "cells/x"}) == [("2-source", b"a"),
+                                                         ("10-destination", b"b")]
+    assert consoles(told | {"artifacts": "../secret"}) is None
+    assert consoles(told | {"artifacts": "cells/gone"}) is None
+    assert consoles(told | {"artifacts": "", "qemus": []}) == []
+    # Nor where a link leads: a run's directory can be a stranger's.
+    (run / "cells/x/2-source/console.log").unlink()
+    (run / "cells/x/2-source/console.log").symlink_to(secret / "console.log")
+    (run / "cells/x/3-link").symlink_to(secret)
+    (run / "cells/y").symlink_to(secret.parent)
+    assert consoles(told | {"artifacts": "cells/x"}) == [("10-destination", b"b")]
+    assert consoles(told | {"artifacts": "cells/y"}) == []
+    (tmp_path / "also").symlink_to(run)
+    assert consoles(told | {"run_dir": str(tmp_path / "also"), "artifacts": "cells/x"}) == [
+        ("10-destination", b"b")]
+
+
+def test_so_are_black_boxes(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    for name in "xyz":
+        (tmp_path / "run/cells" / name).mkdir(parents=True)
+    (tmp_path / "run/cells/x" / BLACK_BOX).write_text("it loops")
+    (tmp_path / "run/cells/y" / BLACK_BOX).symlink_to(secret)
+    told: Any = {"run_dir": str(tmp_path / "run"), "black_box": "loops"}
+    found = {name: black_box(told | {"artifacts": f"cells/{name}"}) for name in "xyz"}
+    assert found == {"x": b"it loops", "y": None, "z": None}
+    told["black_box"] = ""
+    assert black_box(told | {"artifacts": "cells/x"}) is None
+
+
+@pytest.mark.parametrize("name", ["terminal", "markdown", "github", "gitlab", "junit"])
+def test_each_format_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = write(tmp_path / "r.jsonl", [*all_pairs(), failing()])
+    assert main(["report", str(path), "--format", name]) == 0
+    assert "bullseye-to-sid" in capsys.readouterr().out

@@ -1,0 +1,203 @@
+"""The doctor, asked for real, and with something wrong that it must find."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootmatrix import engines
+from bootmatrix.builds import image_store
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.diagnose import doctor
+from bootmatrix.diagnose.doctor import Finding, State, examine
+from bootmatrix.engines import Engine, confinement
+from bootmatrix.errors import QemuError, UserError
+from bootmatrix.model import Accel, FirmwareBuild, Interface, QemuBuild
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def findings(engine: str | None = "bubblewrap", store: ImageStore | None = None) -> dict[
+    str, Finding
+]:
+    return {finding.what: finding for finding in examine(engine, store)}
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = Path(sys.executable).with_name("bootmatrix")
+    return subprocess.run([script, "doctor", *arguments], capture_output=True, text=True,
+                          timeout=300, env=os.environ | environment)
+
+
+@pytest.fixture(autouse=True)
+def _kvm_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boot under KVM takes seconds where it is nested: one, in a process of its own, will do."""
+    monkeypatch.setattr(doctor, "kvm_complaint", lambda: "not in this test")
+
+
+def test_this_machine_for_real(store: ImageStore, tmp_path: Path) -> None:
+    """Without a Docker engine, which is no failure; and nothing is left behind."""
+    (tmp_path / "tmp").mkdir()
+    done = command(DOCKER_HOST=f"unix://{tmp_path}/no.sock", TMPDIR=str(tmp_path / "tmp"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok    accelerator tcg: debian-sid boots in " in done.stdout
+    assert "ok    engine bubblewrap: works" in done.stdout
+    assert "warn  engine docker: docker: no engine answers" in done.stdout
+    assert "mend it: start a Docker engine" in done.stdout
+    old = store.qemu("debian-bullseye")
+    assert f"ok    image debian-bullseye: QEMU {old.version}, {old.firmware} (+" in done.stdout
+    # KVM was decided by booting, if it can be used at all; either way it is told.
+    complaint = confinement.kvm_complaint()
+    words = f"warn  accelerator kvm: cannot be used: {complaint}" if complaint else \
+        r"(ok  |warn)  accelerator kvm: (debian-sid boots in|cannot be used: )"
+    assert re.search(words, done.stdout), done.stdout
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.docker
+def test_docker_for_real(store: ImageStore) -> None:
+    found = findings("docker")
+    assert found["engine docker"].state is State.OK
+    assert found["accelerator tcg"].state is State.OK
+
+
+def test_missing_tools(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: (
+        None if name in doctor.PACKAGES else which(name)))
+    found = findings()
+    assert found["tool nasm"].state is State.FAIL
+    assert found["tool nasm"].mend == "apt install nasm"
+    assert found["tool mmdebstrap"].state is State.WARN  # all images are built
+    assert found["tool bwrap"].mend == "apt install bubblewrap"
+    assert found["engine bubblewrap"].state is State.WARN
+    assert found["engine"].state is State.FAIL
+    assert found["accelerator"].found == "not tried: no engine works"
+
+
+def test_an_empty_cache(tmp_path: Path) -> None:
+    done = command("--json", "--engine", "bubblewrap", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0
+    rows = json.loads(done.stdout)
+    assert [row["what"] for row in rows if row["what"].startswith("engine")] == [
+        "engine bubblewrap"]
+    for row in rows:
+        assert set(row) == {"what", "state", "found", "mend"}
+        assert bool(row["mend"]) == (row["state"] != "ok"), row
+        assert "\n" not in row["found"] + row["mend"]
+    found = {row["what"]: row for row in rows}
+    assert found["image debian-sid"] == {
+        "what": "image debian-sid", "state": "warn",
+        "found": "not built; a run that needs it does so",
+        "mend": "bootmatrix images build debian-sid",
+    }  # fmt: skip
+    assert found["accelerator"]["found"] == "not tried: no image is built yet"
+    assert not (tmp_path / "cache").exists()  # it only looks
+
+
+def test_no_room(monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**8))
+    assert findings()["disk space"].state is State.FAIL
+    assert "XDG_CACHE_HOME" in findings()["disk space"].mend
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**9))
+    assert findings()["disk space"].state is State.OK
+    empty = ImageStore(cache=tmp_path)
+    assert findings(store=empty)["disk space"].state is State.WARN
+    assert findings(store=empty)["tool mmdebstrap"].state is State.OK
+
+
+class Broken(ImageStore):
+    """A store whose firmware does nothing, as one whose cache went bad."""
+
+    path: Path
+
+    def firmware(self, name: str) -> FirmwareBuild:
+        return replace(super().firmware(name), path=self.path)
+
+
+def test_a_firmware_that_does_not_boot(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "BOOT_SECONDS", 1.0)
+    broken = Broken()
+    broken.path = tmp_path / "bios.bin"
+    broken.path.write_bytes(bytes(256 * 1024 - 16) + b"\xf4\xeb\xfd" + bytes(13))  # hlt, again
+    tcg = findings(store=broken)["accelerator tcg"]
+    assert tcg.state is State.FAIL
+    assert tcg.found == (
+        "debian-sid: no firmware boots within 1 s; the console said 'nothing'")
+
+
+@pytest.mark.parametrize(("seconds", "state", "words"), [
+    (0.05, State.OK, "debian-sid boots in 0.05 s"),
+    (2.8, State.WARN, "debian-sid boots in 2.80 s, 28 times as long as under tcg"),
+])
+def test_kvm_is_measured_against_tcg(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: State, words: str
+) -> None:
+    def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
+        return seconds if accel is Accel.KVM else 0.1
+
+    monkeypatch.setattr(doctor, "boot_seconds", took)
+    monkeypatch.setattr(doctor, "kvm_complaint", lambda: None)
+    kvm = findings()["accelerator kvm"]
+    assert (kvm.state, kvm.found) == (state, words)
+
+
+def test_kvm_that_cannot_be_used_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore
+) -> None:
+    monkeypatch.setattr(doctor, "boot_seconds", lambda *arguments: 0.1)
+    monkeypatch.setattr(doctor, "kvm_complaint", lambda: "this user cannot open /dev/kvm: no")
+    kvm = findings()["accelerator kvm"]
+    assert (kvm.state, kvm.found) == (
+        State.WARN, "cannot be used: this user cannot open /dev/kvm: no")
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(0.1, State.OK), (2.8, State.WARN)])
+def test_kvm_is_tried_with_uefi_firmware_too(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: State
+) -> None:
+    """OVMF dies on nested hosts on which SeaBIOS boots, slowly: docs/stock-qemu.md."""
+    def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
+        if accel is Accel.KVM and firmware.interface is Interface.UEFI:
+            raise QemuError("KVM: entry failed, hardware error 0x80000021")
+        return seconds if accel is Accel.KVM else 0.1
+
+    monkeypatch.setattr(doctor, "boot_seconds", took)
+    monkeypatch.setattr(doctor, "kvm_complaint", lambda: None)
+    found = findings()
+    assert found["accelerator kvm"].state is state
+    assert found["accelerator kvm, UEFI"].state is State.WARN
+    assert "hardware error" in found["accelerator kvm, UEFI"].found
+
+
+def test_a_uefi_firmware_boots(store: ImageStore) -> None:
+    build = store.qemu("debian-sid")
+    with engines.choose("bubblewrap") as engine:
+        took = doctor.boot_seconds(engine, build, store.beside(build.name, doctor.UEFI), Accel.TCG)
+    assert 0.5 < took < doctor.UEFI_SECONDS
+
+
+def test_a_catalogue_with_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> ImageStore:
+        raise UserError("no such field", file="images/catalogue.yaml", line=3)
+
+    monkeypatch.setattr(doctor, "ImageStore", broken)
+    (found,) = examine()
+    assert (found.state, found.found) == (State.FAIL, "images/catalogue.yaml:3: no such field")
+
+
+def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert str(image_store.cache_home()) in findings()["disk space"].found
+    assert findings()["disk space"].state is State.FAIL

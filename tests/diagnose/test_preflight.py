@@ -1,0 +1,160 @@
+"""What preflight foretells, on data that differs in one place, and on real QEMUs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cli.main import main
+from bootmatrix.cli.preflight import own_disk
+from bootmatrix.diagnose.preflight import (
+    Block,
+    Facts,
+    Finding,
+    Kind,
+    blocks_in,
+    compare,
+    facts,
+    machine_findings,
+    sections_in,
+)
+from bootmatrix.engines import Engine
+from bootmatrix.errors import QemuError
+from bootmatrix.model import Arch, Disk, FirmwareBuild, Host, HostSpec, QemuBuild
+
+HOST = Host("h", QemuBuild("q", "1.0", "", Path(), machines=("m",), default_machine="m"),
+            FirmwareBuild("f", "", 0, Path()))
+
+
+def entry(name: str, size: int = 4, **more: Any) -> dict[str, Any]:
+    return {"field": name, "version_id": 0, "field_exists": False, "size": size} | more
+
+
+def told(*fields: dict[str, Any], version: int = 2, least: int = 1,
+         subsections: tuple[str, ...] = ()) -> Facts:
+    description = {
+        "name": "dev", "version_id": version, "minimum_version_id": least, "Fields": list(fields),
+        "Subsections": [{"name": f"dev/{name}", "version_id": 1, "minimum_version_id": 1,
+                         "Fields": []} for name in subsections],
+    }
+    return Facts(HOST, "m", {"pc.ram": Block(64, 64), "tables": Block(8, 32)}, ("device",),
+                 {"device": {"Name": "device", "Description": description},
+                  "vmschkmachine": {"Name": "m"}}, ("dev",))
+
+
+OLD = told(entry("a"), entry("b"), entry("late", version_id=3))
+
+
+def changed(**fields: Any) -> Facts:
+    return Facts(**(vars(copy.deepcopy(OLD)) | fields))
+
+
+@pytest.mark.parametrize(("new", "kind", "refuses"), [
+    (OLD, None, False),
+    (told(entry("a"), entry("renamed")), None, False),
+    (told(entry("a"), entry("b1", 2), entry("b2", 2)), None, False),
+    (told(entry("a"), entry("b"), entry("later", version_id=4), version=4), None, False),
+    (told(entry("a")), Kind.FIELD, True),
+    (told(entry("a"), entry("b"), entry("c")), Kind.FIELD, True),
+    (told(entry("a"), entry("b"), entry("c", field_exists=True)), Kind.FIELD, False),
+    (told(entry("a"), entry("b", 8)), Kind.FIELD, True),
+    (told(entry("a"), entry("b"), version=1), Kind.SECTION, True),
+    (told(entry("a"), entry("b"), version=4, least=3), Kind.SECTION, True),
+    (changed(sections=()), Kind.SECTION, True),
+    (changed(blocks={"pc.ram": Block(64, 64)}), Kind.RAM, True),
+    (changed(blocks={"pc.ram": Block(32, 32), "tables": Block(8, 32)}), Kind.RAM, True),
+    (changed(blocks={"pc.ram": Block(64, 64), "tables": Block(2, 4)}), Kind.RAM, True),
+    (changed(blocks={"pc.ram": Block(64, 64), "tables": Block(16, 32)}), None, False),
+])  # fmt: skip
+def test_one_difference(new: Facts, kind: Kind | None, refuses: bool) -> None:
+    found = compare(OLD, new)
+    assert [(one.kind, one.refuses) for one in found] == ([(kind, refuses)] if kind else [])
+
+
+def test_boards_have_disks_of_their_own() -> None:
+    found = [own_disk(machine) for machine in ("pc-q35-5.2", "pc-i440fx-5.2", "isapc", "microvm")]
+    assert found == ["ahci", "ide", "ide", "virtio"]
+    assert own_disk("virt-5.2", Arch.AARCH64) == own_disk("virt", Arch.RISCV64) == "virtio"
+    assert own_disk("a-board-that-nobody-knows") == "ide"
+
+
+@pytest.mark.parametrize(("arguments", "refused"), [
+    (("debian-bullseye", "debian-sid", "--machine", "virt-5.2", "--arch", "aarch64"), False),
+    (("debian-bookworm/ovmf-4m", "debian-sid/ovmf-4m", "--machine", "pc-q35-5.2"), False),
+    # Another layout of the flash: its code and its variables are other blocks.
+    (("debian-bookworm/ovmf-2m", "debian-sid/ovmf-4m", "--machine", "pc-q35-5.2"), True),
+    (("debian-bullseye", "debian-sid", "--machine", "pc-q35-5.2", "--nic", "e1000"), False),
+])  # fmt: skip
+def test_other_boards_firmware_and_cards(
+    arguments: tuple[str, ...], refused: bool, store: ImageStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, destination, *more = arguments
+    status = main(["preflight", "--source", source, "--destination", destination, *more,
+                   "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (status, told["refused"]) == (int(refused), refused)
+    if refused:
+        assert {row["text"].split()[0] for row in told["findings"] if row["refuses"]} == {
+            "system.flash0", "system.flash1"}
+
+
+def test_a_subsection_that_is_not_there_is_a_warning() -> None:
+    found = compare(told(subsections=("x",)), told())
+    assert found == (Finding(Kind.SUBSECTION, False,
+                             "dev/x is not there: refused, if it is sent"),)
+
+
+def test_machine_types() -> None:
+    assert machine_findings(HOST, HOST, "m") == ()
+    assert machine_findings(HOST, HOST, "default") == ()
+    assert [one.text for one in machine_findings(HOST, HOST, "n")] == [
+        "the source, QEMU 1.0, has no n", "the destination, QEMU 1.0, has no n"]
+
+
+def test_what_the_monitor_and_a_stream_tell() -> None:
+    text = ("              Block Name    PSize              Offset               Used      Total\n"
+            "                  pc.ram    4 KiB  0x0000000000000000 0x0000000002000000 "
+            "0x0000000002000000 rw\n"
+            "    /rom@etc/acpi/tables    4 KiB  0x0000000002100000 0x0000000000020000 "
+            "0x0000000000200000 ro\n")
+    assert blocks_in(text) == {"pc.ram": Block(32 << 20, 32 << 20),
+                               "/rom@etc/acpi/tables": Block(128 << 10, 2 << 20)}
+    end = json.dumps({"devices": [{"name": "timer"}, {"name": "0000:00:1f.0/ICH9LPC"}]}).encode()
+    stream = b"QEVM\x06\0\0\0\x02{}" + b"\x06" + len(end).to_bytes(4, "big") + end
+    assert sections_in(stream) == ("timer", "ICH9LPC")
+    assert sections_in(b"QEVM") == ()
+
+
+def test_what_no_qemu_tells_is_no_fault_of_ours() -> None:
+    deep: dict[str, Any] = {"name": "dev/x", "version_id": 1, "minimum_version_id": 1}
+    for _ in range(2000):
+        deep = deep | {"Fields": [{"field": "f", "version_id": 1, "size": 1, "Description": deep}]}
+    nonsense: list[Any] = [{}, [], 1, {"name": "dev/x"}, {"name": "dev/x", "version_id": []}, deep]
+    for description in nonsense:
+        vmstate = {"x": {"Description": description}}
+        facts = replace(told(), vmstate=vmstate, devices=("x",), sections=("dev/x",))
+        with pytest.raises(QemuError, match="does not answer as a QEMU does"):
+            compare(facts, facts)
+
+
+# ---- for real -------------------------------------------------------------------------------
+
+
+def test_what_a_real_qemu_tells(store: ImageStore, bubblewrap: Engine) -> None:
+    with Builds(store) as builds:
+        host = builds.host(HostSpec("sid", "debian-sid"))
+    there = facts(bubblewrap, host, "pc-q35-5.2", Disk.AHCI)
+    assert there.blocks["pc.bios"].used == host.firmware.size
+    assert {"ICH9LPC", "ich9_ahci", "timer"} <= set(there.sections)
+    assert "ICH9-LPC" in there.devices
+    assert not compare(there, there)
+
+
+# ---- the figure -----------------------------------------------------------------------------

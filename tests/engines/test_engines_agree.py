@@ -1,0 +1,71 @@
+"""The same cells in both engines: the same verdicts, the same firmware, the same reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cell import Cell
+from bootmatrix.engines import Engine, choose
+from bootmatrix.model import Verdict
+from bootmatrix.records.model import Record
+from bootmatrix.run.runner import Runner
+from bootmatrix.witnesses.moment import repeatable
+from helpers.cells import cell
+
+CELLS = [
+    cell("bullseye sid", "stock"),
+    cell("bullseye sid", "guest-owned", "migrate-restart"),
+    cell("trixie bookworm", "guest-owned-versioned", "nvram-upgrade-migrate-reset"),
+    cell("bullseye sid", "machine-owned", "migrate-reset-by-triple-fault", disk="virtio"),
+    cell("sid bullseye", "reread", "ping-pong", disk="floppy"),
+    cell("sid sid", "reread", "save-restore-reset"),
+    cell("bullseye sid trixie", "machine-owned", "chain"),
+    cell("sid trixie", "stock", "migrate-during-post"),
+    cell("bullseye sid", "stock", machine="default"),
+    cell("bullseye sid", "guest-owned", machine="pc-q35-5.2", disk="ahci", seconds=3),
+    cell("bookworm trixie", "stock", machine="pc-q35-5.2", disk="ahci", seconds=3),
+    cell("bullseye sid", "stock", machine="pc-q35-10.0"),
+]
+
+
+def told(record: Record) -> dict[str, object]:
+    """What a record says of the firmware, without what differs from run to run."""
+    return {
+        "verdict": record["verdict"],
+        "reason": repeatable(record["reason"]),
+        "boots": [(boot["step"], boot["host"], boot["console"], boot["rom"], boot["up"])
+                  for boot in record["boots"]],
+        "steps": [(step["step"], step["outcome"]) for step in record["steps"]],
+        "argv": [qemu["argv"] for qemu in record["qemus"]],
+    }
+
+
+@pytest.mark.docker
+def test_the_engines_agree(store: ImageStore, tmp_path: Path) -> None:
+    def run(name: str) -> list[Record]:
+        with choose(name) as engine, Runner(Builds(store), engine, tmp_path / name) as runner:
+            return [runner.run(cell) for cell in CELLS]
+
+    pairs = list(zip(run("bubblewrap"), run("docker"), strict=True))
+    for one, other in pairs:
+        assert told(one) == told(other)
+        assert (one["engine"], other["engine"]) == ("bubblewrap", "docker")
+    assert {one["verdict"] for one, _ in pairs} == {
+        Verdict.PASS, Verdict.SILENT, Verdict.NO_BOOT, Verdict.UNSUPPORTED,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", CELLS[:4], ids=lambda cell: cell.id)
+def test_each_engine_alone(
+    store: ImageStore, engine: Engine, tmp_path: Path, wanted: Cell
+) -> None:
+    with Runner(Builds(store), engine, tmp_path) as runner:
+        record = runner.run(wanted)
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    kept = {path.name for path in (tmp_path / record["artifacts"]).rglob("*.log")}
+    assert kept == {"console.log", "qemu.log"}
+    assert not list(tmp_path.glob("scratch-*")), "nothing but the artifacts stays"

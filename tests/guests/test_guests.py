@@ -1,0 +1,48 @@
+"""Which program runs behind which firmware: the table of guests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.guests import (
+    PROGRAMS,
+    Program,
+    program_of,
+)
+from bootmatrix.guests.boot_sector import BOOT_SECTOR
+from bootmatrix.guests.efi import EFI
+from bootmatrix.guests.linux import LINUX, LINUX_KERNEL
+from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Interface
+
+BIOS = FirmwareBuild("bios", "", 1, Path())
+UEFI = FirmwareBuild("uefi", "", 1, Path(), Interface.UEFI)
+
+
+@pytest.mark.parametrize(("kind", "firmware", "arch", "program"), [
+    (GuestKind.PROBE, BIOS, Arch.X86_64, BOOT_SECTOR),
+    (GuestKind.PROBE, UEFI, Arch.X86_64, EFI),
+    (GuestKind.PROBE, UEFI, Arch.AARCH64, EFI),
+    (GuestKind.PROBE, BIOS, Arch.RISCV64, EFI),  # U-Boot's interface, behind OpenSBI
+    (GuestKind.LINUX, BIOS, Arch.X86_64, LINUX),
+    (GuestKind.LINUX_KERNEL, UEFI, Arch.X86_64, LINUX_KERNEL),
+])  # fmt: skip
+def test_what_runs_behind_a_firmware(
+    kind: GuestKind, firmware: FirmwareBuild, arch: Arch, program: Program
+) -> None:
+    assert program_of(kind, firmware, arch) is program
+
+
+def test_every_kind_runs_behind_every_firmware_and_one_program_alone() -> None:
+    for kind in GuestKind:
+        for firmware in (BIOS, UEFI):
+            for arch in Arch:
+                boots = [each for each in PROGRAMS
+                         if each.kind is kind and each.boots(firmware, arch)]
+                assert len(boots) == 1
+
+
+def test_a_kernel_is_given_to_one_that_is_booted_by_it_alone() -> None:
+    assert [each for each in PROGRAMS if each.kernel is not None] == [LINUX_KERNEL]
+    assert [each.mib for each in PROGRAMS] == [0, 0, 256, 256]

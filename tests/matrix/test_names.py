@@ -1,0 +1,117 @@
+"""Mistakes in a matrix file, each with its place and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import UserError
+from bootmatrix.matrix.expansion import load
+from helpers.matrices import BASE, never
+
+KNOWN = "known:\n  - when: {%s}\n    verdict: %s\n    reason: r\n"
+OWN = "scenarios:\n  mine: [%s]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (BASE.replace("qa", "7.10"), "3:13", ["hosts.a.qemu", "7.10 without quotes", '"7.10"']),
+        (BASE.replace("  a:", "  7.10:"), "3:3", ["text", '"7.10"']),
+        (BASE.replace("pc-q35-5.2", "5.20"), "6:12", ["axes.machine", '"5.20"']),
+        (BASE + KNOWN % ("source.qemu: [7.10]", "silent"), "9:26", ['"7.10"']),
+        (BASE + "exclude: [{source: 10}]\n", "8:20", ['"10"']),
+        (BASE.replace("  a:", "  a b:"), "3:3", ["'a b' is not a name"]),
+        (BASE.replace("  a:", "  a-to-b:"), "3:3", ["'-to-'"]),
+        (BASE.replace("qa}", "qa, firmwre: x}"), "3:17", ["did you mean 'firmware'?"]),
+        (BASE.replace("{qemu: qa}", "qa"), "3:6", ["'qa'; it must be a mapping"]),
+        (BASE.replace("{qemu: qa}", "{firmware: x}"), "3:6", ["hosts.a.qemu: is missing"]),
+        (BASE.replace("hosts:", "host:"), "2:1", ["did you mean 'hosts'?"]),
+        (BASE.replace("schema: 1", "schema: 2"), "1:9", ["found a number (2)", "accepted: 1"]),
+        (BASE.replace("  machine: pc-q35-5.2\n", ""), "6:3", ["axes.machine: is missing"]),
+        (BASE + "  polcy: stock\n", "8:3", ["no such axis", "did you mean 'policy'?"]),
+        (BASE + "  policy: [reread, stok]\n", "8:20", ["did you mean 'stock'?", "machine-owned"]),
+        (BASE + "  policy: [stock, stock]\n", "8:19", ["listed twice"]),
+        (BASE + "  policy: []\n", "8:11", ["is empty"]),
+        (BASE + "  policy:\n", "8:3", ["found nothing"]),
+        (BASE + "  source: [a, c]\n", "8:15", ["no host has the name 'c'", "accepted: a, b"]),
+        (BASE + "  disk: nvme\n", "8:9", ["found 'nvme'", "virtio"]),
+        (BASE + "  arch: arm64\n", "8:9", ["found 'arm64'", "aarch64"]),
+        (BASE + "  guest: linux_kernel\n", "8:10", ["did you mean 'linux-kernel'?"]),
+        (BASE + "  nic: rtl8139\n", "8:8", ["found 'rtl8139'", "e1000-romsize"]),
+        (BASE + "  cpu: 486\n", "8:8", ["486 without quotes", '"486"']),
+        (BASE + '  cpu: "max,+avx"\n', "8:8", ["'max,+avx' is not a name"]),
+        (BASE + "  smp: 0\n", "8:8", ["found a number (0); it must be 1 or more"]),
+        (BASE + '  smp: [1, "2"]\n', "8:12", ["found '2'; it must be a whole number"]),
+        (BASE + "  smp: true\n", "8:8", ["truth value (true); it must be a whole number"]),
+        (BASE + "exclude: [{smp: two}]\n", "8:17", ["smp is never 'two'", "whole number"]),
+        (BASE + 'exclude: [{smp: "0"}]\n', "8:17", ["smp is never '0'"]),
+        (BASE + "exclude: [{smp: 1.5}]\n", "8:17", ["1.5 without quotes"]),
+        (BASE + 'exclude: [{disk: ""}]\n', "8:18", ["is empty"]),
+        (BASE + "exclude: [{arch: arm64}]\n", "8:18", ["arch is never 'arm64'", "aarch64"]),
+        (BASE + KNOWN % ("nic: e100", "silent"), "9:17", ["nic is never 'e100'", "e1000"]),
+        (BASE + KNOWN % ('source.qemu: ""', "silent"), "9:25", ["is empty"]),
+        (BASE + "  host-4: a\n", "8:3", ["no axis host-3"]),
+        (BASE + "  host-2: a\n", "8:3", ["no such axis"]),
+        (BASE.replace("pc-q35-5.2", "pc q35"), "6:12", ["not a name"]),
+        (BASE.replace("pc-q35-5.2", "[a, newest:pc]"), "6:16", ["newest-common:FAMILY"]),
+        (BASE.replace("migrate-reset", "migrate-rest"), "7:13", ["did you mean 'migrate-reset'?"]),
+        (BASE.replace("migrate-reset", "[reset, chain]"), "7:21", ["chain needs", "host-3: [a"]),
+        (
+            BASE.replace("migrate-reset", "nvram-upgrade-reset") + "  policy: stock\n",
+            "8:11",
+            ["no cell remains", "guest-owned"],
+        ),
+        (BASE + "schema: 1\n", "8:1", ["schema: stands here twice"]),
+        (BASE + "exclude:\n  - {source: a*, source: b}\n", "9:18", ["source: stands here twice"]),
+        (BASE + "exclude:\n  - {sorce: a}\n", "9:6", ["did you mean 'source'?"]),
+        (BASE + "exclude:\n  - {source: c}\n", "9:14", ["source is never 'c'"]),
+        (BASE + 'exclude:\n  - {source: "=host-3"}\n', "9:14", ["'=host-3' names no other"]),
+        (BASE + "exclude:\n  - {}\n", "9:5", ["every cell"]),
+        (BASE + "exclude:\n  - {source: '*'}\n", "8:1", ["no cell remains"]),
+        (BASE + "include:\n  - {scenario: chain}\n", "9:16", ["include[0].scenario", "host-3"]),
+        (
+            BASE + "include:\n  - {policy: stock, scenario: nvram-upgrade-reset}\n",
+            "9:14",
+            ["include[0].policy", "no cell remains"],
+        ),
+        (BASE + OWN % "start, migrat", "9:17", ["did you mean 'migrate'?"]),
+        (BASE + OWN % "start, {migrate: {to: sid}}", "9:32", ["no host of a cell: 'sid'"]),
+        (BASE + OWN % "start, {migrate: {too: source}}", "9:28", ["did you mean 'to'?"]),
+        (BASE + OWN % "start, {reset: {by: cf8}}", "9:30", ["did you mean 'cf9'?"]),
+        (BASE + OWN % "start, shutdown, reset", "9:27", ["needs a running guest"]),
+        (BASE + OWN % "", "9:9", ["at least one step"]),
+        (BASE + "scenarios:\n  reset: [start]\n", "9:3", ["library has a scenario"]),
+        (BASE + KNOWN % ("sorce.qemu: a", "silent"), "9:12", ["did you mean 'source.qemu'?"]),
+        (BASE + KNOWN % ("policy: stok", "silent"), "9:20", ["policy is never 'stok'"]),
+        (BASE + KNOWN % ("source.host: c", "silent"), "9:25", ["source is never 'c'"]),
+        (BASE + KNOWN % ("disk: ide", "pass"), "10:14", ["pass is no incompatibility"]),
+        (BASE + KNOWN % ("disk: ide", "[silent, nobot]"), "10:23", ["did you mean 'no-boot'?"]),
+        (BASE + KNOWN % ("", "silent"), "9:11", ["is empty"]),
+        (BASE + "boot-timeout: 0\n", "8:15", ["more than 0"]),
+        (BASE + "boot-timeout: .inf\n", "8:15", ["finite"]),
+        (BASE + "boot-timeout: true\n", "8:15", ["number of seconds"]),
+        (BASE + "debug-log: no\n", "8:12", ["accepted: on, off"]),
+        (BASE + "sample: all\n", "8:9", ["pairwise, or a number"]),
+        (BASE + "sample: true\n", "8:9", ["pairwise, or a number"]),
+        ("- 1\n", "1:1", ["must be a mapping"]),
+        ("", "1:1", ["must be a mapping"]),
+        ("a: [1\n", "2:1", ["is not YAML"]),
+        ("&a\nb: *a\n", "1:1", ["refers to itself"]),
+        ("a: 2020-99-99\n", "", ["YAML cannot read"]),
+        ("a: \x01\n", "", ["is not YAML"]),
+    ],
+)
+def test_mistakes_have_a_place_and_a_remedy(
+    tmp_path: Path, text: str, place: str, words: list[str]
+) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load(path).cells(never)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{place}: " if place else f"{path}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message

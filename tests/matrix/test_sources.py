@@ -1,0 +1,94 @@
+"""What the command line says of builds, and whether files can be what they are taken for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import UserError
+from bootmatrix.matrix.sources import expand, parse
+from bootmatrix.model import FirmwareSource, HostSpec, QemuSource
+
+RESET = bytes.fromhex("ea5be000f0") + bytes(11)
+
+
+# ---- the command line -----------------------------------------------------------------------
+
+
+def test_definitions() -> None:
+    given = parse(["head=../build", "img=image:qemu:9", "deb=suite:trixie=1:10.0+ds-1",
+                   "plain=suite:sid"], ["test=out/bios.bin"], ["head/test", "head"])
+    assert given.qemu == {
+        "head": QemuSource(path=Path("../build"), name="head"),
+        "img": QemuSource(image="qemu:9", name="img"),
+        "deb": QemuSource(suite="trixie", package_version="1:10.0+ds-1", name="deb"),
+        "plain": QemuSource(suite="sid", name="plain"),
+    }
+    assert given.firmware == {"test": FirmwareSource(Path("out/bios.bin"), name="test")}
+    assert given.hosts == ("head/test", "head")
+
+
+def test_hosts_of_the_command_line() -> None:
+    given = parse(["head=../build"], ["test=bios.bin"], [])
+    head, test = given.qemu["head"], given.firmware["test"]
+    assert given.host("head/test") == (HostSpec("head+test", head, test),)
+    assert given.host("debian-sid/test") == (HostSpec("debian-sid+test", "debian-sid", test),)
+    assert given.host("head/seabios-1") == (HostSpec("head+seabios-1", head, "seabios-1"),)
+    assert given.host("head/seabios-1.1[0-4].*") == (
+        HostSpec("head+seabios-1.1-0-4-.", head, "seabios-1.1[0-4].*"),)
+    assert given.host("head") == (HostSpec("head", head),)
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    ((["head"], [], []), "--qemu head: no definition (NAME=PATH"),
+    ((["=x"], [], []), "no definition"),
+    ((["head="], [], []), "no definition"),
+    ((["a b=x"], [], []), "no definition"),
+    (([], ["a-to-b=x"], []), "--firmware a-to-b=x: no definition"),
+    ((["a=x", "a=y"], [], []), "a is defined twice"),
+])
+def test_bad_definitions(arguments: tuple[list[str], list[str], list[str]], told: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(*arguments)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "/", "a/", "/b", "a/b/c", "a b", "a/../b"])
+def test_bad_hosts(text: str) -> None:
+    with pytest.raises(UserError, match="is not a name"):
+        parse([], [], []).host(text)
+
+
+def test_a_directory_of_firmware_is_a_host_for_each_image(tmp_path: Path) -> None:
+    for name in ("b.bin", "a b.rom", "C.FD", "readme.txt", "bios.bin.elf"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "d.bin").mkdir()
+    hosts = expand(HostSpec("h", "debian-sid", FirmwareSource(tmp_path, directory=True)))
+    assert [host.name for host in hosts] == ["h-C", "h-a-b", "h-b"]
+    assert hosts[2] == HostSpec("h-b", "debian-sid", FirmwareSource(tmp_path / "b.bin"))
+    assert {host.qemu for host in hosts} == {"debian-sid"}
+    alone = HostSpec("h", "debian-sid", FirmwareSource(tmp_path / "b.bin"))
+    assert expand(alone) == (alone,)
+
+
+def test_images_that_would_make_the_same_host(tmp_path: Path) -> None:
+    for name in ("b.bin", "b.rom"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="there is one already"):
+        expand(HostSpec("h", "debian-sid", FirmwareSource(tmp_path, directory=True)))
+
+
+def test_uefi_firmware_on_the_command_line(tmp_path: Path) -> None:
+    comma = tmp_path / "a,b.fd"
+    comma.write_bytes(b"")
+    given = parse([], [f"a={tmp_path}/CODE.fd,{tmp_path}/VARS.fd", "b=x.json", f"c={comma}", "d=e,",
+                       f"f={tmp_path}"], []).firmware
+    assert given == {
+        "a": FirmwareSource(tmp_path / "CODE.fd", name="a", variables=tmp_path / "VARS.fd"),
+        "b": FirmwareSource(Path("x.json"), name="b", descriptor=True),
+        "c": FirmwareSource(comma, name="c"),
+        "d": FirmwareSource(Path("e,"), name="d"),
+        "f": FirmwareSource(tmp_path, directory=True, name="f"),
+    }

@@ -1,0 +1,261 @@
+"""What cannot be run, and the sentence that says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.cell import Cell
+from bootmatrix.matrix.unsupported import reason
+from bootmatrix.model import (
+    Accel,
+    Arch,
+    Disk,
+    FirmwareBuild,
+    GuestKind,
+    Host,
+    HostSpec,
+    Interface,
+    Nic,
+    QemuBuild,
+    Signing,
+)
+from bootmatrix.policies import Policy
+from bootmatrix.steps.base import Ability
+from bootmatrix.steps.library import LIBRARY, parse
+
+HERE = Path()
+MACHINES = ("isapc", "microvm", "pc-i440fx-5.2", "pc-q35-5.2", "virt-5.2", "virt")
+SEABIOS = FirmwareBuild("seabios", "5e", 1 << 18, HERE)
+OVMF = FirmwareBuild(
+    "ovmf-4m", "0f", 1 << 22, HERE, Interface.UEFI, variables=HERE,
+    machines=("pc-i440fx-*", "pc-q35-*"),
+)  # fmt: skip
+COMBINED = replace(OVMF, name="ovmf-2m", variables=None)
+SECBOOT = replace(
+    OVMF, name="ovmf-4m.secboot", machines=("pc-q35-*",), features=("requires-smm", "secure-boot")
+)
+ENROLLED = replace(
+    SECBOOT, name="ovmf-4m.ms", features=("enrolled-keys", "requires-smm", "secure-boot")
+)
+SIGNED = replace(ENROLLED, signing=Signing(HERE, HERE))
+AAVMF = replace(OVMF, name="aavmf", machines=("virt-*",))
+OPENSBI = FirmwareBuild("opensbi", "05", 1 << 18, HERE, payload=HERE)
+
+
+def qemu(version: str, arch: Arch = Arch.X86_64) -> QemuBuild:
+    default = "pc-i440fx-11.1" if arch is Arch.X86_64 else ""
+    return QemuBuild(
+        f"q-{version}", version, "", HERE, machines=MACHINES, default_machine=default, arch=arch
+    )
+
+
+def why(
+    firmware: FirmwareBuild = SEABIOS,
+    scenario: str | list[Any] = "migrate-reset",
+    versions: tuple[str, ...] = ("5.2.0", "11.1.3"),
+    **changed: Any,
+) -> str | None:
+    """Why a cell on the default axes, with these changes, cannot be run."""
+    steps = LIBRARY[scenario] if isinstance(scenario, str) else parse("own", scenario)
+    cell = replace(
+        Cell((HostSpec("a", "a"),) * len(versions), "pc-q35-5.2", Policy.STOCK, steps), **changed
+    )
+    hosts = [Host(version, qemu(version, cell.arch), firmware) for version in versions]
+    return reason(cell, hosts)
+
+
+Changed = dict[str, Any]
+ARM: Changed = {"arch": Arch.AARCH64, "machine": "virt-5.2", "disk": Disk.VIRTIO}
+RISCV: Changed = {"arch": Arch.RISCV64, "machine": "virt", "disk": Disk.VIRTIO}
+MICROVM: Changed = {"machine": "microvm", "disk": Disk.VIRTIO}
+ISAPC: Changed = {"machine": "isapc", "disk": Disk.IDE}
+LINUX: Changed = {"guest": GuestKind.LINUX}
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("firmware", [SEABIOS, OVMF, SECBOOT])
+def test_every_policy_is_on_q35(policy: Policy, firmware: FirmwareBuild) -> None:
+    assert why(firmware, policy=policy) is None
+    assert why(firmware, policy=policy, **LINUX) is None
+
+
+def test_kvm_is_of_the_host_s_architecture() -> None:
+    assert why(accel=Accel.KVM) is None
+    assert why(AAVMF, accel=Accel.KVM, **ARM) == (
+        "kvm runs guests of this host's own architecture, which aarch64 is not")
+    assert why(AAVMF, accel=Accel.TCG_TO_KVM, **ARM) is not None
+    assert why(AAVMF, **ARM) is None
+
+
+def test_two_accelerators_are_for_two_hosts() -> None:
+    assert why(accel=Accel.TCG_TO_KVM) is None
+    assert why(scenario="reset", versions=("5.2.0",), accel=Accel.KVM_TO_TCG) == (
+        "kvm-to-tcg is for two hosts, reset has one")
+
+
+def test_a_machine_that_a_qemu_does_not_have() -> None:
+    assert why(machine="pc-q35-6.2") == "QEMU 5.2.0 (q-5.2.0) has no machine pc-q35-6.2"
+    assert why(machine="default") is None
+    words = "no guest of ours boots on machine none (x86_64)"
+    hosts = [Host("a", replace(qemu("5.2.0"), machines=("none",)), SEABIOS)]
+    cell = Cell((HostSpec("a", "a"),), "none", Policy.STOCK, LIBRARY["cold-boot"])
+    assert reason(cell, hosts) == words
+
+
+def test_a_qemu_of_another_architecture() -> None:
+    cell = Cell((HostSpec("a", "a"),), "virt-5.2", Policy.STOCK, LIBRARY["cold-boot"],
+                disk=Disk.VIRTIO, arch=Arch.AARCH64)  # fmt: skip
+    assert reason(cell, [Host("a", qemu("5.2.0"), AAVMF)]) == (
+        "QEMU 5.2.0 (q-5.2.0) emulates x86_64, not aarch64"
+    )
+
+
+def test_a_bios_here_and_uefi_there() -> None:
+    cell = Cell((HostSpec("a", "a"),) * 2, "pc-q35-5.2", Policy.STOCK, LIBRARY["move"])
+    hosts = [Host("a", qemu("5.2.0"), SEABIOS), Host("b", qemu("5.2.0"), OVMF)]
+    assert (reason(cell, hosts) or "").startswith("one host has a BIOS, another UEFI firmware")
+
+
+@pytest.mark.parametrize(("firmware", "changed", "words"), [
+    # policies
+    (OPENSBI, RISCV | {"policy": Policy.GUEST_OWNED},
+     "guest-owned needs flash, which virt (riscv64) does not have"),
+    (SEABIOS, ISAPC | {"policy": Policy.GUEST_OWNED_VERSIONED},
+     "guest-owned-versioned needs flash, which isapc (x86_64) does not have"),
+    (AAVMF, ARM | {"policy": Policy.MACHINE_OWNED},
+     "machine-owned replaces firmware at the reset vector, which is not done on virt (aarch64)"),
+    (AAVMF, ARM | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
+    (OPENSBI, RISCV | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
+    (COMBINED, {"policy": Policy.MACHINE_OWNED},
+     "machine-owned needs code and variables apart: ovmf-2m has both in one flash"),
+    # descriptors
+    (AAVMF, {}, "aavmf is made for virt-*, not for pc-q35-5.2"),
+    (SECBOOT, {"machine": "pc-i440fx-5.2"},
+     "ovmf-4m.secboot is made for pc-q35-*, not for pc-i440fx-5.2"),
+    (SECBOOT, {"machine": "default"},
+     "ovmf-4m.secboot is made for pc-q35-*, not for pc-i440fx-11.1"),
+    (replace(SECBOOT, machines=()), {"machine": "pc-i440fx-5.2"},
+     "ovmf-4m.secboot needs SMM, which pc-i440fx does not have: pc-q35 has"),
+    # keys
+    (ENROLLED, {}, "ovmf-4m.ms starts only what is signed for the Secure Boot keys enrolled in "
+                   "it: nobody here has what signs for them"),
+    (SIGNED, LINUX, "ovmf-4m.ms starts only what is signed for the Secure Boot keys enrolled in "
+                    "it: our Linux guest is not"),
+    # devices
+    (AAVMF, ARM | {"disk": Disk.AHCI}, "virt has no ahci disk"),
+    (SEABIOS, {"machine": "isapc"}, "isapc has no ahci disk"),
+    (SEABIOS, ISAPC | {"nic": Nic.E1000}, "isapc has no PCI, and so no e1000 card"),
+    # migration
+    (SEABIOS, MICROVM, "microvm does not migrate between versions of QEMU "
+                       "(its documentation says so): 5.2.0 to 11.1.3"),
+])  # fmt: skip
+def test_what_a_board_or_a_firmware_cannot(
+    firmware: FirmwareBuild, changed: Changed, words: str
+) -> None:
+    found = why(firmware, **changed)
+    assert found is not None
+    assert found.startswith(words)
+
+
+@pytest.mark.parametrize("board", [ISAPC, MICROVM])
+def test_two_images_of_one_version_that_no_bytes_tell_apart(board: Changed) -> None:
+    one = replace(SEABIOS, name="one", prints="1.16.2")
+    cell = replace(Cell((HostSpec("a", "a"),) * 2, "pc-q35-5.2", Policy.STOCK, LIBRARY["move"]),
+                   **board)
+
+    def on(other: FirmwareBuild) -> str | None:
+        return reason(cell, [Host("a", qemu("5.2.0"), one), Host("b", qemu("5.2.0"), other)])
+
+    assert on(replace(one, name="two", sha256="0a")) == (
+        f"one and two both print 1.16.2, and on {cell.machine} (x86_64) no bytes tell which of "
+        "them ran")
+    assert on(replace(one, name="the same")) is None
+    assert on(replace(one, name="two", sha256="0a", prints="1.17.0")) is None
+    assert on(replace(one, name="two", sha256="0a", prints=None)) is None
+    cell = replace(cell, machine="pc-q35-5.2", disk=Disk.AHCI)
+    assert on(replace(one, name="two", sha256="0a")) is None
+
+
+@pytest.mark.parametrize(("firmware", "changed"), [
+    (AAVMF, ARM), (AAVMF, ARM | {"policy": Policy.GUEST_OWNED}),
+    # What is loaded into memory is machine-owned by itself.
+    (OPENSBI, RISCV), (OPENSBI, RISCV | {"policy": Policy.MACHINE_OWNED}),
+    # isapc has no versions either, but no word says that it does not migrate.
+    (SEABIOS, ISAPC), (SEABIOS, ISAPC | {"policy": Policy.REREAD}),
+    (SEABIOS, MICROVM | {"versions": ("5.2.0", "5.2.0")}),
+    (SEABIOS, MICROVM | {"scenario": "move"}),
+    (COMBINED, {}), (COMBINED, {"policy": Policy.GUEST_OWNED}),
+    (OVMF, {"machine": "pc-i440fx-5.2"}), (OVMF, {"machine": "default"}),
+    (SEABIOS, {"nic": Nic.VIRTIO}), (SIGNED, {}),
+])  # fmt: skip
+def test_what_they_can(firmware: FirmwareBuild, changed: Changed) -> None:
+    assert why(firmware, **changed) is None
+
+
+Who = tuple[FirmwareBuild, Changed]
+BIOS_LINUX: Who = (SEABIOS, LINUX)
+SECTOR: Who = (SEABIOS, {})
+
+
+@pytest.mark.parametrize(("scenario", "who", "words"), [
+    ("reset-by-efi-cold", SECTOR, "reset by efi-cold needs UEFI firmware"),
+    ("reset-by-efi-cold", (AAVMF, ARM), None),
+    ("suspend-wake", BIOS_LINUX, None),
+    ("suspend-wake", (AAVMF, ARM | LINUX), "a linux guest is one of x86_64, there is none of"),
+    ("variables-move", SECTOR, "write-variable needs UEFI firmware in flash, seabios on pc-q35"),
+    ("variables-move", (COMBINED, {}), None),
+])  # fmt: skip
+def test_steps_say_what_a_guest_cannot(scenario: str, who: Who, words: str | None) -> None:
+    firmware, changed = who
+    found = why(firmware, scenario, **changed)
+    assert (found is None) == (words is None)
+    assert (found or "").startswith(words or "")
+
+
+def test_microvm_is_asked_about_each_migration() -> None:
+    there_and_back = ["start", "shutdown", {"start": {"on": "destination"}},
+                      {"migrate": {"to": "host-3"}}]  # fmt: skip
+    versions = ("5.2.0", "11.1.3", "11.1.3")
+    assert why(scenario=there_and_back, versions=versions, **MICROVM) is None
+    versions = ("5.2.0", "11.1.3", "10.0.2")
+    assert (why(scenario=there_and_back, versions=versions, **MICROVM) or "").endswith(
+        ": 11.1.3 to 10.0.2"
+    )
+
+
+def test_an_architecture_without_a_default_machine_of_use() -> None:
+    found = why(AAVMF, **ARM | {"machine": "default"})
+    assert found == "QEMU has no default machine of use for aarch64: name one, such as virt"
+
+
+@pytest.mark.parametrize(("policy", "scenario", "lacking", "words"), [
+    (Policy.GUEST_OWNED, "move", Ability.NVRAM, "guest-owned needs a file for a guest's firmware"),
+    (Policy.MACHINE_OWNED, "move", Ability.SWAP, "machine-owned needs firmware that can be"),
+    (Policy.REREAD, "move", Ability.SWAP, "reread needs firmware that can be replaced at a reset"),
+    (Policy.STOCK, "move", Ability.SWAP, None),
+    (Policy.STOCK, "move", Ability.NVRAM, None),
+    (Policy.GUEST_OWNED, "move", Ability.SWAP, None),
+    (Policy.STOCK, "migrate-reset", Ability.MIGRATE, "migrate needs migration, which these"),
+    (Policy.STOCK, "migrate-reset", Ability.POWER, None),
+    (Policy.STOCK, "move", Ability.POWER, "shutdown needs a power switch, which these machines"),
+])  # fmt: skip
+def test_what_machines_lack(
+    policy: Policy, scenario: str, lacking: Ability, words: str | None
+) -> None:
+    cell = Cell((HostSpec("a", "a"),) * 2, "pc-q35-5.2", policy, LIBRARY[scenario])
+    hosts = [Host(version, qemu(version), SEABIOS) for version in ("5.2.0", "11.1.3")]
+    found = reason(cell, hosts, set(Ability) - {lacking})
+    assert (found is None) == (words is None)
+    assert (found or "").startswith(words or "")
+
+
+def test_a_policy_needs_of_machines_what_its_way_on_this_board_needs() -> None:
+    # Into memory QEMU writes what it has read by itself: nothing is swapped.
+    cell = Cell((HostSpec("a", "a"),) * 2, "isapc", Policy.MACHINE_OWNED, LIBRARY["move"],
+                disk=Disk.IDE)
+    hosts = [Host(version, qemu(version), SEABIOS) for version in ("5.2.0", "11.1.3")]
+    assert reason(cell, hosts, set(Ability) - {Ability.SWAP}) is None

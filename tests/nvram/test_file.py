@@ -1,0 +1,87 @@
+"""One nvram file: who has it, and that nobody else changes it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import NvramError
+from bootmatrix.nvram import Nvram, Part
+from bootmatrix.nvram.layout import HEAD, NOTE, PAGE
+from helpers.nvram_files import NEW, OLD, guest_writes
+
+
+def test_the_mode_outlives_a_new_file(source: Nvram) -> None:
+    source.path.chmod(0o666)
+    source.clear()
+    source.initialise(NEW, qemu="11.1.3")
+    assert source.path.stat().st_mode & 0o777 == 0o666
+
+
+def test_nobody_else_may_change_it(source: Nvram) -> None:
+    source.close()
+    guest_writes(source.path, b"rot!", HEAD + PAGE)
+    before = source.path.read_bytes()
+    with pytest.raises(NvramError, match="firmware window is damaged between 0x5000 and 0x6000"):
+        Nvram(source.path)
+    assert source.path.read_bytes() == before
+
+
+def test_a_second_one_is_told_who_has_it(source: Nvram) -> None:
+    with pytest.raises(NvramError, match=rf"in use by harness, pid {os.getpid()} on .*, since "):
+        Nvram(source.path)
+    source.close()
+    Nvram(source.path).close()
+
+
+def _hold(path: Path, role: str, ready: multiprocessing.synchronize.Event) -> None:
+    nvram = Nvram(path, role=role)
+    ready.set()
+    multiprocessing.Event().wait()
+    nvram.close()
+
+
+@pytest.mark.parametrize("note", [b"[" * 4096, b'{"pid":' + b"9" * 4000 + b"}", b"\xff" * 4096],
+                         ids=["deep", "long", "no text"])
+def test_who_writes_nonsense_down_is_told_of_all_the_same(source: Nvram, note: bytes) -> None:
+    with source.path.open("r+b") as file:
+        file.seek(NOTE)
+        file.write(note)
+    with pytest.raises(NvramError, match=rf"in use by .*, pid {os.getpid()}"):
+        Nvram(source.path)
+
+
+def test_another_process_is_told_too_and_its_death_frees_the_file(source: Nvram) -> None:
+    source.close()
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    other = spawn.Process(target=_hold, args=(source.path, "the other one", ready), daemon=True)
+    other.start()
+    try:
+        assert ready.wait(20)
+        with pytest.raises(NvramError, match=rf"in use by the other one, pid {other.pid} on "):
+            Nvram(source.path)
+    finally:
+        other.kill()
+        other.join()
+    with Nvram(source.path) as nvram:
+        assert nvram.read() == OLD
+
+
+def test_a_lock_survives_that_the_file_is_replaced(source: Nvram) -> None:
+    source.replace_contents({Part.FIRMWARE: NEW})
+    with pytest.raises(NvramError, match="in use by"):
+        Nvram(source.path)
+
+
+def test_the_note_names_no_one_once_it_is_closed(source: Nvram) -> None:
+    def note() -> bytes:
+        return source.path.read_bytes()[NOTE:HEAD]
+
+    assert json.loads(note().rstrip(b"\0"))["pid"] == os.getpid()
+    source.close()
+    assert not note().strip(b"\0")

@@ -1,0 +1,250 @@
+"""The UEFI probe guest on real firmware: what it says, counts, writes, and how it resets."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.boards import known_board
+from bootmatrix.builds.image_store import ImageStore, cache_home
+from bootmatrix.deadline import Deadline
+from bootmatrix.engines import Engine
+from bootmatrix.engines.confinement import SHOWN
+from bootmatrix.engines.scratch import Scratch
+from bootmatrix.guests import uefi_disk
+from bootmatrix.machines.qemu.command_line import Flash, FlashWindow, Kernel, Launch, qemu_argv
+from bootmatrix.machines.qemu.process import VM
+from bootmatrix.model import Accel, Arch, Disk, ResetBy
+from bootmatrix.witnesses.probe_line import ProbeLine
+
+SECONDS = 120.0
+"""Patience: OVMF boots in 2 to 4 s on an idle machine."""
+
+SUITES = ("bullseye", "bookworm", "trixie", "sid")
+
+
+class Guest:
+    """A running guest, and the line of the boot that it is in."""
+
+    def __init__(self, vm: VM) -> None:
+        self.vm = vm
+        self.up = self._boot()
+
+    def _boot(self) -> ProbeLine:
+        seen = self.vm.console.wait_for_boot(Deadline.after(SECONDS))
+        assert seen.up is not None, self.vm.console.tail()
+        return seen.up
+
+    def tell(self, key: bytes, kind: str) -> ProbeLine:
+        line = self.vm.console.tell(key, kind, Deadline.after(SECONDS))
+        assert line is not None, self.vm.console.tail()
+        return line
+
+    def here(self) -> ProbeLine:
+        return self.tell(b"?", "here")
+
+    def reset(self, key: bytes) -> ProbeLine:
+        """Have it reset itself; the line that came before the reset."""
+        line = self.tell(key, "reset")
+        self.up = self._boot()
+        return line
+
+
+Launched = Callable[..., AbstractContextManager[VM]]
+Boot = Callable[..., AbstractContextManager[Guest]]
+
+
+@pytest.fixture
+def launch(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Launched:
+    """Launch the probe on the firmware of a kind beside a build, on that QEMU or another.
+
+    ``variables`` of a guest before are taken over, ``disk`` is another than the unsigned one.
+    """
+
+    numbers = itertools.count(1)
+
+    @contextlib.contextmanager
+    def launch(
+        beside: str, kind: str = "ovmf-4m", *, qemu: str = "", arch: Arch = Arch.X86_64,
+        variables: Path | None = None, disk: Path | None = None, label: str = "",
+    ) -> Iterator[VM]:  # fmt: skip
+        build, firmware = store.qemu(qemu or beside), store.beside(beside, kind)
+        scratch = Scratch(tmp_path / f"scratch-{next(numbers)}")
+        cell = scratch.cell
+        cell.copy_in(firmware.path, "code.fd")
+        loaded: str | Flash = "/cell/code.fd"
+        kernel = None
+        if firmware.variables is not None:
+            cell.copy_in(variables or firmware.variables, "vars.fd")
+            loaded = (FlashWindow("/cell/code.fd", 0, firmware.size, read_only=True),
+                      FlashWindow("/cell/vars.fd", 0, firmware.variables.stat().st_size))
+        if firmware.payload is not None:
+            cell.copy_in(firmware.payload, "payload.bin")
+            kernel = Kernel("/cell/payload.bin")
+        cell.copy_in(disk or uefi_disk("A", cache_home(), arch), "disk.img")
+        machine = "q35" if arch is Arch.X86_64 else "virt"
+        argv = qemu_argv(Launch(
+            build.binary, machine, known_board(machine, arch), Accel.TCG, Disk.VIRTIO,
+            "/cell/disk.img", loaded, f"{SHOWN}/qemu", memory_mib=256 if kernel else 128,
+            label=label, smm=firmware.needs_smm, kernel=kernel,
+        ))  # fmt: skip
+        with scratch, scratch.sandbox(bubblewrap, build) as sandbox, VM(
+            build.name, sandbox, argv, scratch, "qemu"
+        ) as vm:
+            vm.connect(Deadline.after(SECONDS))
+            yield vm
+
+    return launch
+
+
+@pytest.fixture
+def boot(launch: Launched) -> Boot:
+    """``launch``, and the guest came up."""
+
+    @contextlib.contextmanager
+    def boot(*arguments: Any, **options: Any) -> Iterator[Guest]:
+        with launch(*arguments, **options) as vm:
+            yield Guest(vm)
+
+    return boot
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_it_says_on_every_ovmf(boot: Boot, suite: str) -> None:
+    with boot(f"debian-{suite}", qemu="debian-sid", label="destination 1") as guest:
+        up = guest.up
+        here = guest.here()
+    old = suite in ("bullseye", "bookworm")
+    assert (up.boot, up.disk, up.fw_cfg, up.features) == (1, "A", "QEMU", 3)
+    assert up.host == "destination 1"
+    assert up.bios_version is not None
+    if old:
+        assert (up.bios_vendor, up.bios_version) == ("EFI Development Kit II / OVMF", "0.0.0")
+        assert up.uefi == "EDK II"
+    else:
+        assert up.bios_vendor == up.uefi == "Debian distribution of EDK II"
+        assert up.bios_version.startswith("202")
+    assert up.revision == "00010000"
+    assert (up.secure_boot, up.keys, up.value, up.entry) == ("0", "00000000", "", "")
+    assert up.acpi not in (None, "00000000")
+    assert here.beat is not None
+    told = ("boot", "bios_vendor", "bios_version", "disk", "host", "acpi", "uefi", "revision",
+            "keys", "value", "entry")  # fmt: skip
+    assert [getattr(here, key) for key in told] == [getattr(up, key) for key in told]
+
+
+def test_the_oldest_qemu(boot: Boot) -> None:
+    with boot("debian-bullseye") as guest:
+        assert (guest.up.boot, guest.up.host, guest.up.fw_cfg) == (1, "", "QEMU")
+
+
+def test_it_counts_boots_and_resets_in_every_way(boot: Boot) -> None:
+    ways = {b"w": ResetBy.EFI_WARM, b"c": ResetBy.CF9, b"k": ResetBy.KEYBOARD,
+            b"t": ResetBy.TRIPLE_FAULT}  # fmt: skip
+    with boot("debian-sid") as guest:
+        for count, (key, by) in enumerate(ways.items(), 2):
+            assert guest.reset(key).by is by
+            assert guest.up.boot == count
+
+
+def test_another_label_beats_and_a_shutdown(boot: Boot) -> None:
+    with boot("debian-sid", disk=uefi_disk("other-1", cache_home())) as guest:
+        assert guest.up.disk == "other-1"
+        deadline = Deadline.after(SECONDS)
+        while (guest.here().beat or 0) < 3:
+            deadline.check("the third beat")
+        assert guest.vm.console.send(b"s")
+        assert guest.vm.process.wait(Deadline.after(SECONDS)) == 0
+        log = guest.vm.console.log
+    printed = log.read_text(errors="replace")
+    assert log.read_bytes().endswith(b"\r\nBOOTMATRIX shutdown\r\n")
+    for beat in (1, 2, 3):
+        assert printed.count(f"\nBOOTMATRIX beat boot=1 beat={beat}\n") == 1
+
+
+def test_what_it_wrote_is_there_after_a_reset_and_in_a_new_process(
+    boot: Boot, tmp_path: Path
+) -> None:
+    with boot("debian-sid") as guest:
+        assert (guest.up.value, guest.up.entry) == ("", "")
+        written = guest.tell(b"v", "written")
+        assert (written.value, written.result) == ("boot-1", "ok")
+        here = guest.here()
+        assert (here.value, here.entry) == ("boot-1", "bootmatrix boot-1")
+        assert guest.reset(b"e").by is ResetBy.EFI_COLD
+        assert (guest.up.value, guest.up.entry) == ("boot-1", "bootmatrix boot-1")
+        assert guest.tell(b"v", "written").value == "boot-2"
+    with boot("debian-sid", variables=tmp_path / "scratch-1" / "cell" / "vars.fd") as guest:
+        assert guest.up.boot == 3
+        assert (guest.up.value, guest.up.entry) == ("boot-2", "bootmatrix boot-2")
+
+
+def test_a_filled_store_still_takes_what_is_small(boot: Boot) -> None:
+    # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
+    with boot("debian-bullseye", "ovmf-2m", qemu="debian-sid") as guest:
+        filled = guest.tell(b"x", "filled")
+        assert filled.count is not None
+        assert 2 <= filled.count <= 8, "in 56 KiB, of which the firmware's own are some"
+        assert (filled.size, filled.result) == (7168 * filled.count, "full")
+        again = guest.tell(b"x", "filled")
+        assert (again.count, again.result) == (filled.count, "full")
+        written = guest.tell(b"v", "written")
+        assert (written.value, written.result) == ("boot-1", "ok")
+
+
+def test_secure_boot(boot: Boot, store: ImageStore, tmp_path: Path) -> None:
+    signing = store.beside("debian-sid", "ovmf-4m-snakeoil").signing
+    assert signing is not None
+    signed = uefi_disk("A", tmp_path, signing=signing)
+    with boot("debian-sid", "ovmf-4m-snakeoil", disk=signed) as guest:
+        assert (guest.up.secure_boot, guest.up.setup_mode) == ("1", "0")
+        assert guest.up.keys not in (None, "00000000")
+        keys = guest.up.keys
+        assert guest.tell(b"v", "written").result == "ok"
+        guest.reset(b"e")
+        assert (guest.up.boot, guest.up.value, guest.up.keys) == (2, "boot-1", keys)
+
+
+def test_secure_boot_refuses_the_unsigned(launch: Launched) -> None:
+    said = b""
+    with launch("debian-sid", "ovmf-4m-snakeoil") as vm:
+        console = vm.console.handed_over()
+        console.settimeout(SECONDS)
+        while b"Access Denied" not in said:
+            more = console.recv(4096)
+            assert more, said
+            said += more
+    assert b"BOOTMATRIX" not in said
+
+
+@pytest.mark.parametrize("suite", ["bullseye", "sid"])  # the oldest and the newest
+def test_aarch64(boot: Boot, suite: str) -> None:
+    name = f"debian-{suite}-aarch64"
+    with boot(name, "aavmf", arch=Arch.AARCH64, label="source") as guest:
+        up = guest.up
+        assert (up.boot, up.disk, up.fw_cfg, up.features, up.host) == (1, "A", "QEMU", 3, "source")
+        assert up.uefi
+        assert up.acpi not in (None, "00000000")
+        assert guest.tell(b"v", "written").result == "ok"
+        guest.reset(b"e")
+        assert (guest.up.boot, guest.up.value) == (2, "boot-1")
+
+
+@pytest.mark.parametrize(("suite", "fw_cfg"), [("bullseye", ""), ("sid", "QEMU")])
+def test_riscv64(boot: Boot, suite: str, fw_cfg: str) -> None:
+    # QEMU 5.2 has no fw_cfg there; U-Boot keeps no variables.
+    with boot(f"debian-{suite}-riscv64", "opensbi", arch=Arch.RISCV64) as guest:
+        up = guest.up
+        assert (up.boot, up.disk, up.fw_cfg, up.bios_vendor) == (1, "A", fw_cfg, "U-Boot")
+        assert up.uefi == "Das U-Boot"
+        assert (up.value, up.entry) == ("", "")
+        assert guest.tell(b"v", "written").result == "ok"
+        assert guest.here().value == "boot-1"
+        guest.reset(b"e")
+        assert (guest.up.boot, guest.up.value) == (1, "")

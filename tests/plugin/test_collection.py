@@ -1,0 +1,86 @@
+"""Matrix files as cells: ids, selection, mistakes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from helpers.planting import I440FX_STOCK, MATRIX, Q35_STOCK, plant
+from helpers.sessions import M, ran
+
+
+def test_cells_are_items_with_their_ids(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    result = pytester.runpytest("--collect-only", "-q", M)
+    assert f"{M}::{Q35_STOCK}" in result.outlines
+    result.stdout.fnmatch_lines(["6 tests collected*"])
+    assert ran(pytester.path) == []
+    # Below matrices/ the file need not be named, elsewhere it must be.
+    pytester.runpytest("--collect-only", "-q").stdout.fnmatch_lines(["6 tests collected*"])
+    (pytester.path / "matrices").rename(pytester.path / "other")
+    pytester.runpytest("--collect-only", "-q").stdout.fnmatch_lines(["no tests collected*"])
+    result = pytester.runpytest("--collect-only", "-q", "other/m.yaml")
+    result.stdout.fnmatch_lines(["6 tests collected*"])
+
+
+def test_one_cell_by_nodeid_and_by_option(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    pytester.runpytest(f"{M}::{I440FX_STOCK}").assert_outcomes(passed=1)
+    pytester.runpytest(M, "--bootmatrix-cell", Q35_STOCK).assert_outcomes(xfailed=1)
+    assert ran(pytester.path) == [I440FX_STOCK, Q35_STOCK]
+
+
+@pytest.mark.parametrize(("arguments", "count"), [
+    (("-k", "q35 and guest-owned"), 1),
+    (("-k", "not stock"), 4),
+    (("-m", "machine(name='pc-q35-5.2')"), 3),
+    (("-m", "policy(name='stock') and destination(name='sid')"), 2),
+    (("-m", "host(qemu='debian-bullseye') and disk(name='ahci')"), 6),
+    (("-m", "source(name='sid') or scenario(name='cold-boot')"), 0),
+    (("-m", "arch(name='x86_64') and guest(name='probe') and smp(name='1')"), 6),
+    (("-m", "cpu(name='') and nic(name='none')"), 6),
+    (("-m", "guest(name='linux')"), 0),
+])
+def test_selection(pytester: pytest.Pytester, arguments: tuple[str, str], count: int) -> None:
+    plant(pytester.path)
+    result = pytester.runpytest(M, "--collect-only", "-q", "--strict-markers", *arguments)
+    assert sum(line.startswith(f"{M}::") for line in result.outlines) == count
+
+
+@pytest.mark.parametrize(("broken", "message"), [
+    (MATRIX.replace("policy: [stock", "policy: [stck"), f"{M}:*:*stck*"),
+    (MATRIX.replace("[pc-i440fx-5.2, ", "[[pc"), f"{M}:*"),
+    (MATRIX.replace("debian-sid", "debian-potato"), f"{M}: no QEMU build is called*"),
+])
+def test_a_mistake_in_a_matrix_is_one_line(
+    pytester: pytest.Pytester, broken: str, message: str
+) -> None:
+    plant(pytester.path, matrix=broken)
+    result = pytester.runpytest(M)
+    assert result.ret not in (0, pytest.ExitCode.NO_TESTS_COLLECTED)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([message])
+    assert "Traceback" not in result.stdout.str()
+    assert ".py:" not in result.stdout.str()
+    assert ran(pytester.path) == []
+
+
+def test_ten_thousand_cells_are_collected_in_three_seconds(pytester: pytest.Pytester) -> None:
+    hosts = [f"h{number}" for number in range(26)]
+    plant(pytester.path, matrix="\n".join((
+        "schema: 1",
+        "hosts:", *(f"  {host}: {{qemu: debian-sid}}" for host in hosts),
+        "axes:",
+        f"  source: [{', '.join(hosts)}]",
+        f"  destination: [{', '.join(hosts)}]",
+        "  machine: [pc-i440fx-5.2, pc-q35-5.2]",
+        "  policy: [stock, guest-owned, guest-owned-versioned, machine-owned, reread]",
+        "  scenario: [migrate-reset, migrate-restart]",
+        "  disk: ahci", "")))
+    begun = time.process_time()
+    result = pytester.runpytest(M, "--collect-only", "-qq")
+    spent = time.process_time() - begun
+    assert len(result.outlines) >= 1
+    result.stdout.fnmatch_lines([f"{M}: 13520"])
+    assert spent < 3 * 1.352

@@ -1,0 +1,50 @@
+"""Records as they arrive."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from helpers.planting import Q35_GUEST, Q35_STOCK, SILENT, plant
+from helpers.sessions import M, records
+
+
+def test_junit_has_the_axes_and_the_verdict(pytester: pytest.Pytester) -> None:
+    plant(pytester.path, verdicts={Q35_GUEST: SILENT})
+    pytester.runpytest(M, "--junit-xml", "junit.xml")
+    cases = {case.get("name"): case
+             for case in ElementTree.parse(pytester.path / "junit.xml").iter("testcase")}
+    assert len(cases) == 6
+    properties = {str(found.get("name")): found.get("value")
+                  for found in cases[Q35_GUEST].iter("property")}
+    assert properties == {
+        "source": "bullseye", "destination": "sid", "machine": "pc-q35-5.2",
+        "policy": "guest-owned", "scenario": "migrate-reset", "disk": "ahci", "accel": "tcg",
+        "verdict": "silent", "reason": SILENT["reason"], "artifacts": f"cells/m.yaml/{Q35_GUEST}"}
+    assert cases[Q35_GUEST].find("failure") is not None
+    skipped = cases[Q35_STOCK].find("skipped")
+    assert skipped is not None
+    assert skipped.get("type") == "pytest.xfail"
+
+
+def test_records_are_written_as_they_arrive(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    (pytester.path / "stop.py").write_text(
+        "import json, os\n"
+        "from pathlib import Path\n"
+        "def pytest_runtest_logfinish(nodeid):\n"
+        "    if 'q35' in nodeid: os._exit(9)\n")
+    result = pytester.runpytest_subprocess(M, "-p", "stop", "--bootmatrix-records", "all.jsonl")
+    assert result.ret == 9
+    found = records(pytester.path / "all.jsonl")
+    assert [record["cell"]["machine"] for record in found] == ["pc-i440fx-5.2"] * 3 + ["pc-q35-5.2"]
+    assert found[0]["matrix"] == M
+
+
+def test_records_file_that_cannot_be_made(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    (pytester.path / "file").write_text("")
+    result = pytester.runpytest(M, "--bootmatrix-records", "file/all.jsonl")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *all.jsonl: cannot write records: *"])

@@ -1,0 +1,158 @@
+"""Many runs in one file: since when a cell fails, which are flaky, how long they take."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.errors import UserError
+from bootmatrix.records.history import Change, History, digest_of, is_history
+from helpers.records import of_two_matrices, record
+
+CELL = record()["cell"]["id"]
+BAD: dict[str, Any] = {"verdict": "silent", "reason": "nothing\nat all"}
+
+
+def added(history: History, day: int, *records: Any, label: str = "") -> bool:
+    return history.add(records, digest=f"run {day} {label}", time=f"2026-01-{day:02}",
+                       label=label or f"v{day}")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "h.sqlite"
+
+
+def test_a_run_is_added_once(path: Path) -> None:
+    with History(path, create=True) as history:
+        assert added(history, 1, record())
+        assert not added(history, 1, record(), record(policy="stock"))
+        assert history.runs() == [("2026-01-01", "v1", 1, 0)]
+    with History(path) as history:
+        assert len(history.runs()) == 1
+
+
+def test_runs_are_in_the_order_of_time_and_count_each_cell_once(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 2, record(), record(**BAD), record(policy="stock", verdict="error"))
+        added(history, 1, record(policy="stock", verdict="unsupported"))
+        assert history.runs() == [("2026-01-01", "v1", 1, 0), ("2026-01-02", "v2", 2, 2)]
+
+
+def test_since_when_a_cell_is_as_it_is(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 4, record(verdict="silent", reason="again"))
+        added(history, 3, record(**BAD))
+        added(history, 1, record())
+        added(history, 2, record(policy="stock", verdict="blocked", reason="x"))
+        assert history.changes() == [
+            Change(CELL, "2026-01-03", "v3", "pass", "silent", "again"),
+            Change(record(policy="stock")["cell"]["id"], "2026-01-02", "v2", "never run",
+                   "blocked", "x"),
+        ]
+
+
+@pytest.mark.parametrize(("last", "told"), [
+    ({}, False), ({"verdict": "unsupported"}, False), ({"verdict": "error"}, True),
+    ({"verdict": "silent", "known": "why"}, True), ({"known": "why"}, False),
+])
+def test_a_last_verdict_of_passing_is_no_change(
+    path: Path, last: dict[str, Any], *, told: bool
+) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record(**BAD))
+        added(history, 2, record(**last))
+        assert bool(history.changes()) is told
+
+
+def test_equal_builds_with_several_verdicts_are_flaky(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record(), record("bullseye trixie", "stock"))
+        added(history, 2, record(**BAD), record("bullseye trixie", "stock"))
+        added(history, 3, record(**BAD))
+        other = record("bullseye trixie", "stock", **BAD)
+        other["cell"]["source"]["firmware"] = "seabios-9"
+        added(history, 4, other)  # of another build: no wonder
+        assert history.flaky() == [(CELL, {"pass": 1, "silent": 2}, "5.2.0 → 11.1.3")]
+
+
+def test_how_cells_do_by_their_builds(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record() | {"seconds": 1.0}, record(**BAD, policy="stock"))
+        added(history, 2, record() | {"seconds": None})
+        firmware = "seabios-1.14.0-2 → seabios-1.17.0-1"
+        assert history.trend() == [
+            ("5.2.0 → 11.1.3", firmware, "v1", 2, 1, pytest.approx(0.7)),
+            ("5.2.0 → 11.1.3", firmware, "v2", 1, 1, None),
+        ]
+        stock = record(policy="stock")["cell"]["id"]
+        assert history.times() == {
+            ("m.yaml", CELL): 1.0, ("m.yaml", stock): pytest.approx(0.4)}
+
+
+def test_what_a_cell_did_each_time(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 2, record(**BAD) | {"seconds": 3.0})
+        added(history, 1, record())
+        builds = ("5.2.0 → 11.1.3", "seabios-1.14.0-2 → seabios-1.17.0-1")
+        assert history.cell(CELL) == [
+            ("2026-01-01", "v1", "pass", "", 0.4, *builds),
+            ("2026-01-02", "v2", "silent", "nothing", 3.0, *builds),
+        ]
+        assert history.cell(f"m.yaml::{CELL}") == history.cell(CELL)
+        assert history.cell("none") == []
+
+
+def test_cells_of_two_matrices_with_one_id_are_two(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, *of_two_matrices())
+        assert history.times() == {("a.yaml", CELL): 1.0, ("b.yaml", CELL): 9.0}
+        assert [change.cell for change in history.changes()] == [f"b.yaml::{CELL}"]
+        assert [row[2] for row in history.cell(f"b.yaml::{CELL}")] == ["silent"]
+        with pytest.raises(UserError, match=r"is one of a\.yaml and one of b\.yaml"):
+            history.cell(CELL)
+
+
+def test_what_is_no_history(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such history"):
+        History(tmp_path / "none")
+    text = tmp_path / "text"
+    text.write_text("x" * 5000)
+    with pytest.raises(UserError, match="cannot read this history: file is not a database"):
+        History(text)
+    for name, script in (("other", "CREATE TABLE t (x);"), ("newer", "PRAGMA user_version = 2;")):
+        db = sqlite3.connect(tmp_path / name)
+        db.executescript(script)
+        db.close()
+        with pytest.raises(UserError, match="no history of bootmatrix, or one of another version"):
+            History(tmp_path / name)
+    assert not is_history(text)
+    with History(tmp_path / "made", create=True):
+        assert is_history(tmp_path / "made")
+    with pytest.raises(UserError, match="cannot read it: No such file"):
+        is_history(tmp_path / "none")
+
+
+def test_a_history_that_is_damaged_later(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record())
+        db = sqlite3.connect(path)
+        db.executescript("DROP TABLE results;")
+        db.close()
+        with pytest.raises(UserError, match="cannot read this history: no such table: results"):
+            history.runs()
+        with pytest.raises(UserError, match="cannot add to this history: no such table: results"):
+            added(history, 2, record())
+        db = sqlite3.connect(path)
+        assert db.execute("SELECT COUNT(*) FROM runs").fetchone() == (1,), "whole or not at all"
+        db.close()
+
+
+def test_a_run_is_known_by_the_bytes_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_bytes(b"x")
+    assert digest_of(file) == hashlib.sha256(b"x").hexdigest()

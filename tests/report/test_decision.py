@@ -1,0 +1,50 @@
+"""Which policy: what is counted, and what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bootmatrix.report.decision import counterexamples, decide
+from helpers.records import record, refusing
+
+
+def test_the_decision_table_counts() -> None:
+    records: list[Any] = []
+    for policy in ("stock", "machine-owned"):
+        for scenario, last in (("migrate-reset", "stays"), ("migrate-restart", "moves")):
+            told = record(policy=policy, scenario=scenario)
+            told["cell"]["id"] += scenario
+            new = "seabios-1.17.0-1"
+            moved = policy == "machine-owned" or last == "moves"
+            told["boots"][1] |= {"console": new if moved else "seabios-1.14.0-2", "up": True}
+            told["steps"] = [
+                {"step": "start", "outcome": "ok", "host": "source"},
+                {"step": "migrate", "outcome": "completed", "host": "destination",
+                 "rom": "seabios-1.14.0-2"},
+                *([{"step": "reset", "outcome": "ok", "host": "destination"}]
+                  if scenario == "migrate-reset" else [
+                      {"step": "shutdown", "outcome": "ok", "host": None},
+                      {"step": "start", "outcome": "ok", "host": "destination"}])]
+            records.append(told)
+    stock, machine = decide(records)
+    assert [str(one) for one in stock.counts] == [
+        "1 of 1", "1 of 2", "1 of 2", "0 of 1", "not tried", "0 of 2"]
+    assert [str(one) for one in machine.counts] == [
+        "1 of 1", "2 of 2", "0 of 2", "1 of 1", "not tried", "0 of 2"]
+    # A refused migration is told, and decides nothing.
+    (row,) = decide([refusing(one) for one in records[:2]])
+    assert [str(one) for one in row.counts] == [*["not tried"] * 5, "2 of 2"]
+    assert ("stock", "reset is not restart") in [one[:2] for one in counterexamples([stock])]
+
+
+def test_a_guest_that_came_back_late_has_come_back_and_is_told_apart() -> None:
+    late = record(policy="stock", verdict="late", reason="boot 2: not up within 5.0 s")
+    late["boots"][1] |= {"up": True, "usual": 5.0, "seconds": 32.6}
+    late["steps"] = [
+        {"step": "start", "outcome": "ok", "host": "source"},
+        {"step": "migrate", "outcome": "completed", "host": "destination",
+         "rom": "seabios-1.14.0-2"},
+        {"step": "reset", "outcome": "ok", "host": "destination"}]
+    stock, = decide([late])
+    assert str(stock.came_back) == "1 of 1, 1 late"
+    assert ("stock", "came back, but late", [late["cell"]["id"]]) in counterexamples([stock])

@@ -1,0 +1,51 @@
+"""Records as Markdown, and the page on which policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+from bootmatrix.records.merged import merged
+from bootmatrix.report.annotations import github, gitlab
+from bootmatrix.report.junit import junit
+from bootmatrix.report.markdown import markdown, which_policy
+from helpers.records import all_pairs, failing, record
+
+HERE = Path(__file__).parents[2]
+
+
+def test_formats_tell_the_failure_and_cannot_be_broken_out_of() -> None:
+    bad = failing() | {"reason": "silent: a|b <script> ::error:: ##[x %\x1b]]>\x00"}
+    records = [*all_pairs(), bad]
+    text = markdown(records)
+    assert "<script>" not in text
+    assert "a\\|b" in text
+    assert f"--cell {bad['cell']['id']}" in text
+    (line,) = github(records).splitlines()
+    assert line.startswith("::error file=matrices/m.yaml,title=bullseye-to-sid%2C")
+    assert "##[" not in line
+    (finding,) = json.loads(gitlab(records))
+    assert finding["severity"] == "critical"
+    assert len(finding["fingerprint"]) == 64
+    suite = Xml.fromstring(junit(records))[0]
+    assert suite.get("failures") == "1"
+    assert suite.get("tests") == str(len(records))
+    assert junit(merged([record(), record(verdict="silent")])).count("<failure") == 1
+
+
+def skeleton(page: str) -> list[str]:
+    """The page without what is counted."""
+    return [line for line in page.splitlines()
+            if not line.startswith(("| `", "- `", "Counted over"))]
+
+
+def test_the_page_on_policies_is_as_it_is_generated() -> None:
+    page = (HERE / "docs" / "which-policy.md").read_text()
+    assert skeleton(page) == skeleton(which_policy([*all_pairs(), failing()]))
+    assert "0 cells" not in page
+
+
+def test_what_the_machine_did_stands_behind_the_reason() -> None:
+    loops = record(verdict="silent", reason="nothing") | {"black_box": "loops in 0x10"}
+    assert "| silent: nothing; black box: loops in 0x10 |" in markdown([loops])

@@ -1,0 +1,42 @@
+"""A root is made, sealed, and asked what is in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.roots import debian
+from bootmatrix.roots.debian import host_mirror
+
+
+def test_sealing_a_root_touches_nothing_outside_of_it(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    root.mkdir()
+    (root / "var").symlink_to(outside)
+    debian.seal_tree(root)
+    assert list(outside.iterdir()) == []
+    assert (root / str(outside).lstrip("/") / "tmp").is_dir()
+
+
+@pytest.mark.parametrize(("printed", "mirror"), [
+    ("Debian|Debian-Security|main|http://a/\nDebian|Debian|contrib|http://b/\n"
+     "Debian|Debian|main|http://c/\nDebian|Debian|main|http://d/\n", "http://c/"),
+    ("Ubuntu|Ubuntu|main|http://a/\n", None),
+    ("", None),
+])
+def test_the_host_s_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, mirror: str | None
+) -> None:
+    tool = tmp_path / "apt-get"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{printed}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert host_mirror() == mirror
+
+
+def test_a_host_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert host_mirror() is None

@@ -1,0 +1,337 @@
+"""Late is not never: what misses its usual time is waited for, once for all to whom it happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cell import Cell
+from bootmatrix.engines import Engine
+from bootmatrix.errors import EngineError
+from bootmatrix.machines.console import BootSeen, Console
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.model import (
+    Accel,
+    Disk,
+    FirmwareBuild,
+    GuestKind,
+    Host,
+    Nic,
+    QemuBuild,
+    Verdict,
+)
+from bootmatrix.policies import Policy
+from bootmatrix.records.model import Record
+from bootmatrix.run import answers
+from bootmatrix.run.patience import (
+    Patience,
+    doubtful,
+    in_time,
+    key_of,
+    missed,
+    outlasts,
+)
+from bootmatrix.run.runner import Runner, Unjudged
+from bootmatrix.steps.base import Step
+from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.reset import Reset
+from bootmatrix.steps.start import Start
+from bootmatrix.witnesses.observation import BootObserved, StepObserved
+from bootmatrix.witnesses.probe_line import ProbeLine
+from bootmatrix.witnesses.refusal import Refusal
+from bootmatrix.witnesses.resets import ENDLESS
+from helpers.cells import cell
+
+START, RESET = Start(0), Reset()
+UP = ProbeLine("up", 1, None, "SeaBIOS", "1.17.0-1", "A")
+DOWN = BootObserved(0, ("1.17.0-1",), None, "ab", 5.01, 5.0)
+SEEN = (StepObserved(START, 33.0, 0, boot=replace(DOWN, up=UP, seconds=32.6)),)
+Ended = Callable[[Callable[[], None]], None]
+
+
+def always(seen: Sequence[StepObserved]) -> bool:
+    return True
+
+
+def never(seen: Sequence[StepObserved]) -> bool:
+    return False
+
+
+class Watches:
+    """Representatives that see SEEN; ``number`` of them have run."""
+
+    number = 0
+
+    def __call__(self, can_be_ended_by: Ended) -> Sequence[StepObserved]:
+        self.number += 1
+        return SEEN
+
+
+# ---- what is waited for -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("step", "waits"), [
+    (StepObserved(START, 5.0, 0, boot=DOWN), True),
+    (StepObserved(START, 0.1, 0, boot=replace(DOWN, up=UP)), False),
+    (StepObserved(START, 0.1, 0, boot=replace(DOWN, ended="killed")), False),
+    (StepObserved(START, 5.0, 0, boot=replace(DOWN, resets=ENDLESS - 1)), True),
+    (StepObserved(START, 0.6, 0, boot=replace(DOWN, resets=ENDLESS)), False),
+    (StepObserved(Migrate(1), 5.0, 1, limit=5.0), True),
+    (StepObserved(Migrate(1), 0.1, 1, answer=UP), False),
+    (StepObserved(START, 0.1, refusal=Refusal("other", "no")), False),
+])  # fmt: skip
+def test_only_what_did_not_come_in_time_is_waited_for(step: StepObserved, waits: bool) -> None:
+    assert missed([step]) is waits
+
+
+def boots(*times: tuple[float, float]) -> list[StepObserved]:
+    """Boots that came, with the seconds of their QEMU's clock and of the wall clock."""
+    return [StepObserved(RESET, seconds, 0, boot=replace(DOWN, up=UP, seconds=seconds, wall=wall))
+            for seconds, wall in times]
+
+
+@pytest.mark.parametrize(("times", "index"), [
+    ([(0.2, 0.2), (33.0, 33.0)], None),  # late, and no doubt
+    ([(0.2, 0.2), (4.9, 4.9)], None),
+    ([(0.3, 3.0), (0.4, 4.9)], None),  # a busy machine, and still in time
+    ([(0.3, 3.0), (0.4, 9.0)], None),  # in a tenth of the usual time: it waits for nothing
+    ([(2.0, 20.0), (3.0, 30.0)], 0),
+    ([(0.3, 3.0), (3.0, 33.0)], 1),
+    ([(1.5, 4.9), (3.0, 33.0)], None),  # not much more than the boot before
+    ([(1.5, 4.9), (4.6, 33.0), (4.0, 33.0)], 1),
+])  # fmt: skip
+def test_which_boot_is_in_doubt(times: list[tuple[float, float]], index: int | None) -> None:
+    assert doubtful(boots(*times)) == index
+
+
+def test_what_did_not_come_is_in_no_doubt() -> None:
+    down = StepObserved(RESET, 5.0, 0, boot=replace(DOWN, wall=50.0))
+    assert doubtful([down, StepObserved(Migrate(1), 0.1, 1, answer=UP, wall=9.0)]) is None
+
+
+@pytest.mark.parametrize(("own", "answer", "works"), [
+    ((3.0, 33.0), (0.4, 33.5), False),  # with less of a processor: as long, and less work
+    ((3.0, 33.0), (3.2, 300.0), True),  # the same work, and so it took longer
+    ((3.0, 33.0), (3.0, 4.5), True),  # on a machine with time to spare
+    ((3.0, 33.0), (32.0, 33.0), False),
+    ((4.0, 5.2), (5.1, 5.2), False),
+    (None, (3.0, 33.0), False),  # it did not come while QEMU was able to run longer
+    (None, (3.0, 4.0), True),
+    (None, (33.0, 33.0), False),
+])  # fmt: skip
+def test_does_it_work_or_wait(
+    own: tuple[float, float] | None, answer: tuple[float, float], works: bool
+) -> None:
+    first = boots(own)[0] if own else StepObserved(RESET, 5.0, 0, boot=DOWN)
+    assert in_time(first, boots(answer)[0], usual=5.0) is works
+
+
+def test_a_step_without_a_boot_that_came_when_waited_for() -> None:
+    own = StepObserved(Migrate(1), 5.0, 1, limit=5.0, wall=5.0)
+    for seconds, wall, came in ((1.0, 1.0, True), (6.0, 6.0, False), (1.0, 6.0, False)):
+        answer = StepObserved(Migrate(1), seconds, 1, answer=UP, wall=wall)
+        assert in_time(own, answer, usual=5.0) is came
+
+
+@pytest.mark.parametrize(("seconds", "patience", "longest"), [
+    (5.0, None, 120.0), (30.0, None, 120.0), (60.0, None, 180.0), (5.0, 20.0, 20.0),
+    (60.0, 20.0, 60.0),
+])  # fmt: skip
+def test_how_long(seconds: float, patience: float | None, longest: float) -> None:
+    assert replace(cell("sid", "stock"), seconds=seconds, patience=patience).longest == longest
+
+
+def test_all_that_an_answer_depends_on_is_in_its_key(tmp_path: Path) -> None:
+    names = ("disk", "other-disk", "bios", "other-bios")
+    disk, other_disk, bios, other_bios = files = [tmp_path / name for name in names]
+    for file in files:
+        file.write_text(file.name)
+    qemu = QemuBuild("q", "7.2.0", "digest", tmp_path)
+    host = Host("h", qemu, FirmwareBuild("f", "sha", 4, bios))
+    plain = GuestSetup([host], "pc-q35-5.2", Policy.STOCK, [disk])
+
+    def key(setup: GuestSetup = plain, steps: Sequence[Step] = (START, RESET),
+            argv: Sequence[str] = ("qemu",), engine: str = "docker", patience: float = 120) -> str:
+        return key_of(setup, steps, [argv], engine, patience)
+
+    keys = [key(), key(steps=[START]), key(argv=["qemu", "-S"]), key(engine="bubblewrap"),
+            key(patience=130.0), *(key(other) for other in (
+                replace(plain, machine="pc-i440fx-5.2"), replace(plain, disk=Disk.IDE),
+                replace(plain, disks=[other_disk]), replace(plain, accel=Accel.KVM),
+                replace(plain, guest=GuestKind.LINUX), replace(plain, cpu="max"),
+                replace(plain, smp=2), replace(plain, nic=Nic.E1000),
+                replace(plain, policy=Policy.GUEST_OWNED), replace(plain, policy=Policy.REREAD),
+                replace(plain, hosts=[replace(host, qemu=replace(qemu, digest="other"))]),
+                replace(plain, hosts=[replace(
+                    host, firmware=replace(host.firmware, path=other_bios))]),
+                replace(plain, hosts=[replace(
+                    host, firmware=replace(host.firmware, variables=other_disk))]),
+            ))]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    # What has no influence does not make another one of it.
+    owned = replace(plain, policy=Policy.GUEST_OWNED)
+    assert key(owned) == key(replace(plain, policy=Policy.GUEST_OWNED_VERSIONED))
+    assert key(plain, [START]) == key(replace(plain, policy=Policy.REREAD), [START])
+    assert key(replace(plain, seconds=9)) == key()
+
+
+# ---- one answer for all -------------------------------------------------------------------------
+
+
+def test_one_representative_answers_for_all_and_for_later_runs(tmp_path: Path) -> None:
+    watches, kept = Watches(), tmp_path / "kept"
+    for run in range(2):
+        first, second = (Patience(tmp_path / f"run-{run}", kept) for _ in range(2))
+        waits = [one.ask("k", watches, always) for one in (first, second, first)]
+        assert [wait.answer() for wait in waits] == [SEEN] * 3
+        assert [wait.earlier for wait in waits] == [run == 1] * 3
+        assert all(wait.done for wait in waits)
+        first.close()
+        second.close()
+    assert watches.number == 1
+
+
+def test_what_depends_on_this_host_does_not_outlast_the_run(tmp_path: Path) -> None:
+    watches = Watches()
+    for run in range(2):
+        patience = Patience(tmp_path / f"run-{run}", tmp_path / "kept")
+        assert patience.ask("k", watches, never).answer() == SEEN
+        patience.close()
+    assert watches.number == 2
+
+
+def test_what_is_kept_for_later_runs(tmp_path: Path) -> None:
+    qemu = QemuBuild("q", "7.2.0", "digest", tmp_path)
+    host = Host("h", qemu, FirmwareBuild("f", "sha", 4, tmp_path))
+    setup = GuestSetup([host], "pc-q35-5.2", Policy.STOCK, [], seconds=5.0)
+    hung = StepObserved(RESET, 120.0, 0, boot=replace(DOWN, seconds=120.0))
+
+    def after(seconds: float) -> Sequence[StepObserved]:
+        return StepObserved(START, 1, 0, boot=replace(DOWN, up=UP, seconds=seconds)), hung
+
+    assert outlasts(setup, after(0.2))
+    assert not outlasts(setup, after(5.2)), "the machine had no time to spare"
+    for accel in (Accel.KVM, Accel.TCG_TO_KVM, Accel.KVM_TO_TCG):
+        assert not outlasts(replace(setup, accel=accel), after(0.2))
+
+
+@pytest.mark.parametrize("damage", [
+    lambda whole: whole[:-9], lambda whole: whole.replace(b"32.6", b"31.6"), lambda whole: b"",
+    lambda whole: b"x\n[]", lambda whole: b"\xff" * 99,
+])  # fmt: skip
+def test_a_damaged_answer_is_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    answers.write(tmp_path, "k", SEEN)
+    assert answers.read(tmp_path, "k") == SEEN
+    file = tmp_path / "k.json"
+    file.write_bytes(damage(file.read_bytes()))
+    assert answers.read(tmp_path, "k") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["k.json"], "nothing half-written"
+
+
+def test_a_cache_that_cannot_be_written_to_costs_time_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    patience = Patience(tmp_path / "run", tmp_path / "file" / "kept")
+    assert patience.ask("k", Watches(), always).answer() == SEEN
+    patience.close()
+
+
+def test_another_worker_takes_over_where_one_has_died(tmp_path: Path) -> None:
+    held = answers.lock(tmp_path / "run", "k", wait=False)
+    assert held is not None
+    watches, patience = Watches(), Patience(tmp_path / "run", tmp_path / "kept")
+    wait = patience.ask("k", watches, always)
+    assert (wait.done, watches.number) == (False, 0)
+    os.close(held)  # as the kernel does with a dead one's
+    assert wait.answer() == SEEN
+    assert watches.number == 1
+    patience.close()
+
+
+def test_an_end_of_the_run_ends_what_waits(tmp_path: Path) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def endless(can_be_ended_by: Ended) -> Sequence[StepObserved]:
+        can_be_ended_by(end.set)
+        begun.set()
+        assert end.wait(60)
+        raise EngineError("the sandbox has ended")
+
+    patience = Patience(tmp_path / "run", tmp_path / "kept")
+    wait = patience.ask("k", endless, always)
+    assert begun.wait(60)
+    patience.close()
+    with pytest.raises(EngineError):
+        wait.answer()
+    assert not (tmp_path / "kept").exists()
+
+
+# ---- on real QEMUs ------------------------------------------------------------------------------
+
+
+def begun(runner: Runner, wanted: Cell) -> Unjudged:
+    unjudged = runner.begin(wanted)
+    assert isinstance(unjudged, Unjudged), unjudged["reason"]
+    return unjudged
+
+
+@pytest.mark.usefixtures("ample")
+def test_old_seabios_is_late_with_ahci_on_new_qemu_and_the_answer_is_kept(
+    store: ImageStore, bubblewrap: Engine, tmp_path: Path
+) -> None:
+    """SeaBIOS up to 1.16.2 gives up an AHCI command after 32 s, and then boots."""
+    wanted = [
+        cell("bookworm sid", policy, machine="pc-q35-5.2", disk="ahci", seconds=5, patience=120)
+        for policy in ("guest-owned", "guest-owned-versioned")
+    ]
+    kept = tmp_path / "kept"
+    with Runner(Builds(store), bubblewrap, tmp_path / "first", cache=kept) as runner:
+        first = [one.judged() for one in [begun(runner, each) for each in wanted]]
+    for record in first:
+        assert record["verdict"] == Verdict.LATE, record["reason"]
+        assert re.match(
+            r"boot 2 \(reset on destination\): not up within 5\.0 s \(up after .*"
+            r" when waited for; boot 1 took ", record["reason"])
+        assert record["boots"][1]["console"] == record["boots"][1]["rom"] == (
+            store.qemu("debian-bookworm").firmware)
+        boot = record["boots"][1]
+        assert 30 < boot.get("wall_seconds", boot["seconds"]) < 60
+        assert record["boots"][1]["usual"] == 5.0
+        assert record["waited"]["earlier"] is False
+        assert "ahci 0xfebff110 read" in record["black_box"], "what it waited for"
+    assert len(list((tmp_path / "first/cells").glob("waited-*/2-destination/console.log"))) == 1
+    assert not list((tmp_path / "first").glob("scratch-*"))
+
+    with Runner(Builds(store), bubblewrap, tmp_path / "second", cache=kept) as runner:
+        second = begun(runner, wanted[0])
+        assert second.done, "the answer is known already"
+        record = second.judged()
+    assert (record["verdict"], record["reason"]) == (Verdict.LATE, first[0]["reason"])
+    assert record["waited"]["earlier"] is True
+    assert not list((tmp_path / "second/cells").glob("waited-*"))
+
+
+def test_what_its_representative_did_in_time_is_run_again(
+    store: ImageStore, bubblewrap: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the machine stood still: it is neither late nor a hang."""
+    wait_for_boot = Console.wait_for_boot
+    stalls = [BootSeen((), None, ended=False, spoke=False)]
+
+    def stalled(self: Console, *args: object, **more: object) -> BootSeen:
+        return stalls.pop() if stalls else wait_for_boot(self, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Console, "wait_for_boot", stalled)
+    with Runner(Builds(store), bubblewrap, tmp_path, cache=tmp_path / "kept") as runner:
+        record: Record = runner.run(cell("sid", "stock", "cold-boot", patience=30))
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    assert record["run_again"] == (
+        "step 1 was missed; when waited for: up within the usual time"
+    )

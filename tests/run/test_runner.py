@@ -1,0 +1,319 @@
+"""A cell end to end on machines that are none: each verdict, what is recorded, what is shared."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.cell import Cell
+from bootmatrix.engines import confinement
+from bootmatrix.errors import EngineError
+from bootmatrix.machines.fake import Script, firmware
+from bootmatrix.model import Accel, Disk, HostSpec, Known, Verdict
+from bootmatrix.policies import Policy
+from bootmatrix.records.model import Record
+from bootmatrix.run import guest as guest_module
+from bootmatrix.run.patience import Patience, Wait
+from bootmatrix.steps.base import Ability
+from bootmatrix.steps.library import LIBRARY, parse
+from bootmatrix.witnesses.observation import BLACK_BOX, StepObserved
+from bootmatrix.witnesses.refusal import Refusal
+from helpers.fakes import MACHINE, SECONDS, VERSIONS, FakeRunner, fake_guest, life
+
+OLD, NEW = (f"seabios-{version}" for version in VERSIONS[:2])
+
+
+def cell(
+    policy: str = "stock", scenario: str | list[Any] = "migrate-reset", **changed: Any
+) -> Cell:
+    steps = LIBRARY[scenario] if isinstance(scenario, str) else parse("own", scenario)
+    hosts = tuple(HostSpec(f"h{number}", f"h{number}") for number in range(steps.hosts_needed))
+    plain = Cell(hosts, MACHINE, Policy(policy), steps, Disk.IDE, seconds=SECONDS,
+                 patience=SECONDS)
+    return replace(plain, **changed)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GUEST_SECONDS", "ANSWER_SECONDS"):
+        monkeypatch.setattr(guest_module, name, SECONDS)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[FakeRunner]:
+    with FakeRunner(tmp_path) as runner:
+        yield runner
+
+
+def consoles(record: Record) -> list[str | None]:
+    return [boot["console"] for boot in record["boots"]]
+
+
+# ---- a machine that hardly runs ------------------------------------------------------------------
+
+
+def test_a_hang_on_a_busy_machine_is_found_by_its_own_clock(runner: FakeRunner) -> None:
+    runner.script = Script(silent={2}, share=0.25)
+    begun = time.monotonic()
+    record = runner.run(cell())
+    assert time.monotonic() - begun > 4 * SECONDS
+    assert record["verdict"] == Verdict.SILENT
+    assert re.fullmatch(
+        r"boot 2 \(reset on destination\): not a byte in 0\.2 s \((0\.[89]|[1-3]\.\d) s by the "
+        r"clock, in which QEMU was kept waiting\)", record["reason"])
+    boot, step = record["boots"][1], record["steps"][2]
+    for row in (boot, step):
+        assert SECONDS <= row["seconds"] < 2 * SECONDS
+        assert row["wall_seconds"] > 3 * row["seconds"]
+    assert "wall_seconds" not in record["boots"][0], "it took no time to speak of"
+
+
+def test_a_good_guest_on_a_busy_machine_is_no_finding(runner: FakeRunner) -> None:
+    runner.script = Script(waits={1: 2.5 * SECONDS}, share=0.02)
+    record = runner.run(cell())
+    assert record["verdict"] == Verdict.PASS
+    assert record["boots"][0]["seconds"] < SECONDS < record["boots"][0]["wall_seconds"]
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, seen: list[StepObserved]) -> list[str]:
+    """Have this seen when a cell is waited for with patience; the keys that were asked for."""
+    keys = []
+
+    def ask(self: Patience, key: str, watch: object, outlasts: object) -> Wait:
+        keys.append(key)
+        return Wait(lambda: tuple(seen), lambda: True, earlier=False)
+
+    monkeypatch.setattr(Patience, "ask", ask)
+    return keys
+
+
+@pytest.mark.parametrize(("seconds", "wall", "verdict"), [
+    (0.01, 2.5 * SECONDS, Verdict.LATE), (0.1, 20 * SECONDS, Verdict.PASS),
+    (0.1, SECONDS, Verdict.PASS), (2 * SECONDS, 2.5 * SECONDS, Verdict.LATE),
+])  # fmt: skip
+@pytest.mark.parametrize("boot", [1, 2])
+def test_a_guest_that_may_wait_by_its_own_clock(
+    runner: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: int, seconds: float,
+    wall: float, verdict: Verdict,
+) -> None:
+    """Up in time by its QEMU's clock alone: another boot with less of a processor decides."""
+    index = {1: 0, 2: 2}[boot]
+    seen = life(fake_guest(tmp_path / "apart"), ["start", "migrate", "reset"])[: index + 1]
+    watched = seen[index].boot
+    assert watched is not None
+    seen[index] = replace(seen[index], boot=replace(watched, seconds=seconds, wall=wall))
+    keys = answered(monkeypatch, seen)
+    runner.script = Script(waits={boot: 2.5 * SECONDS}, share=0.2)
+    record = runner.run(cell(patience=60 * SECONDS))
+    assert record["verdict"] == verdict, record["reason"]
+    assert len(keys) == 1
+    assert len(record["boots"]) == (boot if verdict is Verdict.LATE else 2)
+    assert ("waited" in record) is (verdict is Verdict.LATE)
+
+
+# ---- verdicts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("scenario", [
+    "cold-boot", "reset", "reset-by-cf9", "migrate-reset", "migrate-restart", "ping-pong", "chain",
+    "move", "save-restore-reset", "host-upgrade-reset", "host-upgrade-restart",
+    "replace-disk-restart", "guest-flash-migrate-reset", "migrate-reset-by-triple-fault",
+])  # fmt: skip
+def test_a_machine_that_follows_the_policy_passes(
+    runner: FakeRunner, policy: Policy, scenario: str
+) -> None:
+    record = runner.run(cell(policy.value, scenario))
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+
+
+def test_a_swap_that_does_not_happen_is_wrong_firmware(runner: FakeRunner) -> None:
+    runner.script.no_swap = True
+    record = runner.run(cell("machine-owned"))
+    assert record["verdict"] == Verdict.WRONG_FIRMWARE
+    assert record["reason"] == f"boot 2 (reset on destination): expected {NEW}, seen {OLD}"
+
+
+@pytest.mark.parametrize(("script", "verdict", "reason"), [
+    (Script(silent={2}), Verdict.SILENT, "boot 2 (reset on destination): "),
+    (Script(hangs={2}), Verdict.NO_BOOT, "boot 2 (reset on destination): "),
+    (Script(ends={2}), Verdict.SILENT, "boot 2 (reset on destination): "),
+    (Script(stops={2}), Verdict.STOPPED,
+     "boot 2 (reset on destination): QEMU stopped the guest: internal-error"),
+    (Script(deaf=True), Verdict.NO_BOOT, "migrate: the guest no longer answers"),
+    (Script(no_reset=True), Verdict.NOT_RESET, "reset: the machine was told to reset, and was not; "
+     "the guest goes on, and answers as boot 1"),
+    (Script(clears_cmos=True), Verdict.WRONG_CMOS, "migrate: the CMOS has lost "),
+    (Script(changes_tables=True), Verdict.WRONG_TABLES, "migrate: tables of the running guest "),
+    (Script(fewer={2}), Verdict.WRONG_HARDWARE,
+     "boot 2 (reset on destination): the guest does not see what it was given, memory: 16384 KiB"),
+    (Script(resets_again={1}), Verdict.EXTRA_RESET, "boot 1 (start on source): the machine was "),
+    (Script(refuses=Refusal("section", "Unknown section")), Verdict.BLOCKED, "migrate: section: "),
+    (Script(refuses_start="qemu: unsupported machine type"), Verdict.BLOCKED, "start: "),
+])  # fmt: skip
+def test_what_a_machine_does_wrong(
+    runner: FakeRunner, script: Script, verdict: Verdict, reason: str
+) -> None:
+    runner.script = script
+    record = runner.run(cell())
+    assert (record["verdict"], record["reason"][: len(reason)]) == (verdict, reason)
+
+
+def test_a_guest_that_is_down_has_a_black_box(runner: FakeRunner, tmp_path: Path) -> None:
+    runner.script = Script(silent={2}, does="loops in 0x10-0x18")
+    record = runner.run(cell())
+    assert record["black_box"] == "loops in 0x10-0x18"
+    box = tmp_path / record["artifacts"] / BLACK_BOX
+    assert box.read_text() == "2-destination: loops in 0x10-0x18\n"
+
+
+@pytest.mark.parametrize("script", [
+    Script(), Script(ends={2}), Script(refuses=Refusal("section", "Unknown section")),
+], ids=["passes", "has ended", "is refused"])
+def test_where_nobody_can_be_asked_or_need_be_there_is_none(
+    runner: FakeRunner, tmp_path: Path, script: Script
+) -> None:
+    runner.script = script
+    record = runner.run(cell())
+    assert "black_box" not in record
+    assert not (tmp_path / record["artifacts"] / BLACK_BOX).exists()
+
+
+def test_a_machine_without_an_ability_has_the_cell_unsupported(runner: FakeRunner) -> None:
+    runner.abilities = frozenset(Ability) - {Ability.MIGRATE}
+    record = runner.run(cell())
+    assert record["verdict"] == Verdict.UNSUPPORTED
+    assert record["reason"] == "migrate needs migration, which these machines do not have"
+    assert runner.made == []
+    assert runner.run(cell(scenario="reset"))["verdict"] == Verdict.PASS
+
+
+def test_a_host_without_kvm_has_the_cell_unsupported(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confinement, "KVM", "/dev/not-there")
+    record = runner.run(cell(accel=Accel.KVM))
+    assert record["verdict"] == Verdict.UNSUPPORTED
+    assert record["reason"] == "this host has no /dev/not-there"
+    assert runner.made == []
+    assert runner.run(cell())["verdict"] == Verdict.PASS
+
+
+@pytest.mark.parametrize(("lacks", "policy"), [
+    (Ability.SWAP, "machine-owned"), (Ability.SWAP, "reread"), (Ability.NVRAM, "guest-owned"),
+])  # fmt: skip
+def test_a_policy_needs_them_too(runner: FakeRunner, lacks: Ability, policy: str) -> None:
+    runner.abilities = frozenset(Ability) - {lacks}
+    assert runner.run(cell(policy))["reason"] == (
+        f"{policy} needs {lacks.value}, which these machines do not have")
+    assert runner.run(cell("stock"))["verdict"] == Verdict.PASS
+
+
+@pytest.mark.parametrize(("lacks", "scenario"), [
+    (Ability.CONSOLE, "reset-by-cf9"), (Ability.START, "cold-boot"), (Ability.RESET, "reset"),
+    (Ability.POWER, "move"), (Ability.REPLACE_FIRMWARE, "host-upgrade-reset"),
+    (Ability.REPLACE_DISK, "replace-disk-reset"),
+])  # fmt: skip
+def test_each_ability_is_needed_by_a_step(
+    runner: FakeRunner, lacks: Ability, scenario: str
+) -> None:
+    runner.abilities = frozenset(Ability) - {lacks}
+    record = runner.run(cell(scenario=scenario))
+    assert record["verdict"] == Verdict.UNSUPPORTED
+    assert lacks.value in record["reason"]
+
+
+def test_a_fault_of_ours_is_an_error_and_the_boots_before_it_were_seen(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("bootmatrix.machines.fake.FakeMachine.migrate", broken)
+    record = runner.run(cell())
+    assert record["verdict"] == Verdict.ERROR
+    assert record["reason"] == "ZeroDivisionError: planted"
+    assert consoles(record) == [OLD]
+
+
+def test_an_engine_that_lost_its_machines_stops_the_run(runner: FakeRunner) -> None:
+    runner.script.lost = True
+    with pytest.raises(EngineError, match="lost its machines"):
+        runner.run(cell())
+
+
+def test_a_known_entry_labels_and_decides_nothing(runner: FakeRunner) -> None:
+    declared = [Known((("machine", (MACHINE,)),), (Verdict.SILENT,), "said before")]
+    runner.script = Script(silent={2})
+    silent = runner.run(cell(), declared)
+    runner.script = Script()
+    fine = runner.run(cell(), declared)
+    assert (silent["verdict"], silent["known"]) == (Verdict.SILENT, "said before")
+    assert (fine["verdict"], fine["known"]) == (Verdict.PASS, "said before")
+    assert (silent["known_state"], fine["known_state"]) == ("known", "fixed")
+
+
+def test_where_bytes_are_the_same_the_names_are_one_firmware(
+    runner: FakeRunner, tmp_path: Path
+) -> None:
+    same = replace(firmware(VERSIONS[0], tmp_path), name="another-name")
+    runner.fakes.hosts[1].__dict__["firmware"] = same
+    assert runner.run(cell("machine-owned"))["verdict"] == Verdict.PASS
+
+
+def test_logs_and_rows_are_kept_and_nothing_else(runner: FakeRunner, tmp_path: Path) -> None:
+    record = runner.run(cell())
+    assert [row["role"] for row in record["qemus"]] == ["source", "destination"]
+    assert record["engine"] == "fake"
+    artifacts = tmp_path / record["artifacts"]
+    logs = [str(path.relative_to(artifacts)) for path in artifacts.rglob("*.log")]
+    assert sorted(logs) == ["1-source/console.log", "2-destination/console.log"]
+    assert list((tmp_path / "scratch-main").rglob("*.img")) == []
+
+
+# ---- cells that begin alike ----------------------------------------------------------------------
+
+
+def told(record: Record) -> object:
+    return (record["verdict"], record["reason"],
+            [(boot["console"], boot["rom"], boot["expected"]) for boot in record["boots"]],
+            [(step["step"], step["outcome"]) for step in record["steps"]])
+
+
+def test_shared_and_not_shared_agree_cell_by_cell(tmp_path: Path) -> None:
+    cells = [cell(policy.value, scenario) for policy in Policy
+             for scenario in ("migrate-reset", "ping-pong", "cold-boot", "host-upgrade-reset")]
+    with FakeRunner(tmp_path / "whole") as runner:
+        whole = [runner.run(each) for each in cells]
+        boots = sum(hosts.boots for hosts in runner.made)
+    with FakeRunner(tmp_path / "shared", share=True) as runner:
+        shared = [runner.run(each) for each in cells]
+        saved = boots - sum(hosts.boots for hosts in runner.made)
+    assert list(map(told, whole)) == list(map(told, shared))
+    keys = {record["shared"]["key"] for record in shared if "shared" in record}
+    assert len(keys) == 2  # the firmware in a file of the host's, or in the nvram
+    assert saved == sum("shared" in record for record in shared) - len(keys)
+    assert not (tmp_path / "shared" / "shared").exists()
+
+
+def test_a_silent_beginning_is_the_verdict_of_all_its_cells(tmp_path: Path) -> None:
+    with FakeRunner(tmp_path, Script(silent={1}), share=True) as runner:
+        records = [runner.run(cell("stock", name)) for name in ("migrate-reset", "ping-pong")]
+        boots = sum(hosts.boots for hosts in runner.made)
+        assert boots == 1, "the second did not wait for it again"
+    assert [record["verdict"] for record in records] == [Verdict.SILENT] * 2
+    assert {record["reason"] for record in records} == {records[0]["reason"]}
+
+
+def test_a_guest_that_cannot_be_saved_would_not_have_migrated(tmp_path: Path) -> None:
+    refusal = Refusal("section", "Unknown section")
+    with FakeRunner(tmp_path, Script(refuses=refusal), share=True) as runner:
+        record = runner.run(cell())
+    assert record["verdict"] == Verdict.BLOCKED
+    assert record["reason"].startswith("migrate: section: ")
