@@ -89,7 +89,7 @@ def test_arguments_arrive_as_they_are(sandbox: Sandbox) -> None:
     argv = ["two words", "", "$HOME `id` \\ 'q' \"Q\"", "line 1\nline 2\n", "ü;&|<>*?~!#"]
     log = sandbox.cell_dir / "a log 'of' words"
     process = sandbox.launch([BUSYBOX, "printf", "[%s]", *argv], log)
-    assert process.wait(Deadline.after(10)) == 0
+    assert process.wait(Deadline.after(60)) == 0
     assert log.read_text() == "".join(f"[{argument}]" for argument in argv)
     assert process.argv == (BUSYBOX, "printf", "[%s]", *argv)
 
@@ -97,7 +97,7 @@ def test_arguments_arrive_as_they_are(sandbox: Sandbox) -> None:
 def test_a_program_that_is_not_there(sandbox: Sandbox) -> None:
     log = sandbox.cell_dir / "missing.log"
     process = sandbox.launch(["/usr/bin/no-such-program"], log)
-    assert process.wait(Deadline.after(10)) == 127
+    assert process.wait(Deadline.after(60)) == 127
     assert "no-such-program" in log.read_text()
 
 
@@ -115,7 +115,7 @@ def test_what_yields_is_nice(build: QemuBuild, tmp_path: Path) -> None:
             processes = [sandbox.launch([BUSYBOX, "sh", "-c", ask], tmp_path / f"{number}.log")
                          for number in range(2)]
             for number, process in enumerate(processes):
-                assert process.wait(Deadline.after(10)) == 0
+                assert process.wait(Deadline.after(60)) == 0
                 said = (tmp_path / f"{number}.log").read_text().splitlines()
                 assert said[0] == "10"
                 assert all(line.endswith(" nice 10") for line in said[1:]), said
@@ -332,7 +332,7 @@ PLAIN_USER = """
             with engine.sandbox(ImageStore().qemu(sys.argv[1]), Path(sys.argv[2]), kvm) as sandbox:
                 argv = ["/bin/busybox", "sh", "-c", "exec 3<>/dev/kvm"]
                 process = sandbox.launch(argv, Path(sys.argv[2]) / "log")
-                print(kvm, process.wait(Deadline.after(10)))
+                print(kvm, process.wait(Deadline.after(60)))
     confinement.KVM = sys.argv[3]
     print(confinement.kvm_complaint())
 """
@@ -373,7 +373,7 @@ OWNER = """
 
     def start():
         processes.append(sandbox.launch(["/bin/busybox", "sh", "-c", script], log))
-        deadline = Deadline.after(10)
+        deadline = Deadline.after(60)
         while not early and log.read_text() != "started\\n":
             deadline.check("the program's start")
 
@@ -442,7 +442,7 @@ def test_a_container_that_dies_is_the_rig_s_fault(build: QemuBuild, tmp_path: Pa
         finally:
             client.close()
         with pytest.raises(EngineError, match=f"container of {BUILD} has ended"):
-            process.wait(Deadline.after(10))
+            process.wait(Deadline.after(60))
         with pytest.raises(EngineError, match=f"container of {BUILD} has ended"):
             sandbox.launch([BUSYBOX, "true"], tmp_path / "log")
         process.kill()
@@ -499,7 +499,7 @@ def test_ended_programs_do_not_count_against_the_limit(build: QemuBuild, tmp_pat
     with engines.choose("docker") as engine, engine.sandbox(build, tmp_path) as sandbox:
         for _ in range(300):
             process = sandbox.launch([BUSYBOX, "true"], tmp_path / "log")
-            assert process.wait(Deadline.after(10)) == 0
+            assert process.wait(Deadline.after(60)) == 0
 
 
 # ---- the choice -------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def sandbox(engine: Engine, build: QemuBuild, tmp_path: Path) -> Iterator[Sandbo
 def shell(sandbox: Sandbox, script: str) -> tuple[int, str]:
     log = sandbox.cell_dir / "shell.log"
     process = sandbox.launch([BUSYBOX, "sh", "-c", script], log)
-    return process.wait(Deadline.after(20)), log.read_text(errors="replace")
+    return process.wait(Deadline.after(60)), log.read_text(errors="replace")
 
 
 MAKE_A_DEVICE = "mknod /cell/disk b 8 0; mknod /cell/mem c 1 1; mknod /cell/kvm c 10 232"

@@ -84,13 +84,13 @@ def start(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Iterator[Sta
 
 
 def up(vm: VM) -> ProbeLine:
-    line = vm.console.wait_for_boot(Deadline.after(SECONDS)).up
+    line = vm.console.wait_for_boot(vm.clock.deadline(SECONDS)).up
     assert line is not None, vm.console.tail()
     return line
 
 
 def here(vm: VM) -> ProbeLine:
-    line = vm.console.ask(Deadline.after(SECONDS))
+    line = vm.console.ask(vm.clock.deadline(SECONDS))
     assert line is not None, vm.console.tail()
     return line
 
@@ -151,7 +151,7 @@ def test_each_reset_is_another_kernel(
     for key, by in GUEST_SAYS.items():
         if by not in ways:
             continue
-        told = vm.console.tell(key, "reset", Deadline.after(SECONDS))
+        told = vm.console.tell(key, "reset", vm.clock.deadline(SECONDS))
         assert told is not None
         assert told.by is by
         line = up(vm)
@@ -176,7 +176,7 @@ def test_it_wakes_up_as_what_it_was_and_shuts_down(
     vm = start(build, firmware, machine=machine, by_kernel=True)
     line = up(vm)
     for _ in range(2 if woken_well else 1):
-        mark, deadline = vm.monitor.mark(), Deadline.after(SECONDS)
+        mark, deadline = vm.monitor.mark(), vm.clock.deadline(SECONDS)
         vm.console.send(b"z")
         vm.monitor.wait("SUSPEND", since=mark, deadline=deadline)
         vm.monitor.execute("system_wakeup", deadline=deadline)
@@ -186,7 +186,7 @@ def test_it_wakes_up_as_what_it_was_and_shuts_down(
         assert not vm.monitor.seen("RESET", since=mark)
     if not woken_well:
         return
-    mark, deadline = vm.monitor.mark(), Deadline.after(SECONDS)
+    mark, deadline = vm.monitor.mark(), vm.clock.deadline(SECONDS)
     vm.console.send(b"s")
     vm.monitor.wait("SHUTDOWN", since=mark, deadline=deadline, reason="guest-shutdown")
     assert not vm.outlives(deadline)
@@ -197,16 +197,16 @@ def test_it_wakes_up_as_what_it_was_and_shuts_down(
 def test_variables_live_on(start: Start) -> None:
     vm = start(BUILDS[1], UEFI, by_kernel=True)
     assert up(vm).boot == 1
-    written = vm.console.tell(b"v", "written", Deadline.after(SECONDS))
+    written = vm.console.tell(b"v", "written", vm.clock.deadline(SECONDS))
     assert written is not None
     assert (written.value, written.result) == ("boot-1", "ok")
-    filled = vm.console.tell(b"x", "filled", Deadline.after(SECONDS))
+    filled = vm.console.tell(b"x", "filled", vm.clock.deadline(SECONDS))
     assert filled is not None
     assert filled.result == "full"
     assert filled.count is not None
     assert filled.count > 10
     assert filled.size == filled.count * 7168
-    vm.reset(Deadline.after(SECONDS))
+    vm.reset(vm.clock.deadline(SECONDS))
     line = up(vm)
     assert (line.boot, line.value, line.entry) == (2, "boot-1", "bootmatrix boot-1")
 

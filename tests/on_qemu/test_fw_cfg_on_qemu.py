@@ -33,7 +33,7 @@ def open_one(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Opener:
     def one(build: str = "debian-sid", machine: str = "pc-q35-5.2", *devices: str,
             files: tuple[FwCfgFile, ...] = ()) -> Iterator[Open]:
         with opened(bubblewrap, store.qemu(build), machine, Setup(64, devices), tmp_path,
-                    Deadline.after(20), files) as there:
+                    Deadline.after(60), files) as there:
             yield there
 
     return one
@@ -255,7 +255,7 @@ def test_qemu_refuses_what_the_builder_refuses(
     with bubblewrap.sandbox(store.qemu(build), tmp_path) as sandbox:
         argv = [store.qemu(build).binary, "-nodefaults", "-display", "none", "-S",
                 "-machine", "pc-q35-5.2,accel=tcg", *options]
-        assert sandbox.launch(argv, log).wait(Deadline.after(20)) != 0
+        assert sandbox.launch(argv, log).wait(Deadline.after(60)) != 0
     assert said in log.read_text()
 
 

@@ -164,7 +164,7 @@ def test_an_image_of_another_size_is_refused(make_guest: MakeGuest, tmp_path: Pa
     assert (seen.refusal.kind, str(seen.refusal)) == (
         "rom-size", "rom-size: small has 0x20000 bytes, the flash 0x40000")
     assert up.boot is not None
-    assert guest.able(QemuMachine).rom_digest(Deadline.after(20)) == up.boot.rom
+    assert guest.able(QemuMachine).rom_digest(Deadline.after(60)) == up.boot.rom
 
 
 def test_an_image_that_is_not_in_fw_cfg_is_the_rigs_fault(

@@ -151,7 +151,7 @@ def test_a_line_in_pieces_and_between_others(tmp_path: Path) -> None:
         ours, theirs = socket.socketpair()
         with theirs, Console(ours, tmp_path / f"{lead}.log") as reader:
             theirs.sendall(b"z" * lead + line)
-            seen = reader.wait_for_boot(Deadline.after(5))
+            seen = reader.wait_for_boot(Deadline.after(60))
             assert seen.up is not None, lead
             assert seen.banners == ("1.14.0-2",), lead
 
@@ -274,10 +274,10 @@ def test_nonsense_on_the_monitor_is_a_monitor_lost(said: bytes) -> None:
 
     talking = threading.Thread(target=talk)
     talking.start()
-    monitor = Monitor(ours, "a QEMU", Deadline.after(10))
+    monitor = Monitor(ours, "a QEMU", Deadline.after(60))
     with pytest.raises(MonitorError, match="the monitor is gone"):
-        monitor.execute("query-status", deadline=Deadline.after(20))
-    monitor.close(Deadline.after(10))
+        monitor.execute("query-status", deadline=Deadline.after(60))
+    monitor.close(Deadline.after(60))
     talking.join()
 
 
@@ -300,7 +300,7 @@ def test_nonsense_from_the_gdb_stub_is_a_gdb_error(said: bytes) -> None:
     talking = threading.Thread(target=talk)
     talking.start()
     with pytest.raises(GdbError, match="gdb stub: "):
-        reactor.call(hear(), Deadline.after(20), "a stop")
+        reactor.call(hear(), Deadline.after(60), "a stop")
     talking.join()
 
 
@@ -312,7 +312,7 @@ def test_a_stream_that_the_disk_does_not_take_is_no_refusal() -> None:
         for _ in range(100):
             theirs.sendall(bytes(1 << 20))
     with pytest.raises(OSError, match="No space left"):
-        migration_file._end(ours, copier, Deadline.after(20))
+        migration_file._end(ours, copier, Deadline.after(60))
 
 
 def test_a_qemu_that_closes_its_monitor(

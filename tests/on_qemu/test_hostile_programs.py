@@ -71,7 +71,7 @@ def build(store: ImageStore) -> QemuBuild:
 def shell(sandbox: Sandbox, script: str) -> str:
     log = sandbox.cell_dir / "shell.log"
     process = sandbox.launch([BUSYBOX, "sh", "-c", script], log)
-    assert process.wait(Deadline.after(20)) == 0
+    assert process.wait(Deadline.after(60)) == 0
     return log.read_text()
 
 
@@ -167,7 +167,7 @@ def test_who_kills_all_is_told_of(engine: Engine, build: QemuBuild, tmp_path: Pa
     with engine.sandbox(build, tmp_path, keep=True) as sandbox:
         process = sandbox.launch([BUSYBOX, "sh", "-c", "kill -9 -1; sleep 1000"], tmp_path / "log")
         with pytest.raises(SandboxLost, match=f"of {build.name} was broken by what ran in it"):
-            process.wait(Deadline.after(20))
+            process.wait(Deadline.after(60))
     with engine.sandbox(build, tmp_path, keep=True) as sandbox:
         assert "1000" not in shell(sandbox, "ps -o args")
 
@@ -177,7 +177,7 @@ def test_who_stops_the_watcher_does_not_stop_us(
 ) -> None:
     with engine.sandbox(build, tmp_path, keep=True) as sandbox:
         stops = [BUSYBOX, "sh", "-c", "kill -STOP $PPID; exit 3"]
-        assert sandbox.launch(stops, tmp_path / "log").wait(Deadline.after(20)) == 3
+        assert sandbox.launch(stops, tmp_path / "log").wait(Deadline.after(60)) == 3
         stays = [BUSYBOX, "sh", "-c", "kill -STOP $PPID; echo stopped; sleep 1000"]
         process = sandbox.launch(stays, tmp_path / "stays.log")
         assert until(lambda: (tmp_path / "stays.log").read_text() == "stopped\n")

@@ -85,8 +85,8 @@ def test_a_guest_that_was_reset_before_it_moved_is_caught(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def reset_and_migrate(source: VM, *args: Any) -> Migration:
-        source.reset(Deadline.after(SECONDS))
-        assert source.console.wait_for_boot(Deadline.after(SECONDS)).up is not None
+        source.reset(source.clock.deadline(SECONDS))
+        assert source.console.wait_for_boot(source.clock.deadline(SECONDS)).up is not None
         return migrate(source, *args)
 
     monkeypatch.setattr("bootmatrix.machines.qemu.migration.migrate", reset_and_migrate)

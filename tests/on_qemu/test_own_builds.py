@@ -102,7 +102,7 @@ def test_it_is_mounted_read_only(
                                 ("rm -rf /tmp/build", 1)):
             log = directory / "log"
             process = sandbox.launch(("/bin/busybox", "sh", "-c", command), log)
-            assert process.wait(Deadline.after(20)) == status, (command, log.read_text())
+            assert process.wait(Deadline.after(60)) == status, (command, log.read_text())
     assert (build.mounts[0][0] / "qemu-system-x86_64").is_file()
 
 

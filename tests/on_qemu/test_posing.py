@@ -117,8 +117,8 @@ def test_a_guest_that_only_says_that_it_resets(runner: RunnerWith, tmp_path: Pat
 def test_a_reset_that_nobody_asked_for(lab: Lab) -> None:
     guest = lab.guest("debian-bullseye", "debian-sid", machine="pc-i440fx-5.2")
     assert guest.start().up
-    guest.vm.reset(Deadline.after(10))
-    assert guest.vm.console.wait_for_boot(Deadline.after(10)).up is not None
+    guest.vm.reset(Deadline.after(60))
+    assert guest.vm.console.wait_for_boot(Deadline.after(60)).up is not None
     moved = guest.migrate("debian-sid")
     assert not moved.up
     assert moved.observed.went_round
@@ -208,11 +208,11 @@ def test_what_is_skipped_is_of_no_boot(ends: Ends, before: bytes, read: bool) ->
     theirs, reader = ends
     theirs.sendall(BANNER % b"1.14.0" + UP % 1 + before)
     if read:  # the last boot was watched, and more was read than its line
-        assert reader.wait_for_boot(Deadline.after(5)).banners == ("1.14.0",)
+        assert reader.wait_for_boot(Deadline.after(60)).banners == ("1.14.0",)
     assert reader.skip()
     assert reader.wait_for_boot(Deadline.after(0)).up is None
     theirs.sendall(b")\r\n" + BANNER % b"1.17.0" + UP % 3)
-    seen = reader.wait_for_boot(Deadline.after(5))
+    seen = reader.wait_for_boot(Deadline.after(60))
     assert seen.banners == ("1.17.0",)
     assert seen.up is not None
     assert seen.up.boot == 3
@@ -225,7 +225,7 @@ def test_a_console_that_has_ended_says_so(ends: Ends) -> None:
     assert reader.skip()
     theirs.close()
     assert not reader.skip()
-    assert reader.wait_for_boot(Deadline.after(5)).ended
+    assert reader.wait_for_boot(Deadline.after(60)).ended
 
 
 def test_a_firmware_without_a_banner_spoke_or_did_not(ends: Ends) -> None:

@@ -37,12 +37,12 @@ class Guest:
         self.up = self._boot()
 
     def _boot(self) -> ProbeLine:
-        seen = self.vm.console.wait_for_boot(Deadline.after(SECONDS))
+        seen = self.vm.console.wait_for_boot(self.vm.clock.deadline(SECONDS))
         assert seen.up is not None, self.vm.console.tail()
         return seen.up
 
     def tell(self, key: bytes, kind: str) -> ProbeLine:
-        line = self.vm.console.tell(key, kind, Deadline.after(SECONDS))
+        line = self.vm.console.tell(key, kind, self.vm.clock.deadline(SECONDS))
         assert line is not None, self.vm.console.tail()
         return line
 
@@ -160,7 +160,7 @@ def test_another_label_beats_and_a_shutdown(boot: Boot) -> None:
         while (guest.here().beat or 0) < 3:
             deadline.check("the third beat")
         assert guest.vm.console.send(b"s")
-        assert guest.vm.process.wait(Deadline.after(SECONDS)) == 0
+        assert guest.vm.process.wait(guest.vm.clock.deadline(SECONDS)) == 0
         log = guest.vm.console.log
     printed = log.read_text(errors="replace")
     assert log.read_bytes().endswith(b"\r\nBOOTMATRIX shutdown\r\n")

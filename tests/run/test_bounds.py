@@ -41,7 +41,7 @@ def monitored(*events: dict[str, Any]) -> Iterator[Monitor]:
         monitor.wait("MARK", deadline=Deadline.after(60))
         yield monitor
     finally:
-        monitor.close(Deadline.after(10))
+        monitor.close(Deadline.after(60))
         theirs.close()
         serving.join()
 

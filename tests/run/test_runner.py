@@ -81,13 +81,14 @@ def test_a_good_guest_on_a_busy_machine_is_no_finding(runner: FakeRunner) -> Non
     assert record["boots"][0]["seconds"] < SECONDS < record["boots"][0]["wall_seconds"]
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, seen: list[StepObserved]) -> list[str]:
-    """Have this seen when a cell is waited for with patience; the keys that were asked for."""
-    keys = []
+def answered(monkeypatch: pytest.MonkeyPatch, *answers: list[StepObserved]) -> list[str]:
+    """Have these seen when a cell is waited for with patience; the keys that were asked for."""
+    keys: list[str] = []
 
     def ask(self: Patience, key: str, watch: object, outlasts: object) -> Wait:
+        seen = tuple(answers[len(keys)])
         keys.append(key)
-        return Wait(lambda: tuple(seen), lambda: True, earlier=False)
+        return Wait(lambda: seen, lambda: True, earlier=False)
 
     monkeypatch.setattr(Patience, "ask", ask)
     return keys
@@ -115,6 +116,27 @@ def test_a_guest_that_may_wait_by_its_own_clock(
     assert len(keys) == 1
     assert len(record["boots"]) == (boot if verdict is Verdict.LATE else 2)
     assert ("waited" in record) is (verdict is Verdict.LATE)
+
+
+@pytest.mark.parametrize(("looks", "verdict"), [
+    ([(0.1, 0.5), (0.02, 0.5)], Verdict.LATE),
+    ([(0.1, 0.5), (0.1, 2.0)], Verdict.PASS),
+    ([(0.1, 0.5), (0.1, 0.5), (0.4, 0.5)], Verdict.LATE),
+    ([(0.1, 0.5), (0.1, 0.5), (0.1, 0.5)], Verdict.PASS),
+], ids=["it waits", "it works", "it waits, seen third", "never told"])  # fmt: skip
+def test_looks_that_had_as_much_of_a_processor_tell_nothing(
+    runner: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    looks: list[tuple[float, float]], verdict: Verdict,
+) -> None:
+    first = life(fake_guest(tmp_path / "apart"), ["start"])[0]
+    assert first.boot is not None
+    keys = answered(monkeypatch, *(
+        [replace(first, boot=replace(first.boot, seconds=seconds, wall=wall))]
+        for seconds, wall in looks))
+    runner.script = Script(waits={1: 2.5 * SECONDS}, share=0.2)
+    record = runner.run(cell(patience=60 * SECONDS))
+    assert record["verdict"] == verdict, record["reason"]
+    assert [key.partition("-")[2] for key in keys] == ["", "2", "3"][: len(looks)]
 
 
 # ---- verdicts ------------------------------------------------------------------------------------

@@ -31,9 +31,13 @@ AT_ONCE = 8
 """How many representatives one worker runs at a time: nearly all that they do is to wait."""
 # To be changed where what a step says of a guest changes its meaning.
 _FORMAT = 2
-# A boot that takes no more than this part of its usual time, or of the time of the boot before, is
-# none that waits for something: on a machine where QEMU has a tenth of a processor.
-_SURE, _ALIKE = 0.1, 3.0
+LOOKS = 3
+"""So many boots are waited for where a busy machine hides what a guest waits for."""
+# A boot that takes no more than this part of its usual time is none that waits for something: on a
+# machine where QEMU has a tenth of a processor.
+_SURE = 0.1
+# Two boots tell work from waiting where one had so many times as much of a processor.
+_TELLING = 2.0
 
 Watch = Callable[[Callable[[Callable[[], None]], None]], Sequence[StepObserved]]
 """Runs a representative. It is given what to tell how it can be ended from outside."""
@@ -53,35 +57,36 @@ def doubtful(seen: Sequence[StepObserved]) -> int | None:
     """The first boot that came in time by its QEMU's clock and not by the wall clock, if any.
 
     A guest that works takes as long as the first clock says, one that waits by its own clock as
-    long as the second. Of what takes no more than a fraction of the usual time, or not much more
-    than the guest's boot before, nobody doubts that it works.
+    long as the second. Of what takes no more than a fraction of the usual time nobody doubts that
+    it works. The boot before tells nothing: it may have had more of a processor, or less.
     """
-    before = 0.0
     for index, step in enumerate(seen):
         boot = step.boot
         if boot is None or boot.up is None:
             continue
-        enough = max(_SURE * boot.limit, _ALIKE * before)
-        if enough < boot.seconds <= boot.limit < boot.wall:
+        if _SURE * boot.limit < boot.seconds <= boot.limit < boot.wall:
             return index
-        before = boot.seconds
     return None
 
 
-def in_time(own: StepObserved, answer: StepObserved, usual: float) -> bool:
-    """Whether a step that was done when waited for is done in its usual time, after all.
+def in_time(looks: Sequence[StepObserved], usual: float) -> bool | None:
+    """Whether a step that was done in each of ``looks`` is done in its usual time; None: unsure.
 
-    Where the clocks disagree, as in ``doubtful``: a guest that was missed before has waited by its
-    own clock. One that was not has been seen twice, once with less of a processor. Of one that
-    works the same time of its QEMU's clock has passed, of one that waits that of the wall clock.
+    It is where it was once by both clocks, and is not where it took longer while QEMU was able to
+    run. Where the clocks disagree, as in ``doubtful``, two looks are compared of which one had more
+    of a processor: of a guest that works the same time of its QEMU's clock has passed, of one that
+    waits that of the wall clock.
     """
-    now = answer.boot or answer
-    if now.seconds > usual or now.wall <= usual:
-        return now.seconds <= usual
-    if own.boot is None or own.boot.up is None:
+    times = [(now.seconds, now.wall) for now in (look.boot or look for look in looks)]
+    if any(wall <= usual for _, wall in times):
+        return True
+    if times[-1][0] > usual:
         return False
-    work, wait = now.seconds / own.boot.seconds, now.wall / own.boot.wall
-    return abs(math.log(work)) < abs(math.log(wait))
+    shares = [(able / wall, able, wall) for able, wall in times]
+    (least, able, wall), (most, other_able, other_wall) = min(shares), max(shares)
+    if most < _TELLING * least:
+        return None
+    return abs(math.log(able / other_able)) < abs(math.log(wall / other_wall))
 
 
 def usual_of(step: StepObserved) -> float:

@@ -73,8 +73,8 @@ def said_by(tmp_path: Path) -> Iterator[Callable[[Answers], BlackBox]]:
     def look(answers: Answers) -> BlackBox:
         qemu = Qemu(answers)
         opened.callback(qemu.close)
-        monitor = Monitor(qemu.ours, "1-source", Deadline.after(20))
-        opened.callback(lambda: monitor.close(Deadline.after(20)))
+        monitor = Monitor(qemu.ours, "1-source", Deadline.after(60))
+        opened.callback(lambda: monitor.close(Deadline.after(60)))
         cell = opened.enter_context(CellDir(tmp_path))
         vm = cast(VM, SimpleNamespace(
             name="1-source", monitor=monitor, kept=tmp_path, argv=("qemu", *debug_log()),

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def done(work: Coroutine[Any, Any, T]) -> T:
-    return reactor.call(work, Deadline.after(20), "the stub")
+    return reactor.call(work, Deadline.after(60), "the stub")
 
 
 @pytest.fixture

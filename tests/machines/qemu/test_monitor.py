@@ -26,7 +26,7 @@ def greeted() -> tuple[Monitor, socket.socket]:
 
     greeting = threading.Thread(target=greet)
     greeting.start()
-    session = Monitor(ours, "a QEMU", Deadline.after(20))
+    session = Monitor(ours, "a QEMU", Deadline.after(60))
     greeting.join()
     return session, theirs
 
@@ -46,13 +46,13 @@ def test_the_last_of_several_events_and_the_state_it_led_to() -> None:
         answering = threading.Thread(target=answer)
         answering.start()
         assert session.latest("STOP", "RESUME") in (None, "STOP", "RESUME")  # on their way
-        assert session.run_state(Deadline.after(20)) == "internal-error"
+        assert session.run_state(Deadline.after(60)) == "internal-error"
         assert session.latest("STOP", "RESUME") == "STOP"
         assert session.latest("RESUME") == "RESUME"
         assert session.latest("RESET") is None
-        assert session.run_state(Deadline.after(20)) == ""
+        assert session.run_state(Deadline.after(60)) == ""
         answering.join()
-    session.close(Deadline.after(20))
+    session.close(Deadline.after(60))
 
 
 def test_what_is_forgotten_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,10 +63,10 @@ def test_what_is_forgotten_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> No
         for known, times in ((True, 1), (True, 2), (False, 3), (False, 3)):
             before = session.mark()
             theirs.sendall(b'{"event":"RESET","timestamp":{"seconds":1,"microseconds":0}}\n')
-            session.wait("RESET", since=before, deadline=Deadline.after(20))
+            session.wait("RESET", since=before, deadline=Deadline.after(60))
             assert (session.remembers(begun), session.times("RESET", begun)) == (known, times)
         assert session.remembers(time.monotonic())
-        session.close(Deadline.after(20))
+        session.close(Deadline.after(60))
 
 
 def test_a_session_with_a_qemu_that_no_longer_reads_is_closed(
@@ -80,6 +80,6 @@ def test_a_session_with_a_qemu_that_no_longer_reads_is_closed(
             session.execute("human-monitor-command", more_than_a_socket_holds,
                             deadline=Deadline.after(0.1))
         begun = time.monotonic()
-        session.close(Deadline.after(20))
+        session.close(Deadline.after(60))
         assert time.monotonic() - begun < 10
         assert session._client._writer is None, "the connection is still there"

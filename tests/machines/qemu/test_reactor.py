@@ -19,7 +19,7 @@ async def answer(value: object) -> object:
 
 
 def test_it_gives_what_the_work_returns() -> None:
-    assert reactor.call(answer(7), Deadline.after(20), "an answer") == 7
+    assert reactor.call(answer(7), Deadline.after(60), "an answer") == 7
 
 
 def test_it_raises_what_the_work_raises_a_time_out_of_its_own_too() -> None:
@@ -28,7 +28,7 @@ def test_it_raises_what_the_work_raises_a_time_out_of_its_own_too() -> None:
 
     for error in (KeyError("planted"), TimeoutError("the work's own")):
         with pytest.raises(type(error), match=str(error.args[0])):
-            reactor.call(fails(error), Deadline.after(20), "a failure")
+            reactor.call(fails(error), Deadline.after(60), "a failure")
 
 
 def test_what_is_not_done_in_time_is_named_and_cancelled() -> None:
@@ -55,7 +55,7 @@ def test_all_work_is_done_in_one_thread_whoever_asks() -> None:
     found: set[int] = set()
     asking = [
         threading.Thread(
-            target=lambda: found.add(reactor.call(thread(), Deadline.after(20), "a thread"))
+            target=lambda: found.add(reactor.call(thread(), Deadline.after(60), "a thread"))
         )
         for _ in range(4)
     ]

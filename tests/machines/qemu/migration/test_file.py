@@ -47,16 +47,16 @@ class Streaming(Vm):
 def test_a_stream_is_kept_whole_and_fed_back(tmp_path: Path) -> None:
     path = tmp_path / "stream"
     source, destination = Streaming(sends=True), Streaming(sends=False)
-    assert file.save(source.of_qemu, path, Deadline.after(10)).refusal is None
+    assert file.save(source.of_qemu, path, Deadline.after(60)).refusal is None
     assert path.read_bytes() == STREAM
-    assert file.restore(destination.of_qemu, path, Deadline.after(10)).refusal is None
+    assert file.restore(destination.of_qemu, path, Deadline.after(60)).refusal is None
     assert destination.read == STREAM
 
 
 def test_it_goes_through_the_destination_s_own_file_and_takes_both_times(tmp_path: Path) -> None:
     source, destination = Streaming(sends=True), Streaming(sends=False)
     destination.of_qemu.kept = tmp_path
-    done = file.migrate(source.of_qemu, destination.of_qemu, Deadline.after(10))
+    done = file.migrate(source.of_qemu, destination.of_qemu, Deadline.after(60))
     assert done.refusal is None
     assert (tmp_path / "migration-stream").read_bytes() == STREAM
     assert done.seconds > 0
@@ -65,7 +65,7 @@ def test_it_goes_through_the_destination_s_own_file_and_takes_both_times(tmp_pat
 def test_what_was_not_saved_is_not_restored(tmp_path: Path) -> None:
     source, destination = Streaming("failed", sends=True), Vm("completed")
     destination.of_qemu.kept = tmp_path
-    done = file.migrate(source.of_qemu, destination.of_qemu, Deadline.after(10))
+    done = file.migrate(source.of_qemu, destination.of_qemu, Deadline.after(60))
     assert done.refusal is not None
     assert destination.asked == []
 
@@ -76,7 +76,7 @@ def test_a_stream_without_an_end_is_cut_off(
     monkeypatch.setattr(file, "_STREAM_BYTES", 1 << 20)
     source = Streaming(sends=True)
     monkeypatch.setattr(source, "_stream", _until_broken)
-    file.save(source.of_qemu, path := tmp_path / "stream", Deadline.after(10))
+    file.save(source.of_qemu, path := tmp_path / "stream", Deadline.after(60))
     assert path.stat().st_size <= 1 << 20
 
 
@@ -93,4 +93,4 @@ def test_a_file_that_cannot_be_written_is_the_disk_s_fault(tmp_path: Path) -> No
     source = Streaming(sends=True)
     source._stream = _until_broken  # type: ignore[method-assign]
     with pytest.raises(FileNotFoundError):
-        file.save(source.of_qemu, tmp_path / "none" / "stream", Deadline.after(10))
+        file.save(source.of_qemu, tmp_path / "none" / "stream", Deadline.after(60))
