@@ -46,6 +46,16 @@ def test_the_page_on_policies_is_as_it_is_generated() -> None:
     assert "0 cells" not in page
 
 
+def test_what_passes_beside_a_failure_and_what_failures_share() -> None:
+    bad = [record(policy=policy, verdict="silent", reason="nothing") for policy in ("stock", "a|b")]
+    text = markdown([*bad, record("trixie sid", "stock"), record("trixie sid", "a|b")])
+    assert text.count("| silent: nothing; passes from trixie |") == 2
+    assert ("- in all 2 failed (silent) and in no passed cell: source.firmware "
+            "seabios-1.14.0-2") in text.splitlines()
+    shared = markdown([*bad, record("bullseye trixie", "stock"), record("trixie sid", "stock")])
+    assert "source.firmware seabios-1.14.0-2 and destination.firmware seabios-1.17.0-1" in shared
+
+
 def test_what_the_machine_did_stands_behind_the_reason() -> None:
     loops = record(verdict="silent", reason="nothing") | {"black_box": "loops in 0x10"}
     assert "| silent: nothing; black box: loops in 0x10 |" in markdown([loops])

@@ -78,6 +78,13 @@ def test_a_failure_is_clicked_through_to(loaded: Browser) -> None:
     assert "nothing <b>came</b>" in story
     assert "✗ failed: silent" in story
     assert "black box: loops in 0x10-0x18 <b>" in story
+    assert "passes from bookworm" in story
+    loaded.click("#story .facts a")  # the cell beside it that passed
+    loaded.until("document.getElementById('story').innerText.includes('✓ passed')")
+    assert loaded.run("return decodeURIComponent(location.hash)") == (
+        "#cell=bookworm-to-sid,pc-q35-5.2,guest-owned,migrate-reset,migrate-reset")
+    loaded.run("history.back()")
+    loaded.until("document.getElementById('story').innerText.includes('✗ failed')")
     assert "the code is of another <b>layout</b>" in story
     assert "bootmatrix run matrices/m.yaml --cell bullseye-to-sid" in story
     # The timeline: three steps, the firmware in each stretch.

@@ -80,6 +80,17 @@ def test_what_the_machine_did_is_told_once() -> None:
     assert "black box of one of them: halted" in whole([loops, halted], width=100)
 
 
+def test_what_passes_beside_a_failure_and_what_failures_share() -> None:
+    fails = {"verdict": "silent", "reason": "nothing came"}
+    cells = [one | (fails if one["cell"]["destination"]["host"] == "sid" else {})
+             for one in all_pairs()]
+    lines = whole(cells, width=120).splitlines()
+    assert "  bookworm-to-sid,pc-q35-5.2,stock,migrate-reset: passes to trixie" in lines
+    shared = ("in all 30 failed (silent) and in no passed cell: "
+              "destination.firmware seabios-1.17.0-1")
+    assert lines[lines.index("120 cells: 90 passed, 30 failed (silent)") + 1] == shared
+
+
 def test_order_of_arrival_does_not_show() -> None:
     records = [*all_pairs(), record(verdict="silent"), record("sid trixie", verdict="silent")]
     expected = whole(records)

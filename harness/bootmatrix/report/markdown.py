@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bootmatrix.matrix import axes
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
+from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.decision import QUESTIONS, Row, counterexamples, decide
 from bootmatrix.report.summary import counts, mismatches, not_run, rerun_command
 from bootmatrix.report.table import (
@@ -34,15 +35,17 @@ def markdown(records: Sequence[Record], command: str = "bootmatrix") -> str:
     lines = [f"### {'✗' if bad else '✓'} Which firmware ran?", "",
              escaped(counts(records).plain), ""]
     if bad:
+        near = neighbours(records)
         lines += ["| | cell | reason |", "| --- | --- | --- |"]
         lines += [f"| {MARKS[outcome_of(record)]} | {code(called(record))} | "
-                  f"{escaped('; '.join(explained(record)))} |" for record in bad[:MOST_FINDINGS]]
+                  f"{escaped('; '.join((*explained(record), *_beside(record, near))))} |"
+                  for record in bad[:MOST_FINDINGS]]
         if len(bad) > MOST_FINDINGS:
             lines.append(f"| | ... and {len(bad) - MOST_FINDINGS} more | |")
         again = rerun_command(bad[0], command)
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", again)), default=0))
         lines += ["", "Again, the first of them:", "", f"{fence}sh", again, fence, ""]
-    if more := [*not_run(records), *mismatches(records)]:
+    if more := [*map(str, causes(records)), *not_run(records), *mismatches(records)]:
         lines += [*(f"- {escaped(line)}" for line in more), ""]
     for name, of_it in by_scenario(records):
         lines += _folded(name, of_it)
@@ -87,6 +90,11 @@ def explained(record: Record) -> list[str]:
     """The same, and what its machine was doing where its guest was down."""
     black_box = record.get("black_box")
     return [reason(record), *([f"black box: {black_box}"] if black_box else [])]
+
+
+def _beside(record: Record, near: Mapping[str, Neighbour]) -> list[str]:
+    """The cell beside it that passed, in words."""
+    return [str(near[called(record)])] if called(record) in near else []
 
 
 def escaped(text: str) -> str:

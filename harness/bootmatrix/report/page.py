@@ -31,6 +31,7 @@ from bootmatrix.records.words import (
     quoted,
     short_firmware,
 )
+from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.decision import QUESTIONS, counterexamples, decide
 from bootmatrix.report.markdown import reason
 from bootmatrix.report.story import MARKED, Stage, capped, stages
@@ -62,7 +63,9 @@ def page(
     """The page. ``records`` holds each cell once (see bootmatrix.records.merged)."""
     rows = decide(records)
     shown = sorted(records, key=lambda record: natural(called(record)))
-    pieces = (_piece([_story(record, consoles(record), black_boxes(record), command)
+    near = neighbours(shown)
+    pieces = (_piece([_story(record, consoles(record), black_boxes(record), command,
+                             near.get(called(record)))
                       for record in shown[start : start + CELLS_A_PIECE]])
               for start in range(0, len(shown), CELLS_A_PIECE))
     return str(_template().render(
@@ -72,7 +75,7 @@ def page(
                   if (number := sum(outcome_of(record) is outcome for record in shown))],
         questions=QUESTIONS,
         refused=REFUSED if any(map(shows_refusal, shown)) else None,
-        mismatches=mismatches(shown),
+        notes=[*map(str, causes(shown)), *mismatches(shown)],
         rows=rows,
         counterexamples=counterexamples(rows),
         index=embedded(_index(shown)),
@@ -153,7 +156,7 @@ def _piece(stories: Sequence[dict[str, Any]]) -> str:
 
 def _story(
     record: Record, consoles: Sequence[tuple[str, bytes]] | None, black_box: bytes | None,
-    command: str,
+    command: str, near: Neighbour | None,
 ) -> dict[str, Any]:
     life = stages(record)
     return {
@@ -168,6 +171,7 @@ def _story(
         "boots": [[b["n"], b["step"], b["host"], b["expected"], b["console"], b["rom"], b["up"],
                    b.get("expected_disk"), b.get("disk"), b.get("seconds"), b.get("usual")]
                   for b in record["boots"]],
+        "near": near and [str(near), near.cell],
         "mismatch": record.get("layout_mismatch"), "doing": record.get("black_box"),
         "box": None if black_box is None else visible(black_box.decode("utf-8", "replace")),
         "consoles": None if consoles is None else [

@@ -12,6 +12,7 @@ from rich.text import Text
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import Outcome, outcome_of
 from bootmatrix.records.words import called, duration, joined, natural, plural
+from bootmatrix.report.causes import causes, neighbours
 from bootmatrix.report.table import MARKS, STYLES, Style, rendered, tables
 from bootmatrix.terminal import visible
 
@@ -38,8 +39,8 @@ def summary(
         tables(records, style),
         "",
         rendered(list(_findings(records)), style),
-        rendered([counts(records), *_retried(records), *mismatches(records),
-                  Text(_time(len(records), earlier, seconds))], style),
+        rendered([counts(records), *map(str, causes(records)), *_retried(records),
+                  *mismatches(records), Text(_time(len(records), earlier, seconds))], style),
         "",
         # Not through rich: a path or a command that is broken over lines cannot be copied.
         visible(f"artifacts: {artifacts}"),
@@ -130,11 +131,12 @@ def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
     """Failed cells one by one, known and fixed ones by their reasons."""
     bad = [record for record in records
            if outcome_of(record).is_bad]
+    near = neighbours(records)
     alike: dict[tuple[Outcome, str], list[Record]] = {}
     for record in bad:
         alike.setdefault((outcome_of(record), _first_line(record)), []).append(record)
     for (outcome, reason), cells in alike.items():
-        ids = list(map(called, cells))
+        ids = [f"{cell}: {near[cell]}" if cell in near else cell for cell in map(called, cells)]
         more = [f"... and {len(ids) - MOST_LISTED} more"] if len(ids) > MOST_LISTED else []
         yield _item(outcome, "\n".join((
             reason, *_black_box(cells), *ids[:MOST_LISTED], *more)))

@@ -256,6 +256,7 @@ async function tell(n) {
       told.engine ? ` · ${told.engine}` : "", told.time ? ` · ${told.time}` : ""),
     el("p", { class: "reason" }, words[columns.reason[n]]),
     told.mismatch ? el("p", { class: "note" }, told.mismatch) : null,
+    told.near ? el("p", { class: "facts" }, el("a", { href: "#cell=" + encodeURIComponent(told.near[1]) }, told.near[0])) : null,
     told.doing ? el("p", { class: "facts" }, `black box: ${told.doing}`) : null,
     told.box ? el("details", { class: "box" }, el("summary", {}, "All of the black box"), el("pre", { class: "console", tabindex: "0" }, told.box)) : null,
     told.known ? el("p", { class: "note" }, `The matrix declares it: ${told.known}`) : null,
