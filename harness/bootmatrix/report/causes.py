@@ -97,7 +97,8 @@ def neighbours(records: Iterable[Record]) -> dict[str, Neighbour]:
 def causes(records: Iterable[Record]) -> list[Cause]:
     """What those have in common that ended alike: one value or two, in as many as there can be.
 
-    At least in two cells, and in half of those for which nothing is found yet.
+    At least in two cells, and in half of those for which nothing is found yet. Of known failures
+    the matrix has said what they have in common.
     """
     records = list(records)
     several = len(set(map(matrix_name, records))) > 1
@@ -160,8 +161,8 @@ def _causes(
 ) -> Iterator[Cause]:
     alike: dict[str, list[int]] = {}
     for n in failed:
-        ended = f"{outcome_of(cells[n])} ({cells[n]['verdict']})"
-        alike.setdefault(ended, []).append(n)
+        if (outcome := outcome_of(cells[n])) is not Outcome.KNOWN:
+            alike.setdefault(f"{outcome} ({cells[n]['verdict']})", []).append(n)
     several = {ended: group for ended, group in alike.items() if len(group) > 1}
     if not several:
         return
