@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shlex
 import subprocess
@@ -112,6 +113,36 @@ def test_bad_input_is_one_line_and_status_2(
     # A run that was killed is still worth a page; what is left out is told.
     assert main(["report", str(cut), "-o", str(tmp_path / "out")]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_baseline_replaces_no_more_than_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = write(tmp_path / "new.jsonl", all_pairs())
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(new)
+    for name in ("fifo", "link"):
+        status, lines = gate(capsys, "--baseline", tmp_path / name, "--accept", new)
+        assert status == 2
+        assert len(lines) == 1
+        assert lines[0].endswith("(only a regular file is replaced)")
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_baseline_of_two_files_of_one_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("a/m.yaml", "b/m.yaml")
+    records = [one | {"matrix": f"matrices/{name}", "matrix_name": name}
+               for name in names for one in all_pairs()]
+    new, base = write(tmp_path / "new.jsonl", records), tmp_path / "base.jsonl"
+    assert gate(capsys, "--baseline", base, "--accept", new)[0] == 0
+    for _ in range(2):  # one that was accepted over it is as good
+        status, lines = gate(capsys, "--baseline", base, new)
+        assert (status, lines) == (0, [
+            f"not worse than the baseline: {len(records)} cells: {len(records)} the same"])
+        assert gate(capsys, "--baseline", base, "--accept", base)[0] == 0
 
 
 # ---- history ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,22 @@ def test_each_format_from_the_command_line(
     path = write(tmp_path / "r.jsonl", [*all_pairs(), failing()])
     assert main(["report", str(path), "--format", name]) == 0
     assert "bullseye-to-sid" in capsys.readouterr().out
+
+
+def test_nothing_is_left_of_a_page_that_could_not_be_written(tmp_path: Path) -> None:
+    records = write(tmp_path / "r.jsonl", all_pairs())
+    command = Path(sys.executable).with_name("bootmatrix")
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 4; {command} report {records} -o out"], cwd=tmp_path,
+        capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "bootmatrix: out/index.html: cannot be written: File too large\n"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_page_replaces_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = write(tmp_path / "r.jsonl", all_pairs())
+    (tmp_path / "index.html").symlink_to(records)
+    assert main(["report", str(records), "-o", str(tmp_path)]) == 2
+    assert "is a symbolic link (only a regular file" in capsys.readouterr().err
+    assert (tmp_path / "index.html").is_symlink()

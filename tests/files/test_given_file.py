@@ -9,7 +9,15 @@ import pytest
 
 from bootmatrix.errors import UserError
 from bootmatrix.files import given_file
-from bootmatrix.files.given_file import Missing, Unreadable, open_regular, path_of, read
+from bootmatrix.files.given_file import (
+    Missing,
+    Unreadable,
+    check_replaceable,
+    open_regular,
+    path_of,
+    read,
+    replace,
+)
 
 
 def test_a_file_up_to_the_size(tmp_path: Path) -> None:
@@ -54,6 +62,43 @@ def test_a_file_that_grows_while_it_is_read(
     monkeypatch.setattr(given_file, "open_regular", grown)
     with pytest.raises(Unreadable, match="has more than 4 bytes"):
         read(file, 4)
+
+
+def test_a_file_takes_the_place_of_a_file_or_of_nothing(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    replace(path, b"1")
+    replace(path, b"2")
+    assert path.read_bytes() == b"2"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+    with pytest.raises(UserError, match=r"none/x: cannot be written: No such file"):
+        replace(tmp_path / "none/x", b"")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_else_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"kept")
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
+    before = {path: path.lstat().st_mode for path in tmp_path.iterdir()}
+    for name, what in (("link", "a symbolic link"), ("dangling", "a symbolic link"),
+                       ("fifo", "a FIFO"), ("directory", "a directory")):
+        with pytest.raises(UserError) as caught:
+            replace(tmp_path / name, b"1")
+        assert str(caught.value) == (
+            f"{tmp_path / name}: is {what} (only a regular file is replaced)")
+    with pytest.raises(UserError, match="/dev/null: is a device"):
+        check_replaceable(Path("/dev/null"))
+    assert {path: path.lstat().st_mode for path in tmp_path.iterdir()} == before
+    assert file.read_bytes() == b"kept"
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_a_path_as_a_person_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,8 +160,8 @@ def test_records_are_replaced_in_one_step(
     replace_records(path, [record(), record(policy="stock")])
     replace_records(path, [record(policy="reread")])
     assert list(read_records(path)) == [record(policy="reread")]
-    monkeypatch.setattr(Path, "replace", lambda *paths: Path("/none/x").touch())
-    with pytest.raises(UserError, match="cannot write records: No such file"):
+    monkeypatch.setattr(Path, "rename", lambda *paths: Path("/none/x").touch())
+    with pytest.raises(UserError, match="cannot be written: No such file"):
         replace_records(path, [record()])
     assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
     assert list(read_records(path)) == [record(policy="reread")]

@@ -261,8 +261,10 @@ def _home(question: dict[str, Any]) -> Path:
 
 def _state(options: argparse.Namespace, question: dict[str, Any], work: Path) -> Tried:
     from bootmatrix.diagnose.tried import Tried
+    from bootmatrix.files.given_file import check_replaceable
 
     path = options.state or work / "state.json"
+    check_replaceable(path)
     if options.fresh:
         path.unlink(missing_ok=True)
     return Tried(path, question)
@@ -352,10 +354,12 @@ def _beside(builds: Builds, host: HostSpec) -> str | FirmwareSource:
 def _report(
     options: argparse.Namespace, found: Found, trial: Trial, work: Path, end: str
 ) -> int:
+    from bootmatrix.records.jsonl import replace_records
+
     answers = {name: trial.answers[name] for name in (found.good, found.bad)}
     records: list[Any] = [answers[name].record for name in (found.good, found.bad)]
     path = work / "records.jsonl"
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    replace_records(path, records)
     # In the order of time: what broke it comes after what was good, what mended it after the bad.
     word, last = ("good", found.good) if options.reverse else ("bad", found.bad)
     between = found.between[::-1] if options.reverse else found.between

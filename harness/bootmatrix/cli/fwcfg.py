@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli.options import Commands, add_engine
 from bootmatrix.errors import EngineError, Status, UserError
+from bootmatrix.files import given_file
 from bootmatrix.model import HostSpec
 from bootmatrix.terminal import echo
 
@@ -140,11 +141,9 @@ def _record(options: argparse.Namespace) -> int:
     from bootmatrix.fw_cfg.baseline import dumps
     from bootmatrix.fw_cfg.report import title
 
+    given_file.check_replaceable(options.output)
     offer = _survey_one(options)
-    try:
-        options.output.write_text(dumps(offer), "utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", file=options.output) from error
+    given_file.replace(options.output, dumps(offer).encode())
     echo(f"{options.output}: {title(offer)}")
     return Status.GREEN
 

@@ -50,6 +50,7 @@ def _gate(options: argparse.Namespace) -> int:
 
     gc.disable()  # tens of thousands of records, and no cycle among them
     from bootmatrix.errors import UserError
+    from bootmatrix.files.given_file import check_replaceable
     from bootmatrix.records.jsonl import replace_records
     from bootmatrix.records.merged import merged
     from bootmatrix.records.merging import load
@@ -57,6 +58,8 @@ def _gate(options: argparse.Namespace) -> int:
     from bootmatrix.report.compare import baseline, compare
 
     base = options.baseline
+    if options.accept:
+        check_replaceable(base)
     if not base.is_file() and not options.accept:
         raise UserError("no such baseline", file=base,
                         hint="a run that is good makes one: add --accept")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli.options import Commands
 from bootmatrix.errors import NvramError, Status, UserError
+from bootmatrix.files import given_file
 from bootmatrix.firmware.names import resolve
 from bootmatrix.records.words import plural
 from bootmatrix.terminal import echo
@@ -169,7 +170,7 @@ def _export(options: argparse.Namespace) -> int:
         if path.exists():
             raise UserError("exists already", file=path)
     for part, path in wanted.items():
-        _write_new(path, seen.contents[part])
+        given_file.replace(path, seen.contents[part])
         echo(f"{path}: {part}, {_size(len(seen.contents[part]))}")
     return Status.GREEN
 
@@ -276,19 +277,6 @@ def _read(path: Path) -> bytes:
         if path.stat().st_size > LARGEST:
             raise UserError(f"is larger than {LARGEST} bytes", file=path)
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(os.strerror(error.errno or 0), file=path) from error
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        try:
-            temporary.write_bytes(data)
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(os.strerror(error.errno or 0), file=path) from error
 

@@ -77,17 +77,16 @@ def _tell(line: str) -> None:
 
 
 def _write(records: Sequence[Record], directory: Path, title: str) -> Path:
+    from bootmatrix.files import given_file
     from bootmatrix.report.page import page
 
     target = directory / "index.html"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        text = page(records, consoles, title=title, black_boxes=black_box)
-        beside = directory / f".index-{os.getpid()}.html"
-        beside.write_text(text, encoding="utf-8", errors="replace")
-        beside.replace(target)
     except OSError as error:
         raise UserError(f"cannot write the report: {error.strerror}", file=target) from None
+    text = page(records, consoles, title=title, black_boxes=black_box)
+    given_file.replace(target, text.encode("utf-8", "replace"))
     return target
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import bootmatrix
 from bootmatrix.errors import UserError
+from bootmatrix.files import given_file
 
 _SCHEMA = 2
+_LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ class Tried:
         if not self.path.exists():
             return
         try:
-            known = json.loads(self.path.read_text("utf-8"))
+            known = json.loads(given_file.read(self.path, _LARGEST))
             same = known["schema"] == _SCHEMA and known["question"] == self.question
             answers = {name: Answer(**answer) for name, answer in known["answers"].items()}
             ends = {str(name): str(end) for name, end in known["ends"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, given_file.Unreadable,
+                RecursionError) as error:
             raise UserError(f"no state of a bisection ({error})", file=self.path,
                             hint="--fresh begins anew") from None
         if not same:
@@ -95,14 +98,12 @@ class Tried:
             "answers": {name: vars(answer) for name, answer in self.answers.items()
                         if answer.lasting},
         }, indent=1) + "\n"
-        beside = self.path.with_name(self.path.name + ".new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(text)
-            beside.replace(self.path)
         except OSError as error:
             raise UserError(f"cannot remember what was tried: {error.strerror}",
                             file=self.path) from None
+        given_file.replace(self.path, text.encode())
 
 
 def fingerprint(value: object) -> str:

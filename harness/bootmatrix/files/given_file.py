@@ -1,16 +1,21 @@
 """Files that a user names: looked at before they are read, and read only up to a size.
 
-A FIFO is waited for, a device need not end, and a sparse file can be larger than all memory.
+A FIFO is waited for, a device need not end, and a sparse file can be larger than all memory. What
+is written takes a file's place whole, and only a file's: as root even a device can be replaced.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from io import BufferedReader
 from pathlib import Path
 
 from bootmatrix.errors import UserError
+
+_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a directory",
+          stat.S_IFSOCK: "a socket"}
 
 
 class Unreadable(Exception):
@@ -55,6 +60,34 @@ def read(path: Path, largest: int) -> bytes:
     if len(content) > largest:  # it grows
         raise Unreadable(f"has more than {largest} bytes")
     return content
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a file there in one step, in place of a regular file or of nothing. Raises UserError."""
+    check_replaceable(path)
+    beside = path.parent / f".{secrets.token_hex(8)}.new"
+    try:
+        try:
+            with beside.open("xb") as file:
+                file.write(content)
+            beside.rename(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", file=path) from None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise UserError for what ``replace`` does not replace: a device, a directory, a link."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", file=path) from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"is {_KINDS.get(stat.S_IFMT(mode), 'a device')}", file=path,
+                        hint="only a regular file is replaced")
 
 
 def path_of(text: str) -> Path:

@@ -222,6 +222,8 @@ def _accepted(record: Record) -> Record:
     }
     if "known_state" in record:
         accepted["known_state"] = record["known_state"]
+    if "/" in key(record)[0]:  # of several files of one name
+        accepted["matrix_name"] = key(record)[0]
     if refused(record):
         accepted["refused"] = True
     if record.get("flaky"):
