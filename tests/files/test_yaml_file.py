@@ -26,6 +26,8 @@ def test_data_knows_its_places() -> None:
     ("&a\nb: *a\n", "f.yaml:1:1: an anchor refers to itself"),
     ("? [a]\n: 1\n", "f.yaml:1:3: a key must be text"),
     ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), f"f.yaml:1:{DEEPEST + 1}: is nested too deeply"),
+    ("# x\n%YAML 1.1\n---\na: 1\n", "f.yaml:2: a directive (%YAML, %TAG) has no meaning here ("),
+    ("%TAG ! x:\n---\na: 1\n", "f.yaml:1: a directive (%YAML"),
     ("a: 2020-99-99\n", "f.yaml: has a value that YAML cannot read: "),
     ("- x\n" * (MOST_VALUES + 1), f"f.yaml: has more than {MOST_VALUES} values"),
     # a few lines that stand for a million

@@ -123,6 +123,8 @@ def test_a_claim_and_its_end(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another run goes on"):
         other.claim(resume=True)
     (tmp_path / "a" / "b" / "x").touch()
+    (tmp_path / "a" / "b" / "records.jsonl").touch()
+    (tmp_path / "a" / "b" / "cells").mkdir()
     one.release()
     other.claim(resume=True)
     other.release()

@@ -143,10 +143,29 @@ def test_another_file(pytester: pytest.Pytester) -> None:
     result.stderr.fnmatch_lines(["ERROR: *nowhere: no such run directory"])
 
 
+def test_a_run_goes_on_in_a_run_s_directory_only(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    kept = pytester.path / "scratch-mine" / "thesis"
+    kept.parent.mkdir()
+    kept.touch()
+    (pytester.path / "elsewhere").mkdir()
+    (pytester.path / "records.jsonl").touch()  # as by --json records.jsonl
+    (pytester.path / "cells").symlink_to("elsewhere")
+    for _ in range(2):
+        result = pytester.runpytest(M, "--bootmatrix-resume", ".")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: *: is no directory of a run, which has*"])
+        assert kept.exists()
+        (pytester.path / "cells").unlink(missing_ok=True)
+    assert ran(pytester.path) == []
+
+
 def test_the_files_of_a_killed_run_are_removed_unless_it_lives(
     pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
     plant(pytester.path)
+    (pytester.path / "out" / "cells").mkdir(parents=True)
+    (pytester.path / "out" / "records.jsonl").touch()
     dead = pytester.path / "out" / "scratch-gw0"
     (dead / "1-source").mkdir(parents=True)
     (dead / "1-source" / "memory.bin").write_text("left")
@@ -305,4 +324,6 @@ def test_a_fingerprint_is_of_all_values(tmp_path: Path) -> None:
     assert len(set(prints(MATRIX))) == 6
     slower = prints(MATRIX.replace("disk: ahci", "disk: ahci\nboot-timeout: 3"))
     assert not set(slower) & set(prints(MATRIX))
+    (tmp_path / "records.jsonl").touch()
+    (tmp_path / "cells").mkdir()
     assert Finished(tmp_path).records == {}

@@ -46,6 +46,14 @@ def _check_name(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise UserError("is no name of a matrix file", file=path,
                         hint="it ends in " + ", ".join(SUFFIXES))
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError("the path of a matrix file must be UTF-8", file=path,
+                        hint="give it another name") from None
+    if str(path).startswith(("-", "@")):
+        raise UserError("to pytest - and @ at its beginning make a word an option", file=path,
+                        hint="give it another name")
     if "::" in str(path) or "[" in str(path):
         raise UserError("to pytest :: and [ in a path begin the name of a test", file=path,
                         hint="cd to the file's directory, or give it another name")

@@ -39,6 +39,10 @@ def parse(path: Path, text: str) -> Any:
 
     Nothing in it is its own part, and all of it is within the bounds above, aliases included.
     """
+    if directive := re.search("^%", text, re.MULTILINE):  # ruamel's own way would lose the bounds
+        line = text.count("\n", 0, directive.start()) + 1
+        raise UserError("a directive (%YAML, %TAG) has no meaning here", file=path, line=line,
+                        hint="leave the line out; the file is read as YAML 1.2")
     # Each value but the first has one of these before it; so have some that are no values.
     if sum(map(text.count, (",", "\n", "[", "{", "- ", "? "))) > 2 * MOST_VALUES:
         raise _too_many(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootmatrix.errors import Status, UserError
+from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.plugin.cells import STOPPED, CellItem
 from bootmatrix.plugin.options import add_markers
@@ -143,12 +143,16 @@ class Recorder:
 
     def _claim(self) -> None:
         """Make the directory this run's, now that there are cells to be run."""
+        from bootmatrix.run.directory import CELLS
+
         try:
             if not self._config.option.collectonly:
                 resume = self._config.getoption("bootmatrix_resume") is not None
                 self._directory.claim(resume=resume)
-        except UserError as error:
-            raise pytest.UsageError(visible(str(error))) from None
+                self._file.open()
+                (self.run_dir / CELLS).mkdir(exist_ok=True)  # now it can be gone on with
+        except (UserError, OSError) as error:
+            raise pytest.UsageError(visible(in_a_line(error)[0])) from None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Tidy up after the run that is gone on with, which may have been killed."""

@@ -19,6 +19,7 @@ from bootmatrix.policies.base import HostFacts
 from bootmatrix.records import rows
 from bootmatrix.records.model import CellRow, Notes, Record
 from bootmatrix.run import bounds
+from bootmatrix.run.directory import CELLS
 from bootmatrix.steps.plan import Expected, plan
 from bootmatrix.verdict import Judgement, judge
 from bootmatrix.witnesses.moment import Given
@@ -60,7 +61,7 @@ class CellRun:
     @property
     def artifacts(self) -> Path:
         """The directory that its logs go to."""
-        return self.run_dir / "cells" / self.name
+        return self.run_dir / CELLS / self.name
 
     def judge(self, seen: Sequence[StepObserved]) -> Judgement:
         """Compare what was seen with what the cell's policy promises."""

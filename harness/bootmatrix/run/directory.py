@@ -14,12 +14,24 @@ from bootmatrix.errors import CellError, UserError
 from bootmatrix.files.cell_files import remove_tree
 
 RECORDS = "records.jsonl"
+CELLS = "cells"
+"""A run's records, and its artifacts: a directory that has both is one of a run."""
 
 
 def new_name() -> str:
     """A name that no other run has, however many start in one second; names sort by time."""
     now = datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
     return f"{now}-{secrets.token_hex(2)}"
+
+
+def check_is_run(path: Path) -> None:
+    """Raise UserError if this is no run's own directory, in which a run could go on."""
+    if not path.is_dir():
+        raise UserError("no such run directory", file=path)
+    records, cells = path / RECORDS, path / CELLS
+    if not (records.is_file() and cells.is_dir()) or records.is_symlink() or cells.is_symlink():
+        raise UserError(f"is no directory of a run, which has a {RECORDS} and {CELLS}/ in it",
+                        file=path, hint="a run says at its end where its artifacts are")
 
 
 class RunDirectory:
@@ -34,7 +46,7 @@ class RunDirectory:
         self._made = False
 
     def claim(self, *, resume: bool = False) -> None:
-        """Hold the directory, which is made if need be; with ``resume`` it must be there.
+        """Hold the directory, which is made if need be; with ``resume`` it must be a run's.
 
         Raises UserError where a run goes on in it right now, and, unless with ``resume``, where
         anything is in it: records of two runs are never mixed, and none are lost.
@@ -47,6 +59,8 @@ class RunDirectory:
             raise UserError("no such run directory", file=self.path)
         self._held = self._lock()
         try:
+            if resume:
+                check_is_run(self.path)
             if any(list(map(_in_use, self.path.glob("scratch-*")))):
                 raise UserError("the workers of a run that was killed are still ending in it",
                                 file=self.path, hint="try again in a moment")

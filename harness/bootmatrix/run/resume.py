@@ -13,7 +13,7 @@ from bootmatrix.model import Verdict
 from bootmatrix.records.jsonl import read_records, replace_records
 from bootmatrix.records.model import Record
 from bootmatrix.records.words import matrix_name
-from bootmatrix.run.directory import RECORDS
+from bootmatrix.run.directory import RECORDS, check_is_run
 
 Key = tuple[str, str]
 
@@ -63,17 +63,15 @@ class Finished:
 
     A cell is finished when it has a record, unless that record's verdict is ``error``: then
     nothing was learnt, and the cell is to be run again. ``notice`` hears of a record that a crash
-    cut off. Raises UserError if there is no such directory, or its records are none.
+    cut off. Raises UserError if this is no directory of a run, or its records are none.
     """
 
     def __init__(self, run_dir: Path, notice: Callable[[str], None] = lambda line: None) -> None:
         self.run_dir = run_dir
         self.records: dict[Key, Record] = {}
-        if not run_dir.is_dir():
-            raise UserError("no such run directory", file=run_dir)
-        if (run_dir / RECORDS).exists():
-            for record in read_records(run_dir / RECORDS, notice):
-                self.records[key(record)] = record
+        check_is_run(run_dir)
+        for record in read_records(run_dir / RECORDS, notice):
+            self.records[key(record)] = record
         for about, record in list(self.records.items()):
             if record["verdict"] == Verdict.ERROR:
                 del self.records[about]

@@ -33,6 +33,7 @@ from bootmatrix.records import rows
 from bootmatrix.records.model import Record
 from bootmatrix.run import bounds, faults, patience
 from bootmatrix.run.cell_run import CellRun, file_name
+from bootmatrix.run.directory import CELLS
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.patience import (
     LOOKS,
@@ -228,7 +229,7 @@ class Runner:
                 engine.yields = number % 2 == 1
                 can_be_ended_by(engine.close)
                 with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{key}") as apart:
-                    logs = self._run_dir / "cells" / f"waited-{key}"
+                    logs = self._run_dir / CELLS / f"waited-{key}"
                     try:
                         with apart._guest(patient, logs, []) as guest:
                             run_steps(guest, steps, watched)
@@ -329,7 +330,7 @@ class Runner:
             return None
 
         def make_guest(key: str) -> AbstractContextManager[Guest]:
-            return self._guest(setup, self._run_dir / "cells" / f"shared-{key}", [])
+            return self._guest(setup, self._run_dir / CELLS / f"shared-{key}", [])
 
         return self._snapshots.run(cell, hosts, make_guest)
 
