@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from helpers.commands import M, bootmatrix
 from helpers.planting import I440FX_STOCK, MATRIX, Q35_GUEST, Q35_STOCK, plant
 
@@ -74,3 +76,30 @@ def test_list_breaks_no_value_over_lines(here: Path) -> None:
     assert max(map(len, told.splitlines())) <= 100
     for number in range(12):
         assert f"bullseye → host-number-{number} 6" in told
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("./-k.yaml", "to pytest - and @ at its beginning make a word an option"),
+    ("@x.yaml", "to pytest - and @ at its beginning make a word an option"),
+    ("a\udcff.yaml", "the path of a matrix file must be UTF-8"),
+    ("directive.yaml", "1: a directive (%YAML, %TAG) has no meaning here"),
+])
+def test_list_and_run_refuse_the_same_files(here: Path, name: str, words: str) -> None:
+    plant(here)
+    (here / name).write_text("%YAML 1.1\n---\n" + MATRIX if name == "directive.yaml" else MATRIX)
+    for command in ("list", "run"):
+        done = bootmatrix(here, command, name)
+        assert done.returncode == 2
+        assert done.stderr.startswith("bootmatrix: ")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not (here / "runs").exists()
+
+
+def test_an_expression_that_pytest_would_take_for_a_file_of_options(here: Path) -> None:
+    plant(here)
+    for command in ("list", "run"):
+        done = bootmatrix(here, command, M, "-k", "@")
+        assert done.returncode == 2
+        assert done.stderr == ("bootmatrix: Wrong expression passed to '-k': @: at column 1: "
+                               "unexpected character \"@\"\n")

@@ -33,6 +33,18 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith(f"usage: bootmatrix {name}")
 
 
+def test_a_mistake_on_the_command_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        ([], "bootmatrix: the following arguments are required: COMMAND (see bootmatrix --help)"),
+        (["run", "m.yaml", "-n", "257"], "bootmatrix run: argument -n: '257' is neither a number "
+         "up to 256 nor auto (see bootmatrix run --help)"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert capsys.readouterr() == ("", f"{told}\n")
+
+
 def planted(raised: BaseException) -> Any:
     def deed(options: Namespace) -> int:
         raise raised

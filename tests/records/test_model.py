@@ -233,6 +233,7 @@ def fuzz(count: int, seed: int, home: Path) -> int:
              record(verdict="error", known="why"), *baseline(merged(all_pairs()[:1]))]
     bases[1]["boots"][1] |= {"variables": {"lost": True}, "console_candidates": ["a", "b"]}
     one, several = home / "one.jsonl", home / "records.jsonl"
+    (home / "cells").mkdir()  # a run's directory has it
     taken = 0
     lines: list[bytes] = []
     refusals = set()

@@ -29,6 +29,8 @@ def test_no_option_that_is_not_given_is_handed_on() -> None:
 
 @pytest.mark.parametrize(("given", "expected"), [
     (["-k", "q35 and not stock"], ["-k", "q35 and not stock"]),
+    (["-k=@x"], ["-k@x"]),  # which apart would be a file of options
+    (["-k", "@", "-m=-x"], ["-k@", "-m-x"]),
     (["-x", "--lf", "--share"], ["-x", "--lf", "--bootmatrix-share"]),
     (["--strict-known"], ["--strict-known"]),
     (["--cell", "a,b", "--cell", "c"], ["--bootmatrix-cell=a,b", "--bootmatrix-cell=c"]),
@@ -59,6 +61,7 @@ def test_ours_collide_with_no_other_plugins() -> None:
 
 @pytest.mark.parametrize(("flag", "text"), [
     ("--repeat", "0"), ("--repeat", "1001"), ("--repeat", "x"), ("-n", "many"), ("-n", "-1"),
+    ("-n", "257"), ("-n", "9" * 5000), ("--repeat", "9" * 5000),
     ("--engine", "podman"),
 ])
 def test_what_is_no_value(flag: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:

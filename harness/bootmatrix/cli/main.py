@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bootmatrix.cli import (
     bisect,
@@ -87,7 +87,10 @@ def _complain(text: str, status: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its complaints repeat what was given."""
+    """Its complaints are a line, as all others are, and repeat what was given."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(Status.USER_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(visible(message), file)

@@ -82,5 +82,7 @@ def collected(arguments: Sequence[str], matrices: Sequence[Matrix] = ()) -> list
         code = run_pytest(["--collect-only", "-q", *arguments], matrices, selection)
     if code not in (0, 5):
         text = errors.getvalue().strip() or out.getvalue().strip()
+        if text.startswith("usage:"):
+            text = text.splitlines()[-1]
         raise UserError(text.removeprefix("ERROR: "))
     return selection.cells

@@ -125,7 +125,7 @@ def _check_expressions(options: argparse.Namespace) -> None:
 
         with TemporaryDirectory() as empty:  # pytest 9 collects no /dev/null
             nothing = ["-c", os.devnull, "--rootdir", empty, "--noconftest", empty]
-            matrices.collected([*nothing, "-k", options.keyword, "-m", options.marker])
+            matrices.collected([*nothing, *matrices.selection_words(options)])
 
 
 def _asking(store: ImageStore, builds: Builds, matrix: Matrix) -> MachinesOf:

@@ -38,19 +38,25 @@ class Option:
             return []
         every = value if isinstance(value, list) else [value]
         if not flag.startswith("--"):
-            return [word for one in every for word in (flag, str(one))]
+            # Apart they are easier to read; together where pytest would take it for something else.
+            return [word for one in map(str, every)
+                    for word in ([flag + one] if one.startswith(("-", "@")) else [flag, one])]
         return [f"{flag}={one}" for one in every]
 
 
 def _repeated(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
     return int(text)
 
 
+MOST_JOBS = 256
+"""Each is a process; bootmatrix's own choice is two for each core."""
+
+
 def _jobs(text: str) -> str:
-    if text != "auto" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+    if text != "auto" and not (text.isdecimal() and len(text) < 9 and int(text) <= MOST_JOBS):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number up to {MOST_JOBS} nor auto")
     return text
 
 
