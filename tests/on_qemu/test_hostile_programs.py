@@ -13,7 +13,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from bootmatrix.model import (
     Verdict,
 )
 from bootmatrix.records.jsonl import read_records
+from bootmatrix.records.model import Record
 from bootmatrix.run.rig import Rig
 from bootmatrix.run.runner import Runner
 from bootmatrix.steps.migrate import Migrate
@@ -444,17 +446,30 @@ def test_a_run_with_a_cell_that_breaks_its_sandbox(
     assert leftovers(tmp_path, engine=engine_name) == []
 
 
+@contextlib.contextmanager
+def flooding(
+    store: ImageStore, tmp_path: Path, what: str, engine_name: str = "bubblewrap"
+) -> Iterator[Callable[[str, str], Record]]:
+    """Runs a cell, of a policy and a scenario, with our program; the next one of others passes."""
+    tree = tmp_path / "tree"
+    (tree / "pc-bios").mkdir(parents=True)
+    compiled("floods", tree, f'-DWHAT="{what}"')
+    (tree / "floods").rename(tree / "qemu-system-x86_64")
+    (tree / "pc-bios" / "bios-256k.bin").write_bytes(sid_firmware(store))
+    hosts = (HostSpec("evil", QemuSource(tree)),)
+    with choose(engine_name) as engine, Builds(store, tmp_path / "cache") as builds, \
+            Runner(builds, engine, tmp_path / "run") as runner:
+        yield lambda policy, scenario: runner.run(
+            replace(cell("sid", policy, scenario, seconds=1.0), hosts=hosts))
+        assert runner.run(cell("sid", "stock", "cold-boot"))["verdict"] == Verdict.PASS
+
+
 @pytest.mark.parametrize("what", [
     "text", "lines", "banners", "ups", "events", "answers", "packets", "stops"])
 def test_a_qemu_that_answers_and_floods(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """On its console, on its monitor, or from its gdb stub: its own verdict is all that it gets."""
-    tree = tmp_path / "tree"
-    (tree / "pc-bios").mkdir(parents=True)
-    compiled("floods", tree, f'-DWHAT="{what}"')
-    (tree / "floods").rename(tree / "qemu-system-x86_64")
-    (tree / "pc-bios" / "bios-256k.bin").write_bytes(sid_firmware(store))
     attached = []
     attach = Gdb.attach
 
@@ -466,14 +481,11 @@ def test_a_qemu_that_answers_and_floods(
     # What a broken rig costs.
     monkeypatch.setattr("bootmatrix.run.guest.RIG_SECONDS", 3.0)
     monkeypatch.setattr("bootmatrix.machines.qemu.machine._STUB_SECONDS", 3.0)
-    asked = cell("sid", "reread", "reset", seconds=1.0)
-    with choose("bubblewrap") as engine, Builds(store, tmp_path / "cache") as builds, \
-            Runner(builds, engine, tmp_path / "run") as runner:
-        record = runner.run(replace(asked, hosts=(HostSpec("evil", QemuSource(tree)),)))
-        assert record["verdict"] not in (Verdict.PASS, Verdict.BLOCKED), record["reason"]
-        assert attached or what not in ("packets", "stops")
-        assert sum(file.stat().st_size for file in tmp_path.glob("run/cells/**/*")) < 10 << 20
-        assert runner.run(cell("sid", "stock", "cold-boot"))["verdict"] == Verdict.PASS
+    with flooding(store, tmp_path, what) as run:
+        record = run("reread", "reset")
+    assert record["verdict"] not in (Verdict.PASS, Verdict.BLOCKED), record["reason"]
+    assert attached or what not in ("packets", "stops")
+    assert sum(file.stat().st_size for file in tmp_path.glob("run/cells/**/*")) < 10 << 20
 
 
 def test_a_daemon_does_not_touch_later_cells(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,3 +497,15 @@ def test_a_daemon_does_not_touch_later_cells(rig: Rig, monkeypatch: pytest.Monke
     for _ in range(3):
         record = rig.run(cell("bookworm sid", "guest-owned"), ())
         assert record["verdict"] == "pass", record["reason"]
+
+
+def test_a_qemu_that_always_wants_a_processor_and_never_has_one(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By processes of its own beside it: so it is kept waiting by nobody else."""
+    monkeypatch.setattr("bootmatrix.machines.qemu.able_clock.LONGEST_LOST", 5.0)
+    with flooding(store, tmp_path, "starves") as run:
+        begun = time.monotonic()
+        record = run("stock", "cold-boot")
+        assert record["verdict"] == Verdict.SILENT, record["reason"]
+        assert time.monotonic() - begun < 60

@@ -1,10 +1,11 @@
 /*
  * Takes the place of a QEMU that answers what it is asked, and says far too much of something:
  * WHAT is text, lines, banners, ups (console), events, answers (monitor), packets, stops (gdb
- * stub), or nothing.
+ * stub), or nothing. Or it always wants a processor, and sees to it that it never has one: starves.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,8 +62,31 @@ static void repeat(int to, const char *text, int locked)
     }
 }
 
+static void *spin(void *ignored)
+{
+    for (;;)
+        ;
+}
+
+/* A thread that runs only where nobody else wants to, and others that always do. */
+static void starve(void)
+{
+    pthread_t thread;
+    struct sched_param none = {0};
+
+    for (int hogs = 0; hogs < 4; hogs++)
+        if (!fork())
+            spin(0);
+    pthread_create(&thread, 0, spin, 0);
+    pthread_setschedparam(thread, SCHED_IDLE, &none);
+}
+
 static void *speak(void *ignored)
 {
+    if (is("starves"))
+        starve();
+    while (is("starves"))
+        pause();
     if (is("text"))
         repeat(console, "no line end \033[1m and no banner \377", 0);
     if (is("lines"))

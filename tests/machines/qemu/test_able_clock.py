@@ -105,6 +105,19 @@ def test_of_several_threads_the_one_counts_that_waited_most(
     assert clock() - 1000.0 == pytest.approx(0.5)
 
 
+def test_a_qemu_that_waits_for_ever_is_not_waited_for_for_ever(
+    clock: AbleClock, time: Time, proc: Proc, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bootmatrix.machines.qemu.able_clock.LONGEST_LOST", 30.0)
+    deadline = clock.deadline(5.0)
+    for _ in range(10):
+        time.now += 4.0
+        proc.thread(QEMU, QEMU, waited=4.0)
+        clock()
+    assert clock() - 1000.0 == pytest.approx(10.0)
+    assert deadline.expired
+
+
 def test_what_waited_before_does_not_count(time: Time, proc: Proc) -> None:
     proc.thread(QEMU, QEMU, waited=100.0)
     proc.thread(os.getpid(), threading.get_native_id(), waited=100.0)

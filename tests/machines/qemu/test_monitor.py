@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bootmatrix.deadline import Deadline
-from bootmatrix.errors import DeadlineExceeded
+from bootmatrix.errors import DeadlineExceeded, MonitorError
 from bootmatrix.machines.qemu import monitor
 from bootmatrix.machines.qemu.monitor import Monitor
 
@@ -83,3 +83,46 @@ def test_a_session_with_a_qemu_that_no_longer_reads_is_closed(
         session.close(Deadline.after(60))
         assert time.monotonic() - begun < 10
         assert session._client._writer is None, "the connection is still there"
+
+
+# A message of some hundred kilobytes, which takes gigabytes where it is laid out over lines.
+DEEP = b"[" * 450 + b",".join([b"0"] * 200_000) + b"]" * 450
+
+
+@pytest.mark.parametrize("said", [b'{"return":%s,"id":"nobody"}\n', b'{"event":"X","data":%s}\n'],
+                         ids=["answer", "event"])
+def test_what_is_deep_and_wide_is_heard_at_once(said: bytes) -> None:
+    session, theirs = greeted()
+
+    def answer() -> None:
+        asked = json.loads(theirs.recv(4096))
+        theirs.sendall(said % DEEP + b'{"return":7,"id":"%s"}\n' % asked["id"].encode())
+
+    with theirs:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert session.execute("query-status", deadline=Deadline.after(15)) == 7
+        answering.join()
+    session.close(Deadline.after(60))
+
+
+@pytest.mark.parametrize("said", [DEEP, b"[" * 100_000, b"9" * 5000, b"\xff", b"7"],
+                         ids=["deep", "endless", "long number", "no text", "number"])
+def test_a_greeting_that_is_none_has_a_short_message(said: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        greeting = threading.Thread(target=theirs.sendall, args=(said + b"\n",))
+        greeting.start()
+        with pytest.raises(MonitorError, match="what it said is no JSON object") as caught:
+            Monitor(ours, "a QEMU", Deadline.after(15))
+        greeting.join()
+    assert len(str(caught.value)) < 500
+
+
+def test_an_error_to_no_command_ends_the_session() -> None:
+    session, theirs = greeted()
+    with theirs:
+        theirs.sendall(b'{"error":{"class":"GenericError","desc":"Invalid JSON syntax"}}\n')
+        with pytest.raises(MonitorError, match="QEMU went away"):
+            session.wait("RESET", deadline=Deadline.after(15))
+    session.close(Deadline.after(60))

@@ -32,7 +32,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self.status = "running"
-        self.words = ""
+        self.words: Any = ""
         self.events: list[str] = []
         self.lost = False
         self.connect: Any = None
@@ -44,17 +44,18 @@ class Monitor:
     def execute(
         self, command: str, arguments: Mapping[str, str] | None = None, *, deadline: Deadline
     ) -> Any:
-        if command == "query-status":
-            return {"running": self.status == "running"}
+        assert command == "human-monitor-command"
         assert arguments is not None
         assert arguments["command-line"].startswith("gdbserver unix:")
         if not self.words:
             self.connect()
         return self.words
 
-    async def ask(self, command: str) -> Any:
-        assert command == "query-status"
-        return {"status": self.status}
+    def run_state(self, deadline: Deadline) -> str:
+        return self.status
+
+    async def state(self) -> str:
+        return self.status
 
     def mark(self) -> int:
         return len(self.events)

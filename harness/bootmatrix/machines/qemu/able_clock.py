@@ -19,6 +19,9 @@ PROC = Path("/proc")
 UNSEEN = 4.0
 """So many times as long is waited for a QEMU of which nobody sees whether it could run."""
 
+LONGEST_LOST = 900.0
+"""So many seconds are made good to one QEMU. With processes beside it, one could wait for ever."""
+
 # What was looked at is taken for true so long: to look takes a tenth of a millisecond.
 _FRESH_SECONDS = 0.05
 # A wait that was told late, after the time that it fell into, is made good; no more than so much.
@@ -100,7 +103,7 @@ class AbleClock:
     what the threads here waited that the guest may stand still for: the one that asks, and those
     in ``helpers``. They wait in turn with QEMU, or at the same time: the sum is too much where
     they do so at the same time, so it never takes away what a thread of QEMU has run. And
-    it never takes more than has passed.
+    it never takes more than has passed, nor more than LONGEST_LOST in all.
 
     It was ``now`` at ``launched``, and falls behind it. ``seen`` is False where QEMU's threads
     cannot be: it then is ``now``, and more time is given (``limit``).
@@ -114,7 +117,7 @@ class AbleClock:
         self._helpers = helpers
         self._lock = threading.Lock()
         self._at = self._able = launched
-        self._owed = 0.0
+        self._owed = self._lost = 0.0
         self._qemu: _Threads | None = None
         self._ours: _Threads | None = None
         self.seen = True
@@ -170,8 +173,9 @@ class AbleClock:
             waited = max((waited for _, waited in threads), default=0.0)
             waited += self._look_at_ours(passed)
         self._owed += waited
-        lost = min(self._owed, passed - ran)
+        lost = min(self._owed, passed - ran, LONGEST_LOST - self._lost)
         self._owed = min(self._owed - lost, _OWED_SECONDS)
+        self._lost += lost
         self._able += passed - lost
 
     def _look_at_ours(self, passed: float) -> float:

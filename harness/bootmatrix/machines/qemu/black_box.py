@@ -141,7 +141,7 @@ class _Looking:
 
     async def _monitor(self, line: str, length: int = SECTION_LENGTH) -> str:
         answer = await self._ask("human-monitor-command", {"command-line": line})
-        return str(answer).replace("\r\n", "\n")[:length]
+        return answer.replace("\r\n", "\n")[:length] if isinstance(answer, str) else ""
 
     # -- the CPU -----------------------------------------------------------------------------------
 

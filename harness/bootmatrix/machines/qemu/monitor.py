@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qemu.qmp import ExecuteError, Message, QMPClient, Runstate
-from qemu.qmp.error import QMPError
+from qemu.qmp.error import ProtocolError, QMPError
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.errors import MonitorError
@@ -31,6 +31,8 @@ EVENT_BYTES = 4096
 """The longest event whose data are kept. QEMU's own have some hundred bytes."""
 
 _ERROR_LENGTH = 2000
+# The longest line that is heard: QEMU's own have some 1.4 MB, the firmware's debug log in base64.
+_LINE_BYTES = 4 << 20
 # To close a session takes a millisecond; one with a QEMU that does not read has no end.
 _CLOSE_SECONDS = 1.0
 
@@ -45,19 +47,42 @@ class Event:
 
 
 class _Client(QMPClient):
-    """The library's client, for guests that reset at once and for ever.
+    """The library's client, for guests that reset at once and for ever, and QEMUs that do harm.
 
-    Then events come before the answer to ``qmp_capabilities``, which the library takes for a
-    broken negotiation. They tell nothing that the later ones do not.
+    Of the former events come before the answer to ``qmp_capabilities``, which the library takes for
+    a broken negotiation. They tell nothing that the later ones do not.
+
+    Nothing is made of a message but what it holds. The library lays each out over many lines for
+    its log, whether that is kept or not: of two megabytes, nested deep, that makes gigabytes.
     """
 
     async def _do_recv(self) -> Message:
         # Who has taken what was read before goes first, so that nothing heaps up.
         await asyncio.sleep(0)
-        message = await super()._do_recv()
+        message = await self._receive()
         while self.runstate is Runstate.CONNECTING and "event" in message:
-            message = await super()._do_recv()
+            message = await self._receive()
         return message
+
+    async def _receive(self) -> Message:
+        line = await self._readline()
+        try:
+            return Message(line)
+        except (ProtocolError, ValueError, RecursionError):
+            raise ProtocolError("what it said is no JSON object") from None
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    async def _on_message(self, msg: Message) -> None:
+        if "event" in msg or msg.get("id") in self._pending:
+            await super()._on_message(msg)
+        elif "error" in msg and "id" not in msg:
+            raise ProtocolError("it has not understood a command")
+        # Others answer nothing that was asked.
 
     def abort(self) -> None:
         """Close the connection at once, whatever is on its way."""
@@ -73,7 +98,7 @@ class Monitor:
     """
 
     def __init__(self, sock: socket.socket, name: str, deadline: Deadline) -> None:
-        self._client = _Client(name)
+        self._client = _Client(name, _LINE_BYTES)
         self._name = name
         self._events: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
         self._count = 0
@@ -190,8 +215,13 @@ class Monitor:
 
         Raises MonitorError and DeadlineExceeded.
         """
-        answer = self.execute("query-status", deadline=deadline)
-        return str(answer.get("status")) if isinstance(answer, Mapping) else ""
+        return reactor.call(self.state(), deadline, f"{self._name}: query-status")
+
+    async def state(self) -> str:
+        """``run_state`` for those who already run in the reactor's loop."""
+        answer = await self.ask("query-status")
+        status = answer.get("status") if isinstance(answer, Mapping) else None
+        return status if isinstance(status, str) else ""
 
     async def until(
         self, *names: str, since: int = 0, wanted: Callable[[Event], bool] = lambda _: True

@@ -24,6 +24,8 @@ from bootmatrix.witnesses import stopped
 
 # Seconds by which the reactor may be late with an answer that has its own deadline.
 _GRACE = 5.0
+# Characters of QEMU's words that are repeated.
+_COMPLAINT = 500
 
 
 def _nothing() -> None:
@@ -50,14 +52,14 @@ class FirmwareSwap:
         self.misfit: str | None = None
         self.swaps = 0
         with vm.listen("gdb") as listener:
-            running = bool(vm.monitor.execute("query-status", deadline=deadline)["running"])
+            running = vm.monitor.run_state(deadline) == "running"
             complaint = vm.monitor.execute(
                 "human-monitor-command",
                 {"command-line": f"gdbserver unix:{vm.listening}/gdb.sock"},
                 deadline=deadline,
             )
-            if "Could not open" in complaint:
-                raise GdbError(f"{vm.name}: no gdb stub: {complaint.strip()}")
+            if isinstance(complaint, str) and "Could not open" in complaint:
+                raise GdbError(f"{vm.name}: no gdb stub: {complaint[:_COMPLAINT].strip()}")
             self._socket = vm.accept(listener, deadline)
         self._gdb: Gdb = reactor.call(
             self._attach(running), deadline, f"{vm.name}: attaching to the gdb stub"
@@ -86,7 +88,7 @@ class FirmwareSwap:
                 # destination is started by the migration. The monitor tells of every stop.
                 await monitor.until("STOP", since=self._since)
                 stop = monitor.mark()
-                state = (await monitor.ask("query-status"))["status"]
+                state = await monitor.state()
                 if state == "debug":
                     # Waking from suspend-to-RAM goes through the reset vector, too, but is no
                     # reset: no RESET event comes before it.

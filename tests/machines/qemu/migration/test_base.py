@@ -33,9 +33,12 @@ def test_events_are_asked_for_before_they_count() -> None:
     ("failed", {"error-desc": "Unknown ramblock \"pc.bios\""},
      Refusal("ram-block-unknown", 'Unknown ramblock "pc.bios"')),
     ("cancelled", {}, Refusal("other", "cancelled")),
+    ("failed", [], Refusal("other", "failed")),
+    ("failed", {"error-desc": {"of": "no kind"}}, Refusal("other", "failed")),
+    ("failed", {"error-desc": "x" * 10_000}, Refusal("other", "x" * 2000)),
 ])
 def test_what_a_qemu_says_has_become_of_it(
-    said: str, info: dict[str, Any], refusal: Refusal | None
+    said: str, info: Any, refusal: Refusal | None
 ) -> None:
     vm = Vm(said, info)
     assert outcome(vm.of_qemu, 3, soon()) == refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -18,6 +18,8 @@ from bootmatrix.witnesses.refusal import Refusal, classify
 # QEMU's default (128 MiB/s, and 32 MiB/s before 6.0) would make a copy within one machine
 # a wait: no limit that matters.
 _BANDWIDTH = 100 << 30
+# Characters of what a QEMU says of its failure that are looked at.
+_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def outcome(vm: VM, since: int, deadline: Deadline) -> Refusal | None:
     if event.data["status"] == "completed":
         return None
     info = vm.monitor.execute("query-migrate", deadline=deadline)
-    return classify(f"qemu-system-x86_64: {info.get('error-desc') or event.data['status']}")
+    said = info.get("error-desc") if isinstance(info, Mapping) else None
+    words = said[:_WORDS] if isinstance(said, str) and said else event.data["status"]
+    return classify(f"qemu-system-x86_64: {words}")
 
 
 def _last_words(vms: Sequence[VM], deadline: Deadline, otherwise: Refusal) -> Refusal:
