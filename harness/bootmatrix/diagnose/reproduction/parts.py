@@ -77,7 +77,8 @@ def disk(name: str, image: Path) -> Iterator[str]:
     if len(packed) > _EMBEDDED:
         yield "# The guest's disk, where bootmatrix has made it (images/guests/); your own: "\
               f"{name.upper()}=/path"
-        yield f'{name}() {{ cp "${{{name.upper()}:-{quoted(str(image))}}}" "$1"; }}'
+        yield _default(name.upper(), image)
+        yield f'{name}() {{ cp "${name.upper()}" "$1"; }}'
         return
     text = base64.b64encode(packed).decode()
     yield f"{name}() {{  # {name} FILE: the guest's disk (images/guests/)"

@@ -1,0 +1,86 @@
+"""The script as a whole: bash that is in order, for every policy and every step of the library."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.cell import Cell
+from bootmatrix.diagnose.reproduction import script
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.model import Accel, Channel
+from bootmatrix.policies import Policy
+from bootmatrix.steps.library import LIBRARY, parse
+from helpers.cells import cell
+from helpers.fakes import setup
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> GuestSetup:
+    return setup(tmp_path)
+
+
+def written(made: GuestSetup, wanted: Cell) -> str:
+    """The script of a cell; bash has read it."""
+    made = replace(made, policy=wanted.policy)
+    text = script(wanted, made)
+    checked = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    return text
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_it_says_what_the_policy_wants_to_be_seen(made: GuestSetup, policy: Policy) -> None:
+    text = written(made, cell("bullseye sid", policy.value))
+    assert text.startswith("#!/bin/bash\n# bullseye-to-sid,pc-i440fx-5.2,")
+    wanted = "1.17.0-1" if policy in (Policy.MACHINE_OWNED, Policy.REREAD) else "1.14.0-2"
+    assert f"# What policy {policy.value} wants to be seen:" in text
+    assert f"#   step 3, reset: seabios-{wanted} boots" in text
+    assert text.rstrip().endswith("finish 'all steps done'")
+    assert ("arm_swap" in text) is (policy in (Policy.MACHINE_OWNED, Policy.REREAD))
+    assert (", gdb and" in text) is ("arm_swap" in text)
+
+
+@pytest.mark.parametrize("scenario", [
+    "cold-boot", "reset-by-cf9", "migrate-restart", "host-upgrade-reset", "save-restore-reset",
+    "replace-disk-restart", "migrate-during-post", "ping-pong",
+])  # fmt: skip
+def test_the_library_s_steps_are_bash(made: GuestSetup, scenario: str) -> None:
+    text = written(made, cell("bullseye sid", "stock", scenario))
+    steps = LIBRARY[scenario].steps
+    assert text.count("#   step ") == len(steps)
+
+
+def test_the_second_disk_is_in_it_only_where_it_is_used(made: GuestSetup) -> None:
+    assert "disk_b" not in written(made, cell("bullseye sid", "stock"))
+    assert "disk_b" in written(made, cell("bullseye sid", "stock", "replace-disk-restart"))
+
+
+def test_times_are_the_cell_s(made: GuestSetup) -> None:
+    text = written(made, replace(cell("bullseye sid", "stock"), seconds=7.5, patience=99.0))
+    assert "@" not in "".join(line for line in text.splitlines() if "SECONDS" in line
+                              or "PATIENCE" in line)
+    assert "8" in next(line for line in text.splitlines() if "SECONDS" in line)
+    assert "99" in next(line for line in text.splitlines() if "PATIENCE" in line)
+
+
+def test_hosts_reach_each_other_only_where_they_migrate_by_tcp(made: GuestSetup) -> None:
+    assert "--unshare-all" in written(made, cell("bullseye sid", "stock"))
+    steps = parse("own", ["start", {"migrate": {"channel": Channel.TCP.value}}])
+    by_tcp = replace(cell("bullseye sid", "stock"), scenario=steps)
+    assert "--unshare-all" not in written(made, by_tcp)
+
+
+def test_kvm_is_each_host_s_own(made: GuestSetup) -> None:
+    one = replace(cell("bullseye sid", "stock"), accel=Accel.TCG_TO_KVM)
+    two = replace(made, accel=one.accel, hosts=made.hosts[:2])
+    assert written(two, one).count("--dev-bind /dev/kvm") == 1
+
+
+def test_a_name_with_a_newline_stays_a_comment(made: GuestSetup) -> None:
+    evil = replace(made.hosts[0], firmware=replace(made.hosts[0].firmware, name="x\ntouch /tmp/y"))
+    text = written(replace(made, hosts=[evil, *made.hosts[1:]]), cell("bullseye sid", "stock"))
+    assert not [line for line in text.splitlines() if line.startswith("touch ")]

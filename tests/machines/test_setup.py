@@ -1,0 +1,78 @@
+"""What a guest is made of follows from its cell: disks, memory, what its firmware has to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.boards import known_board
+from bootmatrix.machines.setup import GuestSetup, setup_of
+from bootmatrix.model import Arch, GuestKind, Interface
+from helpers.cells import cell
+from helpers.fakes import MACHINE, hosts, setup
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> GuestSetup:
+    return setup(tmp_path)
+
+
+def test_it_is_that_of_its_first_host(made: GuestSetup) -> None:
+    assert made.arch is Arch.X86_64
+    assert made.interface is Interface.BIOS
+    assert made.board == known_board(MACHINE, Arch.X86_64)
+
+
+def test_with_patience_only_the_times_differ(made: GuestSetup) -> None:
+    patient = made.patient(120.0)
+    assert (patient.seconds, patient.least) == (120.0, 120.0)
+    assert replace(patient, seconds=made.seconds, least=made.least) == made
+
+
+def test_memory_is_what_needs_most(tmp_path: Path, made: GuestSetup) -> None:
+    assert made.memory_mib == 32
+    uefi = [replace(host, firmware=replace(host.firmware, interface=Interface.UEFI))
+            for host in made.hosts]
+    assert replace(made, hosts=[made.hosts[0], uefi[1]]).memory_mib > 32
+    linux = replace(made, guest=GuestKind.LINUX)
+    assert linux.memory_mib == linux.program.mib > 32
+
+
+def test_one_build_of_the_users_own_makes_it_none_of_the_catalogue(made: GuestSetup) -> None:
+    ours = [replace(host, qemu=replace(host.qemu, catalogued=True),
+                    firmware=replace(host.firmware, catalogued=True)) for host in made.hosts]
+    assert replace(made, hosts=ours).catalogued
+    own = replace(ours[1], firmware=replace(ours[1].firmware, catalogued=False))
+    assert not replace(made, hosts=[ours[0], own]).catalogued
+
+
+@pytest.mark.parametrize(("scenario", "long_post"), [
+    ("migrate-reset", False), ("migrate-during-post", True),
+])  # fmt: skip
+def test_firmware_waits_where_it_is_left_during_post(
+    tmp_path: Path, scenario: str, long_post: bool
+) -> None:
+    wanted = replace(cell("bullseye sid", "stock", scenario), debug_log=False)
+    made = setup_of(wanted, hosts(tmp_path), tmp_path)
+    assert made.long_post is long_post
+    assert not made.debug_log
+    assert made.flash is None
+    assert made.kernel is None
+
+
+def test_what_the_guest_flashes_is_a_host_s_firmware(tmp_path: Path) -> None:
+    found = hosts(tmp_path)
+    made = setup_of(cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"), found,
+                    tmp_path)
+    assert made.flash in [host.firmware for host in found]
+
+
+def test_disks_a_and_b_are_two_files_that_are_built_once(tmp_path: Path) -> None:
+    wanted = cell("bullseye sid", "stock")
+    first = setup_of(wanted, hosts(tmp_path), tmp_path).disks
+    assert len({disk.read_bytes() for disk in first}) == 2
+    at = [disk.stat().st_mtime_ns for disk in first]
+    again = setup_of(wanted, hosts(tmp_path), tmp_path).disks
+    assert (first, at) == (again, [disk.stat().st_mtime_ns for disk in again])

@@ -1,0 +1,118 @@
+"""Guests by hand: names in, names out. The guest is a fake; tests/on_qemu has real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bootmatrix.builds.host import Builds
+from bootmatrix.errors import UserError
+from bootmatrix.firmware.identity import KnownFirmware
+from bootmatrix.lab import Lab, LabGuest, Seen
+from bootmatrix.machines.fake import FakeHosts, Script
+from bootmatrix.run.guest import Guest
+from helpers.fakes import SECONDS, setup
+
+OLD, NEW, THIRD = "seabios-1.14.0-2", "seabios-1.17.0-1", "seabios-1.16.2-1"
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture(params=["guest-owned"])
+def guest(request: pytest.FixtureRequest, tmp_path: Path, script: Script) -> Iterator[LabGuest]:
+    made = setup(tmp_path / "images", request.param, seconds=5 * SECONDS)
+    builds = {host.firmware.name: host.firmware for host in made.hosts}
+    known: Any = SimpleNamespace(named_firmware=builds.__getitem__)
+    with Guest(FakeHosts(made, tmp_path / "scratch", script)) as life:
+        yield LabGuest(life, KnownFirmware(builds.values()), known, SECONDS)
+
+
+def test_a_life_in_names(guest: LabGuest) -> None:
+    seen = guest.start()
+    assert (seen.firmware, seen.console, seen.rom, seen.disk) == (OLD, OLD, OLD, "A")
+    assert seen.up
+    assert not seen.late
+    moved = guest.migrate("h1")
+    assert moved.refusal is None
+    assert moved.firmware == OLD
+    assert guest.reset().firmware == OLD
+    assert guest.reset("cf9").observed.boot is not None
+    guest.shutdown()
+    guest.clear_nvram()
+    assert guest.start("h1").firmware == NEW
+
+
+def test_firmware_is_upgraded_by_its_name(guest: LabGuest) -> None:
+    guest.start("h0")
+    assert guest.upgrade_host("h0", THIRD).refusal is None
+    assert guest.reset().firmware == OLD, "the guest owns it"
+    guest.upgrade_nvram(NEW)
+    assert guest.reset().firmware == NEW
+
+
+@pytest.mark.parametrize("guest", ["stock"], indirect=True)
+def test_another_disk_is_seen_after_a_new_start(guest: LabGuest) -> None:
+    assert guest.start().disk == "A"
+    guest.replace_disk()
+    guest.shutdown()
+    assert guest.start().disk == "B"
+
+
+def test_late_is_said_of_a_boot_that_came(guest: LabGuest, script: Script) -> None:
+    script.waits = {1: 2 * SECONDS}
+    seen = guest.start()
+    assert seen.up
+    assert seen.late
+
+
+def test_what_is_not_up_has_no_firmware(guest: LabGuest, script: Script) -> None:
+    script.hangs = {1}
+    seen = guest.start()
+    assert not seen.up
+    with pytest.raises(AssertionError, match=f"not up; its console said {OLD}"):
+        _ = seen.firmware
+
+
+def seen(**changed: Any) -> Seen:
+    plain: dict[str, Any] = {"up": True, "console": OLD, "rom": OLD, "disk": "A", "refusal": None,
+                             "seconds": 0.1, "late": False, "observed": None}
+    return Seen(**plain | changed)
+
+
+@pytest.mark.parametrize(("changed", "why"), [
+    ({"rom": NEW}, f"the console says {OLD}, the ROM is {NEW}"),
+    ({"rom": None, "console": None}, "no witness named a firmware"),
+    ({"refusal": "section: no"}, "QEMU refused it: section: no"),
+])
+def test_witnesses_that_disagree_name_none(changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(AssertionError, match=why):
+        _ = seen(**changed).firmware
+
+
+def test_one_witness_is_enough() -> None:
+    assert seen(console=None).firmware == seen(rom=None).firmware == OLD
+
+
+def test_a_wrong_host_is_named_with_those_that_there_are(guest: LabGuest) -> None:
+    with pytest.raises(UserError, match=r"no such host: 'h9' \(hosts: h0, h1, h2\)"):
+        guest.migrate("h9")
+
+
+@pytest.mark.parametrize(("axes", "said"), [
+    ({"colour": "red"}, "no such axis of a guest: colour (accepted: "),
+    ({"scenario": "reset"}, "no such axis of a guest: scenario"),
+    ({"policy": "mine"}, "'mine' is not a valid Policy"),
+])
+def test_axes_are_a_matrix_file_s(axes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    builds: Any = SimpleNamespace(spec=Builds)
+    with Lab(builds, builds, tmp_path) as lab, pytest.raises(UserError) as raised:
+        lab.guest("debian-sid", machine="pc", **axes)
+    assert str(raised.value).startswith(said)
+    assert list(tmp_path.iterdir()) == []
