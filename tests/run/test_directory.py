@@ -15,7 +15,7 @@ from bootmatrix.errors import UserError
 from bootmatrix.records.jsonl import RecordWriter, read_records
 from bootmatrix.records.merged import key, merged
 from bootmatrix.records.merging import load
-from bootmatrix.run.directory import RunDirectory, new_name
+from bootmatrix.run.directory import RunDirectory, check_is_run, new_name
 from bootmatrix.run.resume import unique_names
 from helpers.commands import SCRIPT
 from helpers.leavings import wait_for
@@ -305,3 +305,59 @@ def test_one_cell_of_two_is_run_by_its_command(here: Path) -> None:
     assert status == 0, out + err
     assert len(ids(here / "one" / "records.jsonl")) == 1
     assert json.loads((here / "one" / "records.jsonl").read_text())["matrix"] == "y/m.yaml"
+
+
+# ---- a directory from a stranger -----------------------------------------------------------------
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """What a run leaves, and one that was killed: whatever is in a scratch directory."""
+    run_dir = tmp_path / "out"
+    (run_dir / "cells" / "m.yaml" / "a,b").mkdir(parents=True)
+    (run_dir / "waited").mkdir()
+    (run_dir / "shared").mkdir()
+    (run_dir / "records.jsonl").touch()
+    (run_dir / "latest").symlink_to("cells")  # the user's own
+    (run_dir / "scratch-main").mkdir()
+    (run_dir / "scratch-main" / "link").symlink_to("/etc")
+    os.mkfifo(run_dir / "scratch-main" / "fifo")
+    return run_dir
+
+
+def test_a_directory_of_a_run_is_one(run_dir: Path) -> None:
+    check_is_run(run_dir)
+
+
+@pytest.mark.parametrize("name", [
+    "scratch-gw0", "waited/key.json", "shared/key", "cells/n.yaml", "cells/m.yaml/a,b/1-source",
+    "cells/scratch-x"])
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_a_run_goes_on_through_no_link_and_waits_for_no_fifo(
+    run_dir: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    kept = tmp_path / "victim" / "cell" / "thesis"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    planted = run_dir / name
+    if kind == "link":
+        planted.symlink_to(tmp_path / "victim")
+    else:
+        os.mkfifo(planted)
+    with pytest.raises(UserError, match=f"{name}: is neither a file nor a directory"):
+        RunDirectory(run_dir).claim(resume=True)
+    assert kept.exists()
+
+
+def test_a_directory_that_is_deeper_than_a_path_is_no_run_s(run_dir: Path) -> None:
+    home = os.open(run_dir / "cells", os.O_RDONLY)
+    at = os.dup(home)
+    for _ in range(50):
+        os.mkdir("d" * 200, dir_fd=at)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+    os.close(home)
+    with pytest.raises(UserError, match="is no directory of a run: File name too long"):
+        check_is_run(run_dir)

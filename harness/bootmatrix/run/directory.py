@@ -16,6 +16,9 @@ from bootmatrix.files.cell_files import remove_tree
 RECORDS = "records.jsonl"
 CELLS = "cells"
 """A run's records, and its artifacts: a directory that has both is one of a run."""
+_SCRATCH = "scratch-"
+# How the names begin that runners have in it: see run.runner.
+_USED = (RECORDS, CELLS, _SCRATCH, "shared", "waited")
 
 
 def new_name() -> str:
@@ -25,13 +28,44 @@ def new_name() -> str:
 
 
 def check_is_run(path: Path) -> None:
-    """Raise UserError if this is no run's own directory, in which a run could go on."""
+    """Raise UserError if this is no run's own directory, in which a run could go on.
+
+    A run makes files and directories alone, and writes and removes by their names: something else,
+    a link most of all, is of somebody who would have it done elsewhere.
+    """
     if not path.is_dir():
         raise UserError("no such run directory", file=path)
     records, cells = path / RECORDS, path / CELLS
     if not (records.is_file() and cells.is_dir()) or records.is_symlink() or cells.is_symlink():
         raise UserError(f"is no directory of a run, which has a {RECORDS} and {CELLS}/ in it",
                         file=path, hint="a run says at its end where its artifacts are")
+    try:
+        foreign = next(_foreign(path), None)
+    except OSError as error:
+        raise UserError(f"is no directory of a run: {error.strerror}", file=path) from None
+    if foreign is not None:
+        raise UserError("is neither a file nor a directory: no run has made it", file=foreign,
+                        hint="remove it, if this is a run of yours")
+
+
+def _foreign(path: Path) -> Iterator[Path]:
+    """What a run has not made, of what it would use.
+
+    What sandboxes have left in a scratch directory is removed by descriptors, whatever it is.
+    """
+    left = [path]
+    while left:
+        directory = left.pop()
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                top = directory == path
+                if top and not entry.name.startswith(_USED):
+                    continue
+                if not entry.is_dir(follow_symlinks=False):
+                    if not entry.is_file(follow_symlinks=False):
+                        yield directory / entry.name
+                elif not (top and entry.name.startswith(_SCRATCH)):
+                    left.append(directory / entry.name)
 
 
 class RunDirectory:
@@ -61,7 +95,7 @@ class RunDirectory:
         try:
             if resume:
                 check_is_run(self.path)
-            if any(list(map(_in_use, self.path.glob("scratch-*")))):
+            if any(list(map(_in_use, self.path.glob(f"{_SCRATCH}*")))):
                 raise UserError("the workers of a run that was killed are still ending in it",
                                 file=self.path, hint="try again in a moment")
             if not resume and os.listdir(self.path):  # noqa: PTH208
@@ -111,7 +145,7 @@ class RunDirectory:
 
 def sweep(run_dir: Path) -> None:
     """Remove the scratch directories that killed runners have left in a run directory."""
-    for scratch in run_dir.glob("scratch-*"):
+    for scratch in run_dir.glob(f"{_SCRATCH}*"):
         # Another sweeper was quicker, or its runner lives.
         with contextlib.suppress(OSError, CellError), _held(scratch):
             remove_tree(scratch)
