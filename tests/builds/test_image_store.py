@@ -378,6 +378,12 @@ none                 empty machine
     )
 
 
+def test_a_name_that_no_machine_has_is_left_out() -> None:
+    names = ("pc-\x1b[2J", "x,graphics=on", "-help", "<b>", "pc-" + "9" * 5000, "٩", "\u202e")
+    text = "".join(f"{name}  Standard PC (default)\n" for name in (*names, "pc-q35-9.2", *names))
+    assert parse_machines(f"Supported machines are:\n{text}") == (["pc-q35-9.2"], "pc-q35-9.2")
+
+
 @pytest.mark.parametrize(("value", "base"), [
     ("/some/where", Path("/some/where")), ("", Path.home() / ".cache"),
     ("relative", Path.home() / ".cache"),  # to be ignored, says the specification

@@ -193,6 +193,24 @@ def test_asking_is_no_weaker_than_running(builds: Builds, tmp_path: Path) -> Non
     assert build.machines == ("pc-i440fx-5.2",)
 
 
+@pytest.mark.parametrize(("version", "taken"), [
+    ("9" * 5000 + ".1.2", None),  # more digits than Python makes a number of
+    ("9." * 2000 + "1", "9.9.9.9"),
+    ("٩.٩.٩", None),
+    ("9.2.1-rc1", "9.2.1"),
+])
+def test_a_version_that_no_record_could_hold_is_none(
+    builds: Builds, tmp_path: Path, version: str, taken: str | None
+) -> None:
+    """A record with it could not be read again, nor those of other cells beside it."""
+    source = QemuSource(evil(tmp_path / "tree", f'-DVERSION="{version}"'))
+    if taken is None:
+        with pytest.raises(UserError, match="is no QEMU: to --version it says"):
+            builds.qemu(source)
+    else:
+        assert builds.qemu(source).version == taken
+
+
 def test_a_flood_of_words_is_no_answer(builds: Builds, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not start"):
         builds.qemu(QemuSource(evil(tmp_path / "tree", "-DFLOOD")))

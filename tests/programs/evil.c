@@ -36,6 +36,10 @@ int main(int count, char **words)
 #ifdef HANG
     pause();
 #endif
+#ifdef VERSION
+    puts("QEMU emulator version " VERSION);
+    return 0;
+#endif
     printf("QEMU emulator version 9.%d.%d\n", (int)getuid(), forks());
     return 0;
 }

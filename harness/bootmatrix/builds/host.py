@@ -47,6 +47,8 @@ Place = Callable[[HostSpec, str, UserError], UserError]
 _SUITE = re.compile(r"[a-z][a-z0-9-]*")
 # Debian policy, section 5.6.12.
 _VERSION = re.compile(r"(\d+:)?\d[A-Za-z0-9.+~-]*")
+# It stands in records, which have a longest name, and is reckoned with.
+_QEMU_VERSION = re.compile(r"QEMU.{0,100} version ([0-9]{1,5}(?:\.[0-9]{1,5}){1,3})(?![0-9])")
 _NO_VERSION = re.compile(r"Version '[^']*' for '[^']*' was not found")
 # Where distributions and QEMU's own installation put a program and its BIOS.
 _PROGRAMS = ("usr/bin", "usr/local/bin", "opt/qemu/bin", "usr/libexec")
@@ -469,7 +471,7 @@ def _ask(build: QemuBuild, what: str) -> dict[str, Any]:
         printed = ask(build, "--version")
     except ImageError as error:
         raise UserError(f"{what} does not start: {own_qemu.last_words(error)}") from None
-    version = re.search(r"QEMU.* version (\d+(?:\.\d+)+)", printed)
+    version = _QEMU_VERSION.search(printed)
     if not version:
         said = printed.strip().splitlines() or ["nothing"]
         raise UserError(f"{what} is no QEMU: to --version it says {said[0][:60]!r}")

@@ -562,15 +562,20 @@ def facts_text(facts: Mapping[str, Any]) -> str:
     return json.dumps({**facts, "checksum": _checksum(facts)}, indent=1) + "\n"
 
 
+MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+"""The name of a machine type."""
+
+
 def parse_machines(text: str) -> tuple[list[str], str]:
     """The concrete machine types in the output of ``-M help``, and the default one.
 
-    Aliases ("pc  Standard PC (alias of pc-i440fx-7.2)") are left out: what they mean changes.
+    Aliases ("pc  Standard PC (alias of pc-i440fx-7.2)") are left out: what they mean changes. So
+    are names that no QEMU has: they would stand in records and ids.
     """
     machines, default = [], ""
     for line in text.splitlines()[1:]:
         name, _, rest = line.partition(" ")
-        if name and "(alias of " not in rest:
+        if MACHINE.fullmatch(name) and "(alias of " not in rest:
             machines.append(name)
             if "(default)" in rest:
                 default = name
