@@ -299,7 +299,8 @@ def test_two_images_of_one_name(tmp_path: Path, catalogue: Callable[[str], Path]
                     "interface": "bios", "prints": None, "variables": None, "payload": None,
                     "machines": [], "features": [], "store_size": 0,
                     "sha256": hashlib.sha256(name.encode()).hexdigest()}
-        store._facts_file(name).write_text(json.dumps({"firmware": [firmware]}))
+        store._facts_file(name).write_text(json.dumps(
+            {"digest": "", "firmware": [firmware]}))
     with pytest.raises(ImageError, match="two different images are called seabios-1"):
         store.firmwares()
 

@@ -197,6 +197,55 @@ def test_a_catalogue_with_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.state, found.found) == (State.FAIL, "images/catalogue.yaml:3: no such field")
 
 
+def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path
+) -> None:
+    before = list(findings())
+
+    def unreadable(*arguments: object, **named: object) -> bool:
+        raise PermissionError(13, "Permission denied", "/proc/x")
+
+    def broken(*arguments: object, **named: object) -> float:
+        raise QemuError("clang refused pe.S", status=1, tail="no room\n")
+
+    monkeypatch.setattr(shutil, "disk_usage", unreadable)
+    monkeypatch.setattr(engines, "choose", unreadable)
+    monkeypatch.setattr(ImageStore, "check", unreadable)
+    monkeypatch.setattr(doctor.guests, "damaged", unreadable)
+    monkeypatch.setattr(doctor, "damaged_own", broken)
+    found = findings()
+    assert [what for what in found if what != "engine"] == [
+        what for what in before if not what.startswith("accelerator ")] + ["accelerator"]
+    for what in ("disk space", "engine bubblewrap", "image debian-sid", "guests' disks"):
+        assert found[what] == Finding(
+            what, State.FAIL, "cannot be looked at: /proc/x: Permission denied",
+            "mend that, then ask again")
+    assert found["own builds"].found == "cannot be looked at: clang refused pe.S: no room"
+    monkeypatch.setattr(ImageStore, "is_built", unreadable)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert findings()["tools"].found == "cannot be looked at: /proc/x: Permission denied"
+
+
+def test_a_cache_whose_place_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    disk = findings()["disk space"]
+    assert (disk.state, disk.found) == (State.FAIL, f"{tmp_path}/cache is no directory")
+
+
+def test_uefi_that_cannot_be_tried(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
+    def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
+        if firmware.interface is Interface.UEFI:
+            raise QemuError("clang refused pe.S")
+        return 0.1
+
+    monkeypatch.setattr(doctor, "boot_seconds", took)
+    monkeypatch.setattr(doctor, "kvm_complaint", lambda: None)
+    found = findings()["accelerator kvm, UEFI"]
+    assert (found.state, found.found) == (
+        State.WARN, "not tried: under tcg: clang refused pe.S")
+
+
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert str(image_store.cache_home()) in findings()["disk space"].found

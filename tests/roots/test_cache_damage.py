@@ -112,7 +112,7 @@ def test_what_no_time_tells(broken: Callable[[str, Callable[[Path], None]], Path
     forge(broken("usr/share/seabios/bios-256k.bin", flip))
     with pytest.raises(Damaged, match=r"seabios/bios-256k\.bin is not what it was"):
         ImageStore().beside(NAME, "seabios")
-    found = doctor._image(ImageStore(), NAME)
+    (found,) = doctor._image(ImageStore(), NAME)
     assert found == Finding(
         f"image {NAME}", State.FAIL,
         "damaged: usr/share/seabios/bios-256k.bin is not what it was", AGAIN)
@@ -131,7 +131,8 @@ def test_a_changed_word_in_the_facts(
         file.write_text(damaged)
         with pytest.raises(Damaged, match=f"{AGAIN}$"):
             ImageStore().qemu(NAME)
-        assert doctor._image(ImageStore(), NAME).state is State.FAIL
+        (found,) = doctor._image(ImageStore(), NAME)
+        assert found.state is State.FAIL
     file.write_text(before)
 
 

@@ -299,7 +299,7 @@ def built(command: Sequence[str], revision: str, log: Path) -> Path:
     if argv == list(command):
         argv.append(revision)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as complaints:
+    with log.open("w+b") as complaints:
         status, output = supervised.run(argv, complaints)
     if status == SKIP_STATUS:
         raise Skip(f"the build command says skip ({SKIP_STATUS})", lasting=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ from bootmatrix.builds.image_store import OWN_BUILDS, Damaged, ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine
 from bootmatrix.engines.confinement import KVM, kvm_complaint
-from bootmatrix.errors import DeadlineExceeded, HarnessError, QemuError, UserError
+from bootmatrix.errors import DeadlineExceeded, HarnessError, QemuError, in_a_line
 from bootmatrix.files.cell_files import temporary
 from bootmatrix.machines.qemu.machine import QemuHosts
 from bootmatrix.machines.setup import setup_of
@@ -70,104 +70,126 @@ class Finding:
 def examine(engine: str | None = None, store: ImageStore | None = None) -> Iterator[Finding]:
     """Look at everything, one finding after the other; ``engine`` forces one.
 
-    Nothing that is found wrong is raised.
+    Nothing that is found wrong is raised: what cannot be looked at is a finding as well.
     """
     try:
         store = store or ImageStore()
-    except (UserError, HarnessError) as error:
-        yield Finding("catalogue", State.FAIL, str(error), "mend that line of the file")
+    except Exception as error:
+        yield Finding("catalogue", State.FAIL, in_a_line(error)[0], "mend that line of the file")
         return
-    built = [name for name in store.names() if store.is_built(name)]
-    yield from _tools(all_built=len(built) == len(store.names()))
+    yield from _seen("tools", _tools(store))
     chosen: list[str] = []
-    for finding in _engines(engine):
-        yield finding
-        if finding.state is State.OK:
-            chosen.append(finding.what.removeprefix("engine "))
+    for name in (engine,) if engine else engines.ENGINES:
+        for finding in _seen(f"engine {name}", _engine(name)):
+            yield finding
+            if finding.state is State.OK:
+                chosen.append(name)
     if not chosen:
         yield Finding("engine", State.FAIL, "none works, and no QEMU runs without one",
                       "mend one of those above")
-    yield _disk(store)
+    yield from _seen("disk space", _disk(store))
     intact: list[str] = []
     for name in store.names(None):
-        finding = _image(store, name)
-        yield finding
-        if finding.state is State.OK and name in built:
-            intact.append(name)
-    yield from _others()
-    yield from _accelerators(chosen[0] if chosen else None, store, intact)
+        for finding in _seen(f"image {name}", _image(store, name)):
+            yield finding
+            if finding.state is State.OK and name in store.names():
+                intact.append(name)
+    yield from _seen("guests' disks", _guests_disks())
+    yield from _seen("own builds", _own_builds())
+    yield from _seen("accelerator", _accelerators(chosen[0] if chosen else None, store, intact))
 
 
-def _tools(*, all_built: bool) -> Iterator[Finding]:
+def _seen(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings; what keeps more of them from being found is the last one."""
+    try:
+        yield from findings
+    except Exception as error:  # whatever it is, the rest is to be looked at
+        line = _line(error) if isinstance(error, HarnessError) else in_a_line(error)[0]
+        yield Finding(what, State.FAIL, f"cannot be looked at: {line}", "mend that, then ask again")
+
+
+def _tools(store: ImageStore) -> Iterator[Finding]:
     for program, package in PACKAGES.items():
         path = shutil.which(program)
         if path is not None:
             yield Finding(f"tool {program}", State.OK, path)
             continue
         # Without bubblewrap there may be docker; without mmdebstrap there may be all images.
-        needed = program == "nasm" or (program == "mmdebstrap" and not all_built)
+        needed = program == "nasm" or (
+            program == "mmdebstrap" and not all(map(store.is_built, store.names())))
         yield Finding(f"tool {program}", State.FAIL if needed else State.WARN, "not installed",
                       f"apt install {package}")
 
 
-def _engines(forced: str | None) -> Iterator[Finding]:
-    for name in (forced,) if forced else engines.ENGINES:
-        try:
-            with engines.choose(name):
-                yield Finding(f"engine {name}", State.OK, "works")
-        except HarnessError as error:
-            mend = ("start a Docker engine, and let this user reach its socket (group docker)"
-                    if name == "docker" else
-                    "apt install bubblewrap, and allow user namespaces (sysctl kernel.*userns*)")
-            yield Finding(f"engine {name}", State.WARN, _line(error), mend)
+def _engine(name: str) -> Iterator[Finding]:
+    try:
+        with engines.choose(name):
+            pass
+    except HarnessError as error:
+        mend = ("start a Docker engine, and let this user reach its socket (group docker)"
+                if name == "docker" else
+                "apt install bubblewrap, and allow user namespaces (sysctl kernel.*userns*)")
+        yield Finding(f"engine {name}", State.WARN, _line(error), mend)
+    else:
+        yield Finding(f"engine {name}", State.OK, "works")
 
 
-def _disk(store: ImageStore) -> Finding:
+def _disk(store: ImageStore) -> Iterator[Finding]:
     cache = image_store.cache_home()
-    there = next(path for path in (cache, *cache.parents) if path.is_dir())
+    there = next(path for path in (cache, *cache.parents) if path.exists() or path.is_symlink())
+    elsewhere = f"set XDG_CACHE_HOME (now: {cache.parent})"
+    if not there.is_dir():
+        yield Finding("disk space", State.FAIL, f"{there} is no directory",
+                      f"move it away, or {elsewhere}")
+        return
     free = shutil.disk_usage(there).free
     missing = sum(not store.is_built(name) for name in store.names())
     needed = missing * ROOT_BYTES + SPARE_BYTES
     found = f"{free / 1e9:.1f} GB free for {cache}"
     if not os.access(there, os.W_OK):
-        return Finding("disk space", State.FAIL, f"{there} cannot be written to",
-                       f"chown it to this user, or set XDG_CACHE_HOME (now: {cache.parent})")
-    if free >= needed:
-        return Finding("disk space", State.OK, found)
-    return Finding("disk space", State.WARN if free >= SPARE_BYTES else State.FAIL,
-                   f"{found}, {needed / 1e9:.1f} GB are needed to build all images",
-                   "make room, or set XDG_CACHE_HOME to a directory that has it")
+        yield Finding("disk space", State.FAIL, f"{there} cannot be written to",
+                      f"chown it to this user, or {elsewhere}")
+    elif free >= needed:
+        yield Finding("disk space", State.OK, found)
+    else:
+        yield Finding("disk space", State.WARN if free >= SPARE_BYTES else State.FAIL,
+                      f"{found}, {needed / 1e9:.1f} GB are needed to build all images",
+                      "make room, or set XDG_CACHE_HOME to a directory that has it")
 
 
-def _image(store: ImageStore, name: str) -> Finding:
+def _image(store: ImageStore, name: str) -> Iterator[Finding]:
     """What is cached of a build, all of it read."""
     what = f"image {name}"
     if not store.is_built(name):
-        return Finding(what, State.WARN, "not built; a run that needs it does so",
-                       f"bootmatrix images build {name}")
+        yield Finding(what, State.WARN, "not built; a run that needs it does so",
+                      f"bootmatrix images build {name}")
+        return
     try:
         store.check(name, whole=True)
         row = store.row(name)
     except Damaged as error:
-        return Finding(what, State.FAIL, f"damaged: {error.found}", error.again)
-    return Finding(what, State.OK,
-                   f"QEMU {row.version}, {row.first_firmware}, {row.size / 1e6:.0f} MB, intact")
+        yield Finding(what, State.FAIL, f"damaged: {error.found}", error.again)
+        return
+    yield Finding(what, State.OK,
+                  f"QEMU {row.version}, {row.first_firmware}, {row.size / 1e6:.0f} MB, intact")
 
 
-def _others() -> Iterator[Finding]:
+def _guests_disks() -> Iterator[Finding]:
+    damaged = guests.damaged(image_store.cache_home())
+    yield _made("guests' disks", damaged, "rm -r " + " ".join(map(str, damaged)))
+
+
+def _own_builds() -> Iterator[Finding]:
+    yield _made("own builds", damaged_own(), f"bootmatrix images rm {OWN_BUILDS}")
+
+
+def _made(what: str, damaged: Sequence[Path], mend: str) -> Finding:
     """What else is cached, all of it read. A run makes anew what is not what was made."""
-    disks = guests.damaged(image_store.cache_home())
-    remove = "rm -r " + " ".join(map(str, disks))
-    for what, damaged, mend in (
-        ("guests' disks", disks, remove),
-        ("own builds", damaged_own(), f"bootmatrix images rm {OWN_BUILDS}"),
-    ):
-        if damaged:
-            names = ", ".join(path.name for path in damaged)
-            yield Finding(what, State.WARN, "not what was made, or not known to be, so a run makes "
-                                            f"them anew: {names}", mend)
-        else:
-            yield Finding(what, State.OK, "intact")
+    if not damaged:
+        return Finding(what, State.OK, "intact")
+    names = ", ".join(path.name for path in damaged)
+    return Finding(what, State.WARN, "not what was made, or not known to be, so a run makes "
+                                     f"them anew: {names}", mend)
 
 
 def _accelerators(name: str | None, store: ImageStore, built: list[str]) -> Iterator[Finding]:
@@ -191,7 +213,12 @@ def _accelerators(name: str | None, store: ImageStore, built: list[str]) -> Iter
         finding = _kvm("accelerator kvm", engine, build, bios, tcg)
         yield finding
         if not finding.found.startswith(UNUSABLE):  # the one firmware says nothing of the other
-            tcg = boot_seconds(engine, build, uefi, Accel.TCG)
+            try:
+                tcg = boot_seconds(engine, build, uefi, Accel.TCG)
+            except HarnessError as error:
+                yield Finding("accelerator kvm, UEFI", State.WARN,
+                              f"not tried: under tcg: {_line(error)}", "mend that, then ask again")
+                return
             yield _kvm("accelerator kvm, UEFI", engine, build, uefi, tcg)
 
 

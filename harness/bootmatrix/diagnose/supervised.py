@@ -9,34 +9,44 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import select
+import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, <linux/prctl.h>
 _NOT_RUN = 127
+KEPT = 64 << 10
+"""Bytes that are kept of what a command says on either of its outputs."""
+_CHUNK = 64 << 10
 
 
 def run(argv: Sequence[str], complaints: IO[bytes]) -> tuple[int, bytes]:
     """Run a command to its end: its exit status, as a shell has it, and its standard output.
 
-    Its standard input is empty, its standard error goes to ``complaints``. Whatever it started,
-    in the background too, has ended with it.
+    Its standard input is empty, its standard error goes to ``complaints``, a file that can be
+    read as well, as it comes. Of both the end is kept. Whatever it started, in the background
+    too, has ended with it.
     """
+    output = io.BytesIO()
     lifeline, held = os.pipe()
     try:
         with subprocess.Popen(
             [sys.executable, "-IS", __file__, str(lifeline), *argv], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=complaints, pass_fds=(lifeline,),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(lifeline,),
             start_new_session=True,
         ) as supervisor:
+            assert supervisor.stdout is not None
+            assert supervisor.stderr is not None
             try:
-                output, _ = supervisor.communicate()
+                _keep_the_end(supervisor.pid, {
+                    supervisor.stdout.fileno(): output, supervisor.stderr.fileno(): complaints})
             finally:
                 os.close(held)  # and so all of it ends
                 held = -1
@@ -45,7 +55,50 @@ def run(argv: Sequence[str], complaints: IO[bytes]) -> tuple[int, bytes]:
         os.close(lifeline)
         if held != -1:
             os.close(held)
-    return supervisor.returncode, output
+    return supervisor.returncode, output.getvalue()
+
+
+def _keep_the_end(pid: int, files: Mapping[int, IO[bytes]]) -> None:
+    """Take what a process says on these descriptors until it has ended; of each the last KEPT."""
+    ended = os.pidfd_open(pid)
+    try:
+        with selectors.DefaultSelector() as selector:
+            for fd in (ended, *files):
+                selector.register(fd, selectors.EVENT_READ)
+            over = False
+            while True:
+                ready = [key.fd for key, _ in selector.select(0 if over else None)]
+                said = [fd for fd in ready if fd != ended]
+                if over and not said:  # whoever still holds the other end has outlived it
+                    break
+                over = ended in ready
+                for fd in said:
+                    data = os.read(fd, _CHUNK)
+                    if data:
+                        _append(files[fd], data)
+                    else:
+                        selector.unregister(fd)
+    finally:
+        os.close(ended)
+    for file in files.values():
+        _cut(file)
+
+
+def _append(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    if file.tell() > 2 * KEPT:  # seldom: each time what is kept is written anew
+        _cut(file)
+    file.flush()
+
+
+def _cut(file: IO[bytes]) -> None:
+    """Leave the last KEPT bytes in it."""
+    if file.tell() > KEPT:
+        file.seek(-KEPT, os.SEEK_END)
+        end = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(end)
 
 
 def _supervise(lifeline: int, argv: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -46,6 +47,31 @@ def test_what_is_not_done_in_time_is_named_and_cancelled() -> None:
         reactor.call(waits(), Deadline.after(0.01), "Godot")
     assert time.monotonic() - begun < 10
     assert cancelled.wait(20)
+
+
+def test_what_was_cancelled_and_then_fails_is_nobody_s_concern() -> None:
+    """As a black box does whose QEMU goes away while it is cut short."""
+    complaints: list[dict[str, object]] = []
+    loop, ended = reactor.loop(), threading.Event()
+    loop.call_soon_threadsafe(loop.set_exception_handler, lambda _, what: complaints.append(what))
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            raise ConnectionError("gone meanwhile")
+
+    try:
+        with pytest.raises(DeadlineExceeded):
+            reactor.call(waits(), Deadline.after(0.01), "Godot")
+        assert ended.wait(20)
+        reactor.call(answer(0), Deadline.after(60), "all that was left")
+        gc.collect()
+        reactor.call(answer(0), Deadline.after(60), "a complaint")
+        assert complaints == []
+    finally:
+        loop.call_soon_threadsafe(loop.set_exception_handler, None)
 
 
 def test_all_work_is_done_in_one_thread_whoever_asks() -> None:

@@ -116,7 +116,7 @@ class Monitor:
         self._changed = asyncio.Event()
         self._client.events.event_filter = self._take
         await self._client.connect(sock)
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = reactor.heard(asyncio.create_task(self._watch()))
 
     def _take(self, message: Message) -> bool:
         """Keep an event; False: the library is to keep none, which would keep all for ever."""
@@ -261,7 +261,7 @@ class Monitor:
             # It raises what ended the session, if something has: also what the library did not
             # expect, such as a line without an end or an answer to an unhashable id.
             with contextlib.suppress(Exception):
-                closing = asyncio.create_task(self._client.disconnect())
+                closing = reactor.heard(asyncio.create_task(self._client.disconnect()))
                 if not (await asyncio.wait([closing], timeout=_CLOSE_SECONDS))[0]:
                     self._client.abort()  # what was sent is not read, and would be waited for
                 await closing

@@ -46,7 +46,7 @@ def call(work: Coroutine[Any, Any, T], deadline: Deadline, what: str) -> T:
 
     Raises DeadlineExceeded, naming ``what`` was waited for; the work is then cancelled.
     """
-    future = asyncio.run_coroutine_threadsafe(work, loop())
+    future = asyncio.run_coroutine_threadsafe(_watched(work), loop())
     while True:
         try:
             return future.result(deadline.remaining)
@@ -56,3 +56,16 @@ def call(work: Coroutine[Any, Any, T], deadline: Deadline, what: str) -> T:
             if deadline.expired:
                 future.cancel()
                 raise DeadlineExceeded(f"not in time: {what}") from None
+
+
+def heard(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+    """The task, of whose failure asyncio is not to complain if nobody waits for it any more."""
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return task
+
+
+async def _watched(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.current_task()
+    assert task is not None
+    heard(task)  # one that is cancelled can end by another error, which goes to nobody
+    return await work
