@@ -74,7 +74,9 @@ class _Guard(io.RawIOBase):
             try:
                 return os.write(self._fd, data)
             except BlockingIOError:  # a pipe that whoever made it set so
-                select.select([], [self._fd], [])
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                poll.poll()
             except OSError as error:
                 # Its reader's own will is no loss.
                 self.lost = None if error.errno == errno.EPIPE else error.errno

@@ -115,9 +115,11 @@ def converse(console: socket.socket, say: Callable[[str], None]) -> None:
     """Pass keys and text between this terminal and a console, until Ctrl-] or QEMU's end."""
     keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
     with _raw(keys):
-        ears = [keys, console.fileno()]
+        poll = select.poll()
+        for ear in (keys, console.fileno()):
+            poll.register(ear, select.POLLIN)
         while True:
-            ready, _, _ = select.select(ears, [], [])
+            ready = [ear for ear, _ in poll.poll()]
             if console.fileno() in ready:
                 data = _received(console)
                 if not data:

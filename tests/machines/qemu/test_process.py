@@ -20,6 +20,7 @@ from bootmatrix.errors import CellError, DeadlineExceeded, HarnessError, QemuErr
 from bootmatrix.machines.qemu.process import VM, Qemu
 from bootmatrix.model import QemuBuild
 from bootmatrix.witnesses import resets
+from helpers.descriptors import many_open
 
 BUILD = QemuBuild("q", "5.2.0", "0123456789abcdef" * 4, Path())
 ARGV = ("qemu", "-S")
@@ -134,6 +135,14 @@ def test_a_connection_is_qemu_s_and_brings_its_clock(qemu: Qemu) -> None:
         assert ours.recv(5) == b"hello"
         assert qemu.clock.seen
         assert qemu.clock.deadline(60).remaining > 0
+
+
+def test_a_connection_beyond_the_descriptors_of_select(sandbox: Any, scratch: Scratch) -> None:
+    with (many_open(), Qemu("1-source", sandbox, ARGV, scratch, "1-source", ["monitor"]) as qemu,
+          qemu.listen("more") as listener, connected(qemu, "more") as other,
+          qemu.accept(listener, soon()) as connection):
+        connection.sendall(b"x")
+        assert other.recv(1) == b"x"
 
 
 def test_another_process_s_connection_is_refused(qemu: Qemu, sandbox: Any) -> None:

@@ -15,6 +15,7 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.errors import DeadlineExceeded, QtestError
 from bootmatrix.machines.qemu import qtest
 from bootmatrix.machines.qemu.qtest import Qtest
+from helpers.descriptors import many_open
 
 Server = Callable[[socket.socket], None]
 
@@ -87,6 +88,11 @@ def test_a_thousand_reads_cost_one_wait() -> None:
         values = [qtest.inb(0x511) for _ in range(1000)]
         assert [value() for value in values] == [1] * 1000
         assert (qtest.requests, qtest.waits) == (1000, 1)
+
+
+def test_a_connection_beyond_the_descriptors_of_select() -> None:
+    with many_open(), serving(answering(memory_of_ones)) as qtest:
+        assert qtest.inb(0x511)() == 1
 
 
 def test_a_value_is_asked_for_once() -> None:

@@ -100,10 +100,10 @@ class Qemu:
 
     def accept(self, listener: socket.socket, deadline: Deadline) -> socket.socket:
         """QEMU's connection to a socket of ours. CellError if another process has made one."""
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
         while True:
-            while not select.select(
-                [listener], [], [], min(_ALIVE_SECONDS, deadline.remaining)
-            )[0]:
+            while not poll.poll(1000 * min(_ALIVE_SECONDS, deadline.remaining)):
                 if self.process.poll() is not None:
                     raise self.ended()
                 deadline.check(f"{self.name}: QEMU's connection to {listener.getsockname()}")

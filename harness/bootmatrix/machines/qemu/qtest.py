@@ -142,13 +142,13 @@ class Qtest:
         # Looked at each time: of a flood there is always something to read.
         request = self._asked[0].request[:60]
         self._deadline.check(f"{self._name}: qtest: an answer to {request!r}")
-        readable, writable, _ = select.select(
-            [self._sock], [self._sock] if self._out else [], [], self._deadline.remaining
-        )
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._out else 0))
+        ready = sum(events for _, events in poll.poll(1000 * self._deadline.remaining))
         try:
-            if writable:
+            if ready & select.POLLOUT:
                 del self._out[: self._sock.send(self._out)]
-            received = self._sock.recv(_CHUNK) if readable else None
+            received = self._sock.recv(_CHUNK) if ready & ~select.POLLOUT else None
         except OSError as error:
             raise self._broken(f"the connection broke: {error.strerror}") from error
         if received is None:
