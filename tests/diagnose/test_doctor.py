@@ -211,7 +211,7 @@ def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(
     monkeypatch.setattr(shutil, "disk_usage", unreadable)
     monkeypatch.setattr(engines, "choose", unreadable)
     monkeypatch.setattr(ImageStore, "check", unreadable)
-    monkeypatch.setattr(doctor.guests, "damaged", unreadable)
+    monkeypatch.setattr("bootmatrix.guests.damaged", unreadable)
     monkeypatch.setattr(doctor, "damaged_own", broken)
     found = findings()
     assert [what for what in found if what != "engine"] == [
