@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.errors import UserError
+from bootmatrix.deadline import Deadline
+from bootmatrix.errors import DeadlineExceeded, UserError
 from bootmatrix.firmware.identity import sha256
-from bootmatrix.machines.fake import FakeHosts, Script, firmware
+from bootmatrix.machines.fake import FakeHosts, FakeMachine, Script, firmware
 from bootmatrix.policies import Policy
 from bootmatrix.run import guest as guest_module
 from bootmatrix.run.guest import Guest
@@ -115,6 +116,20 @@ def test_silence_a_hang_and_an_end_are_told_apart(tmp_path: Path) -> None:
     assert end.boot is not None
     assert end.boot.ended == "qemu-system-x86_64: aborted (exit status 134)"
     assert end.boot.rom is None
+
+
+def test_a_console_that_ends_before_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what the machine does, and no fault of the rig's."""
+    def never(machine: FakeMachine, deadline: Deadline) -> int:
+        raise DeadlineExceeded("not in time")
+
+    monkeypatch.setattr(FakeMachine, "exit_status", never)
+    _, end = life(fake_guest(tmp_path, script=Script(ends={2})), ["start", "reset"])
+    assert end.boot is not None
+    assert end.boot.ended == (
+        "qemu-system-x86_64: aborted (its console is closed, and its process goes on)")
 
 
 def test_nothing_is_done_to_a_guest_that_is_down(tmp_path: Path) -> None:

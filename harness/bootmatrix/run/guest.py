@@ -231,9 +231,7 @@ class Guest:
             return self.refused(refusal)
         ended = None
         if seen.ended:
-            status = machine.exit_status(self.rig)
-            ended = machine.last_words().rstrip() or "no last words"
-            ended += f" (exit status {status})" if status else ""
+            ended = self._end(machine)
         rom = None if seen.ended else self.rom()
         if self.setup.mechanism.swap is Swap.FILE:
             self.arm(machine)  # its next reset reads the file again
@@ -244,6 +242,15 @@ class Guest:
             nameless=self.setup.interface is Interface.UEFI, wall=wall,
             resets=resets, swapped=swapped,
         ))  # fmt: skip
+
+    def _end(self, machine: Machine) -> str:
+        """The last words of a machine that has closed its console, and how it has ended."""
+        try:
+            status = machine.exit_status(self.rig)
+            how = f" (exit status {status})" if status else ""
+        except DeadlineExceeded:
+            how = " (its console is closed, and its process goes on)"
+        return (machine.last_words().rstrip() or "no last words") + how
 
     def explain(self) -> BlackBox | None:
         """What its machine is doing, which should have done the step; None where it cannot say."""

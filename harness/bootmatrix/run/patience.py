@@ -33,6 +33,7 @@ AT_ONCE = 8
 _FORMAT = 2
 LOOKS = 3
 """So many boots are waited for where a busy machine hides what a guest waits for."""
+_ENDED = "it was waited for, and the engine was closed meanwhile"
 # A boot that takes no more than this part of its usual time is none that waits for something: on a
 # machine where QEMU has a tenth of a processor.
 _SURE = 0.1
@@ -175,12 +176,14 @@ class Patience:
     def ask(self, key: str, watch: Watch, outlasts: Callable[[Seen], bool]) -> Wait:
         """Have a representative run, unless the answer is known or another worker finds it.
 
-        ``outlasts`` says whether an answer is one for later runs, too.
+        ``outlasts`` says whether an answer is one for later runs, too. Raises EngineError where
+        it was closed meanwhile.
         """
         for place in (self._run_dir, self._cache):
             known = answers.read(place, key)
             if known is not None:
                 return Wait(_just(known), lambda: True, earlier=place is self._cache)
+        self.check()
         held = answers.lock(self._run_dir, key, wait=False)
         if held is None:
             return Wait(lambda: self._await(key, watch, outlasts),
@@ -203,14 +206,21 @@ class Patience:
             known = answers.read(self._run_dir, key)
             if known is not None:
                 return known
-            if self._closed:
-                raise EngineError("the run has ended")
+            self.check()
             seen = tuple(watch(self._can_be_ended_by))
             answers.write(self._run_dir, key, seen)
             if outlasts(seen):
                 with suppress(OSError):  # a cache that cannot be written to costs time alone
                     answers.write(self._cache, key, seen)
             return seen
+
+    def check(self) -> None:
+        """Raise EngineError where it is closed: as at the run's end, or with an engine that failed.
+
+        Who still waits then is nobody's representative any more, and is run again.
+        """
+        if self._closed:
+            raise EngineError(_ENDED)
 
     def _can_be_ended_by(self, end: Callable[[], None]) -> None:
         self._ends.append(end)
@@ -236,5 +246,5 @@ def _result(future: Future[Any]) -> Seen:
     try:
         seen: Seen = future.result()
     except CancelledError:
-        raise EngineError("the run has ended") from None
+        raise EngineError(_ENDED) from None
     return seen

@@ -297,6 +297,7 @@ class Runner:
 
     def _once_more(self, unjudged: Unjudged, same: bool) -> Record:
         """Run a cell again, with patience: what it missed did not happen to its representative."""
+        self._patience.check()
         run = unjudged.run
         why = "up within the usual time" if same else "its steps went otherwise"
         run.notes["run_again"] = f"step {unjudged.unsure + 1} was missed; when waited for: {why}"
