@@ -136,3 +136,26 @@ def test_last_words() -> None:
     assert last_words(ImageError("m")) == "m"
     assert last_words(ImageError("m", status=3)) == "exit status 3"
     assert last_words(ImageError("m", status=3, tail="a\nb\n")) == "b"
+
+
+@pytest.mark.parametrize("link", ["qemu-bundle", "qemu-bundle/usr"])
+def test_a_bundle_is_not_gone_out_of(
+    tree: Path, tmp_path: Path, cache: Cache, link: str
+) -> None:
+    """A link there can lead to all of this host, in which to look takes as long as it likes."""
+    elsewhere = tmp_path / "elsewhere"
+    for file in ("usr/accel.so", "usr/share/qemu/bios-256k.bin", "accel.so"):
+        (elsewhere / file).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / file).write_bytes(b"theirs")
+    (tree / link).parent.mkdir(exist_ok=True)
+    (tree / link).symlink_to(elsewhere)
+    assert data_directories(tree / PROGRAM) == (tree / "pc-bios",)
+    assert copy(tree, cache).modules == ()
+
+
+def test_the_modules_of_a_bundle_come_along(tree: Path, cache: Cache) -> None:
+    module = tree / "qemu-bundle" / "usr" / "lib" / "qemu" / "accel-tcg-x86_64.so"
+    module.parent.mkdir(parents=True)
+    module.write_bytes(b"module")
+    assert copy(tree, cache).modules == (
+        "qemu-bundle/usr/lib/qemu/accel-tcg-x86_64.so",)

@@ -31,9 +31,8 @@ DEFAULT_FIRMWARE = "bios-256k.bin"
 _PLACES = ("", "build", "bin", "x86_64-softmmu")
 # No file that QEMU loads into a PC is larger; the flash images of other machines are.
 _LARGEST_DATA = 16 << 20
-# What a build tree holds for QEMU to load: some 100 files.
-_MOST_FILES = 4000
-_MODULES_BUILT = ("qemu-bundle/**/*.so",)
+# What a build tree holds for QEMU to load: some 100 files, in a dozen directories.
+_MOST_FILES = _MOST_DIRECTORIES = 4000
 _MODULES_INSTALLED = ("lib*/qemu/*.so", "lib*/*/qemu/*.so")
 # Who a QEMU runs as where the harness is root is somebody else, who must be able to read it.
 _FOR_EVERYONE = 0o004
@@ -105,7 +104,7 @@ def data_directories(program: Path) -> tuple[Path, ...]:
     for parent in dict.fromkeys((program.parent, program.resolve().parent)):
         for directory in (
             parent / "pc-bios",
-            *sorted(parent.glob("qemu-bundle/**/share/qemu")),
+            *sorted(path for path in _bundle(parent) if path.match("share/qemu")),
             parent.parent / "pc-bios",
             parent.parent / "share" / "qemu",
             parent.parent / "share" / "seabios",
@@ -129,13 +128,25 @@ def _files(program: Path) -> tuple[str, dict[str, Path]]:
     top = program.parent.parent if installed else program.parent
     name = program.relative_to(top).as_posix()
     files = {name: program}
-    for pattern in _MODULES_INSTALLED if installed else _MODULES_BUILT:
-        files |= {path.relative_to(top).as_posix(): path for path in _some(top.glob(pattern))}
+    modules = (itertools.chain.from_iterable(map(top.glob, _MODULES_INSTALLED)) if installed
+               else (path for path in _bundle(top) if path.suffix == ".so"))
+    files |= {path.relative_to(top).as_posix(): path for path in _some(modules)}
     for number, directory in enumerate(data_directories(program)):
         for path in _some(directory.iterdir()):
             if path.is_file() and path.stat().st_size <= _LARGEST_DATA:
                 files[f"data{number}/{path.name}"] = path
     return name, dict(sorted(files.items()))
+
+
+def _bundle(tree: Path) -> Iterator[Path]:
+    """All in the directory that a build tree shows to its QEMU as an installation.
+
+    No link is followed, the directory itself being one: it could lead to all of this host.
+    """
+    bundle = tree / "qemu-bundle"
+    if not bundle.is_symlink():
+        for place, directories, names in itertools.islice(os.walk(bundle), _MOST_DIRECTORIES):
+            yield from (Path(place, name) for name in (*directories, *names))
 
 
 def _some(paths: Iterator[Path]) -> Iterator[Path]:
