@@ -151,6 +151,14 @@ def test_verdicts_and_matrices_are_told_apart() -> None:
     assert told([*cells, *other])[0].startswith("m.yaml: in all 24 failed (no-boot) ")
 
 
+def test_a_key_that_looks_like_a_role_is_none_without_those_before_it() -> None:
+    """Found by the long version of the fuzz."""
+    strange = record(verdict="silent")
+    strange["cell"]["host-4"] = 0.5
+    assert neighbours([strange, record("bullseye sid trixie"), record("bookworm sid")])
+    assert not list(causes([strange, record("bullseye sid trixie")]))
+
+
 def test_nothing_is_said_where_nothing_can_be() -> None:
     bad = [one | FAILS for one in all_pairs()]
     assert told(bad) == []

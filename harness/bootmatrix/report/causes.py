@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, count
+from itertools import combinations, zip_longest
 from typing import Any, cast
 
 from bootmatrix.cell import AXES
@@ -17,7 +17,7 @@ from bootmatrix.matrix.known import ROLE_KEYS
 from bootmatrix.model import Verdict, role_name
 from bootmatrix.records.model import HostRow, Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import called, host_name, host_of, matrix_name, natural
+from bootmatrix.records.words import called, host_name, host_of, hosts_of, matrix_name, natural
 from bootmatrix.report.story import refused
 
 MOST_VALUES = 200
@@ -128,21 +128,18 @@ def _matrices(
 
 def _axes(cells: Sequence[Record]) -> Columns:
     """The axes, the most telling first; hosts are in the order of their QEMUs."""
-    hosts = {role: [None if host is None else f"{host.get('qemu')} {host_name(cast(HostRow, host))}"
+    hosts = {role: [None if host is None else f"{host.get('qemu')} {host_name(host)}"
                     for host in column] for role, column in _hosts(cells)}
     guest = [name for name, axis in AXES.items() if axis.default is not None]
     return {**_values(cells, guest), **hosts,
             **_values(cells, (name for name in AXES if name not in guest))}
 
 
-def _hosts(cells: Sequence[Record]) -> Iterator[tuple[str, list[Mapping[str, Any] | None]]]:
+def _hosts(cells: Sequence[Record]) -> Iterator[tuple[str, list[HostRow | None]]]:
     """Each role, and the host that has it in each cell."""
-    rows: list[Mapping[str, Any]] = [record["cell"] for record in cells]
-    for role in map(role_name, count()):
-        column = [cell.get(role) for cell in rows]
-        if not any(column):
-            return
-        yield role, column
+    rows = list(map(list, map(hosts_of, cells)))
+    for index, column in enumerate(zip_longest(*rows)):
+        yield role_name(index), list(column)
 
 
 def _values(cells: Sequence[Record], names: Iterable[str]) -> dict[str, list[str | None]]:
@@ -179,7 +176,7 @@ def _causes(
 
 def _conditions(cells: Sequence[Record]) -> Columns:
     """All that a ``known`` entry can name, of a host what was built first."""
-    hosts = {f"{role}.{key}": [None if host is None else host.get(key) for host in column]
+    hosts = {f"{role}.{key}": [cast(Mapping[str, Any], host or {}).get(key) for host in column]
              for role, column in _hosts(cells) for key in reversed(ROLE_KEYS)}
     return {**hosts, **_values(cells, AXES)}
 

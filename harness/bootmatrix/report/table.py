@@ -68,7 +68,8 @@ WORDS = {
     Verdict.NO_BOOT: ("no boot", "the firmware spoke, but the guest never came up"),
     Verdict.SILENT: ("silent", "not even the firmware's banner on the console"),
     Verdict.BLOCKED: ("blocked", "QEMU refused the migration or the launch"),
-    Verdict.WITNESS_CONFLICT: ("conflict", "what told of one boot (banners, guest, ROM) disagrees"),
+    Verdict.WITNESS_CONFLICT: (
+        "conflict", "what told of one boot (banners, guest, ROM) disagrees, or names no firmware"),
     Verdict.WRONG_DISK: ("wrong disk", "the guest booted another disk than it should"),
     Verdict.WRONG_FW_CFG: ("wrong host", "fw_cfg names another QEMU than the one it runs on"),
     Verdict.WRONG_VARIABLES: ("wrong vars", "the guest did not find its UEFI variables again"),
