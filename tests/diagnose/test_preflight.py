@@ -17,8 +17,8 @@ from bootmatrix.cli.preflight import own_disk
 from bootmatrix.diagnose.preflight import (
     Block,
     Facts,
-    Finding,
     Kind,
+    Obstacle,
     blocks_in,
     compare,
     facts,
@@ -107,7 +107,7 @@ def test_other_boards_firmware_and_cards(
 
 def test_a_subsection_that_is_not_there_is_a_warning() -> None:
     found = compare(told(subsections=("x",)), told())
-    assert found == (Finding(Kind.SUBSECTION, False,
+    assert found == (Obstacle(Kind.SUBSECTION, False,
                              "dev/x is not there: refused, if it is sent"),)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootmatrix.fw_cfg.contract import (
-    Change,
+    ChangeKind,
     Difference,
     Impact,
     Item,
@@ -53,35 +53,35 @@ def test_the_same() -> None:
 
 ONE_DIFFERENCE = [
     # files
-    (with_item(Item(0x40, "etc/new", b"x")), Change.APPEARED, HARMLESS),
-    (without(E820), Change.VANISHED, BREAKS),
-    (without(ROM), Change.VANISHED, CONTENT),
-    (with_item(replace(E820, key=0x26)), Change.MOVED_KEY, HARMLESS),
-    (data(BOOT_WAIT, b"\0" * 4), Change.CHANGED, CONTENT),
-    (data(BOOT_WAIT, b"\xff" * 2), Change.RESIZED, BREAKS),
-    (data(BOOT_WAIT, b"\xff" * 8), Change.RESIZED, BREAKS),
-    (data(E820, b""), Change.EMPTIED, BREAKS),
-    (data(E820, E820.data * 2), Change.RESIZED, CONTENT),
-    (data(E820, E820.data + b"x"), Change.MALFORMED, BREAKS),
-    (data(TABLES, b"rubbish"), Change.MALFORMED, BREAKS),
-    (with_item(replace(ASKED, writable=False)), Change.NOW_READ_ONLY, BREAKS),
-    (with_item(replace(E820, writable=True)), Change.NOW_WRITABLE, HARMLESS),
-    (data(SMI, struct.pack("<Q", 7)), Change.FEATURES_GAINED, HARMLESS),
-    (data(SMI, struct.pack("<Q", 1)), Change.FEATURES_LOST, BREAKS),
+    (with_item(Item(0x40, "etc/new", b"x")), ChangeKind.APPEARED, HARMLESS),
+    (without(E820), ChangeKind.VANISHED, BREAKS),
+    (without(ROM), ChangeKind.VANISHED, CONTENT),
+    (with_item(replace(E820, key=0x26)), ChangeKind.MOVED_KEY, HARMLESS),
+    (data(BOOT_WAIT, b"\0" * 4), ChangeKind.CHANGED, CONTENT),
+    (data(BOOT_WAIT, b"\xff" * 2), ChangeKind.RESIZED, BREAKS),
+    (data(BOOT_WAIT, b"\xff" * 8), ChangeKind.RESIZED, BREAKS),
+    (data(E820, b""), ChangeKind.EMPTIED, BREAKS),
+    (data(E820, E820.data * 2), ChangeKind.RESIZED, CONTENT),
+    (data(E820, E820.data + b"x"), ChangeKind.MALFORMED, BREAKS),
+    (data(TABLES, b"rubbish"), ChangeKind.MALFORMED, BREAKS),
+    (with_item(replace(ASKED, writable=False)), ChangeKind.NOW_READ_ONLY, BREAKS),
+    (with_item(replace(E820, writable=True)), ChangeKind.NOW_WRITABLE, HARMLESS),
+    (data(SMI, struct.pack("<Q", 7)), ChangeKind.FEATURES_GAINED, HARMLESS),
+    (data(SMI, struct.pack("<Q", 1)), ChangeKind.FEATURES_LOST, BREAKS),
     # fixed keys
-    (data(FIXED[0], b"KVM!"), Change.CHANGED, BREAKS),
-    (data(FIXED[1], b"\1\0\0\0"), Change.FEATURES_LOST, BREAKS),
-    (data(FIXED[1], b"\7\0\0\0"), Change.FEATURES_GAINED, HARMLESS),
-    (data(FIXED[2], b"\2\0"), Change.CHANGED, CONTENT),
-    (data(FIXED[2], b"\0\0"), Change.VANISHED, BREAKS),
-    (data(FIXED[3], b"\1\0"), Change.CHANGED, CONTENT),
-    (without(FIXED[4]), Change.VANISHED, BREAKS),
-    (data(FIXED[5], b"x"), Change.APPEARED, HARMLESS),
+    (data(FIXED[0], b"KVM!"), ChangeKind.CHANGED, BREAKS),
+    (data(FIXED[1], b"\1\0\0\0"), ChangeKind.FEATURES_LOST, BREAKS),
+    (data(FIXED[1], b"\7\0\0\0"), ChangeKind.FEATURES_GAINED, HARMLESS),
+    (data(FIXED[2], b"\2\0"), ChangeKind.CHANGED, CONTENT),
+    (data(FIXED[2], b"\0\0"), ChangeKind.VANISHED, BREAKS),
+    (data(FIXED[3], b"\1\0"), ChangeKind.CHANGED, CONTENT),
+    (without(FIXED[4]), ChangeKind.VANISHED, BREAKS),
+    (data(FIXED[5], b"x"), ChangeKind.APPEARED, HARMLESS),
 ]
 
 
 @pytest.mark.parametrize(("new", "change", "impact"), ONE_DIFFERENCE)
-def test_one_difference(new: Offer, change: Change, impact: Impact) -> None:
+def test_one_difference(new: Offer, change: ChangeKind, impact: Impact) -> None:
     found = only(new)
     assert (found.change, found.impact) == (change, impact)
 
@@ -91,8 +91,8 @@ def test_a_renamed_file() -> None:
         replace(item, name="etc/e820-new") if item == E820 else item for item in OLD.items))
     gone, new = compare(OLD, renamed)
     assert (gone.change, gone.impact, gone.details) == \
-        (Change.RENAMED, BREAKS, ("now etc/e820-new",))
-    assert new.change is Change.APPEARED
+        (ChangeKind.RENAMED, BREAKS, ("now etc/e820-new",))
+    assert new.change is ChangeKind.APPEARED
 
 
 def test_a_fixed_key_that_moved() -> None:
@@ -100,14 +100,15 @@ def test_a_fixed_key_that_moved() -> None:
         replace(item, data=b"\1\0\0\0") if item.key == 0x8007 else item
         for item in OLD.items if item.key != 0x8002))
     gone = next(d for d in compare(OLD, moved) if d.item == "irq0_override")
-    assert (gone.change, gone.impact) == (Change.MOVED_FIXED_KEY, BREAKS)
+    assert (gone.change, gone.impact) == (ChangeKind.MOVED_FIXED_KEY, BREAKS)
     assert gone.details == ("from 0x8002 to 0x8007",)
 
 
 def test_both_features_lost_and_gained() -> None:
     found = compare(OLD, data(SMI, struct.pack("<Q", 5)))
     assert [(d.change, d.details) for d in found] == [
-        (Change.FEATURES_LOST, ("cpu-hotplug",)), (Change.FEATURES_GAINED, ("cpu-hot-unplug",))]
+        (ChangeKind.FEATURES_LOST, ("cpu-hotplug",)),
+        (ChangeKind.FEATURES_GAINED, ("cpu-hot-unplug",))]
     assert worst(found) is BREAKS
 
 
@@ -158,7 +159,7 @@ def test_the_documented_classes_are_those_that_are_given() -> None:
     page = (Path(__file__).parents[2] / "docs" / "fw_cfg.md").read_text()
     rows = re.findall(r"^\| `([a-z -]+)` \| ((?:harmless|content|breaks)[a-z ]*) \|", page, re.M)
     documented = {change: set(classes.split(" or ")) for change, classes in rows}
-    given: dict[str, set[str]] = {change.value: set() for change in Change}
+    given: dict[str, set[str]] = {change.value: set() for change in ChangeKind}
     for _, change, impact in ONE_DIFFERENCE:
         given[change.value].add(impact.value)
     # Two more, which have tests of their own; and the exceptions that the text names.

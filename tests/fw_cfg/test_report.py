@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from bootmatrix.fw_cfg.contract import Change, Difference, Impact, Item
+from bootmatrix.fw_cfg.contract import ChangeKind, Difference, Impact, Item
 from bootmatrix.fw_cfg.report import (
     SCHEMA,
     Column,
@@ -18,10 +18,10 @@ from bootmatrix.fw_cfg.report import (
 )
 from helpers.offers import BOOT_WAIT, OLD
 
-GONE = Difference("etc/e820", Change.VANISHED, Impact.BREAKS, ("it was 20 bytes",))
-LONG = Difference("etc/acpi/tables", Change.CHANGED, Impact.CONTENT,
+GONE = Difference("etc/e820", ChangeKind.VANISHED, Impact.BREAKS, ("it was 20 bytes",))
+LONG = Difference("etc/acpi/tables", ChangeKind.CHANGED, Impact.CONTENT,
                   tuple(f"line {number}" for number in range(20)))
-MORE = Difference("genroms/kvmvapic.bin", Change.APPEARED, Impact.HARMLESS, ())
+MORE = Difference("genroms/kvmvapic.bin", ChangeKind.APPEARED, Impact.HARMLESS, ())
 
 
 def test_the_title_counts_what_can_be_found() -> None:

@@ -17,7 +17,7 @@ from bootmatrix.engines import Engine
 from bootmatrix.errors import FwCfgError, QemuError, QtestError, UserError
 from bootmatrix.fw_cfg import baseline
 from bootmatrix.fw_cfg.client import FwCfg
-from bootmatrix.fw_cfg.contract import Change, Impact, Offer, Setup, compare, worst
+from bootmatrix.fw_cfg.contract import ChangeKind, Impact, Offer, Setup, compare, worst
 from bootmatrix.fw_cfg.format import acpi, keys
 from bootmatrix.fw_cfg.format.option import FwCfgFile
 
@@ -175,11 +175,11 @@ def test_a_real_contract_that_is_kept_one_way_only(store: ImageStore, bubblewrap
     assert old
     assert new
     forward = {(d.item, d.change, d.impact) for d in compare(old, new)}
-    assert ("etc/fdt", Change.APPEARED, Impact.HARMLESS) in forward
-    assert ("etc/table-loader", Change.MOVED_KEY, Impact.HARMLESS) in forward
+    assert ("etc/fdt", ChangeKind.APPEARED, Impact.HARMLESS) in forward
+    assert ("etc/table-loader", ChangeKind.MOVED_KEY, Impact.HARMLESS) in forward
     assert worst(compare(old, new)) is not Impact.BREAKS
     backward = [(d.item, d.change) for d in compare(new, old) if d.impact is Impact.BREAKS]
-    assert backward == [("etc/fdt", Change.VANISHED)]
+    assert backward == [("etc/fdt", ChangeKind.VANISHED)]
 
 
 # ---- writing, errors --------------------------------------------------------------------------

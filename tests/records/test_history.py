@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.errors import UserError
-from bootmatrix.records.history import Change, History, digest_of, is_history
+from bootmatrix.records.history import History, VerdictChange, digest_of, is_history
 from helpers.records import of_two_matrices, record
 
 CELL = record()["cell"]["id"]
@@ -50,8 +50,8 @@ def test_since_when_a_cell_is_as_it_is(path: Path) -> None:
         added(history, 1, record())
         added(history, 2, record(policy="stock", verdict="blocked", reason="x"))
         assert history.changes() == [
-            Change(CELL, "2026-01-03", "v3", "pass", "silent", "again"),
-            Change(record(policy="stock")["cell"]["id"], "2026-01-02", "v2", "never run",
+            VerdictChange(CELL, "2026-01-03", "v3", "pass", "silent", "again"),
+            VerdictChange(record(policy="stock")["cell"]["id"], "2026-01-02", "v2", "never run",
                    "blocked", "x"),
         ]
 

@@ -22,7 +22,7 @@ from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
-    from bootmatrix.diagnose.preflight import Facts, Finding
+    from bootmatrix.diagnose.preflight import Facts, Obstacle
     from bootmatrix.engines import Engine
     from bootmatrix.run.runner import Runner
 
@@ -123,15 +123,15 @@ def own_disk(machine: str, arch: Arch | None = None) -> str:
     return board.own_disk.value if board is not None else "ide"
 
 
-def _fw_cfg(engine: Engine, hosts: Sequence[Host], machine: str) -> tuple[Finding, ...]:
+def _fw_cfg(engine: Engine, hosts: Sequence[Host], machine: str) -> tuple[Obstacle, ...]:
     from bootmatrix.diagnose.fw_cfg_survey import survey
-    from bootmatrix.diagnose.preflight import Finding, Kind
+    from bootmatrix.diagnose.preflight import Kind, Obstacle
     from bootmatrix.fw_cfg.contract import Impact, compare
 
     kind = hosts[0].qemu.default_machine if machine == "default" else machine
     old, new = (survey(engine, host.qemu, kind) for host in hosts)
     return tuple(
-        Finding(Kind.FW_CFG, False, f"{one.item} {one.change.value}: firmware of the source's "
+        Obstacle(Kind.FW_CFG, False, f"{one.item} {one.change.value}: firmware of the source's "
                                     f"that the guest keeps may not cope {', '.join(one.details)}")
         for one in compare(old, new) if one.impact is Impact.BREAKS
     )
@@ -146,7 +146,7 @@ class Asked:
         self._nic = nic
         self._facts: dict[tuple[str, str], Facts] = {}
 
-    def findings(self, source: Host, destination: Host, machine: str) -> tuple[Finding, ...]:
+    def findings(self, source: Host, destination: Host, machine: str) -> tuple[Obstacle, ...]:
         """What would refuse this migration, or might."""
         from bootmatrix.diagnose import preflight
 

@@ -54,7 +54,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Obstacle:
     """One thing that differs. ``refuses``: a migration would end there."""
 
     kind: Kind
@@ -181,44 +181,44 @@ def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
 # ---- comparing ------------------------------------------------------------------------------
 
 
-def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Finding, ...]:
+def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Obstacle, ...]:
     """Whether both have the machine type, and mean the same by it."""
     if machine == DEFAULT_MACHINE:
         mine, theirs = source.qemu.default_machine, destination.qemu.default_machine
-        return () if mine == theirs else (Finding(
+        return () if mine == theirs else (Obstacle(
             Kind.MACHINE, True, f"without -M the source is {mine}, the destination {theirs}"),)
     return tuple(
-        Finding(Kind.MACHINE, True, f"the {role}, QEMU {host.qemu.version}, has no {machine}")
+        Obstacle(Kind.MACHINE, True, f"the {role}, QEMU {host.qemu.version}, has no {machine}")
         for role, host in (("source", source), ("destination", destination))
         if machine not in host.qemu.machines
     )
 
 
-def compare(old: Facts, new: Facts) -> tuple[Finding, ...]:
+def compare(old: Facts, new: Facts) -> tuple[Obstacle, ...]:
     """What the destination ``new`` would find in a stream of the source ``old``, refusals first."""
     with _understood(old.host, new.host):
         found = (*_blocks(old.blocks, new.blocks), *_sections(old, new))
     return tuple(sorted(found, key=lambda finding: not finding.refuses))
 
 
-def _blocks(old: Mapping[str, Block], new: Mapping[str, Block]) -> Iterator[Finding]:
+def _blocks(old: Mapping[str, Block], new: Mapping[str, Block]) -> Iterator[Obstacle]:
     for name, block in old.items():
         there = new.get(name)
         if there is None:
-            yield Finding(Kind.RAM, True, f"{name} ({block.used:#x} bytes) is not there")
+            yield Obstacle(Kind.RAM, True, f"{name} ({block.used:#x} bytes) is not there")
         elif there.most != there.used:
             if block.used > there.most:
-                yield Finding(Kind.RAM, True, f"{name} has {block.used:#x} bytes, there is room "
+                yield Obstacle(Kind.RAM, True, f"{name} has {block.used:#x} bytes, there is room "
                                               f"for {there.most:#x}")
         elif block.used != there.used:
-            yield Finding(Kind.RAM, True,
+            yield Obstacle(Kind.RAM, True,
                           f"{name} has {block.used:#x} bytes, the destination's {there.used:#x}")
 
 
-def _sections(old: Facts, new: Facts) -> Iterator[Finding]:
+def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
     for name in old.sections:
         if name not in new.sections:
-            yield Finding(Kind.SECTION, True, f"{name} is not there")
+            yield Obstacle(Kind.SECTION, True, f"{name} is not there")
     # A section goes by its vmstate's name, which two device types can share.
     by_name = {section["Name"]: section for section in _descriptions(new, new.vmstate)}
     mine = {section["Name"]: section for section in _descriptions(old, old.devices)}
@@ -236,14 +236,14 @@ def _descriptions(facts: Facts, types: Iterable[str]) -> Iterator[dict[str, Any]
 
 def _description(
     path: str, old: Mapping[str, Any], new: Mapping[str, Any]
-) -> Iterator[Finding]:
+) -> Iterator[Obstacle]:
     version = old["version_id"]
     if version > new["version_id"]:
-        yield Finding(Kind.SECTION, True, f"{path} has version {version}, the destination reads "
+        yield Obstacle(Kind.SECTION, True, f"{path} has version {version}, the destination reads "
                                           f"up to {new['version_id']}")
         return
     if version < new["minimum_version_id"]:
-        yield Finding(Kind.SECTION, True, f"{path} has version {version}, the destination reads "
+        yield Obstacle(Kind.SECTION, True, f"{path} has version {version}, the destination reads "
                                           f"from {new['minimum_version_id']} on")
         return
     yield from _fields(path, _read_at(old, version), _read_at(new, version))
@@ -251,9 +251,9 @@ def _description(
     for sub in old.get("Subsections", ()):
         name = sub["name"]
         if name not in there:
-            yield Finding(Kind.SUBSECTION, False, f"{name} is not there: refused, if it is sent")
+            yield Obstacle(Kind.SUBSECTION, False, f"{name} is not there: refused, if it is sent")
         else:
-            yield from (Finding(finding.kind, False, finding.text)
+            yield from (Obstacle(finding.kind, False, finding.text)
                         for finding in _description(name, sub, there[name]))
 
 
@@ -264,7 +264,7 @@ def _read_at(description: Mapping[str, Any], version: int) -> list[Mapping[str, 
 
 def _fields(
     path: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
-) -> Iterator[Finding]:
+) -> Iterator[Obstacle]:
     # The stream has no names, only bytes in order: names serve to find what belongs together.
     names = [[str(entry["field"]) for entry in side] for side in (old, new)]
     matcher = SequenceMatcher(a=names[0], b=names[1], autojunk=False)
@@ -275,19 +275,19 @@ def _fields(
                 yield from _field(f"{path}.{before['field']}", before, after)
         elif _bytes(mine) != _bytes(theirs):
             sure = not any(entry.get("field_exists") for entry in (*mine, *theirs))
-            yield Finding(Kind.FIELD, sure, f"{path}: {_listed(mine)}, the destination reads "
+            yield Obstacle(Kind.FIELD, sure, f"{path}: {_listed(mine)}, the destination reads "
                                             f"{_listed(theirs)}" + ("" if sure else
                                                                     ", where its condition holds"))
 
 
-def _field(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Finding]:
+def _field(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Obstacle]:
     nested = [entry.get("Description") for entry in (old, new)]
     conditional = bool(old.get("field_exists") or new.get("field_exists"))
     if nested[0] and nested[1]:
         for finding in _description(path, nested[0], nested[1]):
-            yield Finding(finding.kind, finding.refuses and not conditional, finding.text)
+            yield Obstacle(finding.kind, finding.refuses and not conditional, finding.text)
     elif old["size"] != new["size"] and not any(nested):
-        yield Finding(Kind.FIELD, not conditional,
+        yield Obstacle(Kind.FIELD, not conditional,
                       f"{path} has {old['size']} bytes, the destination reads {new['size']}")
 
 

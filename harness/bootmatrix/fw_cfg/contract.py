@@ -38,7 +38,7 @@ class Impact(StrEnum):
         return list(Impact).index(self)
 
 
-class Change(StrEnum):
+class ChangeKind(StrEnum):
     """The kinds of difference."""
 
     APPEARED = "appeared"
@@ -117,7 +117,7 @@ class Difference:
     """One difference at one item: what kind, what it means to a reader, and what exactly."""
 
     item: str
-    change: Change
+    change: ChangeKind
     impact: Impact
     details: tuple[str, ...] = ()
 
@@ -143,13 +143,13 @@ def _compare_fixed(old: Offer, new: Offer) -> Iterator[Difference]:
             continue
         if before.zero:
             known = keys.is_known(key)
-            yield Difference(before.name, Change.CHANGED if known else Change.APPEARED,
+            yield Difference(before.name, ChangeKind.CHANGED if known else ChangeKind.APPEARED,
                              Impact.CONTENT if known else Impact.HARMLESS,
                              tuple(_changes(before, after)))
         elif after.zero:
             yield _vanished_fixed(before, old, new)
         elif before.key == keys.SIGNATURE:
-            yield Difference(before.name, Change.CHANGED, Impact.BREAKS,
+            yield Difference(before.name, ChangeKind.CHANGED, Impact.BREAKS,
                              tuple(_changes(before, after)))
         else:
             yield from _compare_content(before, after)
@@ -159,9 +159,9 @@ def _vanished_fixed(item: Item, old: Offer, new: Offer) -> Difference:
     mine = old.fixed()
     for key, other in new.fixed().items():
         if other.data == item.data and key in mine and mine[key].zero and not other.zero:
-            return Difference(item.name, Change.MOVED_FIXED_KEY, Impact.BREAKS,
+            return Difference(item.name, ChangeKind.MOVED_FIXED_KEY, Impact.BREAKS,
                               (f"from {item.key:#06x} to {key:#06x}",))
-    return Difference(item.name, Change.VANISHED, Impact.BREAKS,
+    return Difference(item.name, ChangeKind.VANISHED, Impact.BREAKS,
                       (f"key {item.key:#06x} reads as zeros",))
 
 
@@ -177,26 +177,26 @@ def _compare_files(old: Offer, new: Offer) -> Iterator[Difference]:
             yield _vanished_file(before, appeared)
             continue
         if before.key != after.key:
-            yield Difference(name, Change.MOVED_KEY, Impact.HARMLESS,
+            yield Difference(name, ChangeKind.MOVED_KEY, Impact.HARMLESS,
                              (f"from {before.key:#06x} to {after.key:#06x}",))
         if before.writable != after.writable:
             yield Difference(name, *(
-                (Change.NOW_WRITABLE, Impact.HARMLESS) if after.writable
-                else (Change.NOW_READ_ONLY, Impact.BREAKS)))
+                (ChangeKind.NOW_WRITABLE, Impact.HARMLESS) if after.writable
+                else (ChangeKind.NOW_READ_ONLY, Impact.BREAKS)))
         yield from _compare_content(before, after)
         if name == _LOADER:
             yield from _missing_for_loader(before, after, new)
     for name, item in appeared.items():
-        yield Difference(name, Change.APPEARED, Impact.HARMLESS,
+        yield Difference(name, ChangeKind.APPEARED, Impact.HARMLESS,
                          (f"key {item.key:#06x}, {len(item.data)} bytes",))
 
 
 def _vanished_file(item: Item, appeared: Mapping[str, Item]) -> Difference:
     for name, other in appeared.items():
         if item.data and other.data == item.data:
-            return Difference(item.name, Change.RENAMED, Impact.BREAKS, (f"now {name}",))
+            return Difference(item.name, ChangeKind.RENAMED, Impact.BREAKS, (f"now {name}",))
     impact = Impact.CONTENT if item.name.startswith(ENUMERATED) else Impact.BREAKS
-    return Difference(item.name, Change.VANISHED, impact, (f"had {len(item.data)} bytes",))
+    return Difference(item.name, ChangeKind.VANISHED, impact, (f"had {len(item.data)} bytes",))
 
 
 def _compare_content(before: Item, after: Item) -> Iterator[Difference]:
@@ -206,15 +206,15 @@ def _compare_content(before: Item, after: Item) -> Iterator[Difference]:
     sizes = (f"{len(before.data)} to {len(after.data)} bytes",) if resized else ()
     details = (*sizes, *_changes(before, after))
     if resized and before.name in STRUCTS and not before.fixed:
-        yield Difference(before.name, Change.RESIZED, Impact.BREAKS, details)
+        yield Difference(before.name, ChangeKind.RESIZED, Impact.BREAKS, details)
     elif not after.data:
-        yield Difference(before.name, Change.EMPTIED, Impact.BREAKS, sizes)
+        yield Difference(before.name, ChangeKind.EMPTIED, Impact.BREAKS, sizes)
     elif _malformed(after) and not _malformed(before):
-        yield Difference(before.name, Change.MALFORMED, Impact.BREAKS, (_malformed(after),))
+        yield Difference(before.name, ChangeKind.MALFORMED, Impact.BREAKS, (_malformed(after),))
     elif offers_features(before.name, before.key) and not resized:
         yield from _compare_features(before, after)
     else:
-        yield Difference(before.name, Change.RESIZED if resized else Change.CHANGED,
+        yield Difference(before.name, ChangeKind.RESIZED if resized else ChangeKind.CHANGED,
                          Impact.CONTENT, details)
 
 
@@ -228,8 +228,8 @@ def _malformed(item: Item) -> str:
 
 def _compare_features(before: Item, after: Item) -> Iterator[Difference]:
     had, has = (int.from_bytes(item.data, "little") for item in (before, after))
-    for change, impact, bits in ((Change.FEATURES_LOST, Impact.BREAKS, had & ~has),
-                                 (Change.FEATURES_GAINED, Impact.HARMLESS, has & ~had)):
+    for change, impact, bits in ((ChangeKind.FEATURES_LOST, Impact.BREAKS, had & ~has),
+                                 (ChangeKind.FEATURES_GAINED, Impact.HARMLESS, has & ~had)):
         if bits:
             names = feature_names(before.name, before.key, bits, len(before.data))
             yield Difference(before.name, change, impact, (", ".join(names),))
@@ -243,7 +243,7 @@ def _missing_for_loader(before: Item, after: Item, new: Offer) -> Iterator[Diffe
         return
     missing = sorted(asked - set(new.files()))
     if missing:
-        yield Difference(after.name, Change.MALFORMED, Impact.BREAKS,
+        yield Difference(after.name, ChangeKind.MALFORMED, Impact.BREAKS,
                          tuple(f"it works on {name}, which is not there" for name in missing))
 
 

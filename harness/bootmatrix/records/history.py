@@ -30,7 +30,7 @@ CREATE INDEX by_cell ON results(cell, run);
 
 
 @dataclass(frozen=True)
-class Change:
+class VerdictChange:
     """A cell whose verdict became another in a run. ``cell`` is its id, or its whole name."""
 
     cell: str
@@ -100,7 +100,7 @@ class History:
             FROM results JOIN runs ON runs.id = run WHERE matrix = ? AND cell = ? ORDER BY time,
             runs.id, results.rowid""", *(meant(cell, self._cells(), self._path) or ("", cell)))
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[VerdictChange]:
         """For each cell whose last verdict is none of passing: since when it is so."""
         changes = []
         named = self._names()
@@ -112,8 +112,8 @@ class History:
             while first and group[first - 1][2] == last[2]:
                 first -= 1
             before = group[first - 1][2] if first else "never run"
-            changes.append(Change(named[about], group[first][0], group[first][1], before, last[2],
-                                  last[3]))
+            changes.append(VerdictChange(named[about], group[first][0], group[first][1], before,
+                                         last[2], last[3]))
         return changes
 
     def flaky(self) -> list[tuple[str, dict[str, int], str]]:
