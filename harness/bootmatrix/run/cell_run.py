@@ -20,6 +20,7 @@ from bootmatrix.records import rows
 from bootmatrix.records.model import CellRow, Notes, Record
 from bootmatrix.run import bounds
 from bootmatrix.run.directory import CELLS
+from bootmatrix.run.patience import overdue
 from bootmatrix.steps.plan import Expected, plan
 from bootmatrix.verdict import Judgement, judge
 from bootmatrix.witnesses.moment import Given
@@ -67,7 +68,8 @@ class CellRun:
         """Compare what was seen with what the cell's policy promises."""
         if self.usual is not None:
             seen = [replace(step, usual=self.usual)
-                    if step.boot and step.boot.seconds > self.usual else step for step in seen]
+                    if step.boot and overdue(step.boot.seconds, step.boot.wall, self.usual)
+                    else step for step in seen]
         expected = _plan(self.cell, self.hosts, self.firmware)
         return judge(expected, seen, self.firmware, self._given)
 

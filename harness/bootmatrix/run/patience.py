@@ -37,6 +37,9 @@ _ENDED = "it was waited for, and the engine was closed meanwhile"
 # A boot that takes no more than this part of its usual time is none that waits for something: on a
 # machine where QEMU has a tenth of a processor.
 _SURE = 0.1
+# Where QEMU had less than half of a processor, its own clock can have so many times too much: what
+# its hypervisor took, and caches that others emptied, cannot be seen.
+_BUSY, _INEXACT = 2.0, 3.0
 # Two boots tell work from waiting where one had so many times as much of a processor.
 _TELLING = 2.0
 
@@ -74,20 +77,25 @@ def in_time(looks: Sequence[StepObserved], usual: float) -> bool | None:
     """Whether a step that was done in each of ``looks`` is done in its usual time; None: unsure.
 
     It is where it was once by both clocks, and is not where it took longer while QEMU was able to
-    run. Where the clocks disagree, as in ``doubtful``, two looks are compared of which one had more
-    of a processor: of a guest that works the same time of its QEMU's clock has passed, of one that
-    waits that of the wall clock.
+    run, on a machine that let it. Where the clocks disagree, as in ``doubtful``, two looks are
+    compared of which one had more of a processor: of a guest that works the same time of its
+    QEMU's clock has passed, of one that waits that of the wall clock.
     """
     times = [(now.seconds, now.wall) for now in (look.boot or look for look in looks)]
     if any(wall <= usual for _, wall in times):
         return True
-    if times[-1][0] > usual:
+    if overdue(*times[-1], usual):
         return False
     shares = [(able / wall, able, wall) for able, wall in times]
     (least, able, wall), (most, other_able, other_wall) = min(shares), max(shares)
     if most < _TELLING * least:
         return None
     return abs(math.log(able / other_able)) < abs(math.log(wall / other_wall))
+
+
+def overdue(seconds: float, wall: float, usual: float) -> bool:
+    """Whether more than the usual time has passed by QEMU's clock, and that is exact enough."""
+    return seconds > usual * (_INEXACT if wall > _BUSY * seconds else 1.0)
 
 
 def usual_of(step: StepObserved) -> float:

@@ -241,9 +241,7 @@ class Runner:
                     bounds.cut_logs(logs)
             return watched
 
-        # What a busy machine made necessary says nothing of the next one.
-        lasts = outlasts if number == 1 else lambda setup, seen: False
-        return self._patience.ask(key, watch, lambda seen: lasts(setup, seen))
+        return self._patience.ask(key, watch, lambda seen: outlasts(setup, seen))
 
     def judge_waited(self, unjudged: Unjudged) -> Record:
         """The record of a cell that was waited for; waits until that is over."""
