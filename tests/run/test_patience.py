@@ -58,14 +58,6 @@ SEEN = (StepObserved(START, 33.0, 0, boot=replace(DOWN, up=UP, seconds=32.6)),)
 Ended = Callable[[Callable[[], None]], None]
 
 
-def always(seen: Sequence[StepObserved]) -> bool:
-    return True
-
-
-def never(seen: Sequence[StepObserved]) -> bool:
-    return False
-
-
 class Watches:
     """Representatives that see SEEN; ``number`` of them have run."""
 
@@ -205,20 +197,33 @@ def test_one_representative_answers_for_all_and_for_later_runs(tmp_path: Path) -
     watches, kept = Watches(), tmp_path / "kept"
     for run in range(2):
         first, second = (Patience(tmp_path / f"run-{run}", kept) for _ in range(2))
-        waits = [one.ask("k", watches, always) for one in (first, second, first)]
+        waits = [one.ask("k", watches) for one in (first, second, first)]
         assert [wait.answer() for wait in waits] == [SEEN] * 3
         assert [wait.earlier for wait in waits] == [run == 1] * 3
         assert all(wait.done for wait in waits)
+        second.keep("k")
         first.close()
         second.close()
     assert watches.number == 1
 
 
-def test_what_depends_on_this_host_does_not_outlast_the_run(tmp_path: Path) -> None:
+def test_what_no_verdict_rests_on_does_not_outlast_the_run(tmp_path: Path) -> None:
     watches = Watches()
     for run in range(2):
         patience = Patience(tmp_path / f"run-{run}", tmp_path / "kept")
-        assert patience.ask("k", watches, never).answer() == SEEN
+        assert patience.ask("k", watches).answer() == SEEN
+        patience.close()
+    assert watches.number == 2
+
+
+def test_each_look_is_an_answer_of_its_own_and_kept_with_the_others(tmp_path: Path) -> None:
+    watches = Watches()
+    for run in range(2):
+        patience = Patience(tmp_path / f"run-{run}", tmp_path / "kept")
+        for number in (1, 2):
+            wait = patience.ask("k", watches, number)
+            assert (wait.answer(), wait.earlier) == (SEEN, run == 1)
+        patience.keep("k")
         patience.close()
     assert watches.number == 2
 
@@ -254,7 +259,8 @@ def test_a_damaged_answer_is_none(tmp_path: Path, damage: Callable[[bytes], byte
 def test_a_cache_that_cannot_be_written_to_costs_time_alone(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     patience = Patience(tmp_path / "run", tmp_path / "file" / "kept")
-    assert patience.ask("k", Watches(), always).answer() == SEEN
+    assert patience.ask("k", Watches()).answer() == SEEN
+    patience.keep("k")
     patience.close()
 
 
@@ -262,7 +268,7 @@ def test_another_worker_takes_over_where_one_has_died(tmp_path: Path) -> None:
     held = answers.lock(tmp_path / "run", "k", wait=False)
     assert held is not None
     watches, patience = Watches(), Patience(tmp_path / "run", tmp_path / "kept")
-    wait = patience.ask("k", watches, always)
+    wait = patience.ask("k", watches)
     assert (wait.done, watches.number) == (False, 0)
     os.close(held)  # as the kernel does with a dead one's
     assert wait.answer() == SEEN
@@ -290,7 +296,7 @@ def test_an_end_of_the_run_ends_what_waits(tmp_path: Path) -> None:
         raise EngineError("the sandbox has ended")
 
     patience = Patience(tmp_path / "run", tmp_path / "kept")
-    wait = patience.ask("k", endless, always)
+    wait = patience.ask("k", endless)
     assert begun.wait(60)
     patience.close()
     with pytest.raises(EngineError):

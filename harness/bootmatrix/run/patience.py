@@ -30,7 +30,7 @@ from bootmatrix.witnesses.resets import endless
 AT_ONCE = 8
 """How many representatives one worker runs at a time: nearly all that they do is to wait."""
 # To be changed where what a step says of a guest changes its meaning.
-_FORMAT = 2
+_FORMAT = 3
 LOOKS = 3
 """So many boots are waited for where a busy machine hides what a guest waits for."""
 _ENDED = "it was waited for, and the engine was closed meanwhile"
@@ -181,12 +181,12 @@ class Patience:
         self._ends: list[Callable[[], None]] = []
         self._closed = False
 
-    def ask(self, key: str, watch: Watch, outlasts: Callable[[Seen], bool]) -> Wait:
+    def ask(self, key: str, watch: Watch, number: int = 1) -> Wait:
         """Have a representative run, unless the answer is known or another worker finds it.
 
-        ``outlasts`` says whether an answer is one for later runs, too. Raises EngineError where
-        it was closed meanwhile.
+        ``number`` is that of the look, from 1. Raises EngineError where it was closed meanwhile.
         """
+        key = _name(key, number)
         for place in (self._run_dir, self._cache):
             known = answers.read(place, key)
             if known is not None:
@@ -194,22 +194,28 @@ class Patience:
         self.check()
         held = answers.lock(self._run_dir, key, wait=False)
         if held is None:
-            return Wait(lambda: self._await(key, watch, outlasts),
+            return Wait(lambda: self._await(key, watch),
                         lambda: answers.read(self._run_dir, key) is not None, earlier=False)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="patience")
-        future = self._threads.submit(self._watch, key, watch, outlasts, held)
+        future = self._threads.submit(self._watch, key, watch, held)
         return Wait(lambda: _result(future), future.done, earlier=False)
 
-    def _await(self, key: str, watch: Watch, outlasts: Callable[[Seen], bool]) -> Seen:
+    def keep(self, key: str) -> None:
+        """Have the looks of this run answer later runs, too."""
+        for name in (_name(key, number) for number in range(1, LOOKS + 1)):
+            seen = answers.read(self._run_dir, name)
+            if seen is not None:
+                with suppress(OSError):  # a cache that cannot be written to costs time alone
+                    answers.write(self._cache, name, seen)
+
+    def _await(self, key: str, watch: Watch) -> Seen:
         """What another worker finds; found here if that one ended before it had."""
         held = answers.lock(self._run_dir, key, wait=True)
         assert held is not None
-        return self._watch(key, watch, outlasts, held)
+        return self._watch(key, watch, held)
 
-    def _watch(
-        self, key: str, watch: Watch, outlasts: Callable[[Seen], bool], held: int
-    ) -> Seen:
+    def _watch(self, key: str, watch: Watch, held: int) -> Seen:
         with answers.held(held):
             known = answers.read(self._run_dir, key)
             if known is not None:
@@ -217,9 +223,6 @@ class Patience:
             self.check()
             seen = tuple(watch(self._can_be_ended_by))
             answers.write(self._run_dir, key, seen)
-            if outlasts(seen):
-                with suppress(OSError):  # a cache that cannot be written to costs time alone
-                    answers.write(self._cache, key, seen)
             return seen
 
     def check(self) -> None:
@@ -244,6 +247,10 @@ class Patience:
             with suppress(EngineError):
                 end()
         self._threads.shutdown(cancel_futures=True)
+
+
+def _name(key: str, number: int) -> str:
+    return key if number == 1 else f"{key}-{number}"
 
 
 def _just(seen: Seen) -> Callable[[], Seen]:

@@ -221,15 +221,15 @@ class Runner:
         """Have an unsure step seen with patience; all but each second time it gives way."""
         steps = run.cell.scenario.steps[: unsure + 1]
         patient = setup.patient(run.cell.longest)
-        key = key if number == 1 else f"{key}-{number}"
+        name = f"{key}-{number}"
 
         def watch(can_be_ended_by: Callable[[Callable[[], None]], None]) -> list[StepObserved]:
             watched: list[StepObserved] = []
             with choose(self._engine.name) as engine:
                 engine.yields = number % 2 == 1
                 can_be_ended_by(engine.close)
-                with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{key}") as apart:
-                    logs = self._run_dir / CELLS / f"waited-{key}"
+                with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{name}") as apart:
+                    logs = self._run_dir / CELLS / f"waited-{name}"
                     try:
                         with apart._guest(patient, logs, []) as guest:
                             run_steps(guest, steps, watched)
@@ -241,7 +241,7 @@ class Runner:
                     bounds.cut_logs(logs)
             return watched
 
-        return self._patience.ask(key, watch, lambda seen: outlasts(setup, seen))
+        return self._patience.ask(key, watch, number)
 
     def judge_waited(self, unjudged: Unjudged) -> Record:
         """The record of a cell that was waited for; waits until that is over."""
@@ -265,6 +265,8 @@ class Runner:
         if in_time or not same or not (came or missed([own])):
             return self._once_more(unjudged, same)
         last = answer[-1]
+        if outlasts(unjudged.setup, answer):
+            self._patience.keep(unjudged.key)
         run.notes["waited"] = {
             "step": len(seen), "usual": usual, "patience": run.cell.longest,
             "seconds": round(last.seconds, 4), "key": unjudged.key,

@@ -41,7 +41,7 @@ CELLS = [
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
     uefi("bullseye bookworm", "guest-owned", "variables-migrate-restart"),
     uefi("bookworm trixie", "machine-owned", "variables-migrate-reset"),
-    replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=60),
+    replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=240),
             guest=GuestKind.LINUX_KERNEL),
 ]
 
