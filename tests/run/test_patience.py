@@ -279,11 +279,11 @@ def test_another_worker_takes_over_where_one_has_died(tmp_path: Path) -> None:
 def test_what_is_closed_is_asked_no_more(tmp_path: Path) -> None:
     """As with an engine that another cell has broken: who waits is run again with a new one."""
     patience = Patience(tmp_path / "run", tmp_path / "cache")
-    assert patience.ask("key", lambda ended: SEEN, always).answer() == SEEN
+    assert patience.ask("key", lambda ended: SEEN).answer() == SEEN
     patience.close()
-    assert patience.ask("key", lambda ended: SEEN, always).answer() == SEEN
+    assert patience.ask("key", lambda ended: SEEN).answer() == SEEN
     with pytest.raises(EngineError, match="the engine was closed meanwhile"):
-        patience.ask("other", lambda ended: SEEN, always)
+        patience.ask("other", lambda ended: SEEN)
 
 
 def test_an_end_of_the_run_ends_what_waits(tmp_path: Path) -> None:
