@@ -119,6 +119,26 @@ def test_a_greeting_that_is_none_has_a_short_message(said: bytes) -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("half", [rb"\ud83d", b"\xed\xa0\xbd"], ids=["escaped", "raw"])
+def test_what_is_no_text_is_no_answer(half: bytes) -> None:
+    """Half of a surrogate pair, which no file takes; QEMU's own words have whole ones."""
+    session, theirs = greeted()
+
+    def answer() -> None:
+        for said in (rb"\ud83d\ude00", half):
+            asked = json.loads(theirs.recv(4096))
+            theirs.sendall(b'{"return":"%s","id":"%s"}\n' % (said, asked["id"].encode()))
+
+    with theirs:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert session.execute("x", deadline=Deadline.after(15)) == "\U0001f600"
+        with pytest.raises(MonitorError, match="the monitor is gone"):
+            session.execute("x", deadline=Deadline.after(15))
+        answering.join()
+    session.close(Deadline.after(60))
+
+
 def test_an_error_to_no_command_ends_the_session() -> None:
     session, theirs = greeted()
     with theirs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import time
@@ -67,7 +68,10 @@ class _Client(QMPClient):
     async def _receive(self) -> Message:
         line = await self._readline()
         try:
-            return Message(line)
+            message = Message(line)
+            # Half of a surrogate pair is no text: no file takes it.
+            json.dumps(dict(message), ensure_ascii=False).encode()
+            return message
         except (ProtocolError, ValueError, RecursionError):
             raise ProtocolError("what it said is no JSON object") from None
 
