@@ -48,6 +48,7 @@ def test_the_command(
     ([], "--source is missing"),
     (["--source", "debian-sod", "--destination", "debian-sid", "--machine", "m"],
      "no such QEMU build: 'debian-sod'"),
+    (["--measure", "/dev/zero"], "/dev/zero: is no regular file"),
     (["--measure", "nowhere.md"], "nowhere.md: cannot be read"),
 ])
 def test_mistakes(

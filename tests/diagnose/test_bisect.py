@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,9 @@ def test_lists(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(UserError, match=f"list: {wanted}"):
             listed(file)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UserError, match="fifo: no list of candidates: is no regular file"):
+        listed(tmp_path / "fifo")
     with pytest.raises(UserError, match="no such file or directory of candidates"):
         listed(tmp_path / "nothing")
 

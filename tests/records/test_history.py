@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,10 @@ def test_what_is_no_history(tmp_path: Path) -> None:
     assert not is_history(text)
     with History(tmp_path / "made", create=True):
         assert is_history(tmp_path / "made")
-    with pytest.raises(UserError, match="cannot read it: No such file"):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UserError, match="fifo: is no regular file"):
+        is_history(tmp_path / "fifo")
+    with pytest.raises(UserError, match="cannot be read: No such file"):
         is_history(tmp_path / "none")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli.options import Commands, add_engine, add_own_builds
 from bootmatrix.errors import Status, UserError
+from bootmatrix.files import given_file
 from bootmatrix.model import Arch, Disk, FirmwareSource, Host, HostSpec, Nic
 from bootmatrix.steps.base import Scenario
 from bootmatrix.terminal import echo
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bootmatrix.run.runner import Runner
 
 EVERY_DISK = ("pc-i440fx-5.2", "pc-q35-5.2")  # as in the quickstart, which all builds have
+_LARGEST_PAGE = 1 << 20
 MARKS = ("<!-- measured -->", "<!-- /measured -->")
 NOTES = """\
 Compared are machine types, RAM blocks and ROM sizes, what -dump-vmstate tells of every device of
@@ -188,9 +190,9 @@ def _measure(options: argparse.Namespace) -> int:
 
     page = options.measure
     try:
-        text = page.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", file=page) from None
+        text = given_file.read(page, _LARGEST_PAGE).decode()
+    except (given_file.Unreadable, UnicodeDecodeError) as error:
+        raise UserError(str(error), file=page) from None
     if not all(mark in text for mark in MARKS):
         raise UserError("the page has no place for the figure", file=page,
                         hint=f"between {MARKS[0]} and {MARKS[1]}")
@@ -202,8 +204,8 @@ def _measure(options: argparse.Namespace) -> int:
     ):
         rows = _all(store.names(), builds, engine, runner)
     before, rest = text.split(MARKS[0])
-    page.write_text(f"{before}{MARKS[0]}\n{measured_text(rows)}\n{MARKS[1]}"
-                    f"{rest.split(MARKS[1])[1]}", "utf-8")
+    given_file.replace(page, f"{before}{MARKS[0]}\n{measured_text(rows)}\n{MARKS[1]}"
+                             f"{rest.split(MARKS[1])[1]}".encode())
     echo(f"\n{page}: written")
     return Status.GREEN
 

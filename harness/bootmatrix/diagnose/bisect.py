@@ -23,6 +23,7 @@ from bootmatrix.cell import Cell
 from bootmatrix.diagnose import supervised
 from bootmatrix.diagnose.tried import Answer, fingerprint
 from bootmatrix.errors import HarnessError, UserError
+from bootmatrix.files import given_file
 from bootmatrix.firmware.names import kind_of, means
 from bootmatrix.matrix.sources import safe_name
 from bootmatrix.model import (
@@ -43,6 +44,7 @@ STOP_STATUS = 128
 
 _NAME_LENGTH = 40
 _SCRIPT_BYTES = 1 << 20
+_LONGEST_LIST = 1 << 20
 _NOT_JUDGED = (Verdict.ERROR, Verdict.UNSUPPORTED)
 
 
@@ -87,11 +89,11 @@ def listed(path: Path) -> tuple[str, ...]:
                             if not entry.name.startswith(".")), key=natural)
         else:
             lines = (line.partition("#")[0].strip()
-                     for line in path.read_text("utf-8").splitlines())
+                     for line in given_file.read(path, _LONGEST_LIST).decode().splitlines())
             names = [line for line in lines if line]
-    except FileNotFoundError:
+    except given_file.Missing:
         raise UserError("no such file or directory of candidates", file=path) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (given_file.Unreadable, OSError, UnicodeDecodeError) as error:
         raise UserError(f"no list of candidates: {error}", file=path) from None
     if not names:
         raise UserError("no candidates: it is empty", file=path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bootmatrix.errors import UserError
+from bootmatrix.files import given_file
 from bootmatrix.records.merged import Key, key, meant, whole_name
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import outcome_of
@@ -179,10 +181,12 @@ def _row(run: int | None, record: Record) -> tuple[Any, ...]:
 def is_history(path: Path) -> bool:
     """Whether a file is a SQLite one. Raises UserError if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with given_file.open_regular(path, sys.maxsize) as file:  # a database of any size
             return file.read(16) == b"SQLite format 3\0"
+    except given_file.Unreadable as error:
+        raise UserError(str(error), file=path) from None
     except OSError as error:
-        raise UserError(f"cannot read it: {error.strerror}", file=path) from None
+        raise UserError(f"cannot be read: {error.strerror}", file=path) from None
 
 
 def digest_of(path: Path) -> str:
