@@ -175,6 +175,8 @@ def test_a_swap_that_does_not_happen_is_wrong_firmware(runner: FakeRunner) -> No
      "the guest goes on, and answers as boot 1"),
     (Script(clears_cmos=True), Verdict.WRONG_CMOS, "migrate: the CMOS has lost "),
     (Script(changes_tables=True), Verdict.WRONG_TABLES, "migrate: tables of the running guest "),
+    (Script(stale={2}), Verdict.WRONG_TABLES,
+     "boot 2 (reset on destination): the tables are not those of the host: a start finds ACPI "),
     (Script(fewer={2}), Verdict.WRONG_HARDWARE,
      "boot 2 (reset on destination): the guest does not see what it was given, memory: 16384 KiB"),
     (Script(resets_again={1}), Verdict.EXTRA_RESET, "boot 1 (start on source): the machine was "),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +23,9 @@ from bootmatrix.run.directory import CELLS
 from bootmatrix.run.patience import overdue
 from bootmatrix.steps.plan import Expected, plan
 from bootmatrix.verdict import Judgement, judge
-from bootmatrix.witnesses.moment import Given
+from bootmatrix.witnesses.moment import Given, Moment
 from bootmatrix.witnesses.observation import BLACK_BOX, BlackBox, StepObserved
+from bootmatrix.witnesses.probe_line import Tables
 
 _LONGEST_NAME = 200
 
@@ -36,7 +37,8 @@ class CellRun:
     ``name`` is its directory's, below ``run_dir``/cells. ``memory_mib`` is the guest's. ``lost``
     is how a sandbox was lost when it was run before. ``usual`` is set where it is run with
     patience: a boot that takes longer is late. ``first`` is the black box of a step that missed its
-    usual time, and was then waited for.
+    usual time, and was then waited for. ``offered`` is asked for the tables that a boot had to
+    find, and None where nobody knows.
     """
 
     cell: Cell
@@ -53,6 +55,7 @@ class CellRun:
     notes: Notes = field(default_factory=lambda: Notes())
     seconds: float = 0.0
     first: BlackBox | None = None
+    offered: Callable[[Moment], Tables | None] = lambda boot: None
 
     def __post_init__(self) -> None:
         self._own_mismatch, mismatch = _mismatches(self.hosts)
@@ -66,12 +69,21 @@ class CellRun:
 
     def judge(self, seen: Sequence[StepObserved]) -> Judgement:
         """Compare what was seen with what the cell's policy promises."""
+        judgement = self._judged(seen, self._given)
+        if judgement.verdict is not Verdict.PASS:
+            return judgement
+        # It can take a start of its own, and is asked for where nothing else is wrong.
+        asked = ((boot, self.offered(boot)) for boot in judgement.boots)
+        offered = {(boot.boot.host, boot.expected.firmware): tables
+                   for boot, tables in asked if tables is not None}
+        return self._judged(seen, replace(self._given, offered=offered))
+
+    def _judged(self, seen: Sequence[StepObserved], given: Given) -> Judgement:
         if self.usual is not None:
             seen = [replace(step, usual=self.usual)
                     if step.boot and overdue(step.boot.seconds, step.boot.wall, self.usual)
                     else step for step in seen]
-        expected = _plan(self.cell, self.hosts, self.firmware)
-        return judge(expected, seen, self.firmware, self._given)
+        return judge(_plan(self.cell, self.hosts, self.firmware), seen, self.firmware, given)
 
     def broken(
         self, error: BaseException, seen: Sequence[StepObserved], qemus: Sequence[dict[str, Any]]
@@ -83,7 +95,7 @@ class CellRun:
         else:
             reason = f"{type(error).__name__}: {error}"
             self.notes["error"] = "".join(traceback.format_exception(error))
-        boots = self.judge(seen).boots
+        boots = self._judged(seen, self._given).boots
         return self.record(Judgement(Verdict.ERROR, reason, boots), seen, qemus)
 
     def record(

@@ -35,6 +35,7 @@ from bootmatrix.run import bounds, faults, patience
 from bootmatrix.run.cell_run import CellRun, file_name
 from bootmatrix.run.directory import CELLS
 from bootmatrix.run.guest import Guest
+from bootmatrix.run.offers import Offers
 from bootmatrix.run.patience import (
     LOOKS,
     Patience,
@@ -47,6 +48,7 @@ from bootmatrix.run.patience import (
 )
 from bootmatrix.run.sharing import Snapshot, Snapshots
 from bootmatrix.run.steps import run_steps
+from bootmatrix.steps.start import Start
 from bootmatrix.witnesses.observation import StepObserved
 
 
@@ -83,6 +85,7 @@ class Runner:
         self._held = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._held, fcntl.LOCK_SH)
         self._snapshots = Snapshots(self._run_dir / "shared") if share else None
+        self._offers = Offers(self._run_dir / "offered")
         self._patience = Patience(
             self._run_dir / "waited", cache or image_store.cache_home() / "waited"
         )
@@ -162,6 +165,7 @@ class Runner:
             tuple(declared), self._run_dir, str(Path(self.matrix, file_name(name))),
             self._engine.name, setup.memory_mib, lost,
         )
+        run.offered = lambda boot: self._offers.asked(boot, setup, run.firmware, self._watch_apart)
         return self._attempt(run, setup)
 
     def _attempt(self, run: CellRun, setup: GuestSetup) -> Record | Unjudged:
@@ -186,13 +190,14 @@ class Runner:
                     guest.resume(snapshot.saved, 0)
                 run_steps(guest, steps, seen)
             launched += guest.launched
+            run.seconds = time.monotonic() - begun  # without what is done for other cells, too
             judgement = run.judge(seen)
         except Exception as error:  # a fault of ours must not take the other cells with it
+            run.seconds = time.monotonic() - begun
             failed = faults.check_disk(error, self._run_dir, run.hosts) or error
             if isinstance(failed, HarnessError):
                 failed = faults.check_engine(failed, guest, run.lost, self._engine,
                                              self._scratch, run.hosts[0].qemu)
-        run.seconds = time.monotonic() - begun
         if failed is not None:
             return run.broken(failed, seen, qemus)
         unsure = doubtful(seen)
@@ -306,6 +311,21 @@ class Runner:
         record = self._attempt(again, unjudged.setup.patient(run.cell.longest))
         assert not isinstance(record, Unjudged), "there is no more patience"
         return record
+
+    def _watch_apart(self, key: str, setup: GuestSetup, start: Start) -> list[StepObserved]:
+        """Start a guest for what it finds; its logs are kept as those of a cell."""
+        seen: list[StepObserved] = []
+        logs = self._run_dir / "cells" / f"offered-{key}"
+        try:
+            with self._guest(setup, logs, []) as guest:
+                run_steps(guest, [start], seen)
+        except EngineError:
+            raise
+        except HarnessError:  # it has been up, and is slow to end
+            if not seen:
+                raise
+        bounds.cut_logs(logs)
+        return seen
 
     @contextmanager
     def _guest(

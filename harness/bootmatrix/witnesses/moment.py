@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.model import Verdict, role_name
 from bootmatrix.steps.plan import Expected
 from bootmatrix.witnesses.observation import BootObserved, StepObserved
-from bootmatrix.witnesses.probe_line import ProbeLine
+from bootmatrix.witnesses.probe_line import ProbeLine, Tables
 
 # The wall clock says the same as a machine's own if it has no more than that part more, or less
 # than so many seconds.
@@ -29,13 +30,15 @@ class Given:
 
     ``mismatch`` says that code and variables of its firmware have different layouts, which explains
     variables that are lost. ``memory_mib`` and ``cpus`` are what its guest was given, ``smm`` tells
-    that its firmware takes a part of that memory for itself.
+    that its firmware takes a part of that memory for itself. ``offered`` are the tables that a
+    start finds on a host, by its index, with a firmware.
     """
 
     mismatch: str | None = None
     memory_mib: int | None = None
     cpus: int | None = None
     smm: bool = False
+    offered: Mapping[tuple[int, str | None], Tables] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bootmatrix.model import ResetBy
 
@@ -61,6 +61,13 @@ _FIELDS: dict[LineKind, re.Pattern[str]] = {
 }
 _NUMBERS = ("boot", "beat", "features", "memory", "cpus", "cmos", "at", "size", "written", "count",
             "uptime")
+
+
+class Tables(NamedTuple):
+    """The sums over the tables in a guest's memory; None where it tells nothing of them."""
+
+    acpi: str | None
+    smbios: str | None
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,11 @@ class ProbeLine:
     token: str | None = None
     uptime: int | None = None
     nonce: str | None = None
+
+    @property
+    def tables(self) -> Tables:
+        """What it has for ACPI and SMBIOS tables."""
+        return Tables(self.acpi, self.smbios)
 
 
 def parse_line(text: str) -> ProbeLine | None:

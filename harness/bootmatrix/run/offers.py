@@ -1,0 +1,93 @@
+"""Which tables a guest finds at a start, kept for a run: after a reset it must find the same there.
+
+Every start of the run tells it, whatever its firmware. Where none has told, or a reset has found
+something else, the same machine is started on that host with the firmware that ran: what that
+finds is the answer, for all cells and workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bootmatrix.firmware.identity import KnownFirmware
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.run import answers
+from bootmatrix.steps.start import Start
+from bootmatrix.witnesses.moment import Moment
+from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.probe_line import Tables
+from bootmatrix.witnesses.tables import found_at
+
+Watch = Callable[[str, GuestSetup, Start], Sequence[StepObserved]]
+"""Starts a guest apart from all cells, under a name of its own, and says what was seen."""
+
+
+class Offers:
+    """What is known of that, in a directory that the workers of a run share."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def asked(
+        self, boot: Moment, setup: GuestSetup, firmware: KnownFirmware, watch: Watch
+    ) -> Tables | None:
+        """What a boot had to find; None where that is not known, or is what it found at a start."""
+        found = found_at(boot)
+        if found is None:
+            return None
+        host = boot.boot.host
+        known = self._directory / f"{_machine(setup, host)}-{'-'.join(map(str, found))}"
+        if boot.step == Start.kind:
+            if not known.exists():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                known.touch()
+            return None
+        if known.exists():
+            return found
+        same = _with(setup, host, boot.expected.firmware, firmware)
+        return None if same is None else self._started(same, host, watch)
+
+    def _started(self, setup: GuestSetup, host: int, watch: Watch) -> Tables | None:
+        """What a start finds, which one worker does while others wait for it."""
+        key = _key(_machine(setup, host), setup.hosts[host].firmware.sha256)
+        held = answers.lock(self._directory, key, wait=True)
+        assert held is not None
+        with answers.held(held):
+            seen = answers.read(self._directory, key)
+            if seen is None:
+                seen = tuple(watch(key, setup, Start(host)))
+                answers.write(self._directory, key, seen)
+        up = seen[0].boot and seen[0].boot.up
+        return up.tables if up else None
+
+
+def _machine(setup: GuestSetup, host: int) -> str:
+    """A hash over all that QEMU makes the tables of on a host: everything but the firmware."""
+    return _key(
+        setup.hosts[host].qemu.digest, setup.machine, setup.memory_mib, setup.cpu, setup.smp,
+        setup.disk, setup.nic, setup.guest, setup.accel.on(host), setup.interface,
+        setup.mechanism.nvram, setup.debug_log,
+    )  # fmt: skip
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _with(
+    setup: GuestSetup, host: int, name: str | None, firmware: KnownFirmware
+) -> GuestSetup | None:
+    """The same machine, where the host has the firmware of that name; None: there is no such."""
+    own = setup.hosts[host].firmware
+    for one in (own, *(other.firmware for other in setup.hosts)):
+        if firmware.by_bytes(one.sha256) == name:
+            hosts = list(setup.hosts)
+            hosts[host] = replace(hosts[host], firmware=one)
+            same = replace(setup, hosts=hosts, flash=None, long_post=False)
+            # Firmware can ask for more memory, or for SMM.
+            if (same.memory_mib, one.needs_smm) == (setup.memory_mib, own.needs_smm):
+                return same
+    return None
