@@ -108,7 +108,11 @@ def test_where_none_has_told_the_same_machine_is_started(
     assert made.hosts[1].qemu == setup.hosts[1].qemu
     assert (made.long_post, made.flash) == (False, None), "no part of the machine"
     assert Offers(tmp_path / "offered").asked(a_reset(STALE), setup, KNOWN, starts) == FRESH
-    assert len(starts.made) == 1
+    other = replace(setup, policy=Policy.GUEST_OWNED)
+    assert offers.asked(a_reset(FRESH), other, KNOWN, starts) == FRESH
+    assert len(starts.made) == 1, "it has told of that machine"
+    assert offers.asked(a_reset(STALE), other, KNOWN, starts) == FRESH
+    assert len(starts.made) == 2, "but not for certain"
 
 
 def test_what_starts_elsewhere_have_found_is_no_answer(offers: Offers, setup: GuestSetup) -> None:

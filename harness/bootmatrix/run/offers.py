@@ -39,20 +39,28 @@ class Offers:
         if found is None:
             return None
         host = boot.boot.host
-        known = self._directory / f"{_machine(setup, host)}-{'-'.join(map(str, found))}"
         if boot.step == Start.kind:
-            if not known.exists():
-                self._directory.mkdir(parents=True, exist_ok=True)
-                known.touch()
+            self._note(setup, host, found)
             return None
-        if known.exists():
+        if self._file(setup, host, found).exists():
             return found
         same = _with(setup, host, boot.expected.firmware, firmware)
         return None if same is None else self._started(same, host, watch)
 
+    def _file(self, setup: GuestSetup, host: int, found: Tables) -> Path:
+        """There is such a file where a start has found these."""
+        return self._directory / "-".join((_machine(setup, host), *map(str, found)))
+
+    def _note(self, setup: GuestSetup, host: int, found: Tables) -> None:
+        file = self._file(setup, host, found)
+        if not file.exists():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            file.touch()
+
     def _started(self, setup: GuestSetup, host: int, watch: Watch) -> Tables | None:
         """What a start finds, which one worker does while others wait for it."""
-        key = _key(_machine(setup, host), setup.hosts[host].firmware.sha256)
+        key = _key(
+            _machine(setup, host), setup.hosts[host].firmware.sha256, setup.mechanism.nvram)
         held = answers.lock(self._directory, key, wait=True)
         assert held is not None
         with answers.held(held):
@@ -61,16 +69,18 @@ class Offers:
                 seen = tuple(watch(key, setup, Start(host)))
                 answers.write(self._directory, key, seen)
         up = seen[0].boot and seen[0].boot.up
-        return up.tables if up else None
+        if not up:
+            return None
+        self._note(setup, host, up.tables)
+        return up.tables
 
 
 def _machine(setup: GuestSetup, host: int) -> str:
-    """A hash over all that QEMU makes the tables of on a host: everything but the firmware."""
+    """A hash over all that QEMU makes the tables of on a host: all but the firmware."""
     return _key(
         setup.hosts[host].qemu.digest, setup.machine, setup.memory_mib, setup.cpu, setup.smp,
-        setup.disk, setup.nic, setup.guest, setup.accel.on(host), setup.interface,
-        setup.mechanism.nvram, setup.debug_log,
-    )  # fmt: skip
+        setup.disk, setup.nic, setup.guest, setup.accel.on(host), setup.interface, setup.debug_log,
+    )
 
 
 def _key(*parts: object) -> str:
