@@ -13,8 +13,8 @@ import pytest
 
 from bootmatrix.cell import Cell
 from bootmatrix.engines import confinement
-from bootmatrix.errors import EngineError
-from bootmatrix.machines.fake import Script, firmware
+from bootmatrix.errors import CellError, EngineError
+from bootmatrix.machines.fake import FakeHosts, Script, firmware
 from bootmatrix.model import Accel, Disk, HostSpec, Known, Verdict
 from bootmatrix.policies import Policy
 from bootmatrix.records.model import Record
@@ -189,6 +189,39 @@ def test_what_a_machine_does_wrong(
     runner.script = script
     record = runner.run(cell())
     assert (record["verdict"], record["reason"][: len(reason)]) == (verdict, reason)
+
+
+def test_tables_after_a_reset_are_asked_of_one_start_for_all_cells(
+    runner: FakeRunner, tmp_path: Path
+) -> None:
+    for policy in ("stock", "machine-owned"):
+        assert runner.run(cell(policy))["verdict"] == Verdict.PASS
+    assert [len(fakes.processes) for fakes in runner.made] == [2, 1, 2]
+    assert len(list((tmp_path / "cells").glob("offered-*/1-destination/console.log"))) == 1
+    runner.script = Script(stale={2})
+    assert runner.run(cell("machine-owned"))["verdict"] == Verdict.WRONG_TABLES
+
+
+@pytest.mark.parametrize("scenario", ["reset", "cold-boot"])
+def test_what_has_not_moved_before_its_reset_needs_no_other_start(
+    runner: FakeRunner, scenario: str
+) -> None:
+    assert runner.run(cell(scenario=scenario))["verdict"] == Verdict.PASS
+    assert len(runner.made) == 1
+
+
+def test_a_start_that_cannot_be_made_is_no_cells_fault(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = FakeRunner.machines
+
+    def broken(self: FakeRunner, setup: Any, rows: list[dict[str, Any]]) -> FakeHosts:
+        if self.made:
+            raise CellError("the scratch directory is gone")
+        return machines(self, setup, rows)
+
+    monkeypatch.setattr(FakeRunner, "machines", broken)
+    assert runner.run(cell())["verdict"] == Verdict.PASS
 
 
 def test_a_guest_that_is_down_has_a_black_box(runner: FakeRunner, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bootmatrix.witnesses.probe_line import Tables
 from bootmatrix.witnesses.tables import found_at
 
 Watch = Callable[[str, GuestSetup, Start], Sequence[StepObserved]]
-"""Starts a guest apart from all cells, under a name of its own, and says what was seen."""
+"""Starts a guest apart from all cells, under a name of its own, and says what was seen, if any."""
 
 
 class Offers:
@@ -68,11 +68,11 @@ class Offers:
             if seen is None:
                 seen = tuple(watch(key, setup, Start(host)))
                 answers.write(self._directory, key, seen)
-        up = seen[0].boot and seen[0].boot.up
-        if not up:
+        boot = seen[0].boot if seen else None
+        if boot is None or boot.up is None:
             return None
-        self._note(setup, host, up.tables)
-        return up.tables
+        self._note(setup, host, boot.up.tables)
+        return boot.up.tables
 
 
 def _machine(setup: GuestSetup, host: int) -> str:
