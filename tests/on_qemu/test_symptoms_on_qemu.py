@@ -15,7 +15,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine
 from bootmatrix.firmware.identity import sha256
-from bootmatrix.machines.qemu.command_line import qemu_argv
+from bootmatrix.machines.qemu.command_line import Launch, qemu_argv
 from bootmatrix.machines.qemu.machine import QemuMachine
 from bootmatrix.model import Channel, FirmwareBuild, Verdict
 from bootmatrix.witnesses.refusal import Refusal
@@ -71,6 +71,27 @@ def test_a_guest_that_sees_less_than_it_was_given(
     assert (record["verdict"], record["reason"]) == (
         Verdict.WRONG_HARDWARE,
         f"boot 1 (start on source): the guest does not see what it was given, {told}")
+
+
+# ---- the tables after a reset --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("option", "told"), [
+    (("-global", "PIIX4_PM.disable_s4=1"), "ACPI"),
+    (("-smbios", "type=1,manufacturer=other"), "SMBIOS"),
+])
+def test_a_machine_that_has_other_tables_for_a_guest_that_came(
+    runner: RunnerWith, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str], told: str
+) -> None:
+    def other(launch: Launch) -> tuple[str, ...]:
+        return (*qemu_argv(launch), *option) if launch.incoming else qemu_argv(launch)
+
+    assert runner.run(cell("bullseye sid", "stock"))["verdict"] == Verdict.PASS
+    monkeypatch.setattr("bootmatrix.machines.qemu.machine.qemu_argv", other)
+    record = runner.run(cell("bullseye sid", "stock"))
+    assert record["verdict"] == Verdict.WRONG_TABLES
+    assert record["reason"].startswith("boot 2 (reset on destination): the tables are not those of "
+                                       f"the host: a start finds {told} ")
 
 
 # ---- firmware that resets the machine once more ----------------------------------------------
