@@ -18,7 +18,7 @@ CELLS = "cells"
 """A run's records, and its artifacts: a directory that has both is one of a run."""
 _SCRATCH = "scratch-"
 # How the names begin that runners have in it: see run.runner.
-_USED = (RECORDS, CELLS, _SCRATCH, "shared", "waited")
+_USED = (RECORDS, CELLS, _SCRATCH, "shared", "waited", "offered")
 
 
 def new_name() -> str:

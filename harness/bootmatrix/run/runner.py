@@ -318,7 +318,7 @@ class Runner:
         Nothing is seen where that cannot be done: no cell is to blame for it.
         """
         seen: list[StepObserved] = []
-        logs = self._run_dir / "cells" / f"offered-{key}"
+        logs = self._run_dir / CELLS / f"offered-{key}"
         try:
             with self._guest(setup, logs, []) as guest:
                 run_steps(guest, [start], seen)
