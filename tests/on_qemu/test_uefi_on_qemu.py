@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
+from bootmatrix.engines import Engine
 from bootmatrix.lab import Lab
 from bootmatrix.machines.qemu.machine import QemuMachine
 from bootmatrix.model import Disk, FirmwareSource, HostSpec, Verdict
@@ -84,6 +86,22 @@ def test_machine_owned_gives_new_code_at_the_reset_and_keeps_the_variables(
     assert [boot["told_by"] for boot in record["boots"]] == ["rom"] * 3
     assert variables(record, "boots") == [1, 2, 3]
     assert variables(record, "value") == ["", "boot-1", "boot-1"]
+
+
+def test_variables_are_written_once_for_all_cells_that_share_them(
+    store: ImageStore, bubblewrap: Engine, tmp_path: Path
+) -> None:
+    old, new = names(store, OVMF_2020, OVMF_2022)
+    with Runner(Builds(store), bubblewrap, tmp_path, share=True) as runner:
+        records = [runner.run(cell(TWINS, policy, "variables-migrate-reset"))
+                   for policy in ("stock", "machine-owned")]
+    assert [record["verdict"] for record in records] == [Verdict.PASS] * 2
+    assert [record["boots"][-1]["rom"] for record in records] == [old, new]
+    for record in records:
+        assert variables(record, "value") == ["", "boot-1"]
+        assert variables(record, "boots") == [1, 2]
+        assert record["shared"] == records[0]["shared"]
+        assert record["shared"]["steps"] == 2
 
 
 def test_guest_owned_takes_code_and_variables_along(lab: Lab, store: ImageStore) -> None:

@@ -92,6 +92,9 @@ def test_shared_and_not_shared_agree_cell_by_cell(
     [
         (["start", {"migrate": {"to": "destination"}}, "reset"], 1),
         (["start", "reset", {"migrate": {"to": "destination"}}], 2),
+        (["start", "write-variable", {"migrate": {"to": "destination"}}, "reset"], 2),
+        (["start", "fill-variables", "reset", {"migrate": {"to": "destination"}}], 3),
+        (["start", "write-variable", "reset"], 0),
         (["start", "reset"], 0),
         (["start", {"migrate": {"during-post": True}}, "reset"], 0),
         (["start", "replace-disk", {"migrate": {"to": "destination"}}], 0),

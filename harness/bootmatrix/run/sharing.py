@@ -26,10 +26,11 @@ from bootmatrix.files import given_file
 from bootmatrix.model import Host
 from bootmatrix.records.jsonl import LONGEST_LINE
 from bootmatrix.run.guest import Guest
-from bootmatrix.run.steps import run_steps
+from bootmatrix.run.steps import is_down, run_steps
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.reset import Reset
+from bootmatrix.steps.variables import VariablesStep
 from bootmatrix.witnesses.observation import StepObserved
 
 _GUEST = "guest"  # where a saved guest is kept
@@ -49,11 +50,14 @@ class Snapshot:
 
 
 def shared_steps(steps: Sequence[Step]) -> int:
-    """How many steps, from the first, can be shared: a start and resets, before a migration."""
+    """How many steps, from the first, can be shared, before a migration.
+
+    A start, resets, and what the guest writes to its variables, which are kept with it.
+    """
     for index, step in enumerate(steps):
         if isinstance(step, Migrate) and not step.during_post:
             return index
-        if not step.boots:
+        if not (step.boots or isinstance(step, VariablesStep)):
             return 0
     return 0
 
@@ -169,8 +173,7 @@ def _take(
     saved = None
     with make_guest(key) as guest:
         run_steps(guest, steps, seen)
-        boots = [step.boot for step in seen if step.boot is not None]
-        if len(seen) == len(steps) and all(boot.up is not None for boot in boots):
+        if len(seen) == len(steps) and not is_down(seen[-1]):
             saving = guest.save(place / _GUEST)
             if saving.refusal is None:
                 saved = place / _GUEST

@@ -51,7 +51,7 @@ def do_step(guest: Guest, step: Step, following: Step | None = None) -> StepObse
     """
     guest.begin(step)
     observed = DEEDS[step.kind](guest, step, following)
-    if observed.refusal is None and _is_down(observed):
+    if observed.refusal is None and is_down(observed):
         box = _black_box(guest, observed)
         return replace(observed, stopped=guest.stopped(), black_box=box)
     return observed
@@ -72,11 +72,11 @@ def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> 
     for step, following in zip_longest(steps, steps[1:]):
         observed = do_step(guest, step, following)
         seen.append(observed)
-        if observed.refusal or _is_down(observed):
+        if observed.refusal or is_down(observed):
             return
 
 
-def _is_down(observed: StepObserved) -> bool:
+def is_down(observed: StepObserved) -> bool:
     """Whether the guest did not come up, did not do what it was told, or no longer answers."""
     if observed.boot is not None:
         return observed.boot.up is None
