@@ -499,12 +499,13 @@ def test_a_daemon_does_not_touch_later_cells(rig: Rig, monkeypatch: pytest.Monke
         assert record["verdict"] == "pass", record["reason"]
 
 
+@pytest.mark.parametrize("engine_name", ENGINES)
 def test_a_qemu_that_always_wants_a_processor_and_never_has_one(
-    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: str
 ) -> None:
     """By processes of its own beside it: so it is kept waiting by nobody else."""
     monkeypatch.setattr("bootmatrix.machines.qemu.able_clock.LONGEST_LOST", 5.0)
-    with flooding(store, tmp_path, "starves") as run:
+    with flooding(store, tmp_path, "starves", engine_name) as run:
         begun = time.monotonic()
         record = run("stock", "cold-boot")
         assert record["verdict"] == Verdict.SILENT, record["reason"]
