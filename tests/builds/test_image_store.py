@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.builds import image_store
-from bootmatrix.builds.image_store import ImageStore, parse_machines
+from bootmatrix.builds.image_store import ImageStore, facts_text, parse_machines
 from bootmatrix.errors import ImageError, UserError
 from bootmatrix.model import Arch, Interface
 from bootmatrix.roots import debian
@@ -299,8 +298,7 @@ def test_two_images_of_one_name(tmp_path: Path, catalogue: Callable[[str], Path]
                     "interface": "bios", "prints": None, "variables": None, "payload": None,
                     "machines": [], "features": [], "store_size": 0,
                     "sha256": hashlib.sha256(name.encode()).hexdigest()}
-        store._facts_file(name).write_text(json.dumps(
-            {"digest": "", "firmware": [firmware]}))
+        store._facts_file(name).write_text(facts_text({"firmware": [firmware]}))
     with pytest.raises(ImageError, match="two different images are called seabios-1"):
         store.firmwares()
 

@@ -127,7 +127,8 @@ def test_a_changed_word_in_the_facts(
     text = image_store.facts_text(facts)
     file.write_text(text)
     assert ImageStore().qemu(NAME) == fresh.qemu(NAME)
-    for damaged in (text.replace('"version": "7.2', '"version": "7.3'), "[]", "{"):
+    for damaged in (text.replace('"version": "7.2', '"version": "7.3'), "[]", "{",
+                    '{"digest": 5}'):
         file.write_text(damaged)
         with pytest.raises(Damaged, match=f"{AGAIN}$"):
             ImageStore().qemu(NAME)
