@@ -172,6 +172,15 @@ def test_records_that_go_after_the_last_cell_make_the_run_red(pytester: pytest.P
     result.stdout.fnmatch_lines(["stopped: the rig broke: *the records have gone*"])
 
 
+def test_the_run_s_own_records_are_no_copy(pytester: pytest.Pytester) -> None:
+    plant(pytester.path)
+    where = ("--bootmatrix-run-dir=out", "--bootmatrix-records=out/../out/records.jsonl")
+    result = pytester.runpytest(M, *where)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *records.jsonl: the run's own records go there (*"])
+    assert not (pytester.path / "out").exists()
+
+
 def test_one_file_of_records_has_one_writer(tmp_path: Path) -> None:
     record = planned_record()
     path = tmp_path / "r.jsonl"

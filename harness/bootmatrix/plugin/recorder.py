@@ -117,7 +117,11 @@ class Recorder:
             self._file = RecordWriter(run_dir / RECORDS, append=finished is not None)
             given: Path | None = config.getoption("bootmatrix_records")
             if given is not None:
-                self._copy = RecordWriter(config.invocation_params.dir / given)
+                copy = config.invocation_params.dir / given
+                if copy.resolve() == (run_dir / RECORDS).resolve():
+                    raise UserError("the run's own records go there", file=given,
+                                    hint="they are written anyway: no option is needed")
+                self._copy = RecordWriter(copy)
                 self._copy.open()
         except UserError as error:
             self._directory.release()
