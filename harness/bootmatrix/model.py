@@ -166,7 +166,8 @@ class FirmwareBuild:
 
     ``machines`` are globs of the machine types that it is made for, () any; ``features`` those of
     QEMU's docs/interop/firmware.json. ``payload`` is what ``-kernel`` starts behind it: U-Boot
-    behind OpenSBI. ``signing`` signs guests for the keys that are enrolled in ``variables``, None
+    behind OpenSBI. ``symbols`` is a file that names what is in it (bootmatrix.firmware.symbols).
+    ``signing`` signs guests for the keys that are enrolled in ``variables``, None
     where nobody here can. ``catalogued``: see QemuBuild.
     """
 
@@ -180,6 +181,7 @@ class FirmwareBuild:
     machines: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     payload: Path | None = None
+    symbols: Path | None = None
     store_size: int = 0
     signing: Signing | None = None
     catalogued: bool = False
@@ -264,7 +266,7 @@ class FirmwareSource:
 
     ``path`` is an image's file, a ``directory`` of them, or a ``descriptor``: a JSON file as QEMU's
     docs/interop/firmware.json has it. ``variables`` is the template of the variable store beside
-    an image that has its code alone.
+    an image that has its code alone, ``symbols`` a file that names what is in it.
     """
 
     path: Path
@@ -272,6 +274,7 @@ class FirmwareSource:
     name: str | None = None
     variables: Path | None = None
     descriptor: bool = False
+    symbols: Path | None = None
 
     def __str__(self) -> str:
         return self.name or str(self.path)

@@ -132,6 +132,8 @@ def complaint(here: Path, engine: socket.socket | None, *arguments: str) -> str:
     (FIRMWARE + "{path: good.bin, variables: zeros.bin}", "4:44: hosts.new.firmware.path: good.bin "
                                                           "is no UEFI firmware (it has no variab"),
     (FIRMWARE + "{descriptor: arm.json, variables: CODE}", "4:60: hosts.new.firmware.variables: s"),
+    (FIRMWARE + "{descriptor: arm.json, symbols: CODE}", "4:60: hosts.new.firmware.symbols: st"),
+    (FIRMWARE + "{path: good.bin, symbols: odd.bin}", "4:44: hosts.new.firmware.path: odd.bin h"),
     (FIRMWARE + "{descriptor: no.json}", "4:50: hosts.new.firmware.descriptor: no.json is not the"),
     (FIRMWARE + "{descriptor: broken.json}", "4:50: hosts.new.firmware.descriptor: broken.json: is "
                                              "not JSON: "),

@@ -22,12 +22,14 @@ from bootmatrix.machines.console import BootSeen, Console
 from bootmatrix.machines.qemu import black_box
 from bootmatrix.machines.qemu.command_line import DEBUG_LOG_BYTES
 from bootmatrix.machines.qemu.monitor import Monitor
+from bootmatrix.matrix.expansion import load
 from bootmatrix.model import Host, HostSpec, Verdict
 from bootmatrix.run import guest as guest_module
 from bootmatrix.run.runner import Runner
 from bootmatrix.witnesses.observation import BLACK_BOX
 from helpers.cells import cell
 from helpers.hostile import RunnerWith
+from helpers.programs import spinning_firmware
 
 pytestmark = pytest.mark.usefixtures("ample")
 HALTS = "cli\nhlt\njmp $"
@@ -64,6 +66,28 @@ def test_where_a_guest_hangs(
     assert re.match(rf"1-source, \d+\.\d s after the step began\n\n{re.escape(line)}", told)
     assert "EIP=00007c0" in told
     assert "Host bridge" in told
+
+
+def test_functions_are_named_where_the_firmware_s_symbols_are_given(
+    store: ImageStore, bubblewrap: Engine, tmp_path: Path
+) -> None:
+    """By a matrix file, as its user writes it; the copies in the cache are what is read."""
+    for file in spinning_firmware(tmp_path):
+        file.rename(tmp_path / f"my {file.name}")
+    matrix = tmp_path / "m.yaml"
+    matrix.write_text(
+        "schema: 1\nhosts: {h: {qemu: debian-sid, firmware: "
+        "{path: my spins.bin, symbols: my spins.elf}}}\nboot-timeout: 1\npatience: 1\n"
+        "axes: {source: h, machine: pc-i440fx-5.2, policy: stock, scenario: cold-boot}\n")
+    wanted = load(matrix).cells(lambda host: store.qemu(str(host.qemu)).machines)
+    with Builds(store, tmp_path / "cache") as builds, \
+            Runner(builds, bubblewrap, tmp_path / "run") as runner:
+        record = runner.run(wanted[0])
+    assert record["verdict"] == Verdict.SILENT, record["reason"]
+    assert re.match(r"(stays at|loops in) F000:100\d(-F000:100\d)? "
+                    r"\(wait_for_a_device(\+0x2)?\)", record["black_box"])
+    told = (tmp_path / "run" / record["artifacts"] / BLACK_BOX).read_text()
+    assert re.search(r"\d+ x F000:100\d wait_for_a_device", told)
 
 
 def test_a_machine_that_goes_round(runner: Runner, tmp_path: Path) -> None:

@@ -269,6 +269,8 @@ class Builds:
         if (source, arch) not in self._firmwares:
             firmware = image_file.load(source, arch)
             build = self._same_bytes(firmware) or self._keep(firmware, source.name)
+            if firmware.symbols is not None:
+                build = dataclasses.replace(build, symbols=self._keep_symbols(firmware.symbols))
             self._firmwares[source, arch] = build
         return self._firmwares[source, arch]
 
@@ -306,6 +308,12 @@ class Builds:
             features=firmware.features,
             store_size=firmware.store_size,
         )
+
+    def _keep_symbols(self, content: bytes) -> Path:
+        """A file with these symbols in the cache."""
+        directory = self._cache.entry(
+            f"symbols-{sha256(content)[:16]}", lambda made: _write(made / "symbols", content))
+        return directory / "symbols"
 
     # ---- QEMUs of the user's own --------------------------------------------------------------
 
@@ -518,3 +526,7 @@ def _bios_in(root: Path) -> Path | None:
     """The BIOS in a root's data."""
     files = (debian.follow(root, f"{name}/{own_qemu.DEFAULT_FIRMWARE}") for name in _DATA)
     return next(filter(Path.is_file, files), None)
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)

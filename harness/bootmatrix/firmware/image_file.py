@@ -8,7 +8,7 @@ from pathlib import Path
 from bootmatrix.boards import ARCHITECTURES
 from bootmatrix.errors import UserError
 from bootmatrix.files import given_file
-from bootmatrix.firmware import descriptor, edk2
+from bootmatrix.firmware import descriptor, edk2, symbols
 from bootmatrix.model import Arch, FirmwareSource, Interface
 
 PAGE = 4096
@@ -26,7 +26,10 @@ _BEFORE = (
 
 @dataclass(frozen=True)
 class Firmware:
-    """A firmware as its files hold it; ``variables`` None where it has no template for them."""
+    """A firmware as its files hold it; ``variables`` None where it has no template for them.
+
+    ``symbols`` is the content of a file with its symbols, if one was given.
+    """
 
     file: Path
     image: bytes
@@ -34,6 +37,7 @@ class Firmware:
     variables: bytes | None = None
     machines: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    symbols: bytes | None = None
 
     @property
     def store_size(self) -> int:
@@ -47,11 +51,13 @@ def load(source: FirmwareSource, arch: Arch = Arch.X86_64) -> Firmware:
         return _described(source.path, arch)
     image = read(source.path, arch)
     found = interface(image)
+    named = symbols.checked(source.symbols) if source.symbols is not None else None
     if source.variables is not None:
         if found is not Interface.UEFI:
             raise UserError(f"{source.path} is no UEFI firmware", hint="it has no variables")
-        return Firmware(source.path, image, found, read_variables(source.variables, arch))
-    firmware = Firmware(source.path, image, found)
+        return Firmware(source.path, image, found, read_variables(source.variables, arch),
+                        symbols=named)
+    firmware = Firmware(source.path, image, found, symbols=named)
     if found is Interface.UEFI and not firmware.store_size:
         raise UserError(f"{source.path} is code alone, without a variable store",
                         hint="{path: CODE.fd, variables: VARS.fd}")

@@ -157,17 +157,18 @@ class Names:
         if isinstance(entry, str):
             return self._sources.firmware.get(entry, entry)
         self._one_of(loc, entry, ("path", "descriptor", "directory"))
-        if entry.variables and not entry.path:
-            raise self._document.error(
-                (*loc, "variables"), "stands beside a path", key=True,
-                hint="{path: CODE.fd, variables: VARS.fd}",
-            )
-        variables = entry.variables
+        for beside, hint in (("variables", "{path: CODE.fd, variables: VARS.fd}"),
+                             ("symbols", "{path: out/bios.bin, symbols: out/rom.o}")):
+            if getattr(entry, beside) and not entry.path:
+                raise self._document.error(
+                    (*loc, beside), "stands beside a path", key=True, hint=hint)
+        variables, symbols = entry.variables, entry.symbols
         return FirmwareSource(
             self._path(loc, entry.path or entry.descriptor or entry.directory or ""),
             directory=entry.directory is not None,
             variables=self._path((*loc, "variables"), variables) if variables else None,
             descriptor=entry.descriptor is not None,
+            symbols=self._path((*loc, "symbols"), symbols) if symbols else None,
         )
 
     def _one_of(self, loc: Loc, entry: BaseModel, fields: Sequence[str]) -> None:

@@ -106,6 +106,11 @@ class FirmwareEntry(_Entry):
     variables: Text | None = Field(
         None, description="beside a path with UEFI code alone: the template of its variable store"
     )
+    symbols: Text | None = Field(
+        None, description="beside a path: a file that names what is at an address of it, for the "
+        "black box of a boot that fails: an ELF file (SeaBIOS' out/rom.o), a linker's map, or what "
+        "nm prints"
+    )
     descriptor: Text | None = Field(
         None, description="a JSON file that describes a firmware, as QEMU's "
         "docs/interop/firmware.json has it; paths in it are absolute, or relative to it"

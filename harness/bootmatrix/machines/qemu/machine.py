@@ -12,6 +12,7 @@ from bootmatrix.engines import Engine, Process
 from bootmatrix.engines.confinement import SHOWN
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.errors import DeadlineExceeded, MonitorError
+from bootmatrix.firmware import symbols
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.qemu import black_box, migration
 from bootmatrix.machines.qemu.able_clock import AbleClock
@@ -167,7 +168,10 @@ class QemuMachine:
 
     def explain(self, since: float) -> BlackBox:
         """By its monitor, if that answers."""
-        return black_box.explain(self.vm, self._hosts.setup.arch, since)
+        setup = self._hosts.setup
+        firmware = [host.firmware for host in setup.hosts]
+        return black_box.explain(
+            self.vm, setup.arch, since, lambda address: symbols.naming(firmware, address))
 
     def arm(self) -> None:
         """Have the policy's firmware written at its resets, if the policy wants any."""

@@ -1,0 +1,101 @@
+"""Symbols: a real ELF file, maps as linkers and nm print them, and what is none."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.errors import UserError
+from bootmatrix.firmware import symbols
+from bootmatrix.firmware.symbols import FARTHEST, Symbols, checked, naming, parse
+from bootmatrix.model import FirmwareBuild
+from helpers.programs import spinning_firmware
+
+GNU_LD = b"""
+ .text          0x00000000000f0000     0x1000 build/a.o
+                0x00000000000f05ab                handle_post
+                0x00000000000f06bc                handle_19
+                0x00000000000f0700                . = ALIGN (0x10)
+ /DISCARD/
+"""
+NM = b"000ed1b5 t ahci_command\n000f05ab T handle_post\n         U memcpy\n0000000f A not\n"
+
+
+@pytest.mark.parametrize(("address", "name"), [
+    (0xF0100, "said"), (0xF0101, "said+0x1"), (0xF1000, "wait_for_a_device"),
+    (0xF1002, "wait_for_a_device+0x2"), (0xFFFF0, "reset_vector"), (0xFFFFFFF0, "reset_vector"),
+    (0xFFFF0100, "said"), (0xF0000, ""), (0x7C00, ""), (0x200000, ""),
+])
+def test_an_elf_file(tmp_path: Path, address: int, name: str) -> None:
+    assert parse(spinning_firmware(tmp_path)[1].read_bytes())(address) == name
+
+
+def test_a_function_ends_where_its_size_says_so() -> None:
+    found = Symbols([(0x100, 0x10, "sized"), (0x200, 0, "unsized")])
+    assert (found(0x10F), found(0x110)) == ("sized+0xf", "")
+    assert found(0x200 + FARTHEST - 1) == f"unsized+{FARTHEST - 1:#x}"
+    assert found(0x200 + FARTHEST) == found(0xFF) == ""
+
+
+def test_maps() -> None:
+    assert [parse(GNU_LD)(address) for address in (0xF05AB, 0xF06BD)] == [
+        "handle_post", "handle_19+0x1"]
+    assert [parse(NM)(address) for address in (0xED1B6, 0xF05AB)] == [
+        "ahci_command+0x1", "handle_post"]
+
+
+@pytest.mark.parametrize(("make", "told"), [
+    (lambda file: None, "cannot be read: No such file or directory"),
+    (lambda file: file.mkdir(), "is a directory"),
+    (lambda file: file.write_bytes(b""), "holds no symbols"),
+    (lambda file: file.write_bytes(b"just\nwords\n"), "holds no symbols"),
+    (lambda file: file.write_bytes(b"\x7fELF" + bytes(9)), "is no whole ELF file"),
+    (lambda file: file.write_bytes(b"\x7fELF" + b"\xff" * 999), "is no whole ELF file"),
+])
+def test_what_holds_none(tmp_path: Path, make: Callable[[Path], object], told: str) -> None:
+    file = tmp_path / "rom.o"
+    make(file)
+    with pytest.raises(UserError, match=f"^{file} {told}") as raised:
+        checked(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_stripped_file_and_a_damaged_one(tmp_path: Path) -> None:
+    elf = spinning_firmware(tmp_path)[1]
+    whole = elf.read_bytes()
+    assert checked(elf) == whole
+    for end in range(0, len(whole), 997):
+        elf.write_bytes(whole[:end])
+        with pytest.raises(UserError, match=r"is no whole ELF file|holds no symbols"):
+            checked(elf)
+    elf.write_bytes(whole)
+    subprocess.run(["llvm-strip", elf], check=True)
+    with pytest.raises(UserError, match="holds no symbols"):
+        checked(elf)
+
+
+def test_names_are_short_and_plain() -> None:
+    told = parse(b"00001000 T " + b"a" * 1000 + b"\n00002000 T \x1b[31mred\n")
+    assert told(0x1000) == "a" * 80
+    assert told(0x2000) == "a" * 80 + "+0x1000"
+
+
+def test_how_many_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(symbols, "_MOST", 2)
+    assert len(parse(b"".join(b"0000%04x T a\n" % number for number in range(9)))) == 2
+    assert len(parse(spinning_firmware(tmp_path)[1].read_bytes())) <= 2
+
+
+def test_builds_are_asked_once_each_and_both_named_where_they_differ(tmp_path: Path) -> None:
+    files = []
+    for name in ("one", "two"):
+        files.append(tmp_path / name)
+        files[-1].write_bytes(b"000f0000 T both\n000f1000 T %s\n" % name.encode())
+    builds = [FirmwareBuild("f", "0", 1, tmp_path, symbols=file)
+              for file in (*files, files[0], None)]
+    assert naming(builds, 0xF0000) == "both"
+    assert naming(builds, 0xF1002) == "one+0x2 or two+0x2"
+    assert naming(builds, 0x10) == naming([], 0xF0000) == ""
