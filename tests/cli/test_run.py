@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,22 @@ def test_exit_status(
     plant(here, verdicts=verdicts)
     done = bootmatrix(here, "run", M, "-n", "1", *arguments)
     assert done.returncode == status, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "workers"), [
+    (("--cell", Q35_GUEST), 0), (("-k", "q35", "-n", "9"), 3),
+    (("--cell", Q35_GUEST, "-n", "9"), 0), (("--cell", Q35_GUEST, "--repeat", "2", "-n", "9"), 2),
+    (("-n", "1"), 0),
+])
+def test_no_more_workers_are_started_than_there_are_cells(
+    here: Path, arguments: tuple[str, ...], workers: int
+) -> None:
+    plant(here)
+    done = bootmatrix(here, "run", M, *arguments, "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran_in = set(re.findall(r"^\[(gw\d+)\]", done.stdout, re.MULTILINE))
+    assert len(ran_in) <= workers
+    assert (f"created: {workers}/{workers} workers" in done.stdout) is (workers > 0)
 
 
 def test_a_run_without_a_verdict_says_why(here: Path) -> None:

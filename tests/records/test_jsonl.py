@@ -104,6 +104,13 @@ def test_a_record_is_written_whole_or_not_at_all(
     assert list(read_records(path)) == [record(), record(policy="stock")]
 
 
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with RecordWriter(path) as writer, pytest.raises(UserError, match="nobody reads this pipe"):
+        writer.open()
+
+
 def test_a_pipe_takes_records_too(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)

@@ -79,14 +79,14 @@ def _run(options: argparse.Namespace) -> int:
     _check_resume(options, read, builds.machines)
     if options.keyword or options.marker:
         cells = matrices.selected(options, read)
-    _prepare(store, builds, read,
-             [cell for cell in cells if not options.cell or cell.id in options.cell])
+    cells = [cell for cell in cells if not options.cell or cell.id in options.cell]
+    _prepare(store, builds, read, cells)
 
     from bootmatrix.plugin.progress import ProgressReporter
     from bootmatrix.plugin.session import run_pytest
 
     reporter = ProgressReporter(silent=options.verbose, part=options.shard is not None)
-    code = run_pytest(_pytest_arguments(options), read, reporter)
+    code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter)
     if code == _NONE_SELECTED and options.shard and matrices.selected(options, read):
         echo("no cell falls into this shard")
         return Status.GREEN
@@ -102,16 +102,18 @@ def _complain(text: str) -> None:
     echo(f"bootmatrix: {text}", file=sys.stderr)
 
 
-def _pytest_arguments(options: argparse.Namespace) -> list[str]:
-    """What the command's options mean to pytest."""
+def _pytest_arguments(options: argparse.Namespace, cells: int) -> list[str]:
+    """What the command's options mean to pytest, for so many cells."""
     words = [*map(str, options.matrices)]
     if options.verbose:
         words.append("-v")
     else:
         # The plugin's own summary lists what -r would.
         words += ["-q", "--no-header", "-rN", "-o", "console_output_style=classic"]
+    # A worker takes as long to start as some cells take to run.
     jobs = side_by_side() if options.jobs == "auto" else int(options.jobs)
-    options.jobs = jobs if jobs > 1 and len(options.cell) != 1 else None
+    jobs = min(jobs, cells * options.repeat)
+    options.jobs = jobs if jobs > 1 else None
     words += matrices.selection_words(options)
     for option in RUN:
         words += option.words(getattr(options, option.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -41,7 +42,9 @@ class RecordWriter:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND
-                self._fd = os.open(self.path, flags, 0o666)
+                # Else a pipe that nobody reads is waited for without end.
+                self._fd = os.open(self.path, flags | os.O_NONBLOCK, 0o666)
+                os.set_blocking(self._fd, True)
                 if stat.S_ISREG(os.fstat(self._fd).st_mode):
                     fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if not self._append:
@@ -53,7 +56,8 @@ class RecordWriter:
                                 file=self.path) from None
             except OSError as error:
                 self.close()
-                raise UserError(f"cannot write records: {error.strerror}", file=self.path) from None
+                why = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
+                raise UserError(f"cannot write records: {why}", file=self.path) from None
         return self._fd
 
     def check(self) -> None:
