@@ -18,6 +18,7 @@ from bootmatrix import engines
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine, Sandbox, confinement
+from bootmatrix.engines.confinement import Priority, reprioritise
 from bootmatrix.errors import CellError, DeadlineExceeded, EngineError, UserError
 from bootmatrix.files.cell_files import CellDir
 from bootmatrix.model import QemuBuild
@@ -105,10 +106,26 @@ def test_a_signal_is_128_and_its_number(sandbox: Sandbox) -> None:
     assert shell(sandbox, "kill -TERM $$")[0] == 128 + signal.SIGTERM
 
 
+def test_a_program_is_put_before_others_and_back() -> None:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as program:
+        try:
+            root = os.geteuid() == 0  # nobody else may come before others, nor go back
+            for priority, nice in ((Priority.HIGH, -15 if root else 0), (Priority.LOW, 10),
+                                   (Priority.USUAL, 0 if root else 10)):
+                reprioritise(program.pid, priority)
+                assert os.getpriority(os.PRIO_PROCESS, program.pid) == nice
+                group = Path(f"/proc/{program.pid}/autogroup")
+                if root and group.exists():
+                    assert group.read_text().split()[-1] == str(nice)
+        finally:
+            program.kill()
+    reprioritise(program.pid, Priority.HIGH)  # one that has ended
+
+
 def test_what_yields_is_nice(build: QemuBuild, tmp_path: Path) -> None:
     """In its session, too, where the scheduler shares the processors among sessions."""
     with engines.choose("bubblewrap") as engine:
-        engine.yields = True
+        engine.priority = Priority.LOW
         with engine.sandbox(build, tmp_path) as sandbox:
             group = "/proc/self/autogroup"
             ask = f"cut -d' ' -f19 /proc/self/stat; if [ -e {group} ]; then cat {group}; fi"

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Protocol, Self
 
 from bootmatrix.deadline import Deadline
+from bootmatrix.engines.confinement import Priority
 from bootmatrix.errors import EngineError, UserError
 from bootmatrix.model import QemuBuild
 
@@ -73,11 +74,11 @@ class Sandbox(Protocol):
 class Engine(Protocol):
     """Where sandboxes come from. Closing it (or leaving it) ends all of them.
 
-    ``yields``: what runs in sandboxes made from then on leaves the processor to others.
+    ``priority`` is that of what runs in sandboxes made from then on.
     """
 
     name: str
-    yields: bool
+    priority: Priority
 
     def sandbox(
         self, build: QemuBuild, cell_dir: Path, kvm: bool = False, keep: bool = False,

@@ -26,9 +26,12 @@ from bootmatrix.engines.confinement import (
     ENVIRONMENT,
     KVM,
     LAUNCHER_MODE,
+    NICE,
     PROCESSES,
     SHELL,
+    Priority,
     kvm_device,
+    reprioritise,
     shown_at,
 )
 from bootmatrix.engines.launcher import Launcher
@@ -174,8 +177,8 @@ class BubblewrapEngine(WarmEngine):
             with os.fdopen(filled, "wb") as filling:
                 filling.write(seccomp.bpf())
             argv = self._confine(build, cell_dir, kvm, shown, busybox, calls)
-            if self.yields:
-                argv = ["nice", "-n", "10", *argv]
+            if (nice := NICE.get(self.priority)) and (nice > 0 or os.geteuid() == 0):
+                argv = ["nice", "-n", str(nice), *argv]
             ours, theirs = socket.socketpair()
             stack.callback(theirs.close)
             def spawn() -> subprocess.Popen[bytes]:
@@ -191,6 +194,8 @@ class BubblewrapEngine(WarmEngine):
                 ours.close()
                 os.close(lifeline)
                 raise EngineError(f"bubblewrap cannot be started: {error}", argv=argv) from error
+            if self.priority is Priority.HIGH:
+                reprioritise(popen.pid, self.priority)
         return _Bubble(build.name, popen, ours, lifeline)
 
     def _confine(
@@ -227,7 +232,8 @@ class BubblewrapEngine(WarmEngine):
                   "--seccomp", str(calls)]
         for name, value in ENVIRONMENT.items():
             inner += ["--setenv", name, value]
-        return [*outer, *inner, "--", *launcher.argv(_LAUNCHER, _LIMITS, yields=self.yields)]
+        yields = self.priority is Priority.LOW
+        return [*outer, *inner, "--", *launcher.argv(_LAUNCHER, _LIMITS, yields=yields)]
 
     def _outer(
         self, root: Path, cell_dir: Path, further: Sequence[Path] = (),

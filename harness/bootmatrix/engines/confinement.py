@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from bootmatrix.errors import EngineError
@@ -50,6 +52,35 @@ ENVIRONMENT = {
     # Where QEMU puts what snapshot=on writes; nothing can be written in /tmp.
     "TMPDIR": CELL,
 }
+
+
+class Priority(Enum):
+    """How much of the processor the programs in sandboxes get where others want it, too.
+
+    ``HIGH`` is more than others only where the harness is root.
+    """
+
+    LOW = "low"
+    USUAL = "usual"
+    HIGH = "high"
+
+
+NICE = {Priority.LOW: 10, Priority.HIGH: -15}
+"""The nice value of each that is not the usual."""
+
+
+def reprioritise(pid: int, priority: Priority) -> None:
+    """Give a program that runs its priority: each thread, and the group that its session is.
+
+    Where the scheduler makes a group of each session it shares among those first (sched(7), "The
+    autogroup feature"). What this user may not do is left out.
+    """
+    nice, process = NICE.get(priority, 0), Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        (process / "autogroup").write_text(str(nice))
+    with contextlib.suppress(OSError):
+        for thread in (process / "task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
 
 
 @dataclass(frozen=True)

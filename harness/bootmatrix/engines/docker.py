@@ -35,6 +35,7 @@ from bootmatrix.engines.confinement import (
     MEMORY_BYTES,
     PROCESSES,
     SHELL,
+    Priority,
     kvm_device,
     shown_at,
 )
@@ -55,7 +56,7 @@ _LAUNCHER = "/busybox"
 
 ANSWER_SECONDS = 2.0
 CALL_SECONDS = 30.0
-_FEW_SHARES = 128  # of the processor; the usual is 1024
+_SHARES = {Priority.LOW: 128, Priority.HIGH: 32768}  # of the processor; the usual is 1024
 
 
 @contextlib.contextmanager
@@ -196,7 +197,7 @@ class DockerEngine(WarmEngine):
                 mem_limit=MEMORY_BYTES,
                 memswap_limit=MEMORY_BYTES,
                 pids_limit=PROCESSES,
-                cpu_shares=_FEW_SHARES if self.yields else None,
+                cpu_shares=_SHARES.get(self.priority),
                 log_config=docker.types.LogConfig(type="none"),
                 **device,
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from bootmatrix.engines.confinement import CELL, Identity
+from bootmatrix.engines.confinement import CELL, Identity, Priority
 from bootmatrix.engines.launcher import LaunchedProcess, Launcher
 from bootmatrix.errors import EngineError
 from bootmatrix.files.cell_files import CellDir
@@ -116,7 +116,7 @@ class WarmEngine(ABC):
 
     def __init__(self) -> None:
         self.identity = Identity.unprivileged()
-        self.yields = False
+        self.priority = Priority.USUAL
         self._warm: dict[tuple[Any, ...], Confinement] = {}
         self._lent: set[WarmSandbox] = set()
         self._lending = threading.Lock()

@@ -8,7 +8,6 @@ runs.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -31,8 +30,9 @@ AT_ONCE = 8
 """How many representatives one worker runs at a time: nearly all that they do is to wait."""
 # To be changed where what a step says of a guest changes its meaning.
 _FORMAT = 3
-LOOKS = 3
-"""So many boots are waited for where a busy machine hides what a guest waits for."""
+LOOKS = 2
+"""So many representatives there are: one that leaves the processor to others, and where a busy
+machine hides what the guest waits for, one that comes before them."""
 _ENDED = "it was waited for, and the engine was closed meanwhile"
 # A boot that takes no more than this part of its usual time is none that waits for something: on a
 # machine where QEMU has a tenth of a processor.
@@ -40,8 +40,9 @@ _SURE = 0.1
 # Where QEMU had less than half of a processor, its own clock can have so many times too much: what
 # its hypervisor took, and caches that others emptied, cannot be seen.
 _BUSY, _INEXACT = 2.0, 3.0
-# Two boots tell work from waiting where one had so many times as much of a processor.
-_TELLING = 2.0
+# Two boots took the same time by a clock if that is no more than so many times as much, and not the
+# same if it is more than so many.
+_SAME, _OTHER = 1.3, 2.0
 
 Watch = Callable[[Callable[[Callable[[], None]], None]], Sequence[StepObserved]]
 """Runs a representative. It is given what to tell how it can be ended from outside."""
@@ -73,29 +74,32 @@ def doubtful(seen: Sequence[StepObserved]) -> int | None:
     return None
 
 
-def in_time(looks: Sequence[StepObserved], usual: float) -> bool | None:
-    """Whether a step that was done in each of ``looks`` is done in its usual time; None: unsure.
-
-    It is where it was once by both clocks, and is not where it took longer while QEMU was able to
-    run, on a machine that let it. Where the clocks disagree, as in ``doubtful``, two looks are
-    compared of which one had more of a processor: of a guest that works the same time of its
-    QEMU's clock has passed, of one that waits that of the wall clock.
-    """
-    times = [(now.seconds, now.wall) for now in (look.boot or look for look in looks)]
-    if any(wall <= usual for _, wall in times):
+def in_time(seen: StepObserved, usual: float) -> bool | None:
+    """Whether a step that came did so in its usual time; None where a busy machine hides it."""
+    now = seen.boot or seen
+    if max(now.wall, now.seconds) <= usual:
         return True
-    if overdue(*times[-1], usual):
-        return False
-    shares = [(able / wall, able, wall) for able, wall in times]
-    (least, able, wall), (most, other_able, other_wall) = min(shares), max(shares)
-    if most < _TELLING * least:
-        return None
-    return abs(math.log(able / other_able)) < abs(math.log(wall / other_wall))
+    return now.seconds <= usual if now.wall <= _BUSY * now.seconds else None
 
 
-def overdue(seconds: float, wall: float, usual: float) -> bool:
-    """Whether more than the usual time has passed by QEMU's clock, and that is exact enough."""
-    return seconds > usual * (_INEXACT if wall > _BUSY * seconds else 1.0)
+def late(seen: StepObserved, usual: float, other: StepObserved | None) -> bool:
+    """Whether a step that came is late, by what can be said on this machine.
+
+    Where it is too busy, what was seen at another time helps: of a guest that works about the same
+    time of its QEMU's clock has passed, of one that waits by its own clock that of the wall clock.
+    """
+    found = in_time(seen, usual)
+    if found is not None:
+        return not found
+    now, before = seen.boot or seen, other and (other.boot or other)
+    if before is not None and _ratio(before.wall, now.wall) <= _SAME and (
+            _ratio(before.seconds, now.seconds) >= _OTHER):
+        return True
+    return now.seconds > _INEXACT * usual
+
+
+def _ratio(one: float, other: float) -> float:
+    return max(one, other) / max(min(one, other), 1e-9)
 
 
 def usual_of(step: StepObserved) -> float:

@@ -15,7 +15,7 @@ from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine, choose
-from bootmatrix.engines.confinement import kvm_complaint
+from bootmatrix.engines.confinement import Priority, kvm_complaint
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.errors import CellError, EngineError, HarnessError, SandboxLost
 from bootmatrix.files.cell_files import remove_tree
@@ -217,21 +217,22 @@ class Runner:
             setup, run.cell.scenario.steps[: unsure + 1],
             [qemu["argv"] for qemu in qemus[:launched]], self._engine.name, run.cell.longest,
         )
-        wait = self._look(run, setup, unsure, key)
+        # What came, but by one of the clocks alone, is told at once by one that comes first.
+        wait = self._look(run, setup, unsure, key, 1 if missed([seen[unsure]]) else LOOKS)
         return Unjudged(self, run, setup, seen, qemus, unsure, key, wait)
 
-    def _look(
-        self, run: CellRun, setup: GuestSetup, unsure: int, key: str, number: int = 1
-    ) -> Wait:
-        """Have an unsure step seen with patience; all but each second time it gives way."""
+    def _look(self, run: CellRun, setup: GuestSetup, unsure: int, key: str, number: int) -> Wait:
+        """Have an unsure step seen with patience: beside all others, or (the last) before them."""
         steps = run.cell.scenario.steps[: unsure + 1]
-        patient = setup.patient(run.cell.longest)
+        priority = Priority.HIGH if number == LOOKS else Priority.LOW
+        patient = setup.patient(run.cell.longest, urgent=priority is Priority.HIGH)
         name = f"{key}-{number}"
 
         def watch(can_be_ended_by: Callable[[Callable[[], None]], None]) -> list[StepObserved]:
             watched: list[StepObserved] = []
             with choose(self._engine.name) as engine:
-                engine.yields = number % 2 == 1
+                if patient.urgent or priority is Priority.LOW:
+                    engine.priority = priority
                 can_be_ended_by(engine.close)
                 with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{name}") as apart:
                     logs = self._run_dir / CELLS / f"waited-{name}"
@@ -257,7 +258,7 @@ class Runner:
             answer = unjudged.wait.answer()
             same = len(answer) == len(seen)
             came = same and not missed(answer)
-            in_time = came and self._in_time(unjudged, answer[-1], usual)
+            is_late = came and self._is_late(unjudged, answer[-1], usual)
         except EngineError as error:
             if run.lost is None or not isinstance(error, SandboxLost):
                 raise
@@ -265,7 +266,8 @@ class Runner:
         except Exception as error:  # as in the cell itself
             faults.check_disk(error, self._run_dir, run.hosts)
             return run.broken(error, unjudged.seen, unjudged.qemus)
-        if in_time and not missed([own]):
+        in_time, rest = came and not is_late, unjudged.seen[unjudged.unsure + 1 :]
+        if in_time and not (missed([own]) or missed(rest) or doubtful(rest) is not None):
             return run.record(run.judge(unjudged.seen), unjudged.seen, unjudged.qemus)
         if in_time or not same or not (came or missed([own])):
             return self._once_more(unjudged, same)
@@ -286,19 +288,15 @@ class Runner:
             replace(judgement, boots=boots), [*seen[:-1], marked[-1]], unjudged.qemus
         )
 
-    def _in_time(self, unjudged: Unjudged, answer: StepObserved, usual: float) -> bool:
-        """Whether the unsure step was in time, by the answer and what else has to be looked at."""
-        own = unjudged.seen[unjudged.unsure]
-        looks = [answer] if missed([own]) else [own, answer]
-        for number in range(2, LOOKS + 1):
-            found = patience.in_time(looks, usual)
-            if found is not None:
-                return found
+    def _is_late(self, unjudged: Unjudged, answer: StepObserved, usual: float) -> bool:
+        """Whether the unsure step is late, by the answer and what else has to be looked at."""
+        before, now = unjudged.seen[unjudged.unsure], answer
+        if missed([before]) and patience.in_time(answer, usual) is None:
             seen = self._look(
-                unjudged.run, unjudged.setup, unjudged.unsure, unjudged.key, number).answer()
+                unjudged.run, unjudged.setup, unjudged.unsure, unjudged.key, LOOKS).answer()
             if len(seen) == unjudged.unsure + 1 and not missed(seen):
-                looks.append(seen[-1])
-        return patience.in_time(looks, usual) is not False
+                before, now = answer, seen[-1]
+        return patience.late(now, usual, None if missed([before]) else before)
 
     def _once_more(self, unjudged: Unjudged, same: bool) -> Record:
         """Run a cell again, with patience: what it missed did not happen to its representative."""
@@ -307,8 +305,8 @@ class Runner:
         why = "up within the usual time" if same else "its steps went otherwise"
         run.notes["run_again"] = f"step {unjudged.unsure + 1} was missed; when waited for: {why}"
         patient = replace(run.cell, seconds=run.cell.longest, patience=run.cell.longest)
-        again = replace(run, cell=patient, usual=run.cell.seconds)
-        record = self._attempt(again, unjudged.setup.patient(run.cell.longest))
+        again = replace(run, cell=patient, usual=run.cell.seconds, before=unjudged.seen)
+        record = self._attempt(again, unjudged.setup.patient(run.cell.longest, urgent=True))
         assert not isinstance(record, Unjudged), "there is no more patience"
         return record
 

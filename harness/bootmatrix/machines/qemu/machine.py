@@ -9,7 +9,7 @@ from typing import Self
 from bootmatrix.boards import host_label
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine, Process
-from bootmatrix.engines.confinement import SHOWN
+from bootmatrix.engines.confinement import SHOWN, Priority, reprioritise
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.errors import DeadlineExceeded, MonitorError
 from bootmatrix.firmware import symbols
@@ -86,6 +86,8 @@ class QemuMachine:
     def start(self, deadline: Deadline) -> None:
         """It runs since its launch: take its connections."""
         self.vm.connect(deadline)
+        if self._hosts.setup.urgent:
+            reprioritise(self.vm.pid, Priority.HIGH)
 
     def outlives(self, deadline: Deadline) -> bool:
         """Whether the process still runs at the deadline."""

@@ -64,6 +64,7 @@ class Qemu:
         self._shown = sandbox.shown / at
         self._launched = awake()
         self._clock: AbleClock | None = None
+        self.pid = 0  # as it is seen from here; 0 before it has connected, or if it cannot be
         self._stack = contextlib.ExitStack()
         try:
             self.kept.mkdir()
@@ -123,6 +124,7 @@ class Qemu:
     def _take_clock(self, pid: int) -> None:
         """Its clock, by its process: whoever connects first."""
         if self._clock is None:
+            self.pid = pid
             self._clock = AbleClock(pid, self._launched, reactor.thread)
             self._stack.callback(self._clock.close)
 
