@@ -90,6 +90,7 @@ class Vm:
         self.monitor = Monitor()
         self.monitor.connect = self._connect
         self.ran = threading.Semaphore(0)
+        self.held = False
         self._ours: socket.socket | None = None
         self.stub: GdbStub | None = None
 
@@ -180,6 +181,38 @@ def test_a_stop_that_is_no_reset_swaps_nothing(vm: Vm) -> None:
         assert swap.swaps == 0
         vm.reset()
         assert swap.swaps == 1
+
+
+def test_a_machine_that_is_reset_again_while_it_stands_at_its_vector_goes_on(vm: Vm) -> None:
+    """It is in another state then: it would stand there for ever, and its guest be silent."""
+    with armed(vm) as swap:
+        swap.provide = lambda: NEW
+        vm.monitor.say("RESET", "STOP", "RESET", status="prelaunch")
+        assert vm.ran.acquire(timeout=SECONDS)
+        assert swap.swaps == 1
+        vm.held = True  # by the monitor, which has reset it, and lets it go on
+        vm.monitor.say("STOP", "RESET", status="prelaunch")
+        assert not vm.ran.acquire(timeout=0.05)
+        assert swap.swaps == 1
+        swap.check()
+
+
+def test_a_reset_after_the_swap_loads_the_old_firmware_and_it_is_swapped_again(vm: Vm) -> None:
+    loaded = []
+
+    def provide() -> bytes:
+        loaded.append(NEW)
+        if len(loaded) == 1:
+            vm.monitor.events.append("RESET")
+        return NEW
+
+    with armed(vm) as swap:
+        swap.provide = provide
+        vm.reset()
+        assert swap.swaps == 2
+        assert vm.stub is not None
+        assert vm.stub.asked.count(b"s") == 2
+        assert vm.stub.asked[-1] == b"c"
 
 
 def test_a_machine_that_stands_still_is_not_let_run_by_attaching(vm: Vm) -> None:

@@ -117,6 +117,7 @@ class _Looking:
         """Fill in what is found."""
         # The first answer is waited for as long as there is time: it tells whether there are any.
         self._found.status = _status(await self._vm.monitor.ask("query-status"))
+        self._vm.held = True
         try:
             await self._part("the CPU", self._cpu)
             if self._found.status == "running":
@@ -124,6 +125,7 @@ class _Looking:
         finally:
             if self._found.status == "running":
                 await self._part("that it may go on", self._go_on)
+            self._vm.held = False
         if {*debug_log()} <= {*self._vm.argv}:
             await self._part("the firmware's debug log", self._debug_log)
         for command in _MACHINE:

@@ -170,7 +170,8 @@ class Qemu:
 class VM(Qemu):
     """A QEMU process in a sandbox, its monitor and its serial console.
 
-    ``resets_before`` is how often it had been reset when the last boot was over.
+    ``resets_before`` is how often it had been reset when the last boot was over. ``held``: it is
+    stopped by the monitor, and goes on by that.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class VM(Qemu):
     ) -> None:
         super().__init__(name, sandbox, argv, scratch, at, ("monitor", "console"))
         self.resets_before = 0
+        self.held = False
         self._console: Console | None = None
         self._monitor: Monitor | None = None
 
@@ -252,16 +254,20 @@ class VM(Qemu):
         It stands still meanwhile, and what its console said before is skipped: what comes
         afterwards is of the next boot, and all of it.
         """
-        self.monitor.execute("stop", deadline=deadline)
-        before = self.monitor.mark()
-        self.monitor.execute("system_reset", deadline=deadline)
-        with contextlib.suppress(DeadlineExceeded):
-            soon = deadline.sooner(RESET_SECONDS)
-            self.monitor.wait("RESET", since=before, deadline=soon, guest=False)
-        done = self.monitor.seen("RESET", before)
-        if done:
-            self.console.skip()
-        self.monitor.execute("cont", deadline=deadline)
+        self.held = True
+        try:
+            self.monitor.execute("stop", deadline=deadline)
+            before = self.monitor.mark()
+            self.monitor.execute("system_reset", deadline=deadline)
+            with contextlib.suppress(DeadlineExceeded):
+                soon = deadline.sooner(RESET_SECONDS)
+                self.monitor.wait("RESET", since=before, deadline=soon, guest=False)
+            done = self.monitor.seen("RESET", before)
+            if done:
+                self.console.skip()
+            self.monitor.execute("cont", deadline=deadline)
+        finally:
+            self.held = False
         return done
 
     def rom_digest(self, address: int, size: int, deadline: Deadline) -> str:

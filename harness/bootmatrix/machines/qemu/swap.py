@@ -24,6 +24,8 @@ from bootmatrix.witnesses import stopped
 
 # Seconds by which the reactor may be late with an answer that has its own deadline.
 _GRACE = 5.0
+# How often a machine is seen to be reset again while it stands at its reset vector.
+_MOST_RESETS = 10
 # Characters of QEMU's words that are repeated.
 _COMPLAINT = 500
 
@@ -89,13 +91,17 @@ class FirmwareSwap:
                 await monitor.until("STOP", since=self._since)
                 stop = monitor.mark()
                 state = await monitor.state()
-                if state == "debug":
+                # One that is reset again while it stands there is in state prelaunch.
+                if state == "debug" or (state == "prelaunch" and not self._vm.held):
                     # Waking from suspend-to-RAM goes through the reset vector, too, but is no
                     # reset: no RESET event comes before it.
                     if monitor.seen("RESET", self._left):
                         self._arrived()
-                        await self._swap()
-                    await self._go_on()
+                        await self._swap_for_good()
+                    else:
+                        await self._step()
+                    self._since = self._left = monitor.mark()
+                    self._gdb.resume()
                 else:
                     self._since = stop  # stopped for another reason, a migration for example
                     if state == stopped.STATE:
@@ -107,6 +113,17 @@ class FirmwareSwap:
         finally:
             with contextlib.suppress(Exception):
                 await self._gdb.close()
+
+    async def _swap_for_good(self) -> None:
+        """Swap, and step on; again where it was reset meanwhile, which loads the old firmware."""
+        monitor = self._vm.monitor
+        for _ in range(_MOST_RESETS):
+            before = monitor.mark()
+            await self._swap()
+            await self._step()
+            await monitor.state()  # an answer comes behind all events before it
+            if not monitor.seen("RESET", before):
+                return
 
     async def _swap(self) -> None:
         image = self.provide()
@@ -120,13 +137,11 @@ class FirmwareSwap:
             await self._gdb.write(below - len(tail), tail)
         self.swaps += 1
 
-    async def _go_on(self) -> None:
+    async def _step(self) -> None:
         # Continuing on a breakpoint would stop at it again: step over it without.
         await self._gdb.clear_breakpoint(self._board.reset_vector)
         await self._gdb.step()
         await self._gdb.set_breakpoint(self._board.reset_vector)
-        self._since = self._left = self._vm.monitor.mark()
-        self._gdb.resume()
 
     def reset_by(self, ask: Callable[[], object], console: Console, deadline: Deadline) -> bool:
         """Do what makes the machine reset itself. False: it was not reset in time, or has ended.
