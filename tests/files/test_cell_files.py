@@ -254,8 +254,13 @@ OURS: dict[str, set[str]] = {
     "machines/console": {  # kept/
         "_Log.__init__: open", "Console.tail: open", "Console.tail: stat",
     },
-    "diagnose/doctor": {"_mend_kvm: exists", "_disk: is_dir"},  # the host's
-    "engines/confinement": {"kvm_complaint: open", "kvm_device: stat"},  # /dev/kvm
+    "diagnose/doctor": {  # the host's
+        "_mend_kvm: exists", "_disk: is_dir", "_disk: exists", "_disk: is_symlink",
+    },
+    "engines/confinement": {  # /dev/kvm and /proc
+        "kvm_complaint: open", "kvm_device: stat", "reprioritise: write_text",
+        "reprioritise: iterdir",
+    },
     "engines/launcher": set(),
     "engines/peers": {"descends: read_text"},  # /proc
     "engines/warm": {"WarmEngine._lend: stat"},  # the directories themselves, for their inodes

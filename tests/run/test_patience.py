@@ -92,7 +92,7 @@ def boots(*times: tuple[float, float]) -> list[StepObserved]:
 
 
 @pytest.mark.parametrize(("times", "index"), [
-    ([(0.2, 0.2), (33.0, 33.0)], None),  # late, and no doubt
+    ([(0.2, 0.2), (6.0, 33.0)], 1),  # it was there when time was up
     ([(0.2, 0.2), (4.9, 4.9)], None),
     ([(0.3, 3.0), (0.4, 4.9)], None),  # a busy machine, and still in time
     ([(0.3, 3.0), (0.4, 9.0)], None),  # in a tenth of the usual time: it waits for nothing

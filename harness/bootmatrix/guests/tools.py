@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bootmatrix.errors import ImageError
 
-SECONDS = 60.0
+SECONDS = 300.0
 """How long one command may take."""
 
 _PACKAGES = {

@@ -59,7 +59,7 @@ def missed(seen: Sequence[StepObserved]) -> bool:
 
 
 def doubtful(seen: Sequence[StepObserved]) -> int | None:
-    """The first boot that came in time by its QEMU's clock and not by the wall clock, if any.
+    """The first boot that came in time, but not by the wall clock, if any.
 
     A guest that works takes as long as the first clock says, one that waits by its own clock as
     long as the second. Of what takes no more than a fraction of the usual time nobody doubts that
@@ -69,7 +69,7 @@ def doubtful(seen: Sequence[StepObserved]) -> int | None:
         boot = step.boot
         if boot is None or boot.up is None:
             continue
-        if _SURE * boot.limit < boot.seconds <= boot.limit < boot.wall:
+        if _SURE * boot.limit < boot.seconds and boot.limit < boot.wall:
             return index
     return None
 
