@@ -156,7 +156,8 @@ def test_at_all_names_all_the_time(
             with started_by(monkeypatch, {"source": script}):
                 record = runner.run(cell(ROUTE, "guest-owned", SCENARIO, seconds=3.0))
             unharmed(record, secret, run_dir)
-            assert record["verdict"] == Verdict.ERROR, record["reason"]
+            # A QEMU that opens a name while it is not there refuses to start.
+            assert record["verdict"] in (Verdict.ERROR, Verdict.BLOCKED), record["reason"]
         record = runner.run(cell(ROUTE, "guest-owned", SCENARIO))
         assert record["verdict"] == Verdict.PASS, record["reason"]
 

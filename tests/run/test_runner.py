@@ -124,7 +124,7 @@ def test_a_guest_that_may_wait_by_its_own_clock(
     ([(0.1, 0.5), (0.02, 0.5)], False),
     ([(0.1, 0.19)], True),
     ([(0.1, 0.5), (0.1, 0.19)], True),
-    ([(0.1, 0.5), (0.1, 0.5)], True),
+    ([(0.1, 0.5), (0.1, 0.6)], True),
 ], ids=["late", "at last", "it waits", "in time", "in time at last", "never told"])  # fmt: skip
 def test_what_a_busy_machine_hides_of_a_missed_boot_is_looked_at_again(
     runner: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -149,7 +149,7 @@ def test_a_boot_in_doubt_before_one_that_is_missed(
     first = life(fake_guest(tmp_path / "apart"), ["start"])[0]
     assert first.boot is not None
     looks = answered(monkeypatch, [replace(first, boot=replace(first.boot, wall=0.1))])
-    runner.script = Script(waits={1: 2.5 * SECONDS}, silent={2}, share=0.2)
+    runner.script = Script(waits={1: 1.4 * SECONDS}, silent={2}, share=0.2)
     record = runner.run(cell(patience=3 * SECONDS))
     assert looks == [2]
     assert record["verdict"] == Verdict.SILENT

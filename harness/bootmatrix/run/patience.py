@@ -40,9 +40,9 @@ _SURE = 0.1
 # Where QEMU had less than half of a processor, its own clock can have so many times too much: what
 # its hypervisor took, and caches that others emptied, cannot be seen.
 _BUSY, _INEXACT = 2.0, 3.0
-# Two boots took the same time by a clock if that is no more than so many times as much, and not the
-# same if it is more than so many.
-_SAME, _OTHER = 1.3, 2.0
+# Two boots that took so many usual times by the wall clock, and the same time by that but for so
+# much, wait by it; with a clear difference by their own clocks, it may be more.
+_LONG, _EQUAL, _ALIKE, _OTHER = 2.0, 1.05, 1.3, 2.0
 
 Watch = Callable[[Callable[[Callable[[], None]], None]], Sequence[StepObserved]]
 """Runs a representative. It is given what to tell how it can be ended from outside."""
@@ -92,9 +92,10 @@ def late(seen: StepObserved, usual: float, other: StepObserved | None) -> bool:
     if found is not None:
         return not found
     now, before = seen.boot or seen, other and (other.boot or other)
-    if before is not None and _ratio(before.wall, now.wall) <= _SAME and (
-            _ratio(before.seconds, now.seconds) >= _OTHER):
-        return True
+    if before is not None and min(before.wall, now.wall) > _LONG * usual:
+        alike = _ALIKE if _ratio(before.seconds, now.seconds) >= _OTHER else _EQUAL
+        if _ratio(before.wall, now.wall) <= alike:
+            return True
     return now.seconds > _INEXACT * usual
 
 

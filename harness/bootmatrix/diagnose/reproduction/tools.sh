@@ -13,9 +13,15 @@ finish() {  # finish TEXT: the end, whatever it is
     exit "${2:-0}"
 }
 
-end_all() {
-    local pid
-    for pid in "${PIDS[@]}" "${HELPERS[@]}"; do kill "$pid" 2>/dev/null; done
+end_all() {  # a QEMU that hangs does not end when it is asked to
+    all() {
+        local pid one=1
+        for pid in "${PIDS[@]}" "${HELPERS[@]}"; do kill "$1" "$pid" 2>/dev/null && one=0; done
+        return $one
+    }
+    none() { ! all -0; }
+    all -TERM
+    wait_for 5 none || all -KILL
     wait 2>/dev/null
 }
 
@@ -57,7 +63,7 @@ qmp() {  # qmp PROCESS COMMAND [ARGUMENTS]: ask the monitor, wait for its answer
     local vm=$1 id=$((++ASKED)) arguments=${3:+", \"arguments\": $3"}
     printf '{"execute": "%s"%s, "id": %d}\n' "$2" "$arguments" "$id" >"$vm/monitor.in"
     answered() { grep -q "\"id\": $id[,}]" "$vm/monitor.out" || ! alive "$vm"; }
-    wait_for 30 answered
+    wait_for 120 answered
     ANSWER=$(grep "\"id\": $id[,}]" "$vm/monitor.out")
     case $ANSWER in *'"error"'*) echo "$vm, $2: $ANSWER" ;; esac
 }
