@@ -20,7 +20,7 @@ from bootmatrix.records.model import Record
 from bootmatrix.run.runner import Runner
 from helpers.cells import cell
 
-SECONDS = 60.0
+SECONDS = 180.0
 ANSWER_SECONDS = 10.0
 
 

@@ -93,7 +93,9 @@ def late(seen: StepObserved, usual: float, other: StepObserved | None) -> bool:
         return not found
     now, before = seen.boot or seen, other and (other.boot or other)
     if before is not None and min(before.wall, now.wall) > _LONG * usual:
-        alike = _ALIKE if _ratio(before.seconds, now.seconds) >= _OTHER else _EQUAL
+        told = _ratio(before.seconds, now.seconds) >= _OTHER
+        told = told or min(before.wall, now.wall) > 2 * _LONG * usual
+        alike = _ALIKE if told else _EQUAL
         if _ratio(before.wall, now.wall) <= alike:
             return True
     return now.seconds > _INEXACT * usual
