@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.builds.host import Builds
 from bootmatrix.errors import UserError
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.lab import Lab, LabGuest, Seen
@@ -111,7 +110,7 @@ def test_a_wrong_host_is_named_with_those_that_there_are(guest: LabGuest) -> Non
     ({"policy": "mine"}, "'mine' is not a valid Policy"),
 ])
 def test_axes_are_a_matrix_file_s(axes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    builds: Any = SimpleNamespace(spec=Builds)
+    builds: Any = SimpleNamespace()
     with Lab(builds, builds, tmp_path) as lab, pytest.raises(UserError) as raised:
         lab.guest("debian-sid", machine="pc", **axes)
     assert str(raised.value).startswith(said)

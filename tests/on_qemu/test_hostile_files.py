@@ -22,9 +22,9 @@ from bootmatrix.model import Verdict
 from bootmatrix.records.model import Record
 from bootmatrix.run.runner import Runner
 from helpers.cells import cell
+from helpers.programs import PROGRAMS
 
 SECRET = "the secret of another user's"
-PROGRAMS = Path(__file__).parents[1] / "programs"
 # What lies in the place of $f then, in the words of the sandbox's shell.
 PLANTS = {
     "a link to a secret": "ln -s SECRET $f",

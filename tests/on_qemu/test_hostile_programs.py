@@ -52,10 +52,10 @@ from bootmatrix.steps.migrate import Migrate
 from helpers.cells import HOSTS, cell
 from helpers.leavings import leftovers, until
 from helpers.own_builds import build_tree, sid_firmware
+from helpers.programs import PROGRAMS
 
 BUSYBOX = "/bin/busybox"
 ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
-PROGRAMS = Path(__file__).parents[1] / "programs"
 
 # In a session of its own, from a double fork, deaf to signals.
 DAEMON = """

@@ -21,8 +21,7 @@ from bootmatrix.model import Channel, FirmwareBuild, Verdict
 from bootmatrix.witnesses.refusal import Refusal
 from helpers.cells import cell
 from helpers.hostile import RunnerWith
-
-PROGRAMS = Path(__file__).parents[1] / "programs"
+from helpers.programs import PROGRAMS
 
 
 @pytest.fixture

@@ -311,9 +311,10 @@ class Builds:
 
     def _keep_symbols(self, content: bytes) -> Path:
         """A file with these symbols in the cache."""
-        directory = self._cache.entry(
-            f"symbols-{sha256(content)[:16]}", lambda made: _write(made / "symbols", content))
-        return directory / "symbols"
+        def fill(directory: Path) -> None:
+            (directory / "symbols").write_bytes(content)
+
+        return self._cache.entry(f"symbols-{sha256(content)[:16]}", fill) / "symbols"
 
     # ---- QEMUs of the user's own --------------------------------------------------------------
 
@@ -526,7 +527,3 @@ def _bios_in(root: Path) -> Path | None:
     """The BIOS in a root's data."""
     files = (debian.follow(root, f"{name}/{own_qemu.DEFAULT_FIRMWARE}") for name in _DATA)
     return next(filter(Path.is_file, files), None)
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.write_bytes(content)

@@ -40,9 +40,10 @@ _SURE = 0.1
 # Where QEMU had less than half of a processor, its own clock can have so many times too much: what
 # its hypervisor took, and caches that others emptied, cannot be seen.
 _BUSY, _INEXACT = 2.0, 3.0
-# Two boots that took so many usual times by the wall clock, and the same time by that but for so
-# much, wait by it; with a clear difference by their own clocks, it may be more.
-_LONG, _EQUAL, _ALIKE, _OTHER = 2.0, 1.05, 1.3, 2.0
+# Two boots that took longer than so many usual times by the wall clock, and the same time by that
+# but for so much, wait by it. Where they took much longer, or clearly not the same time by their
+# own clocks, the times need be no more than alike.
+_LONG, _VERY_LONG, _EQUAL, _ALIKE, _OTHER = 2.0, 4.0, 1.05, 1.3, 2.0
 
 Watch = Callable[[Callable[[Callable[[], None]], None]], Sequence[StepObserved]]
 """Runs a representative. It is given what to tell how it can be ended from outside."""
@@ -87,16 +88,18 @@ def late(seen: StepObserved, usual: float, other: StepObserved | None) -> bool:
 
     Where it is too busy, what was seen at another time helps: of a guest that works about the same
     time of its QEMU's clock has passed, of one that waits by its own clock that of the wall clock.
+    An ``other`` that did not come says nothing.
     """
     found = in_time(seen, usual)
     if found is not None:
         return not found
-    now, before = seen.boot or seen, other and (other.boot or other)
-    if before is not None and min(before.wall, now.wall) > _LONG * usual:
-        told = _ratio(before.seconds, now.seconds) >= _OTHER
-        told = told or min(before.wall, now.wall) > 2 * _LONG * usual
-        alike = _ALIKE if told else _EQUAL
-        if _ratio(before.wall, now.wall) <= alike:
+    now = seen.boot or seen
+    if other is not None and not missed([other]):
+        before = other.boot or other
+        shortest = min(before.wall, now.wall)
+        clear = shortest > _VERY_LONG * usual or _ratio(before.seconds, now.seconds) >= _OTHER
+        if shortest > _LONG * usual and _ratio(before.wall, now.wall) <= (
+                _ALIKE if clear else _EQUAL):
             return True
     return now.seconds > _INEXACT * usual
 

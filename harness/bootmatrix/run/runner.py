@@ -48,6 +48,7 @@ from bootmatrix.run.patience import (
 )
 from bootmatrix.run.sharing import Snapshot, Snapshots
 from bootmatrix.run.steps import run_steps
+from bootmatrix.steps.base import Step
 from bootmatrix.steps.start import Start
 from bootmatrix.witnesses.observation import StepObserved
 
@@ -165,7 +166,7 @@ class Runner:
             tuple(declared), self._run_dir, str(Path(self.matrix, file_name(name))),
             self._engine.name, setup.memory_mib, lost,
         )
-        run.offered = lambda boot: self._offers.asked(boot, setup, run.firmware, self._watch_apart)
+        run.offered = lambda boot: self._offers.asked(boot, setup, run.firmware, self._start_apart)
         return self._attempt(run, setup)
 
     def _attempt(self, run: CellRun, setup: GuestSetup) -> Record | Unjudged:
@@ -224,28 +225,17 @@ class Runner:
     def _look(self, run: CellRun, setup: GuestSetup, unsure: int, key: str, number: int) -> Wait:
         """Have an unsure step seen with patience: beside all others, or (the last) before them."""
         steps = run.cell.scenario.steps[: unsure + 1]
-        priority = Priority.HIGH if number == LOOKS else Priority.LOW
-        patient = setup.patient(run.cell.longest, urgent=priority is Priority.HIGH)
+        beside = number < LOOKS
+        patient = setup.patient(run.cell.longest, urgent=not beside)
+        priority = Priority.HIGH if patient.urgent else Priority.USUAL
         name = f"{key}-{number}"
 
         def watch(can_be_ended_by: Callable[[Callable[[], None]], None]) -> list[StepObserved]:
-            watched: list[StepObserved] = []
             with choose(self._engine.name) as engine:
-                if patient.urgent or priority is Priority.LOW:
-                    engine.priority = priority
+                engine.priority = Priority.LOW if beside else priority
                 can_be_ended_by(engine.close)
                 with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{name}") as apart:
-                    logs = self._run_dir / CELLS / f"waited-{name}"
-                    try:
-                        with apart._guest(patient, logs, []) as guest:
-                            run_steps(guest, steps, watched)
-                    except EngineError:
-                        raise
-                    except HarnessError:  # a QEMU whose guest spins is slow to end
-                        if len(watched) < len(steps):
-                            raise
-                    bounds.cut_logs(logs)
-            return watched
+                    return apart._watch_apart(f"waited-{name}", patient, steps)
 
         return self._patience.ask(key, watch, number)
 
@@ -296,7 +286,7 @@ class Runner:
                 unjudged.run, unjudged.setup, unjudged.unsure, unjudged.key, LOOKS).answer()
             if len(seen) == unjudged.unsure + 1 and not missed(seen):
                 before, now = answer, seen[-1]
-        return patience.late(now, usual, None if missed([before]) else before)
+        return patience.late(now, usual, before)
 
     def _once_more(self, unjudged: Unjudged, same: bool) -> Record:
         """Run a cell again, with patience: what it missed did not happen to its representative."""
@@ -310,22 +300,36 @@ class Runner:
         assert not isinstance(record, Unjudged), "there is no more patience"
         return record
 
-    def _watch_apart(self, key: str, setup: GuestSetup, start: Start) -> list[StepObserved]:
-        """Start a guest for what it finds; its logs are kept as those of a cell.
+    def _watch_apart(
+        self, name: str, setup: GuestSetup, steps: Sequence[Step]
+    ) -> list[StepObserved]:
+        """Steps of a guest that is no cell's; its logs are kept as those of a cell of this name.
 
-        Nothing is seen where that cannot be done: no cell is to blame for it.
+        Raises HarnessError where not all of them could be done.
         """
         seen: list[StepObserved] = []
-        logs = self._run_dir / CELLS / f"offered-{key}"
+        logs = self._run_dir / CELLS / name
         try:
             with self._guest(setup, logs, []) as guest:
-                run_steps(guest, [start], seen)
+                run_steps(guest, steps, seen)
+        except EngineError:
+            raise
+        except HarnessError:  # a QEMU whose guest spins is slow to end
+            if len(seen) < len(steps):
+                raise
+        bounds.cut_logs(logs)
+        return seen
+
+    def _start_apart(self, key: str, setup: GuestSetup, start: Start) -> list[StepObserved]:
+        """Start a guest for what it finds. Nothing is seen where that cannot be done: no cell is to
+        blame for it.
+        """
+        try:
+            return self._watch_apart(f"offered-{key}", setup, [start])
         except EngineError:
             raise
         except HarnessError:
-            pass
-        bounds.cut_logs(logs)
-        return seen
+            return []
 
     @contextmanager
     def _guest(
