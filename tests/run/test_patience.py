@@ -32,6 +32,7 @@ from bootmatrix.policies import Policy
 from bootmatrix.records.model import Record
 from bootmatrix.run import answers
 from bootmatrix.run.patience import (
+    LOOKS,
     Patience,
     doubtful,
     in_time,
@@ -39,6 +40,7 @@ from bootmatrix.run.patience import (
     late,
     missed,
     outlasts,
+    surely_late,
 )
 from bootmatrix.run.runner import Runner, Unjudged
 from bootmatrix.steps.base import Step
@@ -101,7 +103,11 @@ def boots(*times: tuple[float, float]) -> list[StepObserved]:
     ([(1.5, 4.9), (3.0, 33.0)], 1),  # the boot before may have had more of a processor
 ])  # fmt: skip
 def test_which_boot_is_in_doubt(times: list[tuple[float, float]], index: int | None) -> None:
-    assert doubtful(boots(*times)) == index
+    seen = boots(*times)
+    assert doubtful(seen) == index
+    if index is not None:
+        assert doubtful(seen, index) == index
+        assert doubtful(seen, index + 1) == (1 if times == [(2.0, 20.0), (3.0, 30.0)] else None)
 
 
 def test_what_did_not_come_is_in_no_doubt() -> None:
@@ -127,26 +133,42 @@ def test_in_time_by_the_clock_of_a_qemu_that_could_run(
     assert in_time(seen, usual=5.0) is came
 
 
-@pytest.mark.parametrize(("now", "before", "is_late"), [
-    ((3.0, 4.5), (3.0, 33.0), False),  # it came before all others, and was quick
-    ((32.0, 33.0), (3.0, 33.0), True),
-    ((0.4, 33.5), (3.0, 33.0), True),  # with less of a processor: as long, and less work
-    ((3.2, 300.0), (3.0, 33.0), False),  # the same work, and so it took longer
-    ((3.0, 33.0), (3.2, 34.0), True),  # as long again, to three parts in a hundred
-    ((3.0, 33.0), (3.2, 36.7), True),
-    ((3.0, 33.0), (3.2, 60.0), False),
-    ((3.0, 9.0), (3.2, 9.1), False),  # not so long that it could not be by chance
-    ((0.1, 8.9), (0.5, 9.1), False),
-    ((5.5, 33.0), None, False),  # by a clock that is not so exact
-    ((14.9, 100.0), None, False),
-    ((15.1, 100.0), None, True),
-    ((15.1, 100.0), (14.0, 60.0), True),
+@pytest.mark.parametrize(("times", "is_late"), [
+    ([(3.0, 33.0), (3.0, 4.5)], False),  # it came before all others, and was quick
+    ([(3.0, 33.0), (32.0, 33.0)], True),
+    ([(0.4, 33.5), (3.0, 33.0)], True),  # with more of a processor: as long, and more work
+    ([(0.2, 46.0), (4.8, 32.0)], True),  # hardly any: what it had to do took long, too
+    ([(3.2, 300.0), (3.0, 33.0)], False),  # the same work, and so it took longer
+    ([(0.5, 80.0), (1.5, 12.0)], False),  # a clock that has three times too much
+    ([(3.0, 33.0), (3.2, 34.0)], None),  # with as much of a processor as before
+    ([(3.0, 33.0), (3.2, 60.0)], None),
+    ([(1.0, 5.1), (0.5, 6.0)], None),
+    ([(3.0, 33.0), (3.2, 34.0), (0.3, 33.0)], True),  # slowed down
+    ([(3.0, 33.0), (3.2, 34.0), (3.1, 340.0)], False),
+    ([(3.0, 33.0)], None),
 ])
-def test_does_it_work_or_wait(
-    now: tuple[float, float], before: tuple[float, float] | None, is_late: bool
-) -> None:
-    other = boots(before)[0] if before else None
-    assert late(boots(now)[0], 5.0, other) is is_late
+def test_does_it_work_or_wait(times: list[tuple[float, float]], is_late: bool | None) -> None:
+    assert late(5.0, *boots(*times)) is is_late
+
+
+def test_what_did_not_come_tells_nothing() -> None:
+    down = StepObserved(RESET, 5.0, 0, boot=replace(DOWN, wall=50.0))
+    waits, with_less = boots((3.0, 33.0), (0.4, 33.5))
+    assert late(5.0, down) is None
+    assert late(5.0, down, waits) is None
+    assert late(5.0, waits, down) is None
+    assert late(5.0, waits, with_less, down) is True
+
+
+@pytest.mark.parametrize(("times", "is_late"), [
+    ([(5.5, 33.0)], False),  # by a clock that is not so exact
+    ([(5.0, 40.0), (14.9, 100.0)], False),
+    ([(15.1, 100.0)], True),
+    ([(14.0, 60.0), (15.1, 100.0)], True),
+    ([(0.4, 33.5), (3.0, 33.0)], True),
+])
+def test_what_is_late_for_sure(times: list[tuple[float, float]], is_late: bool) -> None:
+    assert surely_late(5.0, *boots(*times)) is is_late
 
 
 @pytest.mark.parametrize(("seconds", "patience", "longest"), [
@@ -221,12 +243,12 @@ def test_each_look_is_an_answer_of_its_own_and_kept_with_the_others(tmp_path: Pa
     watches = Watches()
     for run in range(2):
         patience = Patience(tmp_path / f"run-{run}", tmp_path / "kept")
-        for number in (1, 2):
+        for number in LOOKS:
             wait = patience.ask("k", watches, number)
             assert (wait.answer(), wait.earlier) == (SEEN, run == 1)
         patience.keep("k")
         patience.close()
-    assert watches.number == 2
+    assert watches.number == 3
 
 
 def test_what_is_kept_for_later_runs(tmp_path: Path) -> None:

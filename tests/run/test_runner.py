@@ -122,10 +122,13 @@ def test_a_guest_that_may_wait_by_its_own_clock(
     ([(0.45, 0.5)], False),
     ([(0.1, 0.5), (0.45, 0.5)], False),
     ([(0.1, 0.5), (0.02, 0.5)], False),
+    ([(0.1, 0.5), (0.11, 0.5), (0.01, 0.6)], False),
     ([(0.1, 0.19)], True),
     ([(0.1, 0.5), (0.1, 0.19)], True),
-    ([(0.1, 0.5), (0.1, 0.6)], True),
-], ids=["late", "at last", "it waits", "in time", "in time at last", "never told"])  # fmt: skip
+    ([(0.1, 0.5), (0.11, 0.5), (0.12, 6.0)], True),
+    ([(0.1, 0.5), (0.1, 0.6), (0.1, 0.7)], True),
+], ids=["late", "at last", "it waits", "slowed it waits", "in time", "in time at last",
+        "slowed it works", "never told"])  # fmt: skip
 def test_what_a_busy_machine_hides_of_a_missed_boot_is_looked_at_again(
     runner: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     looks: list[tuple[float, float]], again: bool,
@@ -139,21 +142,42 @@ def test_what_a_busy_machine_hides_of_a_missed_boot_is_looked_at_again(
     record = runner.run(cell(patience=60 * SECONDS))
     assert record["verdict"] == Verdict.LATE, "when it is run again, too"
     assert ("run_again" in record, "waited" in record) == (again, not again)
-    assert numbers == [1, 2][: len(looks)]
+    assert numbers == [1, 2, 3][: len(looks)]
 
 
 def test_a_boot_in_doubt_before_one_that_is_missed(
     runner: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That the first was in time is not all: the cell is run again, with patience."""
-    first = life(fake_guest(tmp_path / "apart"), ["start"])[0]
+    """That the first was in time is not all: then the other is waited for."""
+    steps = ["start", "migrate", "reset"]
+    first = life(fake_guest(tmp_path / "apart"), steps[:1])[0]
+    silent = life(fake_guest(tmp_path / "silent", script=Script(silent={2})), steps)
     assert first.boot is not None
-    looks = answered(monkeypatch, [replace(first, boot=replace(first.boot, wall=0.1))])
+    looks = answered(
+        monkeypatch, [replace(first, boot=replace(first.boot, wall=0.1))], silent)
     runner.script = Script(waits={1: 1.4 * SECONDS}, silent={2}, share=0.2)
     record = runner.run(cell(patience=3 * SECONDS))
-    assert looks == [2]
+    assert looks == [2, 1]
     assert record["verdict"] == Verdict.SILENT
-    assert "not a byte in 0.6 s" in record["reason"]
+    assert record["waited"]["step"] == 3
+
+
+def test_two_boots_in_doubt(
+    runner: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first works, and the second waits by its own clock: each is looked at."""
+    seen = life(fake_guest(tmp_path / "apart"), ["start", "migrate", "reset"])
+    assert seen[0].boot is not None
+    assert seen[2].boot is not None
+    late = replace(seen[2], boot=replace(seen[2].boot, seconds=0.01, wall=2.5 * SECONDS))
+    looks = answered(
+        monkeypatch, [replace(seen[0], boot=replace(seen[0].boot, wall=0.1))],
+        [seen[0], seen[1], late])
+    runner.script = Script(waits=dict.fromkeys((1, 2), 2.5 * SECONDS), share=0.2)
+    record = runner.run(cell(patience=60 * SECONDS))
+    assert looks == [2, 2]
+    assert record["verdict"] == Verdict.LATE, record["reason"]
+    assert record["waited"]["step"] == 3
 
 
 # ---- verdicts ------------------------------------------------------------------------------------

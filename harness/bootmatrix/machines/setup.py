@@ -33,7 +33,8 @@ class GuestSetup:
     waited for, at least; ``disks`` are disks A and B. ``long_post`` makes the firmware
     wait for a key, so that there is time to migrate the guest during it. ``flash`` is what the
     guest finds in fw_cfg to program its flash with, ``kernel`` what ``-kernel`` boots.
-    ``urgent``: its QEMUs come before all others, as far as they may.
+    ``urgent``: its QEMUs come before all others, as far as they may. ``share``: each has no
+    more than this part of a processor, if that can be had; 0 is no bound.
     ``debug_log``: its QEMUs have the port for firmware's debug log, where they can.
     """
 
@@ -54,14 +55,18 @@ class GuestSetup:
     kernel: LinuxKernel | None = None
     debug_log: bool = True
     urgent: bool = False
+    share: float = 0.0
 
-    def patient(self, seconds: float, *, urgent: bool = False) -> GuestSetup:
+    def patient(
+        self, seconds: float, *, urgent: bool = False, share: float = 0.0
+    ) -> GuestSetup:
         """The same guest, waited for at least so long in whatever it does.
 
         None is ``urgent`` that has a QEMU or firmware of the user's: it could keep all others here
         from running.
         """
-        return replace(self, seconds=seconds, least=seconds, urgent=urgent and self.catalogued)
+        return replace(self, seconds=seconds, least=seconds, share=share,
+                       urgent=urgent and self.catalogued)
 
     @property
     def arch(self) -> Arch:

@@ -20,7 +20,7 @@ from bootmatrix.records import rows
 from bootmatrix.records.model import CellRow, Notes, Record
 from bootmatrix.run import bounds
 from bootmatrix.run.directory import CELLS
-from bootmatrix.run.patience import late
+from bootmatrix.run.patience import surely_late
 from bootmatrix.steps.plan import Expected, plan
 from bootmatrix.verdict import Judgement, judge
 from bootmatrix.witnesses.moment import Given, Moment
@@ -36,9 +36,9 @@ class CellRun:
 
     ``name`` is its directory's, below ``run_dir``/cells. ``memory_mib`` is the guest's. ``lost``
     is how a sandbox was lost when it was run before. ``usual`` is set where it is run with
-    patience: a boot that takes longer is late; ``before`` is what was seen of it without. ``first``
-    is the black box of a step that missed its usual time, and was then waited for. ``offered`` is
-    asked for the tables that a boot had to find, and None where nobody knows.
+    patience: a boot that takes longer is late; ``before`` is what was seen of each step before.
+    ``first`` is the black box of a step that missed its usual time, and was then waited for.
+    ``offered`` is asked for the tables that a boot had to find, and None where nobody knows.
     """
 
     cell: Cell
@@ -52,7 +52,7 @@ class CellRun:
     memory_mib: int
     lost: SandboxLost | None = None
     usual: float | None = None
-    before: Sequence[StepObserved] = ()
+    before: Sequence[Sequence[StepObserved]] = ()
     notes: Notes = field(default_factory=lambda: Notes())
     seconds: float = 0.0
     first: BlackBox | None = None
@@ -83,7 +83,7 @@ class CellRun:
         if self.usual is not None:
             before = dict(enumerate(self.before))
             seen = [replace(step, usual=self.usual)
-                    if step.boot and late(step, self.usual, before.get(index))
+                    if step.boot and surely_late(self.usual, *before.get(index, ()), step)
                     else step for index, step in enumerate(seen)]
         return judge(_plan(self.cell, self.hosts, self.firmware), seen, self.firmware, given)
 

@@ -8,6 +8,7 @@ runs.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,27 +24,26 @@ from bootmatrix.run import answers
 from bootmatrix.run.answers import Seen
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.reset import Reset
-from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.observation import BootObserved, StepObserved
 from bootmatrix.witnesses.resets import endless
 
 AT_ONCE = 8
 """How many representatives one worker runs at a time: nearly all that they do is to wait."""
 # To be changed where what a step says of a guest changes its meaning.
-_FORMAT = 3
-LOOKS = 2
-"""So many representatives there are: one that leaves the processor to others, and where a busy
-machine hides what the guest waits for, one that comes before them."""
+_FORMAT = 4
+BESIDE, BEFORE, SLOWED = LOOKS = (1, 2, 3)
+"""The looks at a step, by representatives: one leaves the processor to others. Where a busy machine
+hides what the guest waits for, one comes before all others, and one has a part of that.
+"""
 _ENDED = "it was waited for, and the engine was closed meanwhile"
 # A boot that takes no more than this part of its usual time is none that waits for something: on a
-# machine where QEMU has a tenth of a processor.
-_SURE = 0.1
+# machine where QEMU has a tenth of a processor; where it has less, nothing is sure.
+_SURE, _STARVED = 0.1, 3.0
+# So much less of a processor than it has had does one have that is slowed down.
+_SLOWER = 12.0
 # Where QEMU had less than half of a processor, its own clock can have so many times too much: what
 # its hypervisor took, and caches that others emptied, cannot be seen.
 _BUSY, _INEXACT = 2.0, 3.0
-# Two boots that took longer than so many usual times by the wall clock, and the same time by that
-# but for so much, wait by it. Where they took much longer, or clearly not the same time by their
-# own clocks, the times need be no more than alike.
-_LONG, _VERY_LONG, _EQUAL, _ALIKE, _OTHER = 2.0, 4.0, 1.05, 1.3, 2.0
 
 Watch = Callable[[Callable[[Callable[[], None]], None]], Sequence[StepObserved]]
 """Runs a representative. It is given what to tell how it can be ended from outside."""
@@ -59,18 +59,20 @@ def missed(seen: Sequence[StepObserved]) -> bool:
     return last.limit is not None
 
 
-def doubtful(seen: Sequence[StepObserved]) -> int | None:
-    """The first boot that came in time, but not by the wall clock, if any.
+def doubtful(seen: Sequence[StepObserved], begin: int = 0) -> int | None:
+    """The first boot, from ``begin`` on, that came in time, but not by the wall clock, if any.
 
     A guest that works takes as long as the first clock says, one that waits by its own clock as
     long as the second. Of what takes no more than a fraction of the usual time nobody doubts that
-    it works. The boot before tells nothing: it may have had more of a processor, or less.
+    it works, unless the machine had hardly anything for it. The boot before tells nothing: it may
+    have had more of a processor, or less.
     """
-    for index, step in enumerate(seen):
-        boot = step.boot
+    for index in range(begin, len(seen)):
+        boot = seen[index].boot
         if boot is None or boot.up is None:
             continue
-        if _SURE * boot.limit < boot.seconds and boot.limit < boot.wall:
+        if boot.limit < boot.wall and (
+                _SURE * boot.limit < boot.seconds or _STARVED * boot.limit < boot.wall):
             return index
     return None
 
@@ -83,25 +85,44 @@ def in_time(seen: StepObserved, usual: float) -> bool | None:
     return now.seconds <= usual if now.wall <= _BUSY * now.seconds else None
 
 
-def late(seen: StepObserved, usual: float, other: StepObserved | None) -> bool:
-    """Whether a step that came is late, by what can be said on this machine.
+def late(usual: float, *seen: StepObserved) -> bool | None:
+    """Whether a step is late, by all that was seen of it; None where that does not tell.
 
-    Where it is too busy, what was seen at another time helps: of a guest that works about the same
-    time of its QEMU's clock has passed, of one that waits by its own clock that of the wall clock.
-    An ``other`` that did not come says nothing.
+    The last is decisive, where the machine was not too busy. Otherwise those two are compared that
+    had the most and the least of a processor: of a guest that works, about the same time of its
+    QEMU's clock has passed, of one that waits by its own clock that of the wall clock. What did not
+    come tells nothing.
     """
-    found = in_time(seen, usual)
+    found = None if missed(seen[-1:]) else in_time(seen[-1], usual)
     if found is not None:
         return not found
-    now = seen.boot or seen
-    if other is not None and not missed([other]):
-        before = other.boot or other
-        shortest = min(before.wall, now.wall)
-        clear = shortest > _VERY_LONG * usual or _ratio(before.seconds, now.seconds) >= _OTHER
-        if shortest > _LONG * usual and _ratio(before.wall, now.wall) <= (
-                _ALIKE if clear else _EQUAL):
-            return True
-    return now.seconds > _INEXACT * usual
+    came = _came(seen)
+    if not came:
+        return None
+    least, most = came[0], came[-1]
+    worked, passed = _ratio(least.seconds, most.seconds), _ratio(least.wall, most.wall)
+    return None if max(worked, passed) <= _INEXACT else passed < worked
+
+
+def surely_late(usual: float, *seen: StepObserved) -> bool:
+    """What to say where nothing more is looked at: whatever that clock can have too much."""
+    found, last = late(usual, *seen), seen[-1].boot or seen[-1]
+    return last.seconds > _INEXACT * usual if found is None else found
+
+
+def slowed(*seen: StepObserved) -> float:
+    """The share of a processor with which a step can be told that was seen so, and came."""
+    return _share(_came(seen)[-1]) / _SLOWER
+
+
+def _came(seen: Sequence[StepObserved]) -> list[BootObserved | StepObserved]:
+    """What came, that with the least of a processor first."""
+    return sorted((step.boot or step for step in seen if not missed([step])), key=_share)
+
+
+def _share(now: BootObserved | StepObserved) -> float:
+    """How much of a processor it had, if it took as much as it could."""
+    return now.seconds / max(now.wall, now.seconds, 1e-9)
 
 
 def _ratio(one: float, other: float) -> float:
@@ -191,10 +212,10 @@ class Patience:
         self._ends: list[Callable[[], None]] = []
         self._closed = False
 
-    def ask(self, key: str, watch: Watch, number: int = 1) -> Wait:
+    def ask(self, key: str, watch: Watch, number: int = BESIDE) -> Wait:
         """Have a representative run, unless the answer is known or another worker finds it.
 
-        ``number`` is that of the look, from 1. Raises EngineError where it was closed meanwhile.
+        ``number`` is that of the look (LOOKS). Raises EngineError where it was closed meanwhile.
         """
         key = _name(key, number)
         for place in (self._run_dir, self._cache):
@@ -208,12 +229,16 @@ class Patience:
                         lambda: answers.read(self._run_dir, key) is not None, earlier=False)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="patience")
-        future = self._threads.submit(self._watch, key, watch, held)
+        try:
+            future = self._threads.submit(self._watch, key, watch, held)
+        except RuntimeError:  # it is closed at this moment
+            os.close(held)
+            raise EngineError(_ENDED) from None
         return Wait(lambda: _result(future), future.done, earlier=False)
 
     def keep(self, key: str) -> None:
         """Have the looks of this run answer later runs, too."""
-        for name in (_name(key, number) for number in range(1, LOOKS + 1)):
+        for name in (_name(key, number) for number in LOOKS):
             seen = answers.read(self._run_dir, name)
             if seen is not None:
                 with suppress(OSError):  # a cache that cannot be written to costs time alone
@@ -260,7 +285,7 @@ class Patience:
 
 
 def _name(key: str, number: int) -> str:
-    return key if number == 1 else f"{key}-{number}"
+    return key if number == BESIDE else f"{key}-{number}"
 
 
 def _just(seen: Seen) -> Callable[[], Seen]:

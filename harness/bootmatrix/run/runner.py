@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,15 +32,16 @@ from bootmatrix.model import (
 )
 from bootmatrix.records import rows
 from bootmatrix.records.model import Record
-from bootmatrix.run import bounds, faults, patience
+from bootmatrix.run import bounds, faults
 from bootmatrix.run.cell_run import CellRun, file_name
 from bootmatrix.run.directory import CELLS
 from bootmatrix.run.guest import Guest
+from bootmatrix.run.looks import Looks
 from bootmatrix.run.offers import Offers
 from bootmatrix.run.patience import (
-    LOOKS,
     Patience,
     Wait,
+    Watch,
     doubtful,
     key_of,
     missed,
@@ -50,6 +52,7 @@ from bootmatrix.run.sharing import Snapshot, Snapshots
 from bootmatrix.run.steps import run_steps
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.start import Start
+from bootmatrix.verdict import Judgement
 from bootmatrix.witnesses.observation import StepObserved
 
 
@@ -201,54 +204,56 @@ class Runner:
                                              self._scratch, run.hosts[0].qemu)
         if failed is not None:
             return run.broken(failed, seen, qemus)
-        unsure = doubtful(seen)
-        if unsure is None and missed(seen) and judgement.verdict in (
+        return self._judged(run, setup, seen, qemus, launched, judgement)
+
+    def _judged(
+        self, run: CellRun, setup: GuestSetup, seen: list[StepObserved],
+        qemus: list[dict[str, Any]], launched: list[int], judgement: Judgement, begin: int = 0,
+    ) -> Record | Unjudged:
+        """The record of a cell, unless one of its steps, from ``begin`` on, is to be waited for."""
+        unsure = doubtful(seen, begin)
+        if unsure is None and missed(seen[begin:]) and judgement.verdict in (
                 Verdict.NO_BOOT, Verdict.SILENT, Verdict.NOT_RESET):
             unsure = len(seen) - 1
         if unsure is None or usual_of(seen[unsure]) >= run.cell.longest:
             return run.record(judgement, seen, qemus)
-        return self._wait(run, setup, seen, qemus, unsure, launched[unsure])
-
-    def _wait(
-        self, run: CellRun, setup: GuestSetup, seen: list[StepObserved],
-        qemus: list[dict[str, Any]], unsure: int, launched: int,
-    ) -> Unjudged:
-        """Have one of the cell's steps waited for with patience, for which there were QEMUs."""
-        key = key_of(
-            setup, run.cell.scenario.steps[: unsure + 1],
-            [qemu["argv"] for qemu in qemus[:launched]], self._engine.name, run.cell.longest,
-        )
-        # What came, but by one of the clocks alone, is told at once by one that comes first.
-        wait = self._look(run, setup, unsure, key, 1 if missed([seen[unsure]]) else LOOKS)
-        return Unjudged(self, run, setup, seen, qemus, unsure, key, wait)
-
-    def _look(self, run: CellRun, setup: GuestSetup, unsure: int, key: str, number: int) -> Wait:
-        """Have an unsure step seen with patience: beside all others, or (the last) before them."""
         steps = run.cell.scenario.steps[: unsure + 1]
-        beside = number < LOOKS
-        patient = setup.patient(run.cell.longest, urgent=not beside)
-        priority = Priority.HIGH if patient.urgent else Priority.USUAL
-        name = f"{key}-{number}"
+        key = key_of(
+            setup, steps, [qemu["argv"] for qemu in qemus[: launched[unsure]]],
+            self._engine.name, run.cell.longest,
+        )
+        looks = Looks(
+            self._patience, partial(self._watch_with, steps), setup, len(steps), key,
+            seen[unsure], usual_of(seen[unsure]), run.cell.longest,
+        )
+        return Unjudged(self, run, setup, seen, qemus, launched, judgement, unsure, looks)
+
+    def _watch_with(
+        self, steps: Sequence[Step], name: str, setup: GuestSetup, priority: Priority
+    ) -> Watch:
+        """How steps are watched, in an engine of their own with a priority."""
 
         def watch(can_be_ended_by: Callable[[Callable[[], None]], None]) -> list[StepObserved]:
             with choose(self._engine.name) as engine:
-                engine.priority = Priority.LOW if beside else priority
+                engine.priority = priority
                 can_be_ended_by(engine.close)
                 with Runner(self._builds, engine, self._run_dir, f"{self._worker}-{name}") as apart:
-                    return apart._watch_apart(f"waited-{name}", patient, steps)
+                    return apart._watch_apart(f"waited-{name}", setup, steps)
 
-        return self._patience.ask(key, watch, number)
+        return watch
 
     def judge_waited(self, unjudged: Unjudged) -> Record:
         """The record of a cell that was waited for; waits until that is over."""
         run, own = unjudged.run, unjudged.seen[unjudged.unsure]
         seen = unjudged.seen[: unjudged.unsure + 1]
-        usual = usual_of(own)
+        is_late = False
+        looked: Sequence[StepObserved] = (own,)
         try:
             answer = unjudged.wait.answer()
             same = len(answer) == len(seen)
             came = same and not missed(answer)
-            is_late = came and self._is_late(unjudged, answer[-1], usual)
+            if came:
+                is_late, looked = unjudged.looks.late(answer)
         except EngineError as error:
             if run.lost is None or not isinstance(error, SandboxLost):
                 raise
@@ -256,17 +261,20 @@ class Runner:
         except Exception as error:  # as in the cell itself
             faults.check_disk(error, self._run_dir, run.hosts)
             return run.broken(error, unjudged.seen, unjudged.qemus)
-        in_time, rest = came and not is_late, unjudged.seen[unjudged.unsure + 1 :]
-        if in_time and not (missed([own]) or missed(rest) or doubtful(rest) is not None):
-            return run.record(run.judge(unjudged.seen), unjudged.seen, unjudged.qemus)
-        if in_time or not same or not (came or missed([own])):
-            return self._once_more(unjudged, same)
+        if came and not is_late and not missed([own]):
+            rest = self._judged(
+                run, unjudged.setup, unjudged.seen, unjudged.qemus, unjudged.launched,
+                unjudged.judgement, unjudged.unsure + 1)
+            return rest.judged() if isinstance(rest, Unjudged) else rest
+        if not is_late and (came or not same or not missed([own])):
+            return self._once_more(unjudged, looked, same)
         last = answer[-1]
+        usual, key = unjudged.looks.usual, unjudged.looks.key
         if outlasts(unjudged.setup, answer):
-            self._patience.keep(unjudged.key)
+            self._patience.keep(key)
         run.notes["waited"] = {
             "step": len(seen), "usual": usual, "patience": run.cell.longest,
-            "seconds": round(last.seconds, 4), "key": unjudged.key,
+            "seconds": round(last.seconds, 4), "key": key,
             "earlier": unjudged.wait.earlier,
         }
         run.first = own.black_box
@@ -278,24 +286,18 @@ class Runner:
             replace(judgement, boots=boots), [*seen[:-1], marked[-1]], unjudged.qemus
         )
 
-    def _is_late(self, unjudged: Unjudged, answer: StepObserved, usual: float) -> bool:
-        """Whether the unsure step is late, by the answer and what else has to be looked at."""
-        before, now = unjudged.seen[unjudged.unsure], answer
-        if missed([before]) and patience.in_time(answer, usual) is None:
-            seen = self._look(
-                unjudged.run, unjudged.setup, unjudged.unsure, unjudged.key, LOOKS).answer()
-            if len(seen) == unjudged.unsure + 1 and not missed(seen):
-                before, now = answer, seen[-1]
-        return patience.late(now, usual, before)
-
-    def _once_more(self, unjudged: Unjudged, same: bool) -> Record:
+    def _once_more(
+        self, unjudged: Unjudged, looked: Sequence[StepObserved], same: bool
+    ) -> Record:
         """Run a cell again, with patience: what it missed did not happen to its representative."""
         self._patience.check()
         run = unjudged.run
         why = "up within the usual time" if same else "its steps went otherwise"
         run.notes["run_again"] = f"step {unjudged.unsure + 1} was missed; when waited for: {why}"
         patient = replace(run.cell, seconds=run.cell.longest, patience=run.cell.longest)
-        again = replace(run, cell=patient, usual=run.cell.seconds, before=unjudged.seen)
+        before = [[step] for step in unjudged.seen]
+        before[unjudged.unsure] = list(looked)
+        again = replace(run, cell=patient, usual=run.cell.seconds, before=before)
         record = self._attempt(again, unjudged.setup.patient(run.cell.longest, urgent=True))
         assert not isinstance(record, Unjudged), "there is no more patience"
         return record
@@ -363,7 +365,8 @@ class Runner:
 class Unjudged:
     """A cell of which a step is still waited for: it can be a hang, or late.
 
-    ``unsure`` is the index of that step.
+    ``unsure`` is the index of that step, ``launched`` how many QEMUs there were after each, and
+    ``judgement`` what is to be said if none is late.
     """
 
     runner: Runner
@@ -371,9 +374,15 @@ class Unjudged:
     setup: GuestSetup
     seen: list[StepObserved]
     qemus: list[dict[str, Any]]
+    launched: list[int]
+    judgement: Judgement
     unsure: int
-    key: str
-    wait: Wait
+    looks: Looks
+
+    @property
+    def wait(self) -> Wait:
+        """For its first answer."""
+        return self.looks.first
 
     @property
     def done(self) -> bool:

@@ -182,6 +182,18 @@ def test_a_wait_that_is_not_over_is_told_by_nobody_and_counts(
     assert clock() - begun == pytest.approx(1.5)
 
 
+def test_a_qemu_that_is_stopped_from_here_has_no_time(
+    clock: AbleClock, time: Time, proc: Proc,
+) -> None:
+    for _ in range(3):
+        clock.hold(True)
+        time.now += 0.9
+        clock.hold(False)
+        time.now += 0.1
+        proc.thread(QEMU, QEMU, ran=0.1)
+    assert clock.look() - 1000.0 == pytest.approx(0.3)
+
+
 def test_a_thread_that_sleeps_waits_for_nothing_that_the_machine_has(
     clock: AbleClock, time: Time,
 ) -> None:

@@ -118,6 +118,7 @@ class AbleClock:
         self._lock = threading.Lock()
         self._at = self._able = launched
         self._owed = self._lost = 0.0
+        self._held = False
         self._qemu: _Threads | None = None
         self._ours: _Threads | None = None
         self.seen = True
@@ -130,6 +131,12 @@ class AbleClock:
             return
         self._look()
         self._owed = 0.0
+
+    def hold(self, held: bool) -> None:
+        """The QEMU is stopped from here, or runs again: that is no time of its own either."""
+        with self._lock:
+            self._look()
+            self._held = held
 
     def close(self) -> None:
         """Look no more: from now on it goes on with all clocks."""
@@ -172,6 +179,8 @@ class AbleClock:
             ran = min(passed, max((ran for ran, _ in threads), default=0.0))
             waited = max((waited for _, waited in threads), default=0.0)
             waited += self._look_at_ours(passed)
+        if self._held:
+            ran, waited = 0.0, passed
         self._owed += waited
         lost = min(self._owed, passed - ran, LONGEST_LOST - self._lost)
         self._owed = min(self._owed - lost, _OWED_SECONDS)

@@ -88,6 +88,8 @@ class QemuMachine:
         self.vm.connect(deadline)
         if self._hosts.setup.urgent:
             reprioritise(self.vm.pid, Priority.HIGH)
+        if self._hosts.setup.share:
+            self.vm.slow_down(self._hosts.setup.share)
 
     def outlives(self, deadline: Deadline) -> bool:
         """Whether the process still runs at the deadline."""

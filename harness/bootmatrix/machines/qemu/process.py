@@ -22,6 +22,7 @@ from bootmatrix.machines.console import Console
 from bootmatrix.machines.qemu import reactor
 from bootmatrix.machines.qemu.able_clock import AbleClock
 from bootmatrix.machines.qemu.monitor import Monitor
+from bootmatrix.machines.qemu.slowed import Slowed
 from bootmatrix.witnesses import resets, stopped
 
 # A QEMU that has not connected by then will not: it takes 25-45 ms.
@@ -134,6 +135,16 @@ class Qemu:
         if self._clock is None:
             raise HarnessError(f"{self.name} is not connected yet")
         return self._clock
+
+    def slow_down(self, share: float) -> None:
+        """Have it no more than a share of a processor from now on, if this user may do that."""
+        with contextlib.suppress(OSError):
+            process = os.pidfd_open(self.pid)
+            # Asked afterwards: what has come to have this pid meanwhile is not stopped.
+            if self.process.includes(self.pid):
+                self._stack.enter_context(Slowed(process, self.clock, share))
+            else:
+                os.close(process)
 
     def connection(self, kind: str, deadline: Deadline) -> socket.socket:
         """QEMU's connection to the socket ``kind``."""
