@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bootmatrix.cli.ending import end_tidily
 from bootmatrix.cli.options import Commands, add_cell, add_engine, cell_of
 from bootmatrix.errors import HarnessError, ImageError, Status, UserError
 from bootmatrix.terminal import echo
@@ -92,8 +93,6 @@ def _number(text: str) -> int:
 
 
 def _bisect(options: argparse.Namespace) -> int:
-    import signal
-
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.diagnose import bisect
@@ -102,9 +101,7 @@ def _bisect(options: argparse.Namespace) -> int:
     from bootmatrix.run.directory import sweep
     from bootmatrix.run.runner import Runner
 
-    # A closed terminal and a polite kill end it as Ctrl-C does: tidily.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    end_tidily()
     over = bisect.Over(options.over)
     store = ImageStore()
     with Builds(store) as builds:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootmatrix.cli.ending import end_tidily
 from bootmatrix.cli.options import Commands, add_cell, add_engine, cell_of
 from bootmatrix.errors import Status, UserError
 from bootmatrix.terminal import echo
@@ -65,14 +66,12 @@ def _repro(options: argparse.Namespace) -> int:
 
 
 def _attach(options: argparse.Namespace, cell: Cell, builds: Builds) -> int:
-    import signal
     import tempfile
 
     from bootmatrix.diagnose import attach
     from bootmatrix.engines import choose
 
-    for wish in (signal.SIGTERM, signal.SIGHUP):  # end as tidily as by Ctrl-C
-        signal.signal(wish, signal.default_int_handler)
+    end_tidily()
     steps = attach.steps_until(cell, options.until)
     with (
         choose(options.engine or "bubblewrap") as engine,
