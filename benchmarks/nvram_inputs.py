@@ -16,13 +16,13 @@ from bootmatrix.nvram.layout import (
     PAGE,
     Change,
     ChangedBy,
+    FileState,
     Header,
     Lent,
     Moved,
     Origin,
     Part,
     Staged,
-    State,
     damage,
     encode,
     lay_out,
@@ -118,7 +118,7 @@ def spoil(value: object, chance: random.Random) -> None:
         value = value[key]
 
 
-def try_all(data: bytes, size: int) -> State | None:
+def try_all(data: bytes, size: int) -> FileState | None:
     """Everything that reads a header, on one input; what it is if it can be used.
 
     Whatever else than NvramError they raise goes through.
@@ -130,7 +130,7 @@ def try_all(data: bytes, size: int) -> State | None:
         except NvramError as error:
             if "\n" in error.message or len(error.message) > 400:
                 raise ValueError(f"no clear line: {error.message}") from error
-    if not isinstance(state, State):
+    if not isinstance(state, FileState):
         return None
     encode(state.header)
     for window in state.header.windows:

@@ -9,11 +9,11 @@ import pytest
 
 from bootmatrix.cli.main import main
 from bootmatrix.diagnose import doctor
-from bootmatrix.diagnose.doctor import Finding, State
+from bootmatrix.diagnose.doctor import Finding, Health
 
-WELL = Finding("tool nasm", State.OK, "/usr/bin/nasm")
-POOR = Finding("accelerator kvm", State.WARN, "this host has no /dev/kvm", "load its module")
-BAD = Finding("engine", State.FAIL, "none works", "mend one of those above")
+WELL = Finding("tool nasm", Health.OK, "/usr/bin/nasm")
+POOR = Finding("accelerator kvm", Health.WARN, "this host has no /dev/kvm", "load its module")
+BAD = Finding("engine", Health.FAIL, "none works", "mend one of those above")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     found: list[Finding] = []
 
     def examine(engine: str | None) -> Iterator[Finding]:
-        yield Finding("asked for", State.OK, str(engine))
+        yield Finding("asked for", Health.OK, str(engine))
         yield from found
 
     monkeypatch.setattr(doctor, "examine", examine)

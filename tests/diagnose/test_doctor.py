@@ -18,7 +18,7 @@ from bootmatrix import engines
 from bootmatrix.builds import image_store
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.diagnose import doctor
-from bootmatrix.diagnose.doctor import Finding, State, examine
+from bootmatrix.diagnose.doctor import Finding, Health, examine
 from bootmatrix.engines import Engine, confinement
 from bootmatrix.errors import QemuError, UserError
 from bootmatrix.model import Accel, FirmwareBuild, Interface, QemuBuild
@@ -66,8 +66,8 @@ def test_this_machine_for_real(store: ImageStore, tmp_path: Path) -> None:
 @pytest.mark.docker
 def test_docker_for_real(store: ImageStore) -> None:
     found = findings("docker")
-    assert found["engine docker"].state is State.OK
-    assert found["accelerator tcg"].state is State.OK
+    assert found["engine docker"].state is Health.OK
+    assert found["accelerator tcg"].state is Health.OK
 
 
 def test_missing_tools(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
@@ -75,12 +75,12 @@ def test_missing_tools(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> No
     monkeypatch.setattr(shutil, "which", lambda name: (
         None if name in doctor.PACKAGES else which(name)))
     found = findings()
-    assert found["tool nasm"].state is State.FAIL
+    assert found["tool nasm"].state is Health.FAIL
     assert found["tool nasm"].mend == "apt install nasm"
-    assert found["tool mmdebstrap"].state is State.WARN  # all images are built
+    assert found["tool mmdebstrap"].state is Health.WARN  # all images are built
     assert found["tool bwrap"].mend == "apt install bubblewrap"
-    assert found["engine bubblewrap"].state is State.WARN
-    assert found["engine"].state is State.FAIL
+    assert found["engine bubblewrap"].state is Health.WARN
+    assert found["engine"].state is Health.FAIL
     assert found["accelerator"].found == "not tried: no engine works"
 
 
@@ -106,13 +106,13 @@ def test_an_empty_cache(tmp_path: Path) -> None:
 
 def test_no_room(monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**8))
-    assert findings()["disk space"].state is State.FAIL
+    assert findings()["disk space"].state is Health.FAIL
     assert "XDG_CACHE_HOME" in findings()["disk space"].mend
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**9))
-    assert findings()["disk space"].state is State.OK
+    assert findings()["disk space"].state is Health.OK
     empty = ImageStore(cache=tmp_path)
-    assert findings(store=empty)["disk space"].state is State.WARN
-    assert findings(store=empty)["tool mmdebstrap"].state is State.OK
+    assert findings(store=empty)["disk space"].state is Health.WARN
+    assert findings(store=empty)["tool mmdebstrap"].state is Health.OK
 
 
 class Broken(ImageStore):
@@ -132,17 +132,17 @@ def test_a_firmware_that_does_not_boot(
     broken.path = tmp_path / "bios.bin"
     broken.path.write_bytes(bytes(256 * 1024 - 16) + b"\xf4\xeb\xfd" + bytes(13))  # hlt, again
     tcg = findings(store=broken)["accelerator tcg"]
-    assert tcg.state is State.FAIL
+    assert tcg.state is Health.FAIL
     assert tcg.found == (
         "debian-sid: no firmware boots within 1 s; the console said 'nothing'")
 
 
 @pytest.mark.parametrize(("seconds", "state", "words"), [
-    (0.05, State.OK, "debian-sid boots in 0.05 s"),
-    (2.8, State.WARN, "debian-sid boots in 2.80 s, 28 times as long as under tcg"),
+    (0.05, Health.OK, "debian-sid boots in 0.05 s"),
+    (2.8, Health.WARN, "debian-sid boots in 2.80 s, 28 times as long as under tcg"),
 ])
 def test_kvm_is_measured_against_tcg(
-    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: State, words: str
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: Health, words: str
 ) -> None:
     def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
         return seconds if accel is Accel.KVM else 0.1
@@ -160,12 +160,12 @@ def test_kvm_that_cannot_be_used_is_not_tried(
     monkeypatch.setattr(doctor, "kvm_complaint", lambda: "this user cannot open /dev/kvm: no")
     kvm = findings()["accelerator kvm"]
     assert (kvm.state, kvm.found) == (
-        State.WARN, "cannot be used: this user cannot open /dev/kvm: no")
+        Health.WARN, "cannot be used: this user cannot open /dev/kvm: no")
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(0.1, State.OK), (2.8, State.WARN)])
+@pytest.mark.parametrize(("seconds", "state"), [(0.1, Health.OK), (2.8, Health.WARN)])
 def test_kvm_is_tried_with_uefi_firmware_too(
-    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: State
+    monkeypatch: pytest.MonkeyPatch, store: ImageStore, seconds: float, state: Health
 ) -> None:
     """OVMF dies on nested hosts on which SeaBIOS boots, slowly: docs/stock-qemu.md."""
     def took(engine: Engine, build: QemuBuild, firmware: FirmwareBuild, accel: Accel) -> float:
@@ -177,7 +177,7 @@ def test_kvm_is_tried_with_uefi_firmware_too(
     monkeypatch.setattr(doctor, "kvm_complaint", lambda: None)
     found = findings()
     assert found["accelerator kvm"].state is state
-    assert found["accelerator kvm, UEFI"].state is State.WARN
+    assert found["accelerator kvm, UEFI"].state is Health.WARN
     assert "hardware error" in found["accelerator kvm, UEFI"].found
 
 
@@ -194,7 +194,7 @@ def test_a_catalogue_with_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor, "ImageStore", broken)
     (found,) = examine()
-    assert (found.state, found.found) == (State.FAIL, "images/catalogue.yaml:3: no such field")
+    assert (found.state, found.found) == (Health.FAIL, "images/catalogue.yaml:3: no such field")
 
 
 def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(
@@ -218,7 +218,7 @@ def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(
         what for what in before if not what.startswith("accelerator ")] + ["accelerator"]
     for what in ("disk space", "engine bubblewrap", "image debian-sid", "guests' disks"):
         assert found[what] == Finding(
-            what, State.FAIL, "cannot be looked at: /proc/x: Permission denied",
+            what, Health.FAIL, "cannot be looked at: /proc/x: Permission denied",
             "mend that, then ask again")
     assert found["own builds"].found == "cannot be looked at: clang refused pe.S: no room"
     monkeypatch.setattr(ImageStore, "is_built", unreadable)
@@ -230,7 +230,7 @@ def test_a_cache_whose_place_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "cache").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     disk = findings()["disk space"]
-    assert (disk.state, disk.found) == (State.FAIL, f"{tmp_path}/cache is no directory")
+    assert (disk.state, disk.found) == (Health.FAIL, f"{tmp_path}/cache is no directory")
 
 
 def test_uefi_that_cannot_be_tried(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
@@ -243,10 +243,10 @@ def test_uefi_that_cannot_be_tried(monkeypatch: pytest.MonkeyPatch, store: Image
     monkeypatch.setattr(doctor, "kvm_complaint", lambda: None)
     found = findings()["accelerator kvm, UEFI"]
     assert (found.state, found.found) == (
-        State.WARN, "not tried: under tcg: clang refused pe.S")
+        Health.WARN, "not tried: under tcg: clang refused pe.S")
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert str(image_store.cache_home()) in findings()["disk space"].found
-    assert findings()["disk space"].state is State.FAIL
+    assert findings()["disk space"].state is Health.FAIL

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.matrix.known import Match, State, accepted_keys, accepts_key, flatten, match
+from bootmatrix.matrix.known import KnownState, Match, accepted_keys, accepts_key, flatten, match
 from bootmatrix.model import Known, Verdict
 
 CELL: dict[str, Any] = {
@@ -74,7 +74,7 @@ def test_accepted_keys() -> None:
 )
 def test_all_conditions_must_match(known: Known, hit: bool) -> None:
     outcome = match([known], CELL, Verdict.SILENT)
-    assert outcome == (Match(State.KNOWN, known) if hit else Match(State.NONE))
+    assert outcome == (Match(KnownState.KNOWN, known) if hit else Match(KnownState.NONE))
 
 
 @pytest.mark.parametrize(
@@ -93,36 +93,36 @@ def test_conditions_on_axes_that_older_records_lack(
     known: Known, cell: dict[str, Any], hit: bool
 ) -> None:
     outcome = match([known], CELL | cell, Verdict.SILENT)
-    assert outcome.state is (State.KNOWN if hit else State.NONE)
+    assert outcome.state is (KnownState.KNOWN if hit else KnownState.NONE)
 
 
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [
-        (Verdict.SILENT, State.KNOWN),
-        (Verdict.NO_BOOT, State.KNOWN),
-        (Verdict.PASS, State.FIXED),
-        (Verdict.WRONG_FIRMWARE, State.CHANGED),
-        (Verdict.BLOCKED, State.CHANGED),
-        (Verdict.ERROR, State.NONE),
-        (Verdict.UNSUPPORTED, State.NONE),
+        (Verdict.SILENT, KnownState.KNOWN),
+        (Verdict.NO_BOOT, KnownState.KNOWN),
+        (Verdict.PASS, KnownState.FIXED),
+        (Verdict.WRONG_FIRMWARE, KnownState.CHANGED),
+        (Verdict.BLOCKED, KnownState.CHANGED),
+        (Verdict.ERROR, KnownState.NONE),
+        (Verdict.UNSUPPORTED, KnownState.NONE),
     ],
 )
-def test_the_verdict_decides_the_state(verdict: Verdict, state: State) -> None:
+def test_the_verdict_decides_the_state(verdict: Verdict, state: KnownState) -> None:
     known = entry(Verdict.SILENT, Verdict.NO_BOOT, machine="*")
     outcome = match([known], CELL, verdict)
     assert outcome.state is state
-    assert outcome.entry is (None if state is State.NONE else known)
+    assert outcome.entry is (None if state is KnownState.NONE else known)
 
 
 def test_an_unsupported_cell_can_be_declared() -> None:
     known = entry(Verdict.UNSUPPORTED, machine="*")
-    assert match([known], CELL, Verdict.UNSUPPORTED) == Match(State.KNOWN, known)
+    assert match([known], CELL, Verdict.UNSUPPORTED) == Match(KnownState.KNOWN, known)
 
 
 def test_of_several_entries_the_one_that_happened_counts_else_the_first() -> None:
     first, second = entry(Verdict.SILENT, disk="ahci"), entry(Verdict.NO_BOOT, disk="*")
-    assert match([first, second], CELL, Verdict.NO_BOOT) == Match(State.KNOWN, second)
-    assert match([first, second], CELL, Verdict.PASS) == Match(State.FIXED, first)
-    assert match([first, second], CELL, Verdict.BLOCKED) == Match(State.CHANGED, first)
-    assert match([], CELL, Verdict.BLOCKED) == Match(State.NONE)
+    assert match([first, second], CELL, Verdict.NO_BOOT) == Match(KnownState.KNOWN, second)
+    assert match([first, second], CELL, Verdict.PASS) == Match(KnownState.FIXED, first)
+    assert match([first, second], CELL, Verdict.BLOCKED) == Match(KnownState.CHANGED, first)
+    assert match([], CELL, Verdict.BLOCKED) == Match(KnownState.NONE)

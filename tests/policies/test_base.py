@@ -14,8 +14,8 @@ from bootmatrix.policies import Policy
 from bootmatrix.policies.base import (
     FIRST_DISK,
     Mechanism,
+    ModelProcess,
     PolicyModel,
-    Process,
     Store,
     Swap,
     VariablesExpected,
@@ -73,7 +73,7 @@ def test_without_an_nvram_there_is_none_to_upgrade_or_clear(policy: Policy) -> N
 
 
 class MachineSwapsAtTheMigration(MachineOwned):
-    def launch(self, host: int) -> Process:
+    def launch(self, host: int) -> ModelProcess:
         process = super().launch(host)
         if self.process is not None:
             self.running = process.image
@@ -81,13 +81,13 @@ class MachineSwapsAtTheMigration(MachineOwned):
 
 
 class ResetReopensTheDisk(Stock):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         process.disk = self.disk_file
         return super().at_reset(process)
 
 
 class StartKeepsTheDisk(Stock):
-    def launch(self, host: int) -> Process:
+    def launch(self, host: int) -> ModelProcess:
         return replace(super().launch(host), disk=FIRST_DISK)
 
 
@@ -154,7 +154,7 @@ class Plain(PolicyModel):
     name = "plain"
     how = Mechanism(nvram=False, swap=Swap.NOTHING)
 
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         return process.image
 
 

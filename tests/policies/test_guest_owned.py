@@ -7,8 +7,8 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import (
+    ModelProcess,
     PolicyModel,
-    Process,
     Store,
     VariablesExpected,
 )
@@ -65,7 +65,7 @@ class GuestInitialisesAtEachStart(GuestOwned):
 
 
 class GuestTakesTheHostsAtAReset(GuestOwned):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         return process.image
 
 
@@ -82,13 +82,13 @@ class GuestUpgradesAtOnce(GuestOwned):
 
 
 class GuestUpgradesOnlyAtAStart(GuestOwned):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         assert self.nvram is not None
         return self.nvram
 
 
 class GuestLosesTheUpgradeInAMigration(GuestOwned):
-    def launch(self, host: int) -> Process:
+    def launch(self, host: int) -> ModelProcess:
         if self.process is not None:
             self.staged = None
         return super().launch(host)

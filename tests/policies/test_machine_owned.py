@@ -7,8 +7,8 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import (
+    ModelProcess,
     PolicyModel,
-    Process,
     Swap,
 )
 from bootmatrix.policies.machine_owned import MachineOwned
@@ -54,13 +54,13 @@ def new_from_the_reset_on(make: Make, life: Life) -> None:
 
 
 class MachineKeepsRunning(MachineOwned):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         assert self.running is not None
         return self.running
 
 
 class MachineRereads(MachineOwned):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         return self.files[process.host]
 
 

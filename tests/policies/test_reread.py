@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bootmatrix.policies.base import (
+    ModelProcess,
     PolicyModel,
-    Process,
 )
 from bootmatrix.policies.reread import Reread
 from helpers.lives import (
@@ -31,12 +31,12 @@ def file_of_that_moment(make: Make, life: Life) -> None:
 
 
 class RereadKeepsTheImage(Reread):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         return process.image
 
 
 class RereadForgetsUpgrades(Reread):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         return self.hosts[process.host].firmware
 
 

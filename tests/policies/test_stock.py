@@ -9,8 +9,8 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import (
+    ModelProcess,
     PolicyModel,
-    Process,
     VariablesExpected,
 )
 from bootmatrix.policies.stock import Stock
@@ -90,7 +90,7 @@ def test_invariant_6_does_not_hold_for_stock() -> None:
 
 
 class StockReloads(Stock):
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         return process.image
 
 

@@ -13,7 +13,7 @@ from bootmatrix import guests
 from bootmatrix.builds import image_store
 from bootmatrix.builds.image_store import Damaged, ImageStore
 from bootmatrix.diagnose import doctor
-from bootmatrix.diagnose.doctor import Finding, State
+from bootmatrix.diagnose.doctor import Finding, Health
 from bootmatrix.guests import linux, tools
 from bootmatrix.model import Arch
 from bootmatrix.roots import manifest
@@ -114,7 +114,7 @@ def test_what_no_time_tells(broken: Callable[[str, Callable[[Path], None]], Path
         ImageStore().beside(NAME, "seabios")
     (found,) = doctor._image(ImageStore(), NAME)
     assert found == Finding(
-        f"image {NAME}", State.FAIL,
+        f"image {NAME}", Health.FAIL,
         "damaged: usr/share/seabios/bios-256k.bin is not what it was", AGAIN)
 
 
@@ -133,7 +133,7 @@ def test_a_changed_word_in_the_facts(
         with pytest.raises(Damaged, match=f"{AGAIN}$"):
             ImageStore().qemu(NAME)
         (found,) = doctor._image(ImageStore(), NAME)
-        assert found.state is State.FAIL
+        assert found.state is Health.FAIL
     file.write_text(before)
 
 

@@ -14,11 +14,11 @@ from bootmatrix.policies import Policy
 from bootmatrix.steps.base import (
     Choice,
     Flag,
+    GuestState,
     Option,
     Platform,
     Role,
     Scenario,
-    State,
     Step,
     StepError,
     at_host,
@@ -124,7 +124,7 @@ class Wait(Step):
 
 
 def test_a_step_that_says_nothing_can_be_done_always_and_changes_nothing() -> None:
-    step, state, model = Wait(), State(running=True), Policy.STOCK.model(HOSTS, Q35)
+    step, state, model = Wait(), GuestState(running=True), Policy.STOCK.model(HOSTS, Q35)
     before = replace(state)
     step.advance(state)
     assert (step.roles, step.needs, step.problem(state), state) == ((), frozenset(), None, before)

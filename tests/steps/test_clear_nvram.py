@@ -7,7 +7,7 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.policies import Policy
 from bootmatrix.policies.guest_owned import GuestOwned
-from bootmatrix.steps.base import State
+from bootmatrix.steps.base import GuestState
 from bootmatrix.steps.clear_nvram import ClearNvram
 from bootmatrix.steps.plan import apply
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
@@ -16,12 +16,12 @@ from helpers.lives import CLEAR, Q35, SHUTDOWN, START, START_B, WRITE, loaded
 
 @pytest.mark.parametrize("running", [True, False])
 def test_nothing_may_use_it(*, running: bool) -> None:
-    found = CLEAR.problem(State(running=running))
+    found = CLEAR.problem(GuestState(running=running))
     assert found == ("clear-nvram needs a guest that is shut down" if running else None)
 
 
 def test_it_is_empty_until_the_next_start() -> None:
-    state = State(started=True)
+    state = GuestState(started=True)
     CLEAR.advance(state)
     assert state.cleared
     assert UpgradeNvram(1).problem(state) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import Platform, State
+from bootmatrix.steps.base import GuestState, Platform
 from bootmatrix.steps.guest_flash import GuestFlash, flashed
 from bootmatrix.steps.plan import apply
 from helpers.lives import HOSTS, Q35, RESET, START
@@ -13,13 +13,13 @@ from helpers.platforms import BIOS_LINUX, OVMF, SEABIOS, SECTOR, UEFI_PROBE, hos
 
 
 def test_a_qemu_offers_one_image() -> None:
-    state = State(started=True, running=True)
+    state = GuestState(started=True, running=True)
     assert GuestFlash(0).problem(state) is None
     GuestFlash(0).advance(state)
     assert GuestFlash(0).problem(state) is None
     assert GuestFlash(1).problem(state) == (
         "the guest flashes the firmware of source already; a QEMU offers it one image")
-    assert GuestFlash(0).problem(State(flashes=1)) == (
+    assert GuestFlash(0).problem(GuestState(flashes=1)) == (
         "the guest flashes the firmware of destination already; a QEMU offers it one image")
 
 

@@ -7,7 +7,7 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.model import DEFAULT_MACHINE, Channel
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import Platform, State
+from bootmatrix.steps.base import GuestState, Platform
 from bootmatrix.steps.migrate import Migrate, leaves_during_post
 from bootmatrix.steps.plan import apply
 from helpers.lives import HOSTS, MIGRATE, Q35, RESET, START, WRITE, loaded
@@ -33,11 +33,11 @@ DURING_POST = Migrate(1, during_post=True)
     (DURING_POST, False, "during-post must come right after a start or a reset"),
 ])
 def test_when_it_makes_sense(step: Migrate, booting: bool, words: str | None) -> None:
-    assert step.problem(State(running=True, booting=booting)) == words
+    assert step.problem(GuestState(running=True, booting=booting)) == words
 
 
 def test_the_guest_is_there() -> None:
-    state = State(running=True)
+    state = GuestState(running=True)
     Migrate(2).advance(state)
     assert (state.host, state.running) == (2, True)
 

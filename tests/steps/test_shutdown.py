@@ -7,7 +7,7 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.model import ShutdownBy
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import Ability, Platform, State
+from bootmatrix.steps.base import Ability, GuestState, Platform
 from bootmatrix.steps.plan import apply
 from bootmatrix.steps.shutdown import Shutdown
 from helpers.lives import HOSTS, Q35, SHUTDOWN, START, WRITE, loaded
@@ -17,7 +17,7 @@ BY_GUEST = Shutdown(ShutdownBy.GUEST)
 
 
 def test_nothing_runs() -> None:
-    state = State(started=True, running=True)
+    state = GuestState(started=True, running=True)
     SHUTDOWN.advance(state)
     assert not state.running
     guest = Policy.STOCK.model(HOSTS, Q35)

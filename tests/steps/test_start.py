@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bootmatrix.boards import Loader
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import State
+from bootmatrix.steps.base import GuestState
 from bootmatrix.steps.plan import apply
 from bootmatrix.steps.start import Start
 from helpers.lives import Q35, SHUTDOWN, START, START_B, WRITE, loaded
@@ -12,13 +12,13 @@ from helpers.platforms import OVMF, SEABIOS, hosts
 
 
 def test_a_guest_runs_once() -> None:
-    assert START.problem(State()) is None
-    assert START.problem(State(started=True, running=True)) == (
+    assert START.problem(GuestState()) is None
+    assert START.problem(GuestState(started=True, running=True)) == (
         "the guest is running already; shut it down first")
 
 
 def test_it_runs_there() -> None:
-    state = State(cleared=True)
+    state = GuestState(cleared=True)
     START_B.advance(state)
     assert (state.host, state.started, state.running, state.cleared) == (1, True, True, False)
 

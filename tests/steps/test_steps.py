@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from bootmatrix.boards import known_board
-from bootmatrix.diagnose.reproduction.script import Process, ShellScript
+from bootmatrix.diagnose.reproduction.script import ScriptedQemu, ShellScript
 from bootmatrix.diagnose.reproduction.steps import write
 from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Host, QemuBuild
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import HostFacts, PolicyModel
 from bootmatrix.run.steps import DEEDS, do_step
 from bootmatrix.steps import STEPS
-from bootmatrix.steps.base import Choice, Flag, Platform, Role, State, Step, StepError
+from bootmatrix.steps.base import Choice, Flag, GuestState, Platform, Role, Step, StepError
 from bootmatrix.steps.library import LIBRARY, parse, read_step, step_schema, written
 from bootmatrix.steps.plan import plan
 from bootmatrix.steps.start import Start
@@ -47,7 +47,7 @@ class Paint(Step):
     running = True
     must_answer = "the guest is still wet"
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         return "it is wet" if state.booting and self.twice else None
 
     def apply(self, model: PolicyModel) -> str | None:
@@ -93,7 +93,7 @@ def test_a_planted_step_is_done_and_written_down() -> None:
                                  observed=lambda failed: StepObserved(done[-1], 0.1, failed=failed))
     assert do_step(guest, Paint(0)).failed == "red"
     script = ShellScript.__new__(ShellScript)
-    script.hosts, script.lines, script.process = (), [], Process("1-source", 0)
+    script.hosts, script.lines, script.process = (), [], ScriptedQemu("1-source", 0)
     write(script, 2, Paint(0), None)
     assert script.lines == ["", "# ---- step 2: paint", "paint 1-source red"]
 

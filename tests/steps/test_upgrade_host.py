@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bootmatrix.boards import Loader
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import State
+from bootmatrix.steps.base import GuestState
 from bootmatrix.steps.plan import apply
 from bootmatrix.steps.upgrade_host import UpgradeHost
 from helpers.lives import HOSTS, Q35, RESET, SHUTDOWN, START
@@ -14,8 +14,8 @@ from helpers.platforms import OVMF, SEABIOS, hosts
 
 
 def test_it_must_be_another_one() -> None:
-    assert UpgradeHost(0, 1).problem(State()) is None
-    assert UpgradeHost(1, 1).problem(State()) == "destination has that firmware already"
+    assert UpgradeHost(0, 1).problem(GuestState()) is None
+    assert UpgradeHost(1, 1).problem(GuestState()) == "destination has that firmware already"
 
 
 def test_the_file_and_how_it_is_taken_are_the_other_host_s() -> None:

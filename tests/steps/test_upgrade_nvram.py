@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import State, Step
+from bootmatrix.steps.base import GuestState, Step
 from bootmatrix.steps.plan import plan
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
 from helpers.lives import HOSTS, Q35, RESET, SHUTDOWN, START
@@ -16,7 +16,7 @@ STAGE = UpgradeNvram(firmware_of=2)
 
 @pytest.mark.parametrize("cleared", [True, False])
 def test_there_must_be_something_to_upgrade(*, cleared: bool) -> None:
-    found = STAGE.problem(State(started=True, cleared=cleared))
+    found = STAGE.problem(GuestState(started=True, cleared=cleared))
     assert (found == "there is no nvram to upgrade after clear-nvram; start the guest first") is (
         cleared)
     assert (found is None) is not cleared

@@ -29,7 +29,7 @@ def _doctor(options: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    from bootmatrix.diagnose.doctor import State, examine
+    from bootmatrix.diagnose.doctor import Health, examine
 
     findings = []
     for finding in examine(options.engine):
@@ -41,5 +41,5 @@ def _doctor(options: argparse.Namespace) -> int:
             echo(f"      mend it: {finding.mend}", flush=True)
     if options.json:
         echo(json.dumps([asdict(finding) for finding in findings], indent=1))
-    failed = any(finding.state is State.FAIL for finding in findings)
+    failed = any(finding.state is Health.FAIL for finding in findings)
     return Status.RED if failed else Status.GREEN

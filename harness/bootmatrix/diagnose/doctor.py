@@ -49,7 +49,7 @@ PACKAGES = {
 }
 
 
-class State(StrEnum):
+class Health(StrEnum):
     """``fail``: nothing can be run before it is mended. ``warn``: something cannot be."""
 
     OK = "ok"
@@ -62,7 +62,7 @@ class Finding:
     """One thing that was looked at: what was found, and where it is not well, how to mend it."""
 
     what: str
-    state: State
+    state: Health
     found: str
     mend: str = ""
 
@@ -75,24 +75,24 @@ def examine(engine: str | None = None, store: ImageStore | None = None) -> Itera
     try:
         store = store or ImageStore()
     except Exception as error:
-        yield Finding("catalogue", State.FAIL, in_a_line(error)[0], "mend that line of the file")
+        yield Finding("catalogue", Health.FAIL, in_a_line(error)[0], "mend that line of the file")
         return
     yield from _seen("tools", _tools(store))
     chosen: list[str] = []
     for name in (engine,) if engine else engines.ENGINES:
         for finding in _seen(f"engine {name}", _engine(name)):
             yield finding
-            if finding.state is State.OK:
+            if finding.state is Health.OK:
                 chosen.append(name)
     if not chosen:
-        yield Finding("engine", State.FAIL, "none works, and no QEMU runs without one",
+        yield Finding("engine", Health.FAIL, "none works, and no QEMU runs without one",
                       "mend one of those above")
     yield from _seen("disk space", _disk(store))
     intact: list[str] = []
     for name in store.names(None):
         for finding in _seen(f"image {name}", _image(store, name)):
             yield finding
-            if finding.state is State.OK and name in store.names():
+            if finding.state is Health.OK and name in store.names():
                 intact.append(name)
     yield from _seen("guests' disks", _guests_disks())
     yield from _seen("own builds", _own_builds())
@@ -105,19 +105,20 @@ def _seen(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield from findings
     except Exception as error:  # whatever it is, the rest is to be looked at
         line = _line(error) if isinstance(error, HarnessError) else in_a_line(error)[0]
-        yield Finding(what, State.FAIL, f"cannot be looked at: {line}", "mend that, then ask again")
+        yield Finding(what, Health.FAIL, f"cannot be looked at: {line}",
+                      "mend that, then ask again")
 
 
 def _tools(store: ImageStore) -> Iterator[Finding]:
     for program, package in PACKAGES.items():
         path = shutil.which(program)
         if path is not None:
-            yield Finding(f"tool {program}", State.OK, path)
+            yield Finding(f"tool {program}", Health.OK, path)
             continue
         # Without bubblewrap there may be docker; without mmdebstrap there may be all images.
         needed = program == "nasm" or (
             program == "mmdebstrap" and not all(map(store.is_built, store.names())))
-        yield Finding(f"tool {program}", State.FAIL if needed else State.WARN, "not installed",
+        yield Finding(f"tool {program}", Health.FAIL if needed else Health.WARN, "not installed",
                       f"apt install {package}")
 
 
@@ -129,9 +130,9 @@ def _engine(name: str) -> Iterator[Finding]:
         mend = ("start a Docker engine, and let this user reach its socket (group docker)"
                 if name == "docker" else
                 "apt install bubblewrap, and allow user namespaces (sysctl kernel.*userns*)")
-        yield Finding(f"engine {name}", State.WARN, _line(error), mend)
+        yield Finding(f"engine {name}", Health.WARN, _line(error), mend)
     else:
-        yield Finding(f"engine {name}", State.OK, "works")
+        yield Finding(f"engine {name}", Health.OK, "works")
 
 
 def _disk(store: ImageStore) -> Iterator[Finding]:
@@ -139,7 +140,7 @@ def _disk(store: ImageStore) -> Iterator[Finding]:
     there = next(path for path in (cache, *cache.parents) if path.exists() or path.is_symlink())
     elsewhere = f"set XDG_CACHE_HOME (now: {cache.parent})"
     if not there.is_dir():
-        yield Finding("disk space", State.FAIL, f"{there} is no directory",
+        yield Finding("disk space", Health.FAIL, f"{there} is no directory",
                       f"move it away, or {elsewhere}")
         return
     free = shutil.disk_usage(there).free
@@ -147,12 +148,12 @@ def _disk(store: ImageStore) -> Iterator[Finding]:
     needed = missing * ROOT_BYTES + SPARE_BYTES
     found = f"{free / 1e9:.1f} GB free for {cache}"
     if not os.access(there, os.W_OK):
-        yield Finding("disk space", State.FAIL, f"{there} cannot be written to",
+        yield Finding("disk space", Health.FAIL, f"{there} cannot be written to",
                       f"chown it to this user, or {elsewhere}")
     elif free >= needed:
-        yield Finding("disk space", State.OK, found)
+        yield Finding("disk space", Health.OK, found)
     else:
-        yield Finding("disk space", State.WARN if free >= SPARE_BYTES else State.FAIL,
+        yield Finding("disk space", Health.WARN if free >= SPARE_BYTES else Health.FAIL,
                       f"{found}, {needed / 1e9:.1f} GB are needed to build all images",
                       "make room, or set XDG_CACHE_HOME to a directory that has it")
 
@@ -161,16 +162,16 @@ def _image(store: ImageStore, name: str) -> Iterator[Finding]:
     """What is cached of a build, all of it read."""
     what = f"image {name}"
     if not store.is_built(name):
-        yield Finding(what, State.WARN, "not built; a run that needs it does so",
+        yield Finding(what, Health.WARN, "not built; a run that needs it does so",
                       f"bootmatrix images build {name}")
         return
     try:
         store.check(name, whole=True)
         row = store.row(name)
     except Damaged as error:
-        yield Finding(what, State.FAIL, f"damaged: {error.found}", error.again)
+        yield Finding(what, Health.FAIL, f"damaged: {error.found}", error.again)
         return
-    yield Finding(what, State.OK,
+    yield Finding(what, Health.OK,
                   f"QEMU {row.version}, {row.first_firmware}, {row.size / 1e6:.0f} MB, intact")
 
 
@@ -186,9 +187,9 @@ def _own_builds() -> Iterator[Finding]:
 def _made(what: str, damaged: Sequence[Path], mend: str) -> Finding:
     """What else is cached, all of it read. A run makes anew what is not what was made."""
     if not damaged:
-        return Finding(what, State.OK, "intact")
+        return Finding(what, Health.OK, "intact")
     names = ", ".join(path.name for path in damaged)
-    return Finding(what, State.WARN, "not what was made, or not known to be, so a run makes "
+    return Finding(what, Health.WARN, "not what was made, or not known to be, so a run makes "
                                      f"them anew: {names}", mend)
 
 
@@ -196,7 +197,7 @@ def _accelerators(name: str | None, store: ImageStore, built: list[str]) -> Iter
     """Decided by booting: /dev/kvm may be there, and a firmware not run all the same."""
     if name is None or not built:
         lacks = "no engine works" if name is None else "no image is built yet"
-        yield Finding("accelerator", State.WARN, f"not tried: {lacks}",
+        yield Finding("accelerator", Health.WARN, f"not tried: {lacks}",
                       "mend that, then ask again" if name is None else "bootmatrix images build")
         return
     build = store.qemu(built[-1])
@@ -206,17 +207,17 @@ def _accelerators(name: str | None, store: ImageStore, built: list[str]) -> Iter
             engine = stack.enter_context(engines.choose(name))
             tcg = boot_seconds(engine, build, bios, Accel.TCG)
         except HarnessError as error:
-            yield Finding("accelerator tcg", State.FAIL, f"{build.name}: {_line(error)}",
+            yield Finding("accelerator tcg", Health.FAIL, f"{build.name}: {_line(error)}",
                           f"bootmatrix images rm {build.name}; bootmatrix images build")
             return
-        yield Finding("accelerator tcg", State.OK, f"{build.name} boots in {tcg:.2f} s")
+        yield Finding("accelerator tcg", Health.OK, f"{build.name} boots in {tcg:.2f} s")
         finding = _kvm("accelerator kvm", engine, build, bios, tcg)
         yield finding
         if not finding.found.startswith(UNUSABLE):  # the one firmware says nothing of the other
             try:
                 tcg = boot_seconds(engine, build, uefi, Accel.TCG)
             except HarnessError as error:
-                yield Finding("accelerator kvm, UEFI", State.WARN,
+                yield Finding("accelerator kvm, UEFI", Health.WARN,
                               f"not tried: under tcg: {_line(error)}", "mend that, then ask again")
                 return
             yield _kvm("accelerator kvm, UEFI", engine, build, uefi, tcg)
@@ -228,18 +229,18 @@ def _kvm(
     """Whether KVM boots a firmware that took ``tcg`` seconds under TCG."""
     complaint = kvm_complaint()
     if complaint is not None:
-        return Finding(what, State.WARN, f"{UNUSABLE}: {complaint}", _mend_kvm())
+        return Finding(what, Health.WARN, f"{UNUSABLE}: {complaint}", _mend_kvm())
     try:
         kvm = boot_seconds(engine, build, firmware, Accel.KVM)
     except HarnessError as error:
-        return Finding(what, State.WARN, f"{UNUSABLE}: {_line(error)}",
+        return Finding(what, Health.WARN, f"{UNUSABLE}: {_line(error)}",
                        "leave accel at tcg, its default; this host's KVM does not run it")
     took = f"{build.name} boots in {kvm:.2f} s"
     if kvm > SLOW * tcg:
-        return Finding(what, State.WARN, f"{took}, {kvm / tcg:.0f} times as long as under tcg",
+        return Finding(what, Health.WARN, f"{took}, {kvm / tcg:.0f} times as long as under tcg",
                        "leave accel at tcg, its default, or give a matrix with kvm a boot-timeout "
                        "that fits; a nested host is like that")
-    return Finding(what, State.OK, took)
+    return Finding(what, Health.OK, took)
 
 
 def _mend_kvm() -> str:

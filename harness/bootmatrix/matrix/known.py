@@ -23,7 +23,7 @@ CELL_KEYS = (*AXES, "id")
 _NOTHING_LEARNT = (Verdict.ERROR, Verdict.UNSUPPORTED)
 
 
-class State(StrEnum):
+class KnownState(StrEnum):
     """What a cell's verdict means for the known entries that match the cell."""
 
     KNOWN = "known"
@@ -34,9 +34,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Match:
-    """The state, and the entry it is about (None with State.NONE)."""
+    """The state, and the entry it is about (None with KnownState.NONE)."""
 
-    state: State
+    state: KnownState
     entry: Known | None = None
 
 
@@ -93,8 +93,8 @@ def match(known: Sequence[Known], cell: Mapping[str, Any], verdict: Verdict) -> 
     matching = [entry for entry in known if matches(entry, flat)]
     for entry in matching:
         if verdict in entry.verdict:
-            return Match(State.KNOWN, entry)
+            return Match(KnownState.KNOWN, entry)
     if not matching or verdict in _NOTHING_LEARNT:
-        return Match(State.NONE)
-    state = State.FIXED if verdict is Verdict.PASS else State.CHANGED
+        return Match(KnownState.NONE)
+    state = KnownState.FIXED if verdict is Verdict.PASS else KnownState.CHANGED
     return Match(state, matching[0])

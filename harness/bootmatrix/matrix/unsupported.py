@@ -14,7 +14,7 @@ from bootmatrix.cell import Cell
 from bootmatrix.model import DEFAULT_MACHINE, Arch, Host, Nic
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Swap
-from bootmatrix.steps.base import Ability, Platform, State
+from bootmatrix.steps.base import Ability, GuestState, Platform
 
 
 def reason(
@@ -53,7 +53,7 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         yield "one host has a BIOS, another UEFI firmware: no guest of ours boots from both"
     yield from _of_alike_firmware(hosts, board)
     yield from _of_machines(cell.policy, hosts, board, machines)
-    platform, state = Platform(board, hosts, cell.guest), State()
+    platform, state = Platform(board, hosts, cell.guest), GuestState()
     for step in cell.scenario.steps:
         for ability in Ability:
             if ability in step.needs and ability not in machines:

@@ -158,7 +158,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class State:
+class FileState:
     """What the head of a file says. ``unfinished``: its header stands in the journal only."""
 
     header: Header
@@ -345,7 +345,7 @@ def _is_hex(text: str) -> bool:
 # ---- whole files -------------------------------------------------------------------------------
 
 
-def parse(head: bytes, size: int, tail: bytes = b"") -> State:
+def parse(head: bytes, size: int, tail: bytes = b"") -> FileState:
     """What a file's first HEAD bytes say, if it has ``size`` bytes and ends with ``tail``.
 
     Raises NvramError for anything but a whole header in both pages, or in the journal.
@@ -370,7 +370,7 @@ def parse(head: bytes, size: int, tail: bytes = b"") -> State:
             )
     if size < header.end:
         raise NvramError(f"truncated: it has {size:#x} bytes and needs {header.end:#x}")
-    return State(header, unfinished=pages.journal is not None)
+    return FileState(header, unfinished=pages.journal is not None)
 
 
 def salvage(head: bytes, size: int, tail: bytes = b"") -> Header:

@@ -83,7 +83,7 @@ class Store:
 
 
 @dataclass
-class Process:
+class ModelProcess:
     """A QEMU process of the model: where it is, and what it read when it was launched."""
 
     host: int
@@ -105,7 +105,7 @@ class PolicyModel:
 
     hosts: Sequence[HostFacts]
     machine: str
-    process: Process | None = None
+    process: ModelProcess | None = None
     running: str | None = None
     files: list[str] = field(init=False)  # file(H), by host
     loaders: list[Loader] = field(init=False)  # of these files
@@ -131,7 +131,7 @@ class PolicyModel:
         """The firmware of a start on ``host``."""
         return self.files[host]
 
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         """The firmware of a reset in ``process``."""
         raise NotImplementedError
 
@@ -177,9 +177,9 @@ class PolicyModel:
         defaults = {self.hosts[source].default_machine, self.hosts[target].default_machine}
         return "machine-type" if self.machine == DEFAULT_MACHINE and len(defaults) > 1 else None
 
-    def launch(self, host: int) -> Process:
+    def launch(self, host: int) -> ModelProcess:
         """A new process on ``host``, which reads what is there now."""
-        return Process(host, self.files[host], self.disk_file, self.loaders[host])
+        return ModelProcess(host, self.files[host], self.disk_file, self.loaders[host])
 
     def misses(self, found: Store | None) -> bool:
         """Whether a guest that is started finds another store than it had."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bootmatrix.policies.base import Mechanism, PolicyModel, Process, Store, Swap
+from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Store, Swap
 
 
 @dataclass
@@ -25,7 +25,7 @@ class GuestOwned(PolicyModel):
             self._initialise(host)
         return self._take_staged()
 
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         """The nvram's firmware, or what the user staged."""
         return self._take_staged()
 

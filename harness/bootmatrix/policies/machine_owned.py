@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bootmatrix.boards import Loader
-from bootmatrix.policies.base import Mechanism, PolicyModel, Process, Swap
+from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Swap
 from bootmatrix.policies.stock import Stock
 
 
@@ -18,6 +18,6 @@ class MachineOwned(PolicyModel):
         """Into memory QEMU writes image(P) at each reset by itself, as ``stock`` has it."""
         return Stock.how if loader is Loader.MEMORY else cls.how
 
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         """image(P): what this process read from its host when it was launched."""
         return process.image

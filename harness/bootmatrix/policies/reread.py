@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootmatrix.policies.base import Mechanism, PolicyModel, Process, Swap
+from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Swap
 
 
 class Reread(PolicyModel):
@@ -11,6 +11,6 @@ class Reread(PolicyModel):
     name = "reread"
     how = Mechanism(nvram=False, swap=Swap.FILE)
 
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         """file(H) at this moment."""
         return self.files[process.host]

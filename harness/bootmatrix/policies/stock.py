@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bootmatrix.boards import Loader
-from bootmatrix.policies.base import Mechanism, PolicyModel, Process, Swap
+from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Swap
 
 
 class Stock(PolicyModel):
@@ -20,7 +20,7 @@ class Stock(PolicyModel):
         assert flash is not None
         return flash.firmware
 
-    def at_reset(self, process: Process) -> str:
+    def at_reset(self, process: ModelProcess) -> str:
         """ROM and flash stay what migrated in; memory is filled again with what was read."""
         if process.loader is Loader.MEMORY:
             return process.image

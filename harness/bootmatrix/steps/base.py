@@ -155,7 +155,7 @@ class Choice(Option):
 
 
 @dataclass
-class State:
+class GuestState:
     """A guest after the steps so far, as far as the order of steps depends on it.
 
     ``host`` is where it was last. ``booting``: the last step was one that boots. ``cleared``: its
@@ -224,11 +224,11 @@ class Step:
         """What it needs of a machine."""
         return frozenset()
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """Why it makes no sense at this point of a list; None if it does."""
         return None
 
-    def advance(self, state: State) -> None:
+    def advance(self, state: GuestState) -> None:
         """Let it happen to the guest, as far as the order of steps depends on it."""
 
     def apply(self, model: PolicyModel) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, State, Step
+from bootmatrix.steps.base import Ability, GuestState, Step
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class ClearNvram(Step):
     by_user = True
     needs = frozenset({Ability.NVRAM})
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """Nothing may use it."""
         return "clear-nvram needs a guest that is shut down" if state.running else None
 
-    def advance(self, state: State) -> None:
+    def advance(self, state: GuestState) -> None:
         """It is empty."""
         state.cleared = True
 

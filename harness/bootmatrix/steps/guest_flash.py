@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Host, role_name
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, Platform, Role, State, Step
+from bootmatrix.steps.base import Ability, GuestState, Platform, Role, Step
 
 KEY, LINE = "f", "flash"
 """What a guest is typed to program its flash, and the kind of its line when it is done."""
@@ -29,7 +29,7 @@ class GuestFlash(Step):
     must_answer = "the guest no longer answers"
     needs = frozenset({Ability.CONSOLE})
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """The image is in fw_cfg from the launch on."""
         if state.flashes not in (None, self.firmware_of):
             return (
@@ -38,7 +38,7 @@ class GuestFlash(Step):
             )
         return None
 
-    def advance(self, state: State) -> None:
+    def advance(self, state: GuestState) -> None:
         """The image is that one, to the end."""
         state.flashes = self.firmware_of
 

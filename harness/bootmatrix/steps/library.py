@@ -15,7 +15,7 @@ from pydantic import PlainSerializer, PlainValidator
 from bootmatrix.model import role_name
 from bootmatrix.policies import Policy
 from bootmatrix.steps import STEPS
-from bootmatrix.steps.base import Role, Scenario, State, Step, StepError
+from bootmatrix.steps.base import GuestState, Role, Scenario, Step, StepError
 from bootmatrix.steps.start import Start
 
 
@@ -26,7 +26,7 @@ def parse(name: str, steps: Sequence[Any], summary: str = "") -> Scenario:
     where the guest is (the source at first), ``to`` and ``firmware-of`` the one after it in
     the order source, destination, host-3, ...  Raises StepError.
     """
-    state = State()
+    state = GuestState()
     parsed = []
     for index, raw in enumerate(steps):
         step = _read(index, raw, state)
@@ -38,7 +38,7 @@ def parse(name: str, steps: Sequence[Any], summary: str = "") -> Scenario:
 
 def validate(steps: Sequence[Step]) -> None:
     """Raise StepError unless the steps, one after the other, make sense for one guest."""
-    state = State()
+    state = GuestState()
     for index, step in enumerate(steps):
         _advance(state, index, step)
     _check_roles(steps)
@@ -76,7 +76,7 @@ def step_schema() -> dict[str, Any]:
 # ---- reading one step -------------------------------------------------------------------
 
 
-def _read(index: int, raw: Any, state: State) -> Step:
+def _read(index: int, raw: Any, state: GuestState) -> Step:
     """A step, each value read as what it must be, and what was left out filled in."""
     if isinstance(raw, Mapping):
         if len(raw) != 1:
@@ -114,7 +114,7 @@ def _read(index: int, raw: Any, state: State) -> Step:
 
 def read_step(raw: Any) -> Step:
     """The step that ``written`` has given. Raises StepError."""
-    return _read(0, raw, State())
+    return _read(0, raw, GuestState())
 
 
 def written(step: Step) -> str | dict[str, dict[str, Any]]:
@@ -131,7 +131,7 @@ StepData = Annotated[Step, PlainSerializer(written), PlainValidator(read_step)]
 # ---- does the list make sense? ----------------------------------------------------------
 
 
-def _advance(state: State, index: int, step: Step) -> None:
+def _advance(state: GuestState, index: int, step: Step) -> None:
     """Let one step happen to the guest; raise StepError if it cannot."""
     if not state.started and not isinstance(step, Start):
         problem: str | None = f"the first step must be start, not {step.kind}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Channel, Host, role_name
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, Choice, Flag, Platform, Role, State, Step, at_host
+from bootmatrix.steps.base import Ability, Choice, Flag, GuestState, Platform, Role, Step, at_host
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Migrate(Step):
     must_answer = "the guest no longer answers on the destination"
     needs = frozenset({Ability.MIGRATE})
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """It goes elsewhere, and during POST only while there is one."""
         if self.host == state.host:
             return f"the guest is on {role_name(state.host)} already; migrate it elsewhere"
@@ -33,7 +33,7 @@ class Migrate(Step):
             return "during-post must come right after a start or a reset"
         return None
 
-    def advance(self, state: State) -> None:
+    def advance(self, state: GuestState) -> None:
         """It is there."""
         state.host = self.host
 

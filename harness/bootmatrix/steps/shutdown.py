@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Host, ShutdownBy
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, Choice, Platform, State, Step
+from bootmatrix.steps.base import Ability, Choice, GuestState, Platform, Step
 
 KEY = "s"
 """What a guest is typed to shut itself down."""
@@ -28,7 +28,7 @@ class Shutdown(Step):
         """A guest shuts itself down when it is typed to."""
         return frozenset({Ability.POWER if self.by is ShutdownBy.MONITOR else Ability.CONSOLE})
 
-    def advance(self, state: State) -> None:
+    def advance(self, state: GuestState) -> None:
         """It does not run."""
         state.running = False
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Host
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, Role, State, Step, at_host
+from bootmatrix.steps.base import Ability, GuestState, Role, Step, at_host
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Start(Step):
     boots = True
     needs = frozenset({Ability.START})
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """A guest runs once."""
         return "the guest is running already; shut it down first" if state.running else None
 
-    def advance(self, state: State) -> None:
+    def advance(self, state: GuestState) -> None:
         """It runs there; the nvram, if it was cleared, is made anew."""
         state.host, state.started, state.running, state.cleared = self.host, True, True, False
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Host, role_name
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, Role, State, Step, at_host
+from bootmatrix.steps.base import Ability, GuestState, Role, Step, at_host
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class UpgradeHost(Step):
     options = (Role("host"), Role("firmware-of", beyond=True))
     needs = frozenset({Ability.REPLACE_FIRMWARE})
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """It must be another one."""
         same = self.host == self.firmware_of
         return f"{role_name(self.host)} has that firmware already" if same else None

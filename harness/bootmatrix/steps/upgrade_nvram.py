@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootmatrix.model import Host
 from bootmatrix.policies.base import PolicyModel
-from bootmatrix.steps.base import Ability, Role, State, Step
+from bootmatrix.steps.base import Ability, GuestState, Role, Step
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class UpgradeNvram(Step):
     by_user = True
     needs = frozenset({Ability.NVRAM})
 
-    def problem(self, state: State) -> str | None:
+    def problem(self, state: GuestState) -> str | None:
         """There must be something to upgrade."""
         if state.cleared:
             return "there is no nvram to upgrade after clear-nvram; start the guest first"

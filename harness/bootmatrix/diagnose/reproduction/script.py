@@ -27,7 +27,7 @@ _WIDTH = 76
 
 
 @dataclass
-class Process:
+class ScriptedQemu:
     """A QEMU of the script: its name there, its host, and whether a guest has come to it."""
 
     name: str
@@ -43,7 +43,7 @@ class ShellScript:
     cell: Cell
     setup: GuestSetup
     lines: list[str] = field(default_factory=list)
-    process: Process | None = None
+    process: ScriptedQemu | None = None
     launched: int = 0
     boots: int = 0
     nvram: int | None = None  # the host where the guest's nvram file is
@@ -81,7 +81,7 @@ class ShellScript:
         return f"{role_name(host)}/{'code.fd' if uefi else 'bios.bin'}"
 
     @property
-    def running(self) -> Process:
+    def running(self) -> ScriptedQemu:
         """The QEMU in which the guest runs."""
         assert self.process is not None, "bootmatrix.steps.library has let this through"
         return self.process
@@ -153,12 +153,12 @@ class ShellScript:
         payload = self.files[host].payload
         return Kernel(f"{role_name(host)}/payload.bin") if payload is not None else None
 
-    def launch(self, host: int, *, incoming: bool) -> Process:
+    def launch(self, host: int, *, incoming: bool) -> ScriptedQemu:
         """Start a QEMU; ``incoming``: to receive the guest."""
         build = self.hosts[host].qemu
         role = role_name(host)
         self.launched += 1
-        process = Process(f"{self.launched}-{role}", host)
+        process = ScriptedQemu(f"{self.launched}-{role}", host)
         firmware = self._firmware(host, incoming=incoming)
         argv = qemu_argv(Launch(
             binary=build.binary, machine=self.cell.machine, board=self.setup.board,
@@ -182,7 +182,7 @@ class ShellScript:
                      "  # what this QEMU would have booted")
         return process
 
-    def image_at_reset(self, process: Process) -> str | None:
+    def image_at_reset(self, process: ScriptedQemu) -> str | None:
         """The file that the policy wants in the ROM at a reset; None: QEMU leaves it alone."""
         if self.mechanism.swap is Swap.LAUNCHED and process.migrated:
             return f"{process.name}/image.bin"
@@ -193,7 +193,7 @@ class ShellScript:
             return STAGED
         return None
 
-    def swap(self, process: Process, image: str) -> None:
+    def swap(self, process: ScriptedQemu, image: str) -> None:
         """Have gdb wait for the reset, to write the image."""
         if not process.stub:
             self.add(f"gdb_stub {process.name}")
