@@ -21,17 +21,6 @@ DECLARATIONS = {
     "guests/base.py": "two dataclasses without methods",
     "witnesses/observation.py": "dataclasses without methods",
 }
-# What is tried by tests of other names: an engine by what both engines promise, and what is real
-# QEMUs, real builds and git's revisions from end to end by those.
-ELSEWHERE = {
-    "builds/host.py": "on_qemu/test_own_builds.py",
-    "cli/bisect.py": "diagnose/test_bisect.py",
-    "engines/bubblewrap.py": "engines/test_engines.py",
-    "engines/docker.py": "engines/test_engines.py",
-    "engines/launcher.py": "engines/test_engines.py",
-    "machines/qemu/machine.py": "on_qemu/test_verdicts_on_qemu.py",
-    "plugin/fixtures.py": "test_terminal.py",
-}
 
 
 def modules() -> Iterator[Path]:
@@ -60,7 +49,7 @@ test_of.__test__ = False  # type: ignore[attr-defined]  # it is none
 def untested(found: Iterator[Path], tests: Path) -> list[str]:
     """The modules that have no test file of their name and stand in neither table."""
     return [str(module) for module in found
-            if str(module) not in DECLARATIONS | ELSEWHERE
+            if str(module) not in DECLARATIONS
             and not (tests / test_of(module)).is_file()]
 
 
@@ -76,12 +65,10 @@ def test_a_module_without_one_is_found(tmp_path: Path) -> None:
     assert test_of(Path("run/steps/__init__.py")) == Path("run/steps/test_steps.py")
 
 
-@pytest.mark.parametrize("module", [*DECLARATIONS, *ELSEWHERE])
+@pytest.mark.parametrize("module", DECLARATIONS)
 def test_the_tables_name_modules_that_need_to_stand_there(module: str) -> None:
     assert (PACKAGE / module).is_file(), f"{module} is gone: its row can go, too"
     assert not (TESTS / test_of(Path(module))).is_file(), f"{module} has tests: its row can go"
-    if module in ELSEWHERE:
-        assert (TESTS / ELSEWHERE[module]).is_file()
 
 
 @pytest.mark.parametrize("module", DECLARATIONS)

@@ -315,20 +315,21 @@ class Launcher:
             self._left.put(0)
 
     def _hear(self, line: str) -> None:
-        word, number, value = line.split(" ")
+        word, *rest = line.split(" ")
+        number, value = map(int, rest)  # before a process is let go of, which would never end
         if word == "clean":
-            self._hear_clean(int(value))
+            self._hear_clean(value)
             return
         with self._lock:
-            process = self._processes.get(int(number))
+            process = self._processes.get(number)
             if word != "started":
-                self._processes.pop(int(number), None)
+                self._processes.pop(number, None)
         if process is None:  # it was lost already, or ended before it was looked for
             return
         if word == "started":
-            process.tell_started(int(value))
+            process.tell_started(value)
         else:
-            process.tell_ended(int(value) if word == "ended" else None, _BROKEN)
+            process.tell_ended(value if word == "ended" else None, _BROKEN)
 
     def _hear_clean(self, left: int) -> None:
         with self._lock:
