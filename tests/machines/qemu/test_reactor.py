@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 
@@ -71,7 +72,7 @@ def test_what_was_cancelled_and_then_fails_is_nobody_s_concern() -> None:
         reactor.call(answer(0), Deadline.after(60), "a complaint")
         assert complaints == []
     finally:
-        loop.call_soon_threadsafe(loop.set_exception_handler, None)
+        loop.call_soon_threadsafe(loop.set_exception_handler, reactor.complain)
 
 
 def test_all_work_is_done_in_one_thread_whoever_asks() -> None:
@@ -92,3 +93,25 @@ def test_all_work_is_done_in_one_thread_whoever_asks() -> None:
     assert len(found) == 1
     assert found != {threading.get_ident()}
     assert reactor.loop() is reactor.loop()
+
+
+def test_what_nobody_waits_for_is_no_complaint_and_all_else_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = reactor.loop()
+
+    async def forgotten() -> None:
+        loop.create_future().set_exception(EOFError())
+        gathered = asyncio.gather(fails(), fails())
+        while not gathered.done():
+            await asyncio.sleep(0)
+        del gathered
+        gc.collect()
+        loop.call_exception_handler({"message": "a callback of ours broke"})
+
+    async def fails() -> None:
+        raise EOFError
+
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        reactor.call(forgotten(), Deadline.after(60), "it")
+    assert [record.getMessage() for record in caplog.records] == ["a callback of ours broke"]

@@ -34,11 +34,23 @@ def loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
+            _loop.set_exception_handler(complain)
             # A daemon: it owns no resource that outlives its connections, and each of those
             # is closed by the context manager that opened it.
             _thread = threading.Thread(target=_loop.run_forever, name="reactor", daemon=True)
             _thread.start()
         return _loop
+
+
+def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's complaints, but for that of a failure that nobody waited for.
+
+    A connection that ends while it is being closed, as by Ctrl-C, has such ones within qemu.qmp:
+    who has to know of its end is told by what it asks for.
+    """
+    if not (isinstance(context.get("future"), asyncio.Future)
+            and str(context.get("message", "")).endswith("exception was never retrieved")):
+        loop.default_exception_handler(context)
 
 
 def call(work: Coroutine[Any, Any, T], deadline: Deadline, what: str) -> T:
