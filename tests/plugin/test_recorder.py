@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +51,14 @@ def test_records_file_that_cannot_be_made(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest(M, "--bootmatrix-records", "file/all.jsonl")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *all.jsonl: cannot write records: *"])
+
+
+def test_a_session_without_cells_does_not_pay_for_records(tmp_path: Path) -> None:
+    (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass\n")
+    program = ("import sys, pytest; code = pytest.main(['-q', '-p', 'no:cacheprovider', "
+               "'-p', 'no:hypothesispytest', 'test_nothing.py']); "
+               "print('pydantic' in sys.modules); sys.exit(code)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
+                          text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "False"

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from bootmatrix.run.workers import side_by_side
 from bootmatrix.terminal import visible
 
 if TYPE_CHECKING:
+    from bootmatrix.records.jsonl import RecordWriter
     from bootmatrix.records.model import Record
 
 
@@ -93,7 +95,6 @@ class Recorder:
     """
 
     def __init__(self, config: pytest.Config, run_dir: Path) -> None:
-        from bootmatrix.records.jsonl import RecordWriter
         from bootmatrix.run.directory import RECORDS, RunDirectory
 
         self.run_dir = run_dir
@@ -114,13 +115,15 @@ class Recorder:
             finished = finished_of(config, self._notices.append)
             for record in finished.records.values() if finished else ():
                 self._keep(record)
-            self._file = RecordWriter(run_dir / RECORDS, append=finished is not None)
+            self._goes_on = finished is not None
             given: Path | None = config.getoption("bootmatrix_records")
             if given is not None:
                 copy = config.invocation_params.dir / given
                 if copy.resolve() == (run_dir / RECORDS).resolve():
                     raise UserError("the run's own records go there", file=given,
                                     hint="they are written anyway: no option is needed")
+                from bootmatrix.records.jsonl import RecordWriter
+
                 self._copy = RecordWriter(copy)
                 self._copy.open()
         except UserError as error:
@@ -132,11 +135,23 @@ class Recorder:
         """What is known of the cells, those of the run that is gone on with included."""
         return list(self._records.values())
 
+    @cached_property
+    def _file(self) -> RecordWriter:
+        """The run's own records, from its first cell on: what writes them is slow to import."""
+        from bootmatrix.records.jsonl import RecordWriter
+        from bootmatrix.run.directory import RECORDS
+
+        return RecordWriter(self.run_dir / RECORDS, append=self._goes_on)
+
+    @property
+    def _writers(self) -> list[RecordWriter]:
+        """Those that are there."""
+        return [writer for writer in (self.__dict__.get("_file"), self._copy) if writer is not None]
+
     def close(self) -> None:
         """Close the records' files, and remove what killed workers have left."""
-        self._file.close()
-        if self._copy is not None:
-            self._copy.close()
+        for writer in self._writers:
+            writer.close()
         self._sweep()
         self._directory.release()
 
@@ -221,7 +236,7 @@ class Recorder:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A broken rig has an exit status of its own, and so have records that are not there."""
-        for writer in filter(None, (self._file, self._copy)):
+        for writer in self._writers:
             try:
                 writer.check()
             except UserError as error:
