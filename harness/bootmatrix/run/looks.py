@@ -74,11 +74,13 @@ class Looks:
         return None if number == SLOWED or late(self.usual, *seen) is not None else number + 1
 
     def _ask(self, number: int, seen: Sequence[StepObserved]) -> Wait:
-        share = slowed(*seen) if number == SLOWED else 0.0
-        urgent = number != BESIDE
-        setup = self.setup.patient(self.longest, urgent=urgent, share=share)
-        usual = Priority.HIGH if setup.urgent else Priority.USUAL
-        watch = self.watch_with(f"{self.key}-{number}", setup, usual if urgent else Priority.LOW)
+        setup = self.setup.patient(self.longest, urgent=number != BESIDE,
+                                   share=slowed(*seen) if number == SLOWED else 0.0)
+        if number == BESIDE:
+            priority = Priority.LOW
+        else:
+            priority = Priority.HIGH if setup.urgent else Priority.USUAL
+        watch = self.watch_with(f"{self.key}-{number}", setup, priority)
 
         def look(can_be_ended_by: Callable[[Callable[[], None]], None]) -> Sequence[StepObserved]:
             found = watch(can_be_ended_by)

@@ -67,8 +67,8 @@ def doubtful(seen: Sequence[StepObserved], begin: int = 0) -> int | None:
     it works, unless the machine had hardly anything for it. The boot before tells nothing: it may
     have had more of a processor, or less.
     """
-    for index in range(begin, len(seen)):
-        boot = seen[index].boot
+    for index, step in enumerate(seen[begin:], begin):
+        boot = step.boot
         if boot is None or boot.up is None:
             continue
         if boot.limit < boot.wall and (

@@ -40,7 +40,6 @@ from bootmatrix.run.looks import Looks
 from bootmatrix.run.offers import Offers
 from bootmatrix.run.patience import (
     Patience,
-    Wait,
     Watch,
     doubtful,
     key_of,
@@ -249,7 +248,7 @@ class Runner:
         is_late = False
         looked: Sequence[StepObserved] = (own,)
         try:
-            answer = unjudged.wait.answer()
+            answer = unjudged.looks.first.answer()
             same = len(answer) == len(seen)
             came = same and not missed(answer)
             if came:
@@ -275,7 +274,7 @@ class Runner:
         run.notes["waited"] = {
             "step": len(seen), "usual": usual, "patience": run.cell.longest,
             "seconds": round(last.seconds, 4), "key": key,
-            "earlier": unjudged.wait.earlier,
+            "earlier": unjudged.looks.first.earlier,
         }
         run.first = own.black_box
         marked = [*answer[:-1], replace(last, usual=usual)]
@@ -380,14 +379,9 @@ class Unjudged:
     looks: Looks
 
     @property
-    def wait(self) -> Wait:
-        """For its first answer."""
-        return self.looks.first
-
-    @property
     def done(self) -> bool:
         """Whether its verdict can be had without waiting."""
-        return self.wait.done
+        return self.looks.first.done
 
     def judged(self) -> Record:
         """Its record; waits for it. Raises HarnessError as ``Runner.run`` does."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.deadline import Deadline
+from bootmatrix.deadline import awake
 from bootmatrix.machines.qemu.able_clock import AbleClock
 from bootmatrix.machines.qemu.slowed import Slowed
+from helpers.leavings import until
 
 
 @pytest.fixture
@@ -29,27 +30,27 @@ def state(pid: int) -> str:
 
 
 def comes(pid: int, states: str) -> bool:
-    return Deadline.after(60).until(lambda seconds: state(pid) in states)
+    return until(lambda: state(pid) in states)
 
 
 def test_it_is_stopped_and_goes_on_and_then_is_let_alone(
     spinning: subprocess.Popen[bytes],
 ) -> None:
-    clock = AbleClock(spinning.pid, Deadline.after(0).at)
-    wall = Deadline.after(0).at
+    clock = AbleClock(spinning.pid, awake())
+    wall = awake()
     begun = clock.look()
     with Slowed(os.pidfd_open(spinning.pid), clock, 0.05):
         for _ in range(4):
             assert comes(spinning.pid, "T")
             assert comes(spinning.pid, "R")
         able = clock.look() - begun
-        assert able < (Deadline.after(0).at - wall) / 2, "its clock stands still meanwhile"
+        assert able < (awake() - wall) / 2, "its clock stands still meanwhile"
     assert state(spinning.pid) == "R"
     clock.close()
 
 
 def test_it_is_let_go_on_where_it_ends_in_the_midst(spinning: subprocess.Popen[bytes]) -> None:
-    clock = AbleClock(spinning.pid, Deadline.after(0).at)
+    clock = AbleClock(spinning.pid, awake())
     slowed = Slowed(os.pidfd_open(spinning.pid), clock, 0.05)
     assert comes(spinning.pid, "T")
     slowed.close()
@@ -58,7 +59,7 @@ def test_it_is_let_go_on_where_it_ends_in_the_midst(spinning: subprocess.Popen[b
 
 
 def test_what_ends_meanwhile_is_let_alone(spinning: subprocess.Popen[bytes]) -> None:
-    clock = AbleClock(spinning.pid, Deadline.after(0).at)
+    clock = AbleClock(spinning.pid, awake())
     with Slowed(os.pidfd_open(spinning.pid), clock, 0.05):
         assert comes(spinning.pid, "T")
         spinning.kill()
@@ -75,7 +76,7 @@ def test_what_may_not_be_signalled_runs_as_ever(
         raise PermissionError
 
     monkeypatch.setattr(signal, "pidfd_send_signal", refused)
-    clock = AbleClock(spinning.pid, Deadline.after(0).at)
+    clock = AbleClock(spinning.pid, awake())
     with Slowed(os.pidfd_open(spinning.pid), clock, 0.05):
         half = clock.deadline(0.5)
         assert not half.until(lambda seconds: False)

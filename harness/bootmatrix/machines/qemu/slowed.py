@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from bootmatrix.machines.qemu.able_clock import AbleClock
@@ -42,10 +41,7 @@ class Slowed:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
