@@ -145,6 +145,31 @@ def test_a_baseline_of_two_files_of_one_name(
         assert gate(capsys, "--baseline", base, "--accept", base)[0] == 0
 
 
+def test_an_expected_upgrade_and_the_forms_of_the_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old.jsonl", all_pairs())
+    text = old.read_text().replace("seabios-1.16.2-1", "seabios-1.16.3-9")
+    (new := tmp_path / "new.jsonl").write_text(text)
+    status, lines = gate(capsys, "--baseline", old, new)
+    assert status == 1
+    assert lines[0].startswith("other firmware ")
+    upgrade = ("--expect", "seabios-1.16.2-1=seabios-1.16.3-9")
+    status, lines = gate(capsys, "--baseline", old, new, *upgrade, "--expect", "x=y")
+    assert status == 0
+    assert lines[-2:] == ["expected, and not seen: x=y",
+                          "not worse than the baseline: 120 cells: 120 the same; 1.00x the time"]
+    for name, beginning in (("json", "{"), ("html", "<!doctype html>"), ("junit", "<?xml"),
+                            ("markdown", "### ✓")):
+        status, lines = gate(capsys, "--baseline", old, new, *upgrade, "--format", name)
+        assert status == 0
+        assert lines[0].startswith(beginning)
+    with pytest.raises(SystemExit) as ended:
+        gate(capsys, "--baseline", old, new, "--expect", "seabios")
+    assert ended.value.code == 2
+    assert "is not OLD=NEW" in capsys.readouterr().err
+
+
 # ---- history ----------------------------------------------------------------------------------
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.cli.options import Commands
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
+if TYPE_CHECKING:
+    from bootmatrix.report.pairing import Expected
+
+FORMATS = ("text", "markdown", "json", "html", "junit")
 NOTES = """\
 One line for each difference, the worst first: before all failures the cells about which something
 was learnt and now is not, as they cannot be run any more or are gone. A cell that fails for another
 reason than before is a change. --accept writes the new records as the baseline: sorted, without
 times and paths, so that a merge request shows what changed.
+
+examples:
+  bootmatrix gate --baseline ci/baseline.jsonl runs/shard-*/records.jsonl
+  bootmatrix gate --baseline ci/baseline.jsonl new.jsonl --expect seabios-1.16.2-1=seabios-1.16.3-2
+  bootmatrix gate --baseline ci/baseline.jsonl new.jsonl --expect 'debian-bookworm=debian-trixie'
+  bootmatrix gate --baseline ci/baseline.jsonl new.jsonl --format junit > gate.xml
 
 exit status: 0 nothing got worse; 1 something did; 2 a mistake in what was given
 """
@@ -33,6 +45,11 @@ def add(commands: Commands) -> None:
                       help="write the new records as the baseline")
     gate.add_argument("--max-slower", metavar="RATIO", type=_ratio,
                       help="fail if a cell takes so many times as long as in the baseline")
+    gate.add_argument("--expect", metavar="OLD=NEW", type=_expected, action="append", default=[],
+                      help="a change that is wanted, as globs: of firmware, of a QEMU's version or "
+                           "build, of a host's name; can be given several times")
+    gate.add_argument("--format", choices=FORMATS, default="text",
+                      help="how it is told on standard output (default: text)")
 
 
 def _ratio(text: str) -> float:
@@ -45,6 +62,15 @@ def _ratio(text: str) -> float:
     return ratio
 
 
+def _expected(text: str) -> Expected:
+    from bootmatrix.report.pairing import Expected
+
+    try:
+        return Expected.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _gate(options: argparse.Namespace) -> int:
     import gc
 
@@ -55,6 +81,7 @@ def _gate(options: argparse.Namespace) -> int:
     from bootmatrix.records.merged import merged
     from bootmatrix.records.merging import load
     from bootmatrix.records.words import matrix_name, plural
+    from bootmatrix.report import differences
     from bootmatrix.report.compare import baseline, compare
 
     base = options.baseline
@@ -72,12 +99,11 @@ def _gate(options: argparse.Namespace) -> int:
                         f"{', '.join(sorted(names))}", file=base,
                         hint="compare runs of the same matrix")
     if old:
-        result = compare(old, new, options.max_slower)
-        for line in result.lines:
-            echo(line)
-        echo(result.summary)
+        result = compare(old, new, options.max_slower, options.expect)
+        echo(differences.FORMATS[options.format](result))
     if options.accept:
         replace_records(base, baseline(new))
-        echo(f"accepted: {plural(len(new), 'cell')} in {base}")
+        echo(f"accepted: {plural(len(new), 'cell')} in {base}",
+             file=sys.stdout if options.format == "text" else sys.stderr)
         return Status.GREEN
     return Status.RED if result.worse else Status.GREEN

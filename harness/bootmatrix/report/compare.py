@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
@@ -17,6 +17,7 @@ from bootmatrix.records.model import BootRow, Record
 from bootmatrix.records.outcome import Outcome, outcome_of
 from bootmatrix.records.words import called, duration, hosts_of, natural, plural
 from bootmatrix.report.markdown import reason
+from bootmatrix.report.pairing import Expected, Pair, Wishes, other_builds, pairs
 from bootmatrix.report.story import ran, refused
 from bootmatrix.witnesses.moment import repeatable
 
@@ -58,48 +59,101 @@ _HARMLESS = (Delta.NEW, Delta.FIXED, Delta.STILL, Delta.NEW_KNOWN)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The differences as lines, the worst first; one line that sums up; whether it got worse."""
+class Finding:
+    """A difference of one cell, told in ``text``; ``worse``: it alone makes the gate red."""
 
-    lines: list[str]
-    summary: str
+    kind: Delta
+    cell: str
+    text: str
     worse: bool
+
+    @property
+    def word(self) -> str:
+        """What a difference of its kind is called."""
+        return _WORDS[self.kind]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run beside another: the differences, the worst first.
+
+    ``cells`` are the names of those of the new run; ``same`` is of how many there is nothing to
+    tell. ``builds`` are hosts that have become others, and ``unseen`` what was expected and did
+    not come, each in words; ``pace`` is how all cells together differ in time, in words.
+    """
+
+    findings: list[Finding]
+    builds: list[str]
+    unseen: list[str]
+    cells: list[str]
+    same: int
+    pace: str
+
+    @property
+    def worse(self) -> bool:
+        """Whether anything got worse."""
+        return any(finding.worse for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many differences there are of each kind, the worst first."""
+        return dict(Counter(finding.word for finding in self.findings))
+
+    @property
+    def lines(self) -> list[str]:
+        """The differences in words, one a line."""
+        return [f"{finding.word:<15} {finding.cell}: {finding.text}" for finding in self.findings]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be told beside them."""
+        return [*(f"other build: {line}" for line in self.builds),
+                *(f"expected, and not seen: {wish}" for wish in self.unseen)]
+
+    @property
+    def summary(self) -> str:
+        """One line that says how it went."""
+        parts = [f"{number} {word}" for word, number in self.counts.items()]
+        return (f"{'worse' if self.worse else 'not worse'} than the baseline: "
+                f"{plural(len(self.cells), 'cell')}: "
+                f"{', '.join([*parts, f'{self.same} the same'])}{self.pace}")
 
 
 def compare(
-    old: Sequence[Record], new: Sequence[Record], max_slower: float | None = None
+    old: Sequence[Record], new: Sequence[Record], max_slower: float | None = None,
+    expected: Sequence[Expected] = (),
 ) -> Comparison:
     """What is different in ``new``. Both hold each cell once (see bootmatrix.records.merged).
 
     A slower cell is told, but makes it worse only above ``max_slower``. Times are compared
     after taking out by how much all cells are slower: another machine is no regression.
+    What is ``expected`` to be other firmware, another QEMU or another host is no difference.
     """
-    before, after = {key(r): r for r in old}, {key(r): r for r in new}
-    names = {key(r): called(r) for r in (*old, *new)}
-    found: list[tuple[Delta, str, str]] = []
-    for about in before.keys() | after.keys():
-        difference = _difference(before.get(about), after.get(about))
-        if difference is not None:
-            found.append((difference[0], names[about], difference[1]))
-    pace, slow = _slower(before, after, max_slower)
+    wishes = Wishes(expected)
+    both = list(pairs(old, new, wishes))
+    found = []
+    for pair in both:
+        if (difference := _difference(pair)) is not None:
+            kind, text = difference
+            found.append(Finding(kind, _name(pair), text, kind not in _HARMLESS))
+    there = sum(pair.old is not None and pair.new is not None for pair in both)
+    same = there - sum(finding.kind not in (Delta.GONE, Delta.NEW, Delta.NEW_BAD)
+                       for finding in found)
+    pace, slow = _slower(both, max_slower)
     found += slow
-    found.sort(key=lambda item: (item[0], natural(item[1])))
-    counts = Counter(kind for kind, _, _ in found)
-    same = len(before.keys() & after.keys()) - sum(
-        counts[kind] for kind in Delta if kind not in (
-            Delta.GONE, Delta.NEW, Delta.NEW_BAD, Delta.SLOWER))
-    parts = [f"{number} {_WORDS[kind]}" for kind in Delta if (number := counts[kind])]
-    parts.append(f"{same} the same")
-    worse = any(kind not in _HARMLESS and (kind is not Delta.SLOWER or max_slower is not None)
-                for kind in counts)
-    verdict = "worse" if worse else "not worse"
-    return Comparison(
-        [f"{_WORDS[kind]:<15} {cell}: {text}" for kind, cell, text in found],
-        f"{verdict} than the baseline: {plural(len(after), 'cell')}: {', '.join(parts)}{pace}",
-        worse)
+    found.sort(key=lambda finding: (finding.kind, natural(finding.cell)))
+    return Comparison(found, other_builds(both), wishes.unseen,
+                      [called(record) for record in new], same, pace)
 
 
-def _difference(old: Record | None, new: Record | None) -> tuple[Delta, str] | None:
+def _name(pair: Pair) -> str:
+    record = pair.new or pair.old
+    assert record is not None
+    return called(record)
+
+
+def _difference(pair: Pair) -> tuple[Delta, str] | None:
+    old, new = pair.old, pair.new
     if new is None:
         assert old is not None
         return Delta.GONE, f"was {old['verdict']}, was not run"
@@ -119,7 +173,7 @@ def _difference(old: Record | None, new: Record | None) -> tuple[Delta, str] | N
     if good and old["verdict"] == "pass" and was is not Outcome.FLAKY:
         if refused(new) and not refused(old):
             return Delta.UNLEARNT, f"{reason(new)}; nothing migrated, and nothing ran after it"
-        if _ran(old) != _ran(new):
+        if not pair.ran_alike():
             return Delta.FIRMWARE, f"{_said(old)}, now {_said(new)}"
         return None
     if good:
@@ -128,17 +182,13 @@ def _difference(old: Record | None, new: Record | None) -> tuple[Delta, str] | N
         if outcome.is_bad:
             return Delta.NEW_FAILURE, reason(new)
         return Delta.NEW_KNOWN, f"{reason(new)}; declared: {new.get('known')}"
-    if steady(reason(old)) != steady(reason(new)) or was is Outcome.FLAKY:
+    if steady(pair.translated(reason(old))) != steady(reason(new)) or was is Outcome.FLAKY:
         return Delta.REASON, f"{reason(new)}; was {reason(old)}"
-    if _ran(old) != _ran(new):
+    if not pair.ran_alike():
         return Delta.FIRMWARE, f"{_said(old)}, now {_said(new)}; {reason(new)}"
     if outcome.is_bad and not was.is_bad:
         return Delta.NEW_FAILURE, f"{reason(new)}; was declared: {old.get('known')}"
     return (Delta.STILL, reason(new)) if outcome.is_bad else None
-
-
-def _ran(record: Record) -> list[tuple[str | None, str | None]]:
-    return [(boot["console"], boot["rom"]) for boot in record["boots"]]
 
 
 def _said(record: Record) -> str:
@@ -153,30 +203,28 @@ def steady(text: str) -> str:
     return re.sub(r"\bpid \d+", "pid N", text)
 
 
-def _slower(
-    before: Mapping[Any, Record], after: Mapping[Any, Record], limit: float | None
-) -> tuple[str, list[tuple[Delta, str, str]]]:
+def _slower(both: Sequence[Pair], limit: float | None) -> tuple[str, list[Finding]]:
     """(how all cells together differ in time, the cells that stand out)."""
-    ratios = {}
-    for about in before.keys() & after.keys():
-        one, other = before[about], after[about]
-        times = [record.get("seconds") or 0 for record in (one, other)]
-        if one["verdict"] == other["verdict"] and min(times) >= _SHORTEST:
-            ratios[about] = float(times[1]) / float(times[0])
+    ratios = []
+    for pair in both:
+        if pair.old is None or pair.new is None or pair.old["verdict"] != pair.new["verdict"]:
+            continue
+        before, after = (float(record.get("seconds") or 0) for record in (pair.old, pair.new))
+        if min(before, after) >= _SHORTEST:
+            ratios.append((pair.old, pair.new, before, after))
     if not ratios:
         return "", []
-    pace = statistics.median(ratios.values())
+    pace = statistics.median(after / before for _, _, before, after in ratios)
     found = []
-    for about, ratio in ratios.items():
-        relative = ratio / pace
-        noise = max(_noise(before[about]), _noise(after[about]))
-        grown = float(after[about]["seconds"]) - pace * float(before[about]["seconds"])
-        if relative < max(limit or SLOWER, noise) or grown < _LEAST_SECONDS:
+    for old, new, before, after in ratios:
+        relative = after / before / pace
+        noise = max(_noise(old), _noise(new))
+        if relative < max(limit or SLOWER, noise) or after - pace * before < _LEAST_SECONDS:
             continue
         shown = f"noise of repeats {noise:.2f}x" if noise > 1 else "noise unknown: run once"
-        found.append((Delta.SLOWER, called(after[about]),
-                      f"{relative:.2f}x as long ({duration(float(before[about]['seconds']))} → "
-                      f"{duration(float(after[about]['seconds']))}), {shown}"))
+        found.append(Finding(
+            Delta.SLOWER, called(new), f"{relative:.2f}x as long ({duration(before)} → "
+            f"{duration(after)}), {shown}", limit is not None))
     return f"; {pace:.2f}x the time", found
 
 

@@ -30,25 +30,26 @@ def junit(records: Sequence[Record]) -> str:
         "time": f"{sum(float(record.get('seconds') or 0) for record in records):.3f}"})
     for record, outcome in zip(records, outcomes, strict=True):
         case = Xml.SubElement(suite, "testcase", {
-            "classname": _clean(record.get("matrix") or "matrix"),
-            "name": _clean(record["cell"]["id"]),
+            "classname": clean(record.get("matrix") or "matrix"),
+            "name": clean(record["cell"]["id"]),
             "time": f"{float(record.get('seconds') or 0):.3f}"})
         properties = Xml.SubElement(case, "properties")
         for key in AXES:
             if key in record["cell"] and not axes.is_default(key, record["cell"].get(key)):
                 Xml.SubElement(properties, "property",
-                               {"name": key, "value": _clean(record["cell"].get(key))})
+                               {"name": key, "value": clean(record["cell"].get(key))})
         Xml.SubElement(properties, "property", {"name": "verdict", "value": record["verdict"]})
         if outcome in (Outcome.KNOWN, Outcome.UNSUPPORTED):
             why = record["known"] if outcome is Outcome.KNOWN else record["reason"]
-            Xml.SubElement(case, "skipped", {"message": _clean(why)})
+            Xml.SubElement(case, "skipped", {"message": clean(why)})
         elif outcome.is_bad:
             tag = "error" if outcome is Outcome.ERROR else "failure"
-            Xml.SubElement(case, tag, {"message": _clean(reason(record))}).text = _clean(
+            Xml.SubElement(case, tag, {"message": clean(reason(record))}).text = clean(
                 failure(record, artifacts=str(record.get("artifacts") or "none")))
     Xml.indent(suites)
     return Xml.tostring(suites, encoding="unicode", xml_declaration=True)
 
 
-def _clean(text: Any) -> str:
+def clean(text: Any) -> str:
+    """Text as XML can hold it."""
     return _NOT_XML.sub("\ufffd", str(text))

@@ -80,8 +80,8 @@ def page(
         counterexamples=counterexamples(rows),
         index=embedded(_index(shown)),
         pieces=pieces,
-        style=_part("page.css"),
-        script=_part("page.js"),
+        style=part("page.css"),
+        script=part("page.js"),
     ))
 
 
@@ -93,7 +93,8 @@ def embedded(data: Any) -> Markup:
     return Markup(text)  # noqa: S704  # nothing is left in it that HTML knows
 
 
-def _part(name: str) -> Markup:
+def part(name: str) -> Markup:
+    """A file of page_parts/."""
     text = (files("bootmatrix.report") / "page_parts" / name).read_text("utf-8")
     return Markup(text)  # noqa: S704  # ours
 
@@ -101,7 +102,7 @@ def _part(name: str) -> Markup:
 @cache
 def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True, loader=FunctionLoader(_part))
+                              lstrip_blocks=True, loader=FunctionLoader(part))
     return environment.get_template("page.html")
 
 

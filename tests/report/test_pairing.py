@@ -1,0 +1,144 @@
+"""Which cell, host and firmware is which of another run's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from bootmatrix.report.compare import baseline, compare
+from bootmatrix.report.pairing import Expected, Wishes, pairs
+from helpers.records import HOSTS, all_pairs, record
+
+UPGRADE = "seabios-1.16.2-1=seabios-1.16.3-9"
+
+
+def with_host(records: list[Any], name: str, **values: Any) -> list[Any]:
+    """The same run on another host of a name: its builds, its own firmware, and its ids."""
+    made = copy.deepcopy(records)
+    firmware = HOSTS[name][1]
+    new = values.get("firmware", firmware)
+    for one in made:
+        cell = one["cell"]
+        for role in ("source", "destination"):
+            if cell[role]["host"] == name:
+                cell[role] |= values
+        cell["id"] = cell["id"].replace(name, values.get("host", name))
+        one["reason"] = one["reason"].replace(firmware, new)
+        for boot in one["boots"]:
+            for witness in ("expected", "console", "rom"):
+                if boot[witness] == firmware:
+                    boot[witness] = new
+    return made
+
+
+def expect(*texts: str) -> list[Expected]:
+    return [Expected.parse(text) for text in texts]
+
+
+@pytest.mark.parametrize("text", ["seabios", "=b", "a=", "a=b=c"])
+def test_an_expectation_has_two_sides(text: str) -> None:
+    with pytest.raises(ValueError, match="is not OLD=NEW"):
+        Expected.parse(text)
+
+
+@pytest.mark.parametrize("text", [
+    UPGRADE, "seabios-1.16.2=seabios-1.16.3", "seabios-1.16.*=seabios-1.16.3-*"])
+def test_a_firmware_upgrade_that_is_expected_is_not_worse(text: str) -> None:
+    new = with_host(all_pairs(), "bookworm", firmware="seabios-1.16.3-9")
+    assert compare(all_pairs(), new).worse
+    result = compare(baseline(all_pairs()), new, expected=expect(text))
+    assert not result.lines
+    assert not result.worse
+    assert result.same == len(new)
+    assert result.notes == [
+        "other build: bookworm: QEMU 7.2.22 (debian-bookworm), seabios-1.16.2-1; now "
+        "bookworm: QEMU 7.2.22 (debian-bookworm), seabios-1.16.3-9 (expected): 60 cells"]
+
+
+def test_what_is_still_different_is_named() -> None:
+    new = with_host(all_pairs(), "bookworm", firmware="seabios-1.16.3-9")
+    other = next(one for one in new if one["cell"]["id"].startswith("trixie-to-sid"))
+    other["boots"][0]["rom"] = "seabios-9.9"
+    result = compare(all_pairs(), new, expected=expect(UPGRADE))
+    assert result.worse
+    assert [finding.cell for finding in result.findings] == [other["cell"]["id"]]
+
+
+def test_what_is_expected_and_does_not_come_is_told() -> None:
+    result = compare(all_pairs(), all_pairs(), expected=expect(UPGRADE, "7.2*=10.*"))
+    assert not result.worse
+    assert result.notes == [f"expected, and not seen: {UPGRADE}", "expected, and not seen: 7.2*=10.*"]
+    downgrade = with_host(all_pairs(), "bookworm", firmware="seabios-1.0")
+    assert compare(all_pairs(), downgrade, expected=expect(UPGRADE)).worse
+
+
+@pytest.mark.parametrize("text", ["7.2.22=7.2.*", "debian-bookworm=bookworm-security"])
+def test_an_expected_qemu_brings_its_firmware(text: str) -> None:
+    new = with_host(all_pairs(), "bookworm", firmware="seabios-1.16.3-9", qemu="7.2.30",
+                    build="bookworm-security")
+    assert compare(all_pairs(), new).worse  # under the same name, and nobody spoke of it
+    result = compare(all_pairs(), new, expected=expect(text, UPGRADE))
+    assert not result.worse
+    assert not result.unseen
+    assert not compare(all_pairs(), new, expected=expect(text)).worse
+
+
+def test_a_known_failure_s_reason_is_read_with_the_new_names() -> None:
+    def failing(records: list[Any], reason: str) -> list[Any]:
+        return [one | {"verdict": "silent", "known": "declared", "reason": reason}
+                if one["cell"]["id"].startswith("bookworm-to-sid") else one for one in records]
+
+    old = failing(all_pairs(), "boot 2: expected seabios-1.16.2-1, QEMU 7.2.22.")
+    new = with_host(old, "bookworm", firmware="seabios-1.16.3-9", qemu="7.2.30")
+    new = failing(new, "boot 2: expected seabios-1.16.3-9, QEMU 7.2.30.")
+    assert not compare(old, new, expected=expect("7.2.22=7.2.30")).worse
+    changed = failing(new, "boot 2: expected seabios-1.16.3-9, QEMU 7.2.31.")
+    assert compare(old, changed, expected=expect("7.2.22=7.2.30")).worse
+
+
+def renamed(records: list[Any], names: dict[str, str]) -> list[Any]:
+    for old, new in names.items():
+        records = with_host(records, old, host=new, firmware=f"seabios-{new}", qemu=f"{new}.0",
+                            build=f"build-{new}")
+    return records
+
+
+def test_one_host_of_another_name_is_compared_by_its_role() -> None:
+    result = compare(baseline(all_pairs()), renamed(all_pairs(), {"bookworm": "forky"}))
+    assert not result.lines
+    assert not result.worse
+    assert result.notes == [
+        "other build: bookworm: QEMU 7.2.22 (debian-bookworm), seabios-1.16.2-1; now forky: QEMU "
+        "forky.0 (build-forky), seabios-forky (compared by role): 60 cells"]
+
+
+def test_firmware_by_role_is_that_of_the_host_with_the_role() -> None:
+    new = renamed(all_pairs(), {"bookworm": "forky"})
+    cell = next(one for one in new if one["cell"]["id"].startswith("forky-to-sid"))
+    cell["boots"][0] |= {"console": "seabios-1.17.0-1", "rom": "seabios-1.17.0-1"}  # it is sid's
+    result = compare(all_pairs(), new)
+    assert [finding.word for finding in result.findings] == ["other firmware"]
+
+
+def test_two_hosts_of_other_names_that_have_a_role_each() -> None:
+    old = [record("bullseye sid", policy) for policy in ("stock", "reread")]
+    new = renamed(old, {"bullseye": "base", "sid": "head"})
+    assert not compare(old, new).lines
+    back = [*old, *(record("sid bullseye", policy) for policy in ("stock", "reread"))]
+    both = renamed(back, {"bullseye": "base", "sid": "head"})
+    kinds = {finding.word for finding in compare(back, both).findings}
+    assert kinds == {"gone", "new cell"}  # either could be either
+    named = expect("bullseye=base")
+    assert not compare(back, both, expected=named).lines  # and then only one is left
+
+
+def test_hosts_of_the_same_builds_under_other_names() -> None:
+    old = all_pairs()
+    new = with_host(with_host(old, "bookworm", host="b"), "sid", host="s")
+    found = {pair.new["cell"]["id"]: pair.old["cell"]["id"]
+             for pair in pairs(old, new, Wishes()) if pair.new and pair.old}
+    assert len(found) == len(old)
+    assert found["b-to-s,pc-q35-5.2,stock,migrate-reset"] == (
+        "bookworm-to-sid,pc-q35-5.2,stock,migrate-reset")
