@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import bootmatrix
 from bootmatrix import cli
 from bootmatrix.cli import main as module
 from bootmatrix.cli.main import COMMANDS, main
@@ -43,6 +45,17 @@ def test_a_mistake_on_the_command_line_is_one_line(capsys: pytest.CaptureFixture
             main(words)
         assert ended.value.code == 2
         assert capsys.readouterr() == ("", f"{told}\n")
+
+
+def test_the_version_says_what_a_report_of_an_error_needs(
+    capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code
+    assert capsys.readouterr().out == (
+        f"bootmatrix {bootmatrix.__version__}, Python {platform.python_version()}, "
+        f"pytest {pytest.__version__}, in {Path(bootmatrix.__file__).parent}\n")
 
 
 def planted(raised: BaseException) -> Any:

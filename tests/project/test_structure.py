@@ -17,7 +17,6 @@ DECLARATIONS = {
     "boards/aarch64.py": "rows of boards, which tests/boards look at",
     "boards/riscv64.py": "rows of boards",
     "boards/x86_64.py": "rows of boards",
-    "files/shipped.py": "a path",
     "guests/base.py": "two dataclasses without methods",
     "witnesses/observation.py": "dataclasses without methods",
 }

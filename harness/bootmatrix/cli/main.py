@@ -19,6 +19,7 @@ from bootmatrix.cli import (
     history,
     images,
     list,  # as the command is called
+    matrix,
     nvram,
     preflight,
     report,
@@ -31,7 +32,7 @@ from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
 
 COMMANDS = (run, list, images, doctor, fwcfg, nvram, preflight, repro, bisect, report, gate,
-            history, schema)  # fmt: skip
+            history, matrix, schema)  # fmt: skip
 """In the order of ``bootmatrix --help``."""
 
 EXAMPLES = """\
@@ -96,6 +97,21 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(visible(message), file)
 
 
+class _Version(argparse.Action):
+    """Prints what a report of an error needs to say of this program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        """Print it, and end."""
+        import platform
+        from importlib.metadata import version
+
+        import bootmatrix
+
+        echo(f"bootmatrix {bootmatrix.__version__}, Python {platform.python_version()}, "
+             f"pytest {version('pytest')}, in {Path(bootmatrix.__file__).parent}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
@@ -103,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Which firmware runs after a QEMU guest was migrated and reset? Run a matrix "
                     "of hosts, machine types and policies, and see.")
+    parser.add_argument("--version", action=_Version, nargs=0,
+                        help="the version, what it runs on, and where it is")
     commands: Any = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
