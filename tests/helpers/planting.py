@@ -67,6 +67,7 @@ def plant(here: Path, **plan: Any) -> None:
 
     ``verdicts`` maps cell ids to what their records are to have, ``images`` is an image error,
     ``hang`` the id of a cell that never ends, ``waits`` the ids of cells that are put off,
+    ``unbuilt`` what is said where images are missing and not to be built,
     ``shell`` what happens during each cell.
     """
     tests = str(Path(__file__).parents[1])
@@ -100,7 +101,14 @@ class PlantedRig:
             if name not in QEMUS:
                 raise UserError(f"no QEMU build is called {name!r}", file=matrix.path)
 
-    def machines(self, host: HostSpec) -> tuple[str, ...]:
+    def machines(
+        self, host: HostSpec, progress: Callable[[str], None] = print, *, build: bool = True
+    ) -> tuple[str, ...]:
+        if "unbuilt" in self._plan:
+            if not build:
+                raise UserError(self._plan["unbuilt"])
+            progress(f"{host.qemu}: building")
+            self._note(f"build {host.qemu}")
         return ("pc-q35-5.2", "pc-i440fx-5.2")
 
     def prepare(self, hosts: Iterable[HostSpec], progress: Callable[[str], None] = print) -> None:

@@ -66,6 +66,35 @@ def test_a_mistake_in_a_matrix_is_one_line(
     assert ran(pytester.path) == []
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_a_mistake_in_a_matrix_that_was_not_named_stops_nobody_else(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    plant(pytester.path)
+    (pytester.path / "matrices" / "bad.yaml").write_text(
+        MATRIX.replace("policy: [stock", "policy: [stck"))
+    pytester.runpytest("-k", "q35 and stock", *workers).assert_outcomes(xfailed=1)
+    result = pytester.runpytest("-k", "bad or (q35 and stock)", *workers)
+    result.assert_outcomes(xfailed=1, failed=1)
+    result.stdout.fnmatch_lines(["matrices/bad.yaml:*:*stck*", "*FAILED matrices/bad.yaml::*"])
+    assert "not run" not in result.stdout.str()
+
+
+def test_what_only_collects_builds_no_image(pytester: pytest.Pytester) -> None:
+    plant(pytester.path, unbuilt="debian-sid is not built", matrix=MATRIX.replace(
+        "[pc-i440fx-5.2, pc-q35-5.2]", "newest-common"))
+    found = pytester.runpytest("--collect-only", "-q")
+    assert found.ret == 0
+    assert "matrices/m.yaml::unreadable" in found.outlines
+    named = pytester.runpytest("--collect-only", M)
+    assert named.ret == pytest.ExitCode.INTERRUPTED
+    named.stdout.fnmatch_lines(["debian-sid is not built"])
+    assert "build" not in (pytester.path / "rig.log").read_text()
+    run = pytester.runpytest("-k", "stock")
+    assert "debian-sid: building" in run.outlines
+    run.assert_outcomes(xfailed=1)
+
+
 def test_ten_thousand_cells_are_collected_in_three_seconds(pytester: pytest.Pytester) -> None:
     hosts = [f"h{number}" for number in range(26)]
     plant(pytester.path, matrix="\n".join((

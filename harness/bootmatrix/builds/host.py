@@ -210,6 +210,13 @@ class Builds:
         """The machine types of a host's QEMU build."""
         return self.qemu(host.qemu, host.arch).machines
 
+    def machines_as_built(self, host: HostSpec) -> tuple[str, ...]:
+        """The same where nothing is to be built. Raises UserError for an image that is not."""
+        for name in self.missing([dataclasses.replace(host, firmware=None)]):
+            raise UserError(f"machine: newest-common has to ask {name}, which is not built",
+                            hint=f"bootmatrix images build {name}")
+        return self.machines(host)
+
     def firmware(self, host: HostSpec) -> FirmwareBuild:
         """The firmware build of a host; one from a file has its bytes as they are now."""
         if isinstance(host.firmware, FirmwareSource):

@@ -11,18 +11,16 @@ import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cli import matrices
 from bootmatrix.cli import options as shared
-from bootmatrix.errors import Status, UserError
+from bootmatrix.errors import Status
 from bootmatrix.records.words import plural
 from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.cell import Cell
-    from bootmatrix.model import HostSpec
 
 
 def add(commands: shared.Commands) -> None:
@@ -39,17 +37,9 @@ def _list(options: argparse.Namespace) -> int:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
 
-    store = ImageStore()
-    builds = Builds(store)
-
-    def machines_of(host: HostSpec) -> Sequence[str]:
-        for name in builds.missing([replace(host, firmware=None)]):
-            raise UserError(f"machine: newest-common has to ask {name}, which is not built",
-                            hint=f"bootmatrix images build {name}")
-        return builds.machines(host)
-
+    builds = Builds(ImageStore())
     read = matrices.read(options, builds)
-    cells = [cell for matrix in read for cell in matrix.cells(machines_of)]
+    cells = [cell for matrix in read for cell in matrix.cells(builds.machines_as_built)]
     if options.keyword or options.marker:
         cells = matrices.selected(options, read)
     if options.json:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 12
 TAIL_BYTES = 64 << 10
+UNREADABLE = "unreadable"
 STOPPED = "the rig broke: no other cell is run"
 collected_key = pytest.StashKey[set[Path]]()
 _put_off_key = pytest.StashKey["list[CellItem]"]()

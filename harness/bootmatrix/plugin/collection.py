@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
-from bootmatrix.plugin.cells import CellItem, collected_key, name_in_run
+from bootmatrix.plugin.cells import UNREADABLE, CellItem, collected_key, name_in_run
 from bootmatrix.plugin.session import finished_of, matrices_of, rig_of, shown
 from bootmatrix.run.options import OWN_BUILDS
 from bootmatrix.terminal import visible
 
 if TYPE_CHECKING:
     from bootmatrix.matrix.expansion import Matrix
+    from bootmatrix.model import HostSpec
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile | None:
@@ -41,15 +42,23 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile
 class MatrixFile(pytest.File):
     """A matrix file; its items are its cells."""
 
-    def collect(self) -> Iterator[CellItem]:
-        """The matrix's cells in its order. A mistake in the file is told in one line."""
+    def collect(self) -> Iterator[pytest.Item]:
+        """The matrix's cells in its order. A mistake in the file is told in one line.
+
+        In a file that was not named it stops nobody who runs something else: it is a test that
+        fails.
+        """
         try:
             matrix = self._read()
-            cells = matrix.cells(rig_of(self.config).machines)
+            cells = matrix.cells(self._machines)
             if finished := finished_of(self.config):
                 finished.check(self.path, cells, _named_files(self.config))
         except Exception as error:
-            raise self.CollectError(visible(in_a_line(error)[0])) from None
+            told = visible(in_a_line(error)[0])
+            if self.session.isinitpath(self.path):
+                raise self.CollectError(told) from None
+            yield Unreadable.from_parent(self, name=UNREADABLE, told=told)
+            return
         wanted = self.config.getoption("bootmatrix_cell")
         for cell in cells:
             if not wanted or cell.id in wanted:
@@ -57,6 +66,10 @@ class MatrixFile(pytest.File):
                     name = cell.id if repeat == 1 else f"{cell.id}#{repeat}"
                     yield CellItem.from_parent(
                         self, name=name, cell=cell, known=matrix.known, repeat=repeat)
+
+    def _machines(self, host: HostSpec) -> tuple[str, ...]:
+        return rig_of(self.config).machines(
+            host, _progress(self.config), build=not self.config.option.collectonly)
 
     def _read(self) -> Matrix:
         """The matrix, read now if it was not before."""
@@ -72,6 +85,22 @@ class MatrixFile(pytest.File):
             rig_of(self.config).check(matrix)
             matrices[self.path] = matrix
         return matrices[self.path]
+
+
+class Unreadable(pytest.Item):
+    """Stands for the cells of a matrix file that cannot be had, and fails with the reason."""
+
+    def __init__(self, told: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._told = told
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where the item comes from: the matrix file."""
+        return self.path, None, self.name
+
+    def runtest(self) -> None:
+        """Fail."""
+        pytest.fail(self._told, pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -131,12 +160,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     items = [item for item in session.items if isinstance(item, CellItem)]
     if not items or session.config.option.collectonly:
         return
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    hosts = dict.fromkeys(host for item in items for host in item.cell.hosts)
+    with suppress(HarnessError, UserError):  # each cell that needs the image will tell it
+        rig_of(session.config).prepare(hosts, _progress(session.config))
 
-    def progress(line: str) -> None:
+
+def _progress(config: pytest.Config) -> Callable[[str], None]:
+    """What writes lines to the terminal."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+
+    def write(line: str) -> None:
         if terminal is not None:
             terminal.write_line(visible(line))
 
-    hosts = dict.fromkeys(host for item in items for host in item.cell.hosts)
-    with suppress(HarnessError, UserError):  # each cell that needs the image will tell it
-        rig_of(session.config).prepare(hosts, progress)
+    return write

@@ -14,7 +14,7 @@ import pytest
 
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
-from bootmatrix.plugin.cells import STOPPED, CellItem
+from bootmatrix.plugin.cells import STOPPED, UNREADABLE, CellItem
 from bootmatrix.plugin.options import add_markers
 from bootmatrix.plugin.session import (
     find_run_dir,
@@ -195,8 +195,9 @@ class Recorder:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """With workers, each of which has collected all of them."""
-        self._planned = [nodeid for nodeid in ids
-                         if nodeid.partition("::")[0].lower().endswith(SUFFIXES)]
+        named = (nodeid.partition("::") for nodeid in ids)
+        self._planned = ["::".join((file, name)) for file, _, name in named
+                         if file.lower().endswith(SUFFIXES) and name != UNREADABLE]
         if self._planned:
             self._claim()
 

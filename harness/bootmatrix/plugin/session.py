@@ -33,8 +33,10 @@ class RigLike(Protocol):
     def check(self, matrix: Matrix) -> None:
         """Raise UserError if the matrix names a build that cannot be."""
 
-    def machines(self, host: HostSpec) -> tuple[str, ...]:
-        """The machine types of a host's QEMU build."""
+    def machines(
+        self, host: HostSpec, progress: Callable[[str], None] = ..., *, build: bool = True
+    ) -> tuple[str, ...]:
+        """The machine types of a host's QEMU build; without ``build`` it must be there already."""
 
     def prepare(self, hosts: Iterable[HostSpec], progress: Callable[[str], None] = ...) -> None:
         """Make ready what hosts need. Raises HarnessError and UserError."""

@@ -113,10 +113,18 @@ class Rig:
         """Raise UserError if the matrix has a build that cannot be."""
         self.builds.check(matrix.used_hosts, matrix.place)
 
-    def machines(self, host: HostSpec) -> tuple[str, ...]:
-        """The machine types of a host's QEMU build, which is built first where it is missing."""
+    def machines(
+        self, host: HostSpec, progress: Callable[[str], None] = lambda line: None, *,
+        build: bool = True,
+    ) -> tuple[str, ...]:
+        """The machine types of a host's QEMU build, which is built first where it is missing.
+
+        ``progress`` gets lines of it. Without ``build`` a missing one is a UserError.
+        """
+        if not build:
+            return self.builds.machines_as_built(host)
         if isinstance(host.qemu, str):
-            self.prepare([replace(host, firmware=None)])
+            self.prepare([replace(host, firmware=None)], progress)
         return self.builds.machines(host)
 
     def prepare(
