@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine, Sandbox
 from bootmatrix.model import QemuBuild
+from helpers.leavings import until
 
 BUSYBOX = "/bin/busybox"
 HARMLESS = {
@@ -82,6 +84,32 @@ def test_other_cells_directories(
         script = ("cat /cell/link /cell/../neighbour/needle; "
                   "for p in /proc/[0-9]*; do cat $p/root/cell/needle $p/cwd/needle; done")
         assert "theirs" not in shell(sandbox, script)[1]
+
+
+def pids_of(word: str) -> list[int]:
+    """Of the processes, as this host has them, with that word on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if word.encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+def test_a_neighbour_with_the_same_pid_is_not_taken_for_a_program(
+    engine: Engine, build: QemuBuild, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "neighbour").mkdir()
+    with engine.sandbox(build, tmp_path / "neighbour") as neighbour:
+        words, programs = {}, {}
+        for box in (sandbox, neighbour):
+            words[box] = str(10**6 + id(box) % 10**6)
+            programs[box] = box.launch([BUSYBOX, "sleep", words[box]], box.cell_dir / "log")
+        for box, other in ((sandbox, neighbour), (neighbour, sandbox)):
+            assert until(lambda word=words[box]: len(pids_of(word)) == 1)  # type: ignore[misc]
+            [pid] = pids_of(words[box])
+            assert programs[box].includes(pid, Deadline.after(60)) is True
+            assert programs[other].includes(pid, Deadline.after(60)) is False
 
 
 def test_the_host_s_network(sandbox: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
@@ -123,6 +124,16 @@ def test_a_clean_sandbox_has_the_shell_alone(shell: Shell, left: int, clean: boo
     shell.say(b"clean 0 %d\n" % left)
     assert shell.launcher.clean() is clean
     assert process.wait(Deadline.after(60)) == 128 + signal.SIGKILL
+
+
+def test_which_processes_are_a_program_s_needs_its_namespace(shell: Shell) -> None:
+    process = shell.launch("/bin/qemu")
+    assert process.includes(os.getpid(), Deadline.after(0.01)) is None, "nothing is told"
+    shell.say(b"started 1 %d\n" % os.getpid())
+    assert process.includes(os.getpid(), Deadline.after(60)) is None, "the same pid is in each"
+    shell.say(b"namespace 0 7\nended 1 0\n")
+    assert process.wait(Deadline.after(60)) == 0
+    assert process.includes(os.getpid(), Deadline.after(60)) is False, "of this host"
 
 
 def test_what_yields_is_nice_to_other_sessions() -> None:

@@ -87,11 +87,12 @@ def _gate(options: argparse.Namespace) -> int:
     base = options.baseline
     if options.accept:
         check_replaceable(base)
-    if not base.is_file() and not options.accept:
+    there = base.exists()
+    if not there and not options.accept:
         raise UserError("no such baseline", file=base,
                         hint="a run that is good makes one: add --accept")
     new = merged(load(options.records))
-    old = merged(load([base])) if base.is_file() else []
+    old = merged(load([base])) if there else []
     names = {matrix_name(record) for record in new}
     before = {matrix_name(record) for record in old}
     if old and names != before:

@@ -37,10 +37,10 @@ class Process(Protocol):
     def wait(self, deadline: Deadline) -> int:
         """The exit status, once there. Raises DeadlineExceeded, or as poll."""
 
-    def includes(self, pid: int) -> bool | None:
+    def includes(self, pid: int, deadline: Deadline) -> bool | None:
         """Whether a process, by its pid here, is this program or a child of it.
 
-        None if it has ended.
+        None if it has ended, or if the program itself is not known to run by the deadline.
         """
 
     def kill(self) -> None:

@@ -38,9 +38,9 @@ _BROKEN = "was broken by what ran in it: it has killed what watched over it"
 
 
 # A line of input is a command of this shell: `run NUMBER LOG PROGRAM ARGUMENT...`, `kill ...`,
-# `look NUMBER` or `clean`. A line of output is `started NUMBER PID`, `ended NUMBER STATUS`,
-# `lost NUMBER 0` or `clean 0 LEFT`. A program has a process group of its own, and its children
-# end with it.
+# `look NUMBER` or `clean`. A line of output is `namespace 0 INODE` of its pids, `started NUMBER PID`,
+# `ended NUMBER STATUS`, `lost NUMBER 0` or `clean 0 LEFT`. A program has a process group of its own,
+# and its children end with it.
 #
 # Beside each program waits a watcher, which a program can stop or kill: `look` lets it go on, or
 # says that nobody knows the status any more. `clean` kills all but itself, at once (kill(2): a fork
@@ -60,6 +60,9 @@ ulimit -f {FILE_BYTES >> 9}
 """ + """
 NL='
 '
+namespace=$($LAUNCHER readlink /proc/self/ns/pid)
+namespace=${namespace#pid:[}
+echo "namespace 0 ${namespace%]}"
 run() {
   number=$1 log=$2
   shift 2
@@ -179,10 +182,13 @@ class LaunchedProcess:
         with contextlib.suppress(EngineError):
             self._launcher.send(f"look {self.number}")
 
-    def includes(self, pid: int) -> bool | None:
+    def includes(self, pid: int, deadline: Deadline) -> bool | None:
         """See Process."""
-        self._started.wait(KILL_SECONDS)
-        return descends(pid, self._pid) if self._pid is not None else None
+        self._started.wait(deadline.remaining)
+        namespace = self._launcher.namespace
+        if self._pid is None or namespace is None:
+            return None
+        return descends(pid, self._pid, namespace)
 
     def tell_started(self, pid: int) -> None:
         """The launcher has started it."""
@@ -227,6 +233,7 @@ class Launcher:
         self._gone = False
         self._excess: str | None = None
         self._left: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.namespace: int | None = None  # the inode of the sandbox's pid namespace, once told
         self._errors = b""
         self._reader = threading.Thread(target=self._read, name="launcher", daemon=True)
         self._reader.start()
@@ -317,6 +324,9 @@ class Launcher:
     def _hear(self, line: str) -> None:
         word, *rest = line.split(" ")
         number, value = map(int, rest)  # before a process is let go of, which would never end
+        if word == "namespace":
+            self.namespace = value
+            return
         if word == "clean":
             self._hear_clean(value)
             return

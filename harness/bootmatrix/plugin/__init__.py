@@ -6,6 +6,7 @@ imports them before pytest does, which needs no rewriting of asserts here: PYTES
 
 from bootmatrix.plugin.cells import (
     pytest_internalerror,
+    pytest_keyboard_interrupt,
     pytest_runtest_makereport,
     pytest_runtest_protocol,
     pytest_runtestloop,
@@ -32,7 +33,7 @@ __all__ = [
     "bootmatrix", "bootmatrix_builds", "bootmatrix_engine", "bootmatrix_store",
     "pytest_addoption", "pytest_collect_file", "pytest_collection_finish",
     "pytest_collection_modifyitems", "pytest_configure", "pytest_configure_node",
-    "pytest_internalerror",
+    "pytest_internalerror", "pytest_keyboard_interrupt",
     "pytest_runtest_makereport", "pytest_runtest_protocol", "pytest_runtestloop",
     "pytest_xdist_auto_num_workers",
 ]  # fmt: skip

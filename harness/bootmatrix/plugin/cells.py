@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest._code import Traceback, TracebackEntry
 from _pytest.runner import runtestprotocol
 
 from bootmatrix.errors import HarnessError, UserError, in_a_line
@@ -259,6 +260,23 @@ def pytest_runtest_makereport(
 def pytest_internalerror(excrepr: Any) -> None:
     """What broke pytest itself can be about what a guest said."""
     _show(excrepr)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt(excinfo: Any) -> None:
+    """Leave out of an interruption's traceback what Python has no line number for.
+
+    What a compiler adds of its own can have none (PEP 626), and Ctrl-C comes anywhere; pytest
+    subtracts one from it, whatever it is.
+    """
+    excinfo.traceback = Traceback(entry for entry in excinfo.traceback if _has_line(entry))
+
+
+def _has_line(entry: TracebackEntry) -> bool:
+    try:
+        return entry.lineno >= 0
+    except TypeError:
+        return False
 
 
 def _show(failure: Any) -> None:

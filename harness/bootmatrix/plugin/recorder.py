@@ -215,13 +215,19 @@ class Recorder:
             if not report.bootmatrix_replayed:
                 self._file.write(record)
                 self._fresh += 1
-            if self._copy is not None:
-                self._copy.write(record)
         except UserError as error:
+            # Nothing says later what it was: it does not count as one that passed.
+            report.outcome, report.longrepr = "failed", f"it is not recorded: {error}"
+            report.bootmatrix = None
             self._stop(str(error))
             return
         self._keep(record)
         self._recorded.add(report.nodeid)
+        try:
+            if self._copy is not None:
+                self._copy.write(record)
+        except UserError as error:  # which is a copy: the record is there
+            self._stop(str(error))
 
     def _keep(self, record: Record) -> None:
         about = str(record.get("matrix")), str(record["cell"]["id"]), record.get("repeat", 1)

@@ -36,7 +36,11 @@ def check_is_run(path: Path) -> None:
     if not path.is_dir():
         raise UserError("no such run directory", file=path)
     records, cells = path / RECORDS, path / CELLS
-    if not (records.is_file() and cells.is_dir()) or records.is_symlink() or cells.is_symlink():
+    for one in (records, cells):
+        if one.is_symlink():
+            raise UserError("is a symbolic link: no run has made it", file=one,
+                            hint="remove it, if this is a run of yours")
+    if not (records.is_file() and cells.is_dir()):
         raise UserError(f"is no directory of a run, which has a {RECORDS} and {CELLS}/ in it",
                         file=path, hint="a run says at its end where its artifacts are")
     try:

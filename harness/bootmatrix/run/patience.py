@@ -41,6 +41,8 @@ _ENDED = "it was waited for, and the engine was closed meanwhile"
 _SURE, _STARVED = 0.1, 3.0
 # So much less of a processor than it has had does one have that is slowed down.
 _SLOWER = 12.0
+# But never less than this, which is as good as nothing.
+_LEAST_SHARE = 1e-4
 # Where QEMU had less than half of a processor, its own clock can have so many times too much: what
 # its hypervisor took, and caches that others emptied, cannot be seen.
 _BUSY, _INEXACT = 2.0, 3.0
@@ -112,7 +114,7 @@ def surely_late(usual: float, *seen: StepObserved) -> bool:
 
 def slowed(*seen: StepObserved) -> float:
     """The share of a processor with which a step can be told that was seen so, and came."""
-    return _share(_came(seen)[-1]) / _SLOWER
+    return max(_share(_came(seen)[-1]) / _SLOWER, _LEAST_SHARE)
 
 
 def _came(seen: Sequence[StepObserved]) -> list[BootObserved | StepObserved]:

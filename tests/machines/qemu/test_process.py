@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Program:
             raise DeadlineExceeded("it runs")
         return self.status
 
-    def includes(self, pid: int) -> bool | None:
+    def includes(self, pid: int, deadline: Deadline) -> bool | None:
         assert pid == os.getpid()
         return self.ours
 
@@ -90,9 +90,10 @@ def qemu(sandbox: Any, scratch: Scratch) -> Iterator[Qemu]:
         yield qemu
 
 
-def connected(qemu: Qemu, kind: str = "monitor") -> socket.socket:
+def connected(qemu: Qemu, kind: str = "monitor", seconds: float = 60.0) -> socket.socket:
     """The other end, as QEMU makes it."""
     other = socket.socket(socket.AF_UNIX)
+    other.settimeout(seconds)
     directory = os.open(qemu._shown, os.O_RDONLY | os.O_DIRECTORY)  # its name may be too long
     try:
         other.connect(f"/proc/self/fd/{directory}/{kind}.sock")
@@ -158,12 +159,50 @@ def test_of_a_process_that_has_ended_the_next_connection_counts(
     qemu: Qemu, sandbox: Any
 ) -> None:
     answers = iter([None, True])
-    sandbox.program.includes = lambda pid: next(answers)
+    sandbox.program.includes = lambda pid, deadline: next(answers)
     with connected(qemu) as first, connected(qemu) as second, \
             qemu.connection("monitor", soon()) as ours:
         assert first.recv(1) == b""
         ours.sendall(b"x")
         assert second.recv(1) == b"x"
+
+
+class Pest(threading.Thread):
+    """Connects again and again, in the name of one that has ended."""
+
+    def __init__(self, qemu: Qemu) -> None:
+        super().__init__()
+        self._qemu = qemu
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            with suppress(OSError):  # nobody takes it any more
+                connected(self._qemu, seconds=0.05).close()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self.join()
+
+
+def test_who_connects_again_and_again_does_not_keep_it_from_its_deadline(
+    qemu: Qemu, sandbox: Any
+) -> None:
+    sandbox.program.ours = None
+    with Pest(qemu), pytest.raises(DeadlineExceeded, match="QEMU's connection to"):
+        qemu.connection("monitor", soon(0.5))
+
+
+def test_who_connects_again_and_again_does_not_hide_that_qemu_has_ended(
+    qemu: Qemu, sandbox: Any
+) -> None:
+    sandbox.program.ours = None
+    sandbox.program.includes = lambda pid, deadline: setattr(sandbox.program, "status", 1)
+    with Pest(qemu), pytest.raises(QemuError, match="QEMU ended before it was ready"):
+        qemu.connection("monitor", soon())
 
 
 def test_a_qemu_that_ends_has_last_words_and_a_status(qemu: Qemu, sandbox: Any) -> None:

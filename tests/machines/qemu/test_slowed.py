@@ -25,6 +25,13 @@ def spinning() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+@pytest.fixture
+def held(spinning: subprocess.Popen[bytes]) -> Iterator[int]:
+    process = os.pidfd_open(spinning.pid)
+    yield process
+    os.close(process)
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
@@ -34,12 +41,12 @@ def comes(pid: int, states: str) -> bool:
 
 
 def test_it_is_stopped_and_goes_on_and_then_is_let_alone(
-    spinning: subprocess.Popen[bytes],
+    spinning: subprocess.Popen[bytes], held: int
 ) -> None:
     clock = AbleClock(spinning.pid, awake())
     wall = awake()
     begun = clock.look()
-    with Slowed(os.pidfd_open(spinning.pid), clock, 0.05):
+    with Slowed(held, clock, 0.05):
         for _ in range(4):
             assert comes(spinning.pid, "T")
             assert comes(spinning.pid, "R")
@@ -49,18 +56,22 @@ def test_it_is_stopped_and_goes_on_and_then_is_let_alone(
     clock.close()
 
 
-def test_it_is_let_go_on_where_it_ends_in_the_midst(spinning: subprocess.Popen[bytes]) -> None:
+def test_it_is_let_go_on_where_it_ends_in_the_midst(
+    spinning: subprocess.Popen[bytes], held: int
+) -> None:
     clock = AbleClock(spinning.pid, awake())
-    slowed = Slowed(os.pidfd_open(spinning.pid), clock, 0.05)
+    slowed = Slowed(held, clock, 0.05)
     assert comes(spinning.pid, "T")
     slowed.close()
     assert state(spinning.pid) == "R"
     clock.close()
 
 
-def test_what_ends_meanwhile_is_let_alone(spinning: subprocess.Popen[bytes]) -> None:
+def test_what_ends_meanwhile_is_let_alone(
+    spinning: subprocess.Popen[bytes], held: int
+) -> None:
     clock = AbleClock(spinning.pid, awake())
-    with Slowed(os.pidfd_open(spinning.pid), clock, 0.05):
+    with Slowed(held, clock, 0.05):
         assert comes(spinning.pid, "T")
         spinning.kill()
         assert spinning.wait(60) == -signal.SIGKILL
@@ -70,14 +81,14 @@ def test_what_ends_meanwhile_is_let_alone(spinning: subprocess.Popen[bytes]) -> 
 
 
 def test_what_may_not_be_signalled_runs_as_ever(
-    spinning: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+    spinning: subprocess.Popen[bytes], held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(process: int, number: int) -> None:
         raise PermissionError
 
     monkeypatch.setattr(signal, "pidfd_send_signal", refused)
     clock = AbleClock(spinning.pid, awake())
-    with Slowed(os.pidfd_open(spinning.pid), clock, 0.05):
+    with Slowed(held, clock, 0.05):
         half = clock.deadline(0.5)
         assert not half.until(lambda seconds: False)
         assert state(spinning.pid) == "R"

@@ -13,7 +13,7 @@ from typing import Self
 from bootmatrix.deadline import Deadline, awake
 from bootmatrix.engines import Process, Sandbox
 from bootmatrix.engines.confinement import CELL, SHOWN
-from bootmatrix.engines.peers import peer
+from bootmatrix.engines.peers import hold, lives, peer
 from bootmatrix.engines.scratch import CONSOLE_LOG, QEMU_LOG, Scratch
 from bootmatrix.errors import CellError, DeadlineExceeded, HarnessError, MonitorError, QemuError
 from bootmatrix.firmware import identity
@@ -66,6 +66,7 @@ class Qemu:
         self._launched = awake()
         self._clock: AbleClock | None = None
         self.pid = 0  # as it is seen from here; 0 before it has connected, or if it cannot be
+        self._held: int | None = None  # a pidfd of it
         self._stack = contextlib.ExitStack()
         try:
             self.kept.mkdir()
@@ -105,27 +106,48 @@ class Qemu:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         while True:
-            while not poll.poll(1000 * min(_ALIVE_SECONDS, deadline.remaining)):
-                if self.process.poll() is not None:
-                    raise self.ended()
-                deadline.check(f"{self.name}: QEMU's connection to {listener.getsockname()}")
-            connection = listener.accept()[0]
-            pid = peer(connection)
-            is_qemu = self.process.includes(pid) if pid else True
-            if is_qemu:
-                self._take_clock(pid)
-                return connection
-            connection.close()
-            if is_qemu is False:
+            if poll.poll(1000 * min(_ALIVE_SECONDS, deadline.remaining)):
+                connection = listener.accept()[0]
+                with contextlib.ExitStack() as unless_qemu:
+                    unless_qemu.callback(connection.close)
+                    if self._is_qemu(connection, deadline):
+                        unless_qemu.pop_all()
+                        return connection
+            # At each turn: who connects again and again must not keep this from them.
+            if self.process.poll() is not None:
+                raise self.ended()
+            deadline.check(f"{self.name}: QEMU's connection to {listener.getsockname()}")
+
+    def _is_qemu(self, connection: socket.socket, deadline: Deadline) -> bool:
+        """Whether QEMU has connected; not if who did has ended. CellError if another has."""
+        pid = peer(connection)
+        if not pid:
+            self._know(0)
+            return True
+        with contextlib.ExitStack() as stack:
+            try:
+                # Held before it is asked about: the answer is about the one that connected.
+                if (held := hold(connection)) is not None:
+                    stack.callback(os.close, held)
+                found = self.process.includes(pid, deadline)
+            except ProcessLookupError:
+                return False
+            if found is None or (held is not None and not lives(held)):
+                return False
+            if not found:
                 raise CellError(
                     f"{self.name}: another process than its QEMU, pid {pid}, has connected to "
-                    f"{Path(listener.getsockname()).name}"
+                    f"{Path(connection.getsockname()).name}"
                 )
+            if self._clock is None:
+                self._stack.push(stack.pop_all())
+                self._know(pid, held)
+        return True
 
-    def _take_clock(self, pid: int) -> None:
-        """Its clock, by its process: whoever connects first."""
+    def _know(self, pid: int, held: int | None = None) -> None:
+        """Which process it is: the one that connects first."""
         if self._clock is None:
-            self.pid = pid
+            self.pid, self._held = pid, held
             self._clock = AbleClock(pid, self._launched, reactor.thread)
             self._stack.callback(self._clock.close)
 
@@ -138,13 +160,8 @@ class Qemu:
 
     def slow_down(self, share: float) -> None:
         """Have it no more than a share of a processor from now on, if this user may do that."""
-        with contextlib.suppress(OSError):
-            process = os.pidfd_open(self.pid)
-            # Asked afterwards: what has come to have this pid meanwhile is not stopped.
-            if self.process.includes(self.pid):
-                self._stack.enter_context(Slowed(process, self.clock, share))
-            else:
-                os.close(process)
+        if self._held is not None:
+            self._stack.enter_context(Slowed(self._held, self.clock, share))
 
     def connection(self, kind: str, deadline: Deadline) -> socket.socket:
         """QEMU's connection to the socket ``kind``."""

@@ -6,7 +6,6 @@ to make it more is the scheduler's business.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -26,8 +25,8 @@ class Slowed:
 
     ``share`` is for which part of the time it is able to run, at most, above 0 and below 1. What
     it waits for by the wall clock takes as long as ever, what it works longer. ``process`` is a
-    pidfd (pidfd_open(2)), and closed here. A process that has ended, or that this user may not
-    signal, is let alone.
+    pidfd (pidfd_open(2)), which its owner closes after this. A process that has ended, or that this
+    user may not signal, is let alone.
     """
 
     def __init__(self, process: int, clock: AbleClock, share: float) -> None:
@@ -48,7 +47,6 @@ class Slowed:
         """Let it run."""
         self._over.set()
         self._thread.join()
-        os.close(self._process)
 
     def _run(self) -> None:
         with suppress(OSError):
@@ -58,9 +56,9 @@ class Slowed:
                     if self._over.wait(_LOOK_SECONDS):
                         return
                 pause = had / self._share - (time.monotonic() - begun)
-                signal.pidfd_send_signal(self._process, signal.SIGSTOP)
-                self._clock.hold(True)
                 try:
+                    signal.pidfd_send_signal(self._process, signal.SIGSTOP)
+                    self._clock.hold(True)
                     self._over.wait(max(0.0, pause))
                 finally:
                     self._clock.hold(False)
