@@ -94,6 +94,7 @@ def test_bad_input_is_one_line_and_status_2(
     no_id = write(tmp_path / "no-id.jsonl", [{"schema": 1, "verdict": "pass", "cell": {}}])
     for arguments, part in (
         (("--baseline", tmp_path / "none.jsonl", good), "no such baseline"),
+        (("--baseline", "/dev/null", good), "is no regular file"),
         (("--baseline", good, cut), "cut off"),
         (("--baseline", good, older), "schema 0; this bootmatrix reads schema 1 and 2"),
         (("--baseline", good, other), "n.yaml"),

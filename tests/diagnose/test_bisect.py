@@ -692,6 +692,7 @@ def test_the_catalogue_killed_in_the_middle_of_a_cell_and_going_on(
 @pytest.mark.parametrize(("arguments", "wanted"), [
     (["--good", REAL[3], "--bad", REAL[2], "--reverse"], "the ends agree"),
     (["--good", "x", "--bad", REAL[2]], "--good x: no such candidate"),
+    (["--good", "out/a.bin", "--bad", REAL[2]], "files are candidates with --candidates DIR"),
     (["--good", REAL[3], "--bad", REAL[0]], "comes after the bad one"),
     (["--good", "a", "--bad", "b", "--candidates", "empty"], "no candidates: it is empty"),
     (["--good", "a", "--bad", "b", "--candidates", "gone"], "no such file or directory"),

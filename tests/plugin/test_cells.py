@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from types import FunctionType
+from typing import Any
 
 import pytest
 
+from bootmatrix.plugin.cells import pytest_keyboard_interrupt
 from helpers.planting import I440FX_STOCK, Q35_GUEST, Q35_STOCK, SILENT, plant
 from helpers.sessions import PUT_OFF, M, ran, records
 
@@ -27,6 +30,26 @@ def test_every_verdict_has_its_outcome(pytester: pytest.Pytester) -> None:
     ])
     result.stdout.fnmatch_lines(["the rig broke; nothing was learnt about the firmware:",
                                  "the monitor broke off"])
+
+
+def interrupted_where_there_is_no_line() -> pytest.ExceptionInfo[BaseException]:
+    """A KeyboardInterrupt that came through code of which a compiler has told no lines."""
+    def raises() -> None:
+        raise KeyboardInterrupt
+
+    without = FunctionType(raises.__code__.replace(co_linetable=b""), {})
+    with pytest.raises(KeyboardInterrupt) as caught:
+        without()
+    assert [entry._rawentry.tb_lineno for entry in caught.traceback][-1] is None
+    return caught
+
+
+def test_an_interruption_may_come_where_there_is_no_line() -> None:
+    caught: Any = interrupted_where_there_is_no_line()
+    with pytest.raises(TypeError, match="NoneType"):
+        caught.getrepr(funcargs=True)
+    pytest_keyboard_interrupt(caught)
+    assert "KeyboardInterrupt" in str(caught.getrepr(funcargs=True).reprcrash)
 
 
 @pytest.mark.parametrize("verdict", [

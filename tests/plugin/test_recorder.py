@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bootmatrix.errors import Status, UserError
+from bootmatrix.records.jsonl import RecordWriter
 from helpers.planting import Q35_GUEST, Q35_STOCK, SILENT, plant
 from helpers.sessions import M, records
 
@@ -43,6 +47,60 @@ def test_records_are_written_as_they_arrive(pytester: pytest.Pytester) -> None:
     found = records(pytester.path / "all.jsonl")
     assert [record["cell"]["machine"] for record in found] == ["pc-i440fx-5.2"] * 3 + ["pc-q35-5.2"]
     assert found[0]["matrix"] == M
+
+
+def third_write_fails(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """To a file of that name three records cannot be written."""
+    write, written = RecordWriter.write, []
+
+    def failing(writer: RecordWriter, record: Mapping[str, Any]) -> None:
+        if writer.path.name == name:
+            written.append(record)
+            if len(written) == 3:
+                raise UserError("cannot write records: Broken pipe", file=writer.path)
+        write(writer, record)
+
+    monkeypatch.setattr(RecordWriter, "write", failing)
+
+
+def told(result: pytest.RunResult) -> str:
+    """The run's own last words."""
+    text = result.stdout.str()
+    assert "from the earlier run" not in text
+    return text
+
+
+def test_a_copy_that_breaks_off_takes_no_record_with_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(pytester.path)
+    third_write_fails(monkeypatch, "copy.jsonl")
+    result = pytester.runpytest(M, "--bootmatrix-records", "copy.jsonl", "--bootmatrix-run-dir",
+                                "out")
+    assert result.ret == Status.RIG_BROKEN
+    assert len(records(pytester.path / "copy.jsonl")) == 2
+    assert len(records(pytester.path / "out" / "records.jsonl")) == 3
+    result.assert_outcomes(passed=3)
+    text = told(result)
+    assert "3 cells: 3 passed" in text
+    assert "not run: 3 cells" in text
+    assert "stopped: the rig broke: copy.jsonl: cannot write records: Broken pipe" in text.replace(
+        f"{pytester.path}/", "")
+
+
+def test_a_cell_that_is_not_recorded_has_not_passed(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(pytester.path)
+    third_write_fails(monkeypatch, "records.jsonl")
+    result = pytester.runpytest(M, "--bootmatrix-run-dir", "out")
+    assert result.ret == Status.RIG_BROKEN
+    assert len(records(pytester.path / "out" / "records.jsonl")) == 2
+    result.assert_outcomes(passed=2, failed=1)
+    text = told(result)
+    assert "2 cells: 2 passed" in text
+    assert "not run: 4 cells" in text
+    assert "it is not recorded: " in text
 
 
 def test_records_file_that_cannot_be_made(pytester: pytest.Pytester) -> None:

@@ -38,9 +38,9 @@ _BROKEN = "was broken by what ran in it: it has killed what watched over it"
 
 
 # A line of input is a command of this shell: `run NUMBER LOG PROGRAM ARGUMENT...`, `kill ...`,
-# `look NUMBER` or `clean`. A line of output is `namespace 0 INODE` of its pids, `started NUMBER PID`,
-# `ended NUMBER STATUS`, `lost NUMBER 0` or `clean 0 LEFT`. A program has a process group of its own,
-# and its children end with it.
+# `look NUMBER` or `clean`. A line of output is `namespace 0 INODE` (of pids, at its begin),
+# `started NUMBER PID`, `ended NUMBER STATUS`, `lost NUMBER 0` or `clean 0 LEFT`. A program has a
+# process group of its own, and its children end with it.
 #
 # Beside each program waits a watcher, which a program can stop or kill: `look` lets it go on, or
 # says that nobody knows the status any more. `clean` kills all but itself, at once (kill(2): a fork

@@ -218,7 +218,7 @@ class Recorder:
         except UserError as error:
             # Nothing says later what it was: it does not count as one that passed.
             report.outcome, report.longrepr = "failed", f"it is not recorded: {error}"
-            report.bootmatrix = None
+            report.bootmatrix = None  # type: ignore[attr-defined]
             self._stop(str(error))
             return
         self._keep(record)
