@@ -19,9 +19,10 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 
 from bootmatrix.builds import root_firmware
 from bootmatrix.builds.catalogue import Catalogue, QemuEntry, load
@@ -30,7 +31,7 @@ from bootmatrix.files.shipped import IMAGES
 from bootmatrix.firmware import names
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.model import Arch, FirmwareBuild, QemuBuild
-from bootmatrix.roots import debian, manifest
+from bootmatrix.roots import archive, debian, manifest
 from bootmatrix.roots.manifest import Manifest
 
 # Part of every key: a change in how roots are made or described makes all of them anew.
@@ -370,42 +371,113 @@ class ImageStore:
             self._intact.clear()
         return freed
 
+    # ---- carried in a file --------------------------------------------------------------
+
+    def export(self, names: Sequence[str], file: BinaryIO) -> str:
+        """Write builds to a file, each of which is read whole before; the file's sha256.
+
+        Raises ImageError for one that is not built, or damaged.
+        """
+        for name in names:
+            self.check(name, whole=True)
+        # In one order: two that take them in at once do not wait for each other.
+        return archive.write(file, (
+            archive.Packed(self._root(name).name, self._root(name),
+                           self._facts_file(name).read_bytes()) for name in sorted(names)))
+
+    def take_in(self, file: BinaryIO) -> tuple[str, ...]:
+        """Take the builds of such a file into the cache, all or none; the names of those.
+
+        What is there stays. What is in a root is compared with the digest in the file, and the rest
+        that is said of it asked of it anew: of its QEMU in the sandbox of a QEMU that nobody
+        trusts. Raises ImageError for what is damaged, or of another recipe than the catalogue's.
+        """
+        stems = {self._root(name).name: name for name in self.names(None)}
+        taken: dict[str, dict[str, Any]] = {}
+        with contextlib.ExitStack() as held:
+            def place(stem: str, facts: bytes) -> Path | None:
+                if stem not in stems:
+                    raise ImageError(f"{stem} is no build of this catalogue, or made by another "
+                                     "version of bootmatrix")
+                name = stems[stem]
+                if self.is_built(name):  # and maybe in use: its lock is not to be had
+                    return None
+                held.enter_context(self._lock(name))
+                if self.is_built(name):
+                    return None
+                taken[name] = _said(facts)
+                work = self._work(name)
+                held.callback(debian.remove, work)
+                debian.remove(work)
+                debian.remove(self._root(name))
+                work.mkdir()
+                return work / "root"
+
+            archive.read(file, place)
+            made = [(name, *self._found(name, said)) for name, said in taken.items()]
+            for name, facts, contents in made:
+                self._keep(name, facts, contents)
+        return tuple(taken)
+
+    def _found(self, name: str, said: Mapping[str, Any]) -> tuple[dict[str, Any], Manifest]:
+        """What a root is that came in a file. Raises ImageError unless it is what was said."""
+        root, entry = self._work(name) / "root", self._catalogue.qemu[name]
+        if not root.is_dir():
+            raise ImageError(f"{name}: nothing of it is in the file")
+        contents = Manifest.of(root)
+        if contents.digest != said["digest"]:
+            raise ImageError(f"{name}: its sha256 is {contents.digest}, not {said['digest']}")
+        from bootmatrix.builds import asking  # which imports an engine
+
+        build = QemuBuild(name, "", contents.digest, root, "/" + entry.binary,
+                          arch=entry.architecture)
+        return self._describe(name, root, dict(said["packages"]), contents,
+                              partial(asking.ask, build)), contents
+
     # ---- one build ----------------------------------------------------------------------
 
     def _build(self, name: str, mirror: str | None) -> None:
         """Make one root. The lock is held: what lies in its way is a dead builder's."""
-        root, facts_file, work = self._root(name), self._facts_file(name), self._work(name)
+        work = self._work(name)
         debian.remove(work)
-        debian.remove(root)
+        debian.remove(self._root(name))
         try:
             new = work / "root"
             new.mkdir(parents=True)
             entry = self._catalogue.qemu[name]
             debian.unpack(entry.suite, entry.packages, mirror, work, new)
-            facts, contents = self._describe(name, new)
-            (work / "facts.json").write_text(facts_text(facts))
-            new.rename(root)
-            contents.write(self._manifest_file(name))
-            (work / "facts.json").rename(facts_file)
+            packages, contents = debian.seal(new)
+            ask = partial(debian.ask, new, entry.binary)
+            self._keep(name, self._describe(name, new, packages, contents, ask), contents)
         except ImageError as error:
             error.message = f"{name}: {error.message}"
             raise
         finally:
             debian.remove(work)
 
-    def _describe(self, name: str, root: Path) -> tuple[dict[str, Any], Manifest]:
-        """Seal a fresh root, and find out what it is."""
+    def _keep(self, name: str, facts: dict[str, Any], contents: Manifest) -> None:
+        """Put a root in its place that is complete in its work directory."""
+        work = self._work(name)
+        (work / "facts.json").write_text(facts_text(facts))
+        (work / "root").rename(self._root(name))
+        contents.write(self._manifest_file(name))
+        (work / "facts.json").rename(self._facts_file(name))
+
+    def _describe(
+        self, name: str, root: Path, packages: dict[str, str], contents: Manifest,
+        ask: Callable[..., str],
+    ) -> dict[str, Any]:
+        """Find out what a root is; ``ask`` is for what its QEMU prints."""
         entry = self._catalogue.qemu[name]
-        packages, contents = debian.seal(root)
         for needed in (entry.binary, "bin/busybox"):
             if not (root / needed).exists():
                 raise ImageError(f"{needed} is not in the packages {entry.packages}")
         # QEMU 5.2: "QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11+deb11u5)"
-        printed = debian.ask(root, entry.binary, "--version")
+        printed = ask("--version")
         version = re.search(r"version (\d+(?:\.\d+)+)", printed)
         if not version:
             raise ImageError(f"{entry.binary} tells no version", tail=printed)
-        machines, default = parse_machines(debian.ask(root, entry.binary, "-M", "help"))
+        machines, default = parse_machines(ask("-M", "help"))
         firmware, lacks = self._firmware(name, root, packages)
         return {
             "suite": entry.suite,
@@ -418,7 +490,7 @@ class ImageStore:
             "default_machine": default,
             "firmware": firmware,
             "lacks": lacks,
-        }, contents
+        }
 
     def _firmware(
         self, name: str, root: Path, packages: dict[str, str]
@@ -549,6 +621,16 @@ def _check_unused(lock: int, name: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             raise UserError(f"{name} is in use by another process",
                             hint="a run, most likely: wait for its end") from None
+
+
+def _said(text: bytes) -> dict[str, Any]:
+    """What a file says of a root, as far as it is believed. Raises ImageError."""
+    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        facts = json.loads(text)
+        packages = [(str(name), str(version)) for name, version in facts["packages"]]
+        if facts["checksum"] == _checksum(facts):
+            return {"digest": str(facts["digest"]), "packages": packages}
+    raise ImageError("what it says of a root was changed")
 
 
 def _checksum(facts: Mapping[str, Any]) -> str:

@@ -8,21 +8,32 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options as shared
 from bootmatrix.cli.ending import end_tidily
-from bootmatrix.errors import Status, UserError
+from bootmatrix.errors import ImageError, Status, UserError
+from bootmatrix.files import given_file
 from bootmatrix.records.words import plural
 from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.builds.image_store import ImageStore
 
+EXAMPLES = """\
+examples:
+  bootmatrix images build debian-bookworm debian-sid
+  bootmatrix images export images.tar.gz debian-bookworm debian-sid
+  bootmatrix images import images.tar.gz --sha256 DIGEST
+"""
+
 
 def add(commands: shared.Commands) -> None:
     """Add the command to bootmatrix's."""
-    images = commands.add_parser("images", help="the QEMU and firmware builds: build, list, rm")
+    images = commands.add_parser(
+        "images", help="the QEMU and firmware builds: build, list, rm, export, import",
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES)
     actions = images.add_subparsers(title="actions", required=True, metavar="ACTION")
     for name, command, text in (
         ("build", _build, "build what is missing (default: all for x86_64)"),
@@ -36,6 +47,24 @@ def add(commands: shared.Commands) -> None:
                                  + ("; or own: copies of your own builds" * (name == "rm")))
         if name == "list":
             action.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+    _add_carrying(actions)
+
+
+def _add_carrying(actions: shared.Commands) -> None:
+    """Add what carries images from one machine to another."""
+    pack = actions.add_parser("export", allow_abbrev=False,
+                              help="write images to one file, and print its sha256")
+    pack.set_defaults(command=_export)
+    pack.add_argument("file", metavar="FILE", type=Path, help="the file, such as images.tar.gz")
+    pack.add_argument("names", metavar="NAME", nargs="*",
+                      help="a QEMU build of the catalogue (default: all that are built)")
+    unpack = actions.add_parser("import", allow_abbrev=False,
+                                help="take the images of such a file into the cache, all or none")
+    unpack.set_defaults(command=_import)
+    unpack.add_argument("file", metavar="FILE", type=Path, help="what `images export` wrote")
+    unpack.add_argument("--sha256", metavar="DIGEST", help="refuse the file unless it has this one")
 
 
 def build_missing(store: ImageStore, names: Sequence[str]) -> None:
@@ -106,6 +135,49 @@ def _rm(options: argparse.Namespace) -> int:
     freed = store.remove(options.names)
     echo(f"{freed / 1e6:.0f} MB freed"
           + (f", {plural(imported, 'image')} removed from the Docker engine" if imported else ""))
+    return Status.GREEN
+
+
+def _export(options: argparse.Namespace) -> int:
+    from bootmatrix.builds.image_store import ImageStore
+
+    end_tidily()
+    store = ImageStore()
+    names = list(dict.fromkeys(options.names)) or [
+        name for name in store.names(None) if store.is_built(name)]
+    if not names:
+        raise UserError("no image is built", hint="bootmatrix images build")
+    file: Path = options.file
+    with given_file.replacing(file) as new:
+        digest = store.export(names, new)
+    echo(f"{digest}  {file}")
+    echo(f"{plural(len(names), 'image')}, {file.stat().st_size / 1e6:.0f} MB: {', '.join(names)}")
+    return Status.GREEN
+
+
+def _import(options: argparse.Namespace) -> int:
+    from hashlib import file_digest
+
+    from bootmatrix.builds.image_store import ImageStore
+    from bootmatrix.roots import archive
+
+    end_tidily()
+    store = ImageStore()
+    try:
+        file = given_file.open_regular(options.file, archive.LARGEST)
+    except given_file.Unreadable as error:
+        raise UserError(str(error), file=options.file) from None
+    with file:
+        if options.sha256 is not None:
+            digest = file_digest(file, "sha256").hexdigest()
+            if digest != options.sha256.lower():
+                raise UserError(f"its sha256 is {digest}, not {options.sha256}", file=options.file)
+            file.seek(0)
+        try:
+            taken = store.take_in(file)
+        except ImageError as error:
+            raise UserError(error.message, file=options.file, hint="nothing was imported") from None
+    echo(f"{plural(len(taken), 'image')} imported" + f": {', '.join(taken)}" * bool(taken))
     return Status.GREEN
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from io import BufferedReader
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 from bootmatrix.errors import UserError
@@ -64,12 +66,19 @@ def read(path: Path, largest: int) -> bytes:
 
 def replace(path: Path, content: bytes) -> None:
     """Put a file there in one step, in place of a regular file or of nothing. Raises UserError."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BufferedWriter]:
+    """The same for what is written bit by bit: it takes its place when all is written."""
     check_replaceable(path)
     beside = path.parent / f".{secrets.token_hex(8)}.new"
     try:
         try:
             with beside.open("xb") as file:
-                file.write(content)
+                yield file
             beside.rename(path)
         finally:
             beside.unlink(missing_ok=True)
