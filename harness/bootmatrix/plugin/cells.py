@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 12
 TAIL_BYTES = 64 << 10
+ALLURE = "allure_listener"
 UNREADABLE = "unreadable"
 STOPPED = "the rig broke: no other cell is run"
 collected_key = pytest.StashKey[set[Path]]()
@@ -69,7 +70,9 @@ class CellItem(pytest.Item):
         self.replayed = False
         self.begun: Begun | None = None
         self.put_off = False
+        self.may_wait = False
         self.broken: str | None = None
+        self._axes: list[tuple[str, object]] = []
         hosts = [{"name": host.name, "qemu": str(host.qemu)} | (
             {"firmware": str(host.firmware)} if host.firmware else {}) for host in cell.hosts]
         marks = [("host", host) for host in hosts]
@@ -80,7 +83,8 @@ class CellItem(pytest.Item):
             self.add_marker(_mark(axis, tuple(values.items())))
             self.extra_keyword_matches.add(values["name"])
             if axis != "host" and not axes.is_default(axis, plain.get(axis)):
-                self.user_properties.append((axis, values["name"]))
+                self._axes.append((axis, values["name"]))
+        self.user_properties += self._axes
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Where the item comes from: the matrix file."""
@@ -99,7 +103,7 @@ class CellItem(pytest.Item):
 
                 if self.begun is None:
                     self.begun = rig.begin(self.cell, self._known, self.repeat)
-                    self.put_off = self.begun.waits
+                    self.put_off = self.may_wait and self.begun.waits
                     if self.put_off:
                         return  # its record comes later: see pytest_runtest_protocol
                 begun, self.begun, self.put_off = self.begun, None, False
@@ -125,9 +129,25 @@ class CellItem(pytest.Item):
         except Exception as error:
             raise RigBroken(in_a_line(error)[0]) from None
         self.record = record
-        self.user_properties += [
+        if self.config.pluginmanager.hasplugin(ALLURE):
+            self._tell_allure(record)
+        self.user_properties = self._axes + [
             (key, record.get(key)) for key in ("verdict", "reason", "artifacts")]
         self._decide(record)
+
+    def _tell_allure(self, record: Record) -> None:
+        """The axes as its parameters, the cell's files as its attachments."""
+        import allure
+
+        for axis, value in self._axes:
+            allure.dynamic.parameter(axis, value)
+        run_dir = rig_of(self.config).run_dir
+        artifacts = Path(os.path.normpath(run_dir / (record.get("artifacts") or "")))
+        if artifacts != run_dir and artifacts.is_relative_to(run_dir):
+            for file in sorted(artifacts.glob("*/*")):
+                if file.is_file() and not file.is_symlink():
+                    allure.attach.file(file, f"{file.parent.name}/{file.name}",
+                                       allure.attachment_type.TEXT)
 
     def _earlier(self, rig: RigLike) -> Record | None:
         """The record that this cell has from the run that is gone on with."""
@@ -167,8 +187,8 @@ class CellItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
 
-class CellFailed(Exception):
-    """A cell whose record says that it is to fail."""
+class CellFailed(AssertionError):
+    """A cell whose record says that it is to fail; to Allure what is no assertion is broken."""
 
     def __init__(self, record: Record) -> None:
         super().__init__(record["verdict"])
@@ -182,8 +202,10 @@ class RigBroken(Exception):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run a cell; one whose verdict is waited for is put off, and the next ones go on meanwhile."""
-    if not isinstance(item, CellItem):
+    if not isinstance(item, CellItem) or _rerun(item):
         return None
+    # Allure takes each time that an item is begun for a test of its own.
+    item.may_wait = not item.config.pluginmanager.hasplugin(ALLURE)
     put_off = item.session.stash.setdefault(_put_off_key, [])
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -195,6 +217,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def _rerun(item: pytest.Item) -> bool:
+    """Whether pytest-rerunfailures runs the item, which waits for its verdict then."""
+    return bool(item.config.getoption("reruns", None) or item.get_closest_marker("flaky"))
 
 
 @pytest.hookimpl(wrapper=True)

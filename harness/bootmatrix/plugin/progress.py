@@ -95,6 +95,8 @@ class ProgressReporter:
             self._waits[worker], patience = waits
             self._line(waiting(sum(self._waits.values()), patience))
             return
+        if getattr(report, "outcome", None) == "rerun":
+            return  # pytest-rerunfailures: another report of this cell comes
         record = getattr(report, "bootmatrix", None)
         if record is not None:
             outcome = outcome_of(record)

@@ -105,7 +105,8 @@ class Recorder:
         self._planned: list[str] = []
         self._recorded: set[str] = set()
         self._broken: str | None = None
-        self._fresh = 0
+        self._fresh: set[str] = set()
+        self._ended: set[str] = set()
         self._records: dict[tuple[str, str, int], Record] = {}
         self._copy: RecordWriter | None = None
         try:
@@ -209,12 +210,14 @@ class Recorder:
                 report.longrepr = STOPPED
             self._stop(broken)
         record = getattr(report, "bootmatrix", None)
+        if hasattr(report, "bootmatrix") and report.failed and not broken:
+            self._ended.add(report.nodeid)  # maybe without a record, as after pytest-timeout's end
         if record is None or self._broken:
             return
         try:
             if not report.bootmatrix_replayed:
                 self._file.write(record)
-                self._fresh += 1
+                self._fresh.add(report.nodeid)
         except UserError as error:
             # Nothing says later what it was: it does not count as one that passed.
             report.outcome, report.longrepr = "failed", f"it is not recorded: {error}"
@@ -264,7 +267,8 @@ class Recorder:
         """The table, and what stands under it."""
         if self._recorded:
             self._tell_records(terminalreporter)
-        left = [nodeid for nodeid in self._planned if nodeid not in self._recorded]
+        left = [nodeid for nodeid in self._planned
+                if nodeid not in self._recorded and nodeid not in self._ended]
         if self._config.option.collectonly:
             return
         if self._broken is not None:
@@ -296,4 +300,4 @@ class Recorder:
         terminalreporter.write_line(summary(
             merged(self.records), style, seconds=time.monotonic() - self._begun,
             artifacts=str(shown(self.run_dir)), command=own_command(),
-            earlier=len(self.records) - self._fresh))
+            earlier=len(self.records) - len(self._fresh)))
