@@ -35,6 +35,15 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith(f"usage: bootmatrix {name}")
 
 
+def test_every_command_takes_color(capsys: pytest.CaptureFixture[str]) -> None:
+    several = {"images": "list", "fwcfg": "diff", "nvram": "show", "history": "add"}
+    for words in ([name, several[name]] if name in several else [name] for name in NAMES):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--color", "pink", "--help"])
+        assert ended.value.code == 2
+        assert "choose from" in capsys.readouterr().err
+
+
 def test_a_mistake_on_the_command_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         ([], "bootmatrix: the following arguments are required: COMMAND (see bootmatrix --help)"),

@@ -12,7 +12,7 @@ import pytest
 from bootmatrix.cli.main import main
 from bootmatrix.cli.report import black_box, consoles
 from bootmatrix.witnesses.observation import BLACK_BOX
-from helpers.records import all_pairs, failing, write
+from helpers.records import all_pairs, changed, failing, write
 
 
 def test_consoles_are_read_from_the_run_directory_only(tmp_path: Path) -> None:
@@ -62,6 +62,51 @@ def test_each_format_from_the_command_line(
     path = write(tmp_path / "r.jsonl", [*all_pairs(), failing()])
     assert main(["report", str(path), "--format", name]) == 0
     assert "bullseye-to-sid" in capsys.readouterr().out
+
+
+def test_two_runs_are_shown_beside_each_other_and_nothing_is_flaky(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old.jsonl", all_pairs())
+    told = changed(7, verdict="silent", reason="nothing")
+    text = write(tmp_path / "new.jsonl", told).read_text()
+    new = tmp_path / "new.jsonl"
+    new.write_text(text.replace("7.2.22", "7.2.30"))
+    assert main(["report", str(old), str(new), "--format", "terminal"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"new failure     {told[7]['cell']['id']}: silent: nothing\n")
+    assert f"worse than {old}: 120 cells: 1 new failure, 119 the same" in out
+    assert "flaky" not in out
+    assert "120 cells: 119 passed, 1 failed" in out
+    assert "48.0 s for all cells, one after the other" in out
+    assert main(["report", str(old), str(new), "-o", str(tmp_path / "out")]) == 0
+    assert "new failure" in (tmp_path / "out/index.html").read_text()
+    capsys.readouterr()
+    assert main(["report", str(old), str(new), str(new)]) == 2
+    assert "these are no repeats" in capsys.readouterr().err
+    # Of the same builds they are repeats, and such a cell is flaky.
+    new.write_text(text)
+    assert main(["report", str(old), str(new), "--format", "terminal"]) == 0
+    assert "119 passed, 1 flaky" in capsys.readouterr().out
+
+
+def test_a_parallel_run_took_as_long_as_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "r.jsonl", [
+        one | {"ended": f"2026-11-26T18:00:{10 + number // 30:02}.000+00:00"}
+        for number, one in enumerate(all_pairs())])
+    assert main(["report", str(path), "--format", "terminal"]) == 0
+    assert "in 1.6 s, 4500 cells a minute" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("choice", ["auto", "always", "never"])
+def test_colour_is_as_one_likes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], choice: str
+) -> None:
+    path = write(tmp_path / "r.jsonl", [failing()])
+    assert main(["report", str(path), "--format", "terminal", "--color", choice]) == 0
+    assert ("\x1b[" in capsys.readouterr().out) is (choice == "always")
 
 
 def test_nothing_is_left_of_a_page_that_could_not_be_written(tmp_path: Path) -> None:

@@ -118,6 +118,32 @@ def test_cells_of_two_matrices_with_one_id_are_two(path: Path) -> None:
             history.cell(CELL)
 
 
+def test_flaky_are_the_same_bytes_alone(path: Path) -> None:
+    def built(digest: str, **values: Any) -> Any:
+        one = record(**values)
+        one["cell"]["source"]["digest"] = digest
+        return one
+
+    with History(path, create=True) as history:
+        added(history, 1, built("0f"))
+        added(history, 2, built("1f", **BAD))
+        assert history.flaky() == []
+        added(history, 3, built("1f"))
+        assert [(cell, verdicts) for cell, verdicts, _ in history.flaky()] == [
+            (CELL, {"pass": 1, "silent": 1})]
+
+
+def test_a_history_of_version_1_is_gone_on_with(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record())
+    db = sqlite3.connect(path)
+    db.executescript("ALTER TABLE results DROP COLUMN bytes; PRAGMA user_version = 1;")
+    db.close()
+    with History(path) as history:
+        added(history, 2, record(**BAD))
+        assert len(history.cell(CELL)) == 2
+
+
 def test_what_is_no_history(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such history"):
         History(tmp_path / "none")
@@ -125,7 +151,7 @@ def test_what_is_no_history(tmp_path: Path) -> None:
     text.write_text("x" * 5000)
     with pytest.raises(UserError, match="cannot read this history: file is not a database"):
         History(text)
-    for name, script in (("other", "CREATE TABLE t (x);"), ("newer", "PRAGMA user_version = 2;")):
+    for name, script in (("other", "CREATE TABLE t (x);"), ("newer", "PRAGMA user_version = 3;")):
         db = sqlite3.connect(tmp_path / name)
         db.executescript(script)
         db.close()

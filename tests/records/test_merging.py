@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.errors import UserError
-from bootmatrix.records.merging import load
+from bootmatrix.records.merging import OtherBuilds, load
 from helpers.records import record, write
 
 
@@ -39,6 +39,20 @@ def test_what_records_repeat_is_kept_once(tmp_path: Path) -> None:
     assert third["qemus"][0]["argv"][-1] == "64"
     assert first["cell"]["machine"] is second["cell"]["machine"]
     assert "packages" not in first["cell"]["source"]
+
+
+def test_a_cell_on_other_bytes_is_no_repeat(tmp_path: Path) -> None:
+    def run(name: str, **host: Any) -> Path:
+        one = record()
+        one["cell"]["destination"] |= host
+        return write(tmp_path / name, [one])
+
+    same = run("a", digest="0f"), run("b", digest="0f"), run("baseline")
+    assert len(load(list(same))) == 3
+    for other in (run("c", digest="1f"), run("d", qemu="11.1.4"), run("e", firmware="f")):
+        with pytest.raises(OtherBuilds, match=r"on other builds than in .*/a: these are no rep"):
+            load([same[0], other])
+        assert len(load([same[0], other], mixed=True)) == 2
 
 
 def test_a_file_that_was_cut_off_is_told_or_refused(tmp_path: Path) -> None:

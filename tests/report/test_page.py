@@ -13,6 +13,7 @@ import pytest
 
 from bootmatrix.cli.report import consoles
 from bootmatrix.records.merged import merged
+from bootmatrix.report.compare import compare
 from bootmatrix.report.page import page
 from bootmatrix.terminal import visible
 from helpers.browser import Browser, browser
@@ -99,6 +100,67 @@ def test_a_failure_is_clicked_through_to(loaded: Browser) -> None:
     assert loaded.console() == []
 
 
+def test_the_page_opens_with_what_broke(chromium: Browser, tmp_path: Path) -> None:
+    link = "https://bugs.example/1"
+    bad = failing() | {"ended": "2026-11-26T18:00:00.000+00:00", "black_box": None}
+    known = record("sid bullseye", verdict="silent", reason="x", known="it hangs") | {
+        "known_link": link}
+    odd = record("sid trixie", verdict="silent", reason="y", known="it runs") | {
+        "known_link": "javascript:alert(1)"}
+    path = tmp_path / "index.html"
+    path.write_text(page([bad, known, odd, record("trixie sid")], lambda told: None, title="T",
+                         seconds=83.0))
+    chromium.size(1400, 900)
+    chromium.open(path)
+    chromium.until(READY)
+    header = chromium.run("return document.querySelector('header').innerText")
+    for part in ("What broke", "1 failed", "silent: boot 2 (reset on destination): nothing",
+                 "2026-11-26 18:00 UTC · 1 min 23 s · bootmatrix ",
+                 "bullseye: QEMU 5.2.0, seabios-1.14.0-2", "bootmatrix repro --attach bullseye-to",
+                 "bootmatrix bisect --cell bullseye-to-sid"):
+        assert part in header, part
+    links = chromium.run("return [...document.querySelectorAll('#broken a')].map((a) => a.href)")
+    assert link in links
+    assert not [one for one in links if one.startswith("javascript")]
+    # Copied is what stands there, or it is not called so.
+    chromium.click("#broken .copy")
+    said = chromium.until("/copied|selected/.test(document.querySelector('#broken .copy')"
+                          ".textContent) && document.querySelector('#broken .copy').textContent")
+    assert said
+    chromium.click("#broken li a")
+    chromium.until(OPEN)
+    assert chromium.until("(() => { const box = document.querySelector('#grid .open')"
+                          ".getBoundingClientRect(); return box.top >= 0 && box.bottom <= "
+                          "innerHeight; })()")
+    assert chromium.console() == []
+
+
+def test_a_copy_over_plain_http_is_made_by_the_old_way(loaded: Browser) -> None:
+    loaded.run("Object.defineProperty(navigator, 'clipboard', {value: undefined});"
+               "document.execCommand = () => false")
+    loaded.click("#broken .copy")
+    loaded.until("document.querySelector('#broken .copy').textContent === "
+                 "'selected: press Ctrl-C'")
+    assert loaded.run("return getSelection().toString()").startswith("bootmatrix run matrices/")
+
+
+def test_what_is_different_from_another_run_comes_first(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    old, new = [record("bullseye sid"), record("sid trixie")], [failing(), record("sid trixie")]
+    old[0]["cell"]["id"] = new[0]["cell"]["id"]
+    path = tmp_path / "index.html"
+    path.write_text(page(new, lambda told: None, title="T", before=old,
+                         compared=compare(old, new, than="old.jsonl")))
+    chromium.open(path)
+    chromium.until(READY)
+    told = chromium.run("return document.getElementById('different').innerText")
+    assert "worse than old.jsonl: 2 cells: 1 new failure" in told
+    chromium.click("#different a")
+    chromium.until(OPEN)
+    assert "before: passed" in chromium.run("return document.getElementById('story').innerText")
+
+
 def test_a_refusal_has_one_mark_on_the_map_and_in_the_story(
     chromium: Browser, tmp_path: Path
 ) -> None:
@@ -156,7 +218,8 @@ def test_filters_and_search(loaded: Browser) -> None:
         loaded.run(pick, axis, "")
     loaded.press("/")
     loaded.press("sid machine-owned")
-    loaded.until("document.getElementById('shown').textContent.includes(' of ')")
+    loaded.until("[...document.querySelectorAll('#grid .tile')].every((one) => "
+                 "one.dataset.cell.includes('machine-owned'))")  # the last letter has come
     found = loaded.run("return [...document.querySelectorAll('#grid .tile')]"
                        ".map((one) => one.dataset.cell)")
     assert found

@@ -15,7 +15,7 @@ from bootmatrix.errors import UserError
 from bootmatrix.records.jsonl import RecordWriter, read_records
 from bootmatrix.records.merged import key, merged
 from bootmatrix.records.merging import load
-from bootmatrix.run.directory import RunDirectory, check_is_run, new_name
+from bootmatrix.run.directory import RunDirectory, check_is_run, new_name, records_of, run_of
 from bootmatrix.run.resume import unique_names
 from helpers.commands import SCRIPT
 from helpers.leavings import wait_for
@@ -24,6 +24,27 @@ from helpers.records import record as planned_record
 
 M = "matrices/m.yaml"
 COMMAND = Path(sys.executable).with_name("bootmatrix")
+
+
+def test_a_run_is_meant_by_its_directory_its_records_or_as_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    latest = Path("latest")
+    with pytest.raises(UserError, match="nothing is the latest"):
+        records_of(latest)
+    for name in ("2026-01-02", "2026-01-10", "2026-01-11-without-records"):
+        (tmp_path / "runs" / name / "cells").mkdir(parents=True)
+    for name in ("2026-01-02", "2026-01-10"):
+        (tmp_path / "runs" / name / "records.jsonl").touch()
+    newest = Path("runs/2026-01-10")
+    for given in (latest, newest, newest / "records.jsonl"):
+        assert records_of(given) == newest / "records.jsonl"
+        assert run_of(given) == newest
+    for given in (Path("other.jsonl"), Path("runs")):
+        assert records_of(given) == run_of(given) == given
+    latest.touch()  # a file of that name is what is meant
+    assert records_of(latest) == latest
 
 
 @pytest.fixture

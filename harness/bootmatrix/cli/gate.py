@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import Commands
+from bootmatrix.cli.options import A_RUN, Commands
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
@@ -38,9 +38,9 @@ def add(commands: Commands) -> None:
         epilog=NOTES, formatter_class=argparse.RawDescriptionHelpFormatter)
     gate.set_defaults(command=_gate)
     gate.add_argument("records", metavar="NEW", nargs="+", type=Path,
-                      help="records of the run to judge (several: shards, repeats)")
+                      help=f"the run to judge: {A_RUN} (several: shards, repeats)")
     gate.add_argument("--baseline", metavar="BASE", type=Path, required=True,
-                      help="records of the run to compare with, or an accepted baseline")
+                      help="an accepted baseline, or the run to compare with, as NEW")
     gate.add_argument("--accept", action="store_true",
                       help="write the new records as the baseline")
     gate.add_argument("--max-slower", metavar="RATIO", type=_ratio,
@@ -83,15 +83,16 @@ def _gate(options: argparse.Namespace) -> int:
     from bootmatrix.records.words import matrix_name, plural
     from bootmatrix.report import differences
     from bootmatrix.report.compare import baseline, compare
+    from bootmatrix.run.directory import records_of
 
-    base = options.baseline
+    base = records_of(options.baseline)
     if options.accept:
         check_replaceable(base)
     there = base.exists()
     if not there and not options.accept:
         raise UserError("no such baseline", file=base,
                         hint="a run that is good makes one: add --accept")
-    new = merged(load(options.records))
+    new = merged(load(list(map(records_of, options.records))))
     old = merged(load([base])) if there else []
     names = {matrix_name(record) for record in new}
     before = {matrix_name(record) for record in old}

@@ -6,7 +6,7 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from bootmatrix.cli.options import Commands
+from bootmatrix.cli.options import A_RUN, Commands
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     adding = actions.add_parser("add", help="add runs", allow_abbrev=False)
     adding.set_defaults(command=_add)
     adding.add_argument("records", metavar="RECORDS", nargs="+", type=Path,
-                        help="files of run records; each is a run, and is added once")
+                        help=f"{A_RUN}; each is a run, and is added once")
     adding.add_argument("--label", metavar="TEXT", default="",
                         help="what the run was of: a release, a revision")
     adding.add_argument("--time", metavar="ISO", type=_time,
@@ -51,8 +51,9 @@ def _add(options: argparse.Namespace) -> int:
     from bootmatrix.records.history import History, digest_of
     from bootmatrix.records.merging import load
     from bootmatrix.records.words import plural
+    from bootmatrix.run.directory import records_of
 
-    runs = [(path, load([path], mixed=True)) for path in options.records]
+    runs = [(path, load([path], mixed=True)) for path in map(records_of, options.records)]
     with History(options.db, create=True) as history:
         for path, records in runs:
             when = options.time or datetime.fromtimestamp(path.stat().st_mtime).astimezone()

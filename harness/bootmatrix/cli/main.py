@@ -27,6 +27,7 @@ from bootmatrix.cli import (
     run,
     schema,
 )
+from bootmatrix.cli.options import add_color
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
@@ -124,4 +125,16 @@ def parser() -> argparse.ArgumentParser:
     commands: Any = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
+    _add_color(commands)
     return parser
+
+
+def _add_color(commands: Any) -> None:
+    """Add ``--color`` to each command, and to each action of those that have several."""
+    for command in commands.choices.values():
+        inner = [action for action in command._actions
+                 if isinstance(action, argparse._SubParsersAction)]
+        for actions in inner:
+            _add_color(actions)
+        if not inner:
+            add_color(command)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from bootmatrix.cell import Cell
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+A_RUN = "a file of run records, a run's directory, or `latest`"
+"""How each command can be given a run."""
 QUICKSTART = Path("matrices/quickstart.yaml")
 
 
@@ -23,6 +27,19 @@ def add(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
     """Add options of a run."""
     for option in options:
         parser.add_argument(option.flag, dest=option.name, help=option.help, **option.how)
+
+
+def add_color(parser: argparse.ArgumentParser) -> None:
+    """Add ``--color``: every command has it, and what has no colours takes it as it is."""
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto",
+                        help="auto, the default: in a terminal, and where NO_COLOR is not set")
+
+
+def coloured(choice: str) -> bool:
+    """What it means for standard output."""
+    if choice == "auto":
+        return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return choice == "always"
 
 
 def add_engine(parser: argparse.ArgumentParser, text: str) -> None:
@@ -46,8 +63,8 @@ def add_cell(parser: argparse.ArgumentParser, *, positional: bool) -> None:
         parser.add_argument("--cell", metavar="CELL", required=True, help=text)
     parser.add_argument("--matrix", metavar="FILE", type=Path,
                         help=f"the matrix that has the cell (default: {QUICKSTART})")
-    parser.add_argument("--records", metavar="FILE", type=Path,
-                        help="a records file that has the cell, in place of a matrix")
+    parser.add_argument("--records", metavar="RUN", type=Path,
+                        help=f"what has the cell in place of a matrix: {A_RUN}")
     add_own_builds(parser)
 
 
@@ -55,10 +72,11 @@ def cell_of(options: argparse.Namespace, builds: Builds) -> Cell:
     """The cell that the arguments mean. Raises UserError."""
     from bootmatrix.diagnose.lookup import from_matrix, from_records
     from bootmatrix.matrix.sources import parse
+    from bootmatrix.run.directory import records_of
 
     if options.records is not None:
         if options.matrix is not None:
             raise UserError("--records and --matrix exclude each other")
-        return from_records(options.cell, options.records, builds)
+        return from_records(options.cell, records_of(options.records), builds)
     given = parse(options.qemu, options.firmware, [])
     return from_matrix(options.cell, options.matrix or QUICKSTART, builds, given)

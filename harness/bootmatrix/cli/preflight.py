@@ -14,7 +14,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import Commands, add_engine, add_own_builds
+from bootmatrix.cli.options import A_RUN, Commands, add_engine, add_own_builds
 from bootmatrix.errors import Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.model import Arch, Disk, FirmwareSource, Host, HostSpec, Nic
@@ -62,8 +62,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--nic", choices=("none", "virtio", "e1000"), default="none",
                         help="a network card, whose ROM block has the size of its host's file")
     add_own_builds(parser)
-    parser.add_argument("--records", metavar="FILE", type=Path,
-                        help="run records: name the cell that proves a finding")
+    parser.add_argument("--records", metavar="RUN", type=Path,
+                        help=f"name the cell of a run that proves a finding: {A_RUN}")
     add_engine(parser, "where QEMUs run (default: bubblewrap)")
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
     parser.add_argument("--measure", metavar="PAGE", type=Path,
@@ -78,13 +78,14 @@ def _preflight(options: argparse.Namespace) -> int:
     from bootmatrix.engines import choose
     from bootmatrix.matrix.sources import parse
     from bootmatrix.records.jsonl import read_records
+    from bootmatrix.run.directory import records_of
 
     if options.measure is not None:
         return _measure(options)
     for name in ("source", "destination", "machine"):
         if getattr(options, name) is None:
             raise UserError(f"--{name} is missing")
-    records = list(read_records(options.records)) if options.records else []
+    records = list(read_records(records_of(options.records))) if options.records else []
     given = parse(options.qemu, options.firmware, [])
     arch = Arch(options.arch)
     disk = Disk(options.disk or own_disk(options.machine, arch))

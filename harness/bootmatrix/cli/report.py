@@ -12,19 +12,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import Commands
+from bootmatrix.cli.options import A_RUN, Commands, coloured
 from bootmatrix.errors import Status, UserError
 from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.records.model import Record
+    from bootmatrix.report.compare import Comparison
 
 FORMATS = ("html", "terminal", "markdown", "github", "gitlab", "junit")
 NOTES = """\
-Several files are read as one: the shards of a run, or repeats of its cells.
+Several files are read as one: the shards of a run, or repeats of its cells. Two that have a cell
+with other builds are two runs, and shown beside each other: first what is different in the second.
 
 examples:
-  bootmatrix report runs/2026-11-24T13-42-21-90c4/records.jsonl -o report/
+  bootmatrix report latest -o report/
+  bootmatrix report runs/2026-11-24T13-42-21-90c4 --format terminal --color always | less -R
+  bootmatrix report old.jsonl new.jsonl -o report/
   bootmatrix report shard-*.jsonl --format markdown >> "$GITHUB_STEP_SUMMARY"
   bootmatrix report quickstart.jsonl library.jsonl --which-policy
 """
@@ -37,7 +41,7 @@ def add(commands: Commands) -> None:
         allow_abbrev=False, epilog=NOTES, formatter_class=argparse.RawDescriptionHelpFormatter)
     report.set_defaults(command=_report)
     report.add_argument("records", metavar="RECORDS", nargs="+", type=Path,
-                        help="a file of run records (JSON, one a line)")
+                        help=A_RUN)
     report.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("report"),
                         help="where index.html goes (default: report/)")
     report.add_argument("--format", choices=FORMATS, default="html",
@@ -53,10 +57,22 @@ def _report(options: argparse.Namespace) -> int:
 
     gc.disable()  # tens of thousands of records, and no cycle among them
     from bootmatrix.records.merged import merged
-    from bootmatrix.records.merging import load
+    from bootmatrix.records.merging import OtherBuilds, load
+    from bootmatrix.records.times import took
     from bootmatrix.records.words import matrix_name
+    from bootmatrix.run.directory import records_of
 
-    records = merged(load(options.records, cut_off=_tell, mixed=options.which_policy))
+    paths = list(map(records_of, options.records))
+    before: list[Record] = []
+    try:
+        read = load(paths, cut_off=_tell, mixed=options.which_policy)
+    except OtherBuilds:
+        if len(paths) != 2:
+            raise
+        before = merged(load(paths[:1], cut_off=_tell))
+        read = load(paths[1:], cut_off=_tell)
+    seconds, records = took(read), merged(read)
+    compared = _beside(before, records, paths[0]) if before else None
     if options.which_policy:
         from bootmatrix.report.markdown import which_policy
 
@@ -64,19 +80,38 @@ def _report(options: argparse.Namespace) -> int:
     elif options.format == "html":
         names = sorted({matrix_name(record) for record in records})
         title = options.title or "Which firmware ran? " + ", ".join(filter(None, names))
-        echo(_write(records, options.output, title.strip()))
+        echo(_write(records, options.output, title.strip(), seconds, compared, before))
     else:
-        text = _formats()[options.format](records)
+        if compared and options.format in ("terminal", "markdown"):
+            from bootmatrix.report import differences
+
+            told = {"terminal": differences.text, "markdown": differences.markdown}
+            echo(told[options.format](compared) + "\n")
+        text = _formats(seconds, coloured(options.color))[options.format](records)
         # The one is coloured, the other is commands, and what they say is shown in them.
         print(text) if options.format in ("terminal", "github") else echo(text)  # noqa: T201
     return Status.GREEN
+
+
+def _beside(old: Sequence[Record], new: Sequence[Record], path: Path) -> Comparison:
+    from bootmatrix.records.words import matrix_name
+    from bootmatrix.report.compare import compare
+
+    names = [sorted({matrix_name(record) for record in run}) for run in (old, new)]
+    if names[0] != names[1]:
+        raise UserError(f"records of two matrices: {', '.join(names[0])} and {', '.join(names[1])}",
+                        file=path, hint="give them one at a time")
+    return compare(old, new, than=str(path))
 
 
 def _tell(line: str) -> None:
     echo(f"bootmatrix: {line}", file=sys.stderr)
 
 
-def _write(records: Sequence[Record], directory: Path, title: str) -> Path:
+def _write(
+    records: Sequence[Record], directory: Path, title: str, seconds: float | None,
+    compared: Comparison | None, before: Sequence[Record],
+) -> Path:
     from bootmatrix.files import given_file
     from bootmatrix.report.page import page
 
@@ -85,7 +120,8 @@ def _write(records: Sequence[Record], directory: Path, title: str) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the report: {error.strerror}", file=target) from None
-    text = page(records, consoles, title=title, black_boxes=black_box)
+    text = page(records, consoles, title=title, black_boxes=black_box, seconds=seconds,
+                compared=compared, before=before)
     given_file.replace(target, text.encode("utf-8", "replace"))
     return target
 
@@ -155,21 +191,22 @@ def _launch_order(process: str) -> tuple[int, str]:
     return int(number) if number.isdecimal() else 0, process
 
 
-def _formats() -> dict[str, Callable[[Sequence[Record]], str]]:
+def _formats(
+    seconds: float | None, colour: bool
+) -> dict[str, Callable[[Sequence[Record]], str]]:
     from bootmatrix.report import annotations, junit, markdown
 
-    return {"terminal": _terminal, "markdown": markdown.markdown, "github": annotations.github,
+    return {"terminal": functools.partial(_terminal, seconds, colour),
+            "markdown": markdown.markdown, "github": annotations.github,
             "gitlab": annotations.gitlab, "junit": junit.junit}
 
 
-def _terminal(records: Sequence[Record]) -> str:
+def _terminal(seconds: float | None, colour: bool, records: Sequence[Record]) -> str:
     from bootmatrix.report.summary import summary
     from bootmatrix.report.table import Style
 
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    style = Style(width=shutil.get_terminal_size().columns,
-                  colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+    style = Style(width=shutil.get_terminal_size().columns, colour=colour,
                   ascii=not encoding.startswith("utf"))
     places = sorted({str(record.get("run_dir", ".")) for record in records})
-    seconds = sum(float(record.get("seconds") or 0) for record in records)
     return summary(records, style, seconds=seconds, artifacts=", ".join(places))

@@ -18,6 +18,7 @@ from bootmatrix.cli import options as shared
 from bootmatrix.cli.ending import end_tidily
 from bootmatrix.cli.images import build_missing
 from bootmatrix.errors import Status, UserError
+from bootmatrix.run.directory import records_of, run_of
 from bootmatrix.run.options import RUN
 from bootmatrix.run.workers import side_by_side
 from bootmatrix.terminal import echo
@@ -67,6 +68,10 @@ def _run(options: argparse.Namespace) -> int:
     from bootmatrix.builds.image_store import ImageStore
 
     end_tidily()
+    if options.resume is not None:
+        options.resume = run_of(options.resume)
+    if options.shard_times is not None:
+        options.shard_times = records_of(options.shard_times)
     _check_shard(options)
     _check_expressions(options)
     store = ImageStore()
@@ -110,6 +115,8 @@ def _pytest_arguments(options: argparse.Namespace, cells: int) -> list[str]:
     else:
         # The plugin's own summary lists what -r would.
         words += ["-q", "--no-header", "-rN", "-o", "console_output_style=classic"]
+    if options.color != "auto":
+        words.append(f"--color={'yes' if options.color == 'always' else 'no'}")
     # A worker takes as long to start as some cells take to run.
     jobs = side_by_side() if options.jobs == "auto" else int(options.jobs)
     jobs = min(jobs, cells * options.repeat)

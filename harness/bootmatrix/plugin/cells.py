@@ -99,6 +99,7 @@ class CellItem(pytest.Item):
             rig.prepare(dict.fromkeys(self.cell.hosts))
             record = self._earlier(rig)
             if record is None:
+                from bootmatrix.records.times import now
                 from bootmatrix.run.resume import fingerprint
 
                 if self.begun is None:
@@ -110,6 +111,7 @@ class CellItem(pytest.Item):
                 record = begun.record()
                 if self.config.getoption("bootmatrix_repeat") > 1:
                     record["repeat"] = self.repeat
+                record["ended"] = now()
                 record["matrix"] = str(shown(self.path))
                 if rig.matrix != self.path.name:
                     record["matrix_name"] = rig.matrix
@@ -128,10 +130,12 @@ class CellItem(pytest.Item):
             raise RigBroken(self.broken) from None
         except Exception as error:
             raise RigBroken(in_a_line(error)[0]) from None
+        from bootmatrix.report.junit import versions
+
         self.record = record
         if self.config.pluginmanager.hasplugin(ALLURE):
             self._tell_allure(record)
-        self.user_properties = self._axes + [
+        self.user_properties = self._axes + versions(record) + [
             (key, record.get(key)) for key in ("verdict", "reason", "artifacts")]
         self._decide(record)
 
@@ -158,10 +162,11 @@ class CellItem(pytest.Item):
 
     def _decide(self, record: Record) -> None:
         from bootmatrix.records.outcome import Outcome, outcome_of
+        from bootmatrix.records.words import declared
 
         outcome = outcome_of(record)
         if outcome is Outcome.KNOWN:
-            pytest.xfail(str(record["known"]))  # does nothing with --runxfail
+            pytest.xfail(declared(record))  # does nothing with --runxfail
         if outcome is Outcome.UNSUPPORTED:
             pytest.skip(record["reason"])
         strict = outcome is Outcome.FIXED and self.config.getoption("strict_known")

@@ -19,16 +19,18 @@ from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import outcome_of
 from bootmatrix.records.words import hosts_of
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL, time TEXT NOT NULL,
                    label TEXT NOT NULL);
 CREATE TABLE results (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
                       matrix TEXT NOT NULL, cell TEXT NOT NULL, verdict TEXT NOT NULL,
                       outcome TEXT NOT NULL, reason TEXT NOT NULL, seconds REAL,
-                      qemu TEXT NOT NULL, firmware TEXT NOT NULL);
+                      qemu TEXT NOT NULL, firmware TEXT NOT NULL,
+                      bytes TEXT NOT NULL DEFAULT '');
 CREATE INDEX by_cell ON results(cell, run);
 """
+_OF_VERSION_1 = "ALTER TABLE results ADD COLUMN bytes TEXT NOT NULL DEFAULT ''"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class History:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
+            elif version == 1:  # which did not tell builds of one name apart
+                self._db.executescript(f"BEGIN; {_OF_VERSION_1}; "
+                                       f"PRAGMA user_version = {_VERSION}; COMMIT")
             elif version != _VERSION:
                 raise UserError("no history of bootmatrix, or one of another version", file=path)
         except (sqlite3.Error, OSError) as error:
@@ -79,7 +84,7 @@ class History:
                     return False
                 run = self._db.execute("INSERT INTO runs(digest, time, label) VALUES (?, ?, ?)",
                                        (digest, time, label)).lastrowid
-                self._db.executemany("INSERT INTO results VALUES (?,?,?,?,?,?,?,?,?)",
+                self._db.executemany("INSERT INTO results VALUES (?,?,?,?,?,?,?,?,?,?)",
                                      (_row(run, record) for record in records))
         except sqlite3.Error as error:
             raise UserError(f"cannot add to this history: {error}", file=self._path) from None
@@ -119,15 +124,15 @@ class History:
         return changes
 
     def flaky(self) -> list[tuple[str, dict[str, int], str]]:
-        """(cell, how often each verdict came, QEMUs) where equal builds gave several verdicts."""
-        found: dict[tuple[str, str, str, str], dict[str, int]] = {}
-        for matrix, cell, qemu, firmware, verdict, number in self._rows("""
-                SELECT matrix, cell, qemu, firmware, verdict, COUNT(*) FROM results
-                GROUP BY matrix, cell, qemu, firmware, verdict ORDER BY cell, verdict"""):
-            found.setdefault((matrix, cell, qemu, firmware), {})[verdict] = number
+        """(cell, how often each verdict came, QEMUs) where the same bytes gave several verdicts."""
+        found: dict[tuple[str, ...], dict[str, int]] = {}
+        for *about, verdict, number in self._rows("""
+                SELECT matrix, cell, qemu, firmware, bytes, verdict, COUNT(*) FROM results
+                GROUP BY matrix, cell, qemu, firmware, bytes, verdict ORDER BY cell, verdict"""):
+            found.setdefault(tuple(about), {})[verdict] = number
         named = self._names()
         return [(named[matrix, cell], verdicts, qemu)
-                for (matrix, cell, qemu, _), verdicts in found.items() if len(verdicts) > 1]
+                for (matrix, cell, qemu, *_), verdicts in found.items() if len(verdicts) > 1]
 
     def trend(self) -> list[tuple[str, str, str, int, int, float | None]]:
         """(QEMUs, firmware, label, cells, passed, mean seconds) by builds and run."""
@@ -175,6 +180,7 @@ def _row(run: int | None, record: Record) -> tuple[Any, ...]:
         (str(record["reason"]).splitlines() or [""])[0], record.get("seconds"),
         " → ".join(str(host.get("qemu")) for host in hosts),
         " → ".join(str(host.get("firmware")) for host in hosts),
+        " ".join(f"{host.get('digest')} {host.get('firmware_sha256')}" for host in hosts),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bootmatrix.errors import UserError
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, outcome_of
-from bootmatrix.records.words import matrix_name, natural
+from bootmatrix.records.words import hosts_of, matrix_name, natural
 
 Key = tuple[str, str]
 
@@ -18,6 +18,12 @@ Key = tuple[str, str]
 def key(record: Record) -> Key:
     """What a record is about: the matrix file's name, and the cell's id."""
     return matrix_name(record), str(record["cell"]["id"])
+
+
+def builds_of(record: Record) -> tuple[tuple[str | None, ...], ...]:
+    """The builds of a cell's hosts: names, and the digests of their bytes where it has them."""
+    return tuple((host.get("qemu"), host.get("build"), host.get("firmware"), host.get("digest"),
+                  host.get("firmware_sha256")) for host in hosts_of(record))
 
 
 def whole_name(about: Key) -> str:

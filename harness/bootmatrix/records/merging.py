@@ -12,8 +12,16 @@ from bootmatrix.cell import AXES
 from bootmatrix.errors import UserError
 from bootmatrix.model import role_name
 from bootmatrix.records.jsonl import read_records
+from bootmatrix.records.merged import Key, builds_of, key
 from bootmatrix.records.model import HostRow, QemuRow, Record
 from bootmatrix.records.words import matrix_name
+
+Builds = tuple[tuple[str | None, ...], ...]
+
+
+class OtherBuilds(UserError):
+    """One cell was run on builds of several kinds: these are several runs, and no repeats."""
+
 
 Say = Callable[[str], None]
 
@@ -25,19 +33,24 @@ def load(
 
     What records repeat is kept once: 10,000 records of 10 kB take a tenth of that. A last line
     that a crash cut off is told to ``cut_off``; None: it is an error. Raises UserError at a file
-    that is empty or no records file, and, unless ``mixed``, at files of different matrices.
+    that is empty or no records file, and, unless ``mixed``, at files of different matrices;
+    OtherBuilds at files of which one has a cell with other bytes than another: what came of it is
+    then no repeat.
     """
     share = _Share()
     records: list[Record] = []
     matrices: dict[Path, frozenset[str]] = {}
-    fingerprints: dict[tuple[str, str], tuple[str, Path]] = {}
+    fingerprints: dict[Key, tuple[str, Path]] = {}
+    builds: dict[Key, tuple[Builds, Path]] = {}
     for path in paths:
         before = len(records)
         names = set()
         for record in read_records(path, cut_off or _refuse(path)):
             name = matrix_name(record)
             names.add(name)
-            about, mark = (name, record["cell"]["id"]), record.get("fingerprint")
+            about, mark = key(record), record.get("fingerprint")
+            if not mixed:
+                _check_builds(builds, about, record, path)
             other = fingerprints.setdefault(about, (mark, path)) if mark else (mark, path)
             if other[0] != mark and not mixed:
                 raise UserError(
@@ -59,6 +72,23 @@ def load(
                 f"{_listed(first[1])} in {first[0]}",
                 file=path, hint="give them one at a time")
     return records
+
+
+def _check_builds(
+    builds: dict[Key, tuple[Builds, Path]], about: Key, record: Record, path: Path
+) -> None:
+    """Raise OtherBuilds if an earlier file has the cell with other builds."""
+    found = builds_of(record)
+    before, where = builds.setdefault(about, (found, path))
+    # A baseline tells of no digests: what one of both does not know is no difference.
+    if before is found or where == path or all(
+            one == other or None in (one, other)
+            for old, new in zip(before, found, strict=False)
+            for one, other in zip(old, new, strict=True)):
+        return
+    raise OtherBuilds(
+        f"cell {about[1]} ran on other builds than in {where}: these are no repeats", file=path,
+        hint="`bootmatrix report OLD NEW` shows two runs beside each other, `gate` judges")
 
 
 def _listed(names: frozenset[str]) -> str:

@@ -49,6 +49,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2
                                         max_length=1024)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+# ISO 8601 in UTC, to the millisecond: as texts they are in the order of time.
+Moment = Annotated[str, StringConstraints(
+    pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00$")]
 if TYPE_CHECKING:
     VerdictName = str
     Schema = int
@@ -153,6 +156,8 @@ class Notes(TypedDict, total=False):
 
     shared: SharedRow
     known_state: str
+    known_link: str
+    ended: Moment
     waited: WaitedRow
     run_again: str
     retried: str

@@ -66,6 +66,8 @@ def record(
     }
     if found.entry is not None:
         made["known_state"] = found.state.value
+        if found.entry.link:
+            made["known_link"] = found.entry.link
     return made
 
 

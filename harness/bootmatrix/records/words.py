@@ -38,6 +38,12 @@ def matrix_name(record: Record) -> str:
     return str(record.get("matrix_name") or str(record.get("matrix") or "").rpartition("/")[2])
 
 
+def declared(record: Record) -> str:
+    """What the matrix declares of a cell, with the link that goes with it."""
+    link = record.get("known_link")
+    return f"{record.get('known')}{f' ({link})' if link else ''}"
+
+
 def called(record: Record) -> str:
     """A cell's name among the others of a report: its id, unless several matrices have that."""
     return str(record.get("called") or record["cell"]["id"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import called
+from bootmatrix.records.words import called, declared
 from bootmatrix.report.markdown import explained
 from bootmatrix.report.summary import rerun_command
 from bootmatrix.terminal import visible
@@ -24,7 +24,7 @@ def github(records: Sequence[Record]) -> str:
         if not outcome.is_bad and outcome is not Outcome.FIXED:
             continue
         level = "error" if outcome.is_bad else "notice"
-        said = "\n".join(explained(record)) if outcome.is_bad else f"no longer: {record['known']}"
+        said = "\n".join(explained(record)) if outcome.is_bad else f"no longer: {declared(record)}"
         where = [f"file={_property(str(record['matrix']))}"] if record.get("matrix") else []
         where.append(f"title={_property(called(record))}")
         lines.append(f"::{level} {','.join(where)}::"

@@ -15,7 +15,7 @@ from bootmatrix.model import RECORD_SCHEMA, Verdict, role_name
 from bootmatrix.records.merged import key
 from bootmatrix.records.model import BootRow, Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import called, duration, hosts_of, natural, plural
+from bootmatrix.records.words import called, declared, duration, hosts_of, natural, plural
 from bootmatrix.report.markdown import reason
 from bootmatrix.report.pairing import Expected, Pair, Wishes, other_builds, pairs
 from bootmatrix.report.story import ran, refused
@@ -79,7 +79,8 @@ class Comparison:
 
     ``cells`` are the names of those of the new run; ``same`` is of how many there is nothing to
     tell. ``builds`` are hosts that have become others, and ``unseen`` what was expected and did
-    not come, each in words; ``pace`` is how all cells together differ in time, in words.
+    not come, each in words; ``pace`` is how all cells together differ in time, in words, and
+    ``than`` what it is beside.
     """
 
     findings: list[Finding]
@@ -88,6 +89,7 @@ class Comparison:
     cells: list[str]
     same: int
     pace: str
+    than: str = "the baseline"
 
     @property
     def worse(self) -> bool:
@@ -114,14 +116,14 @@ class Comparison:
     def summary(self) -> str:
         """One line that says how it went."""
         parts = [f"{number} {word}" for word, number in self.counts.items()]
-        return (f"{'worse' if self.worse else 'not worse'} than the baseline: "
+        return (f"{'worse' if self.worse else 'not worse'} than {self.than}: "
                 f"{plural(len(self.cells), 'cell')}: "
                 f"{', '.join([*parts, f'{self.same} the same'])}{self.pace}")
 
 
 def compare(
     old: Sequence[Record], new: Sequence[Record], max_slower: float | None = None,
-    expected: Sequence[Expected] = (),
+    expected: Sequence[Expected] = (), than: str = "the baseline",
 ) -> Comparison:
     """What is different in ``new``. Both hold each cell once (see bootmatrix.records.merged).
 
@@ -143,7 +145,7 @@ def compare(
     found += slow
     found.sort(key=lambda finding: (finding.kind, natural(finding.cell)))
     return Comparison(found, other_builds(both), wishes.unseen,
-                      [called(record) for record in new], same, pace)
+                      [called(record) for record in new], same, pace, than)
 
 
 def _name(pair: Pair) -> str:
@@ -181,13 +183,13 @@ def _difference(pair: Pair) -> tuple[Delta, str] | None:
     if old["verdict"] == "pass" and was is not Outcome.FLAKY:
         if outcome.is_bad:
             return Delta.NEW_FAILURE, reason(new)
-        return Delta.NEW_KNOWN, f"{reason(new)}; declared: {new.get('known')}"
+        return Delta.NEW_KNOWN, f"{reason(new)}; declared: {declared(new)}"
     if steady(pair.translated(reason(old))) != steady(reason(new)) or was is Outcome.FLAKY:
         return Delta.REASON, f"{reason(new)}; was {reason(old)}"
     if not pair.ran_alike():
         return Delta.FIRMWARE, f"{_said(old)}, now {_said(new)}; {reason(new)}"
     if outcome.is_bad and not was.is_bad:
-        return Delta.NEW_FAILURE, f"{reason(new)}; was declared: {old.get('known')}"
+        return Delta.NEW_FAILURE, f"{reason(new)}; was declared: {declared(old)}"
     return (Delta.STILL, reason(new)) if outcome.is_bad else None
 
 
@@ -270,6 +272,8 @@ def _accepted(record: Record) -> Record:
     }
     if "known_state" in record:
         accepted["known_state"] = record["known_state"]
+    if "known_link" in record:
+        accepted["known_link"] = record["known_link"]
     if "/" in key(record)[0]:  # of several files of one name
         accepted["matrix_name"] = key(record)[0]
     if refused(record):

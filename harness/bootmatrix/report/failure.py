@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bootmatrix.records.model import BootRow, Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import duration
+from bootmatrix.records.words import declared, duration
 from bootmatrix.report.summary import rerun_command
 
 
@@ -33,13 +33,13 @@ def _headline(record: Record) -> list[str]:
         whole = str(record.get("error") or reason)  # with argv and the last output
         return ["the rig broke; nothing was learnt about the firmware:", whole.rstrip()]
     if outcome is Outcome.FIXED:
-        return [f"passes, but the matrix declares a failure (--strict-known): {record['known']}",
+        return [f"passes, but the matrix declares a failure (--strict-known): {declared(record)}",
                 "Take the entry out of known:, or narrow its condition."]
     lines = [reason if reason.startswith(verdict) else f"{verdict}: {reason}"]
     if record.get("black_box"):
         lines.append(f"black box: {record['black_box']}")
     if record.get("known") is not None:
-        lines.append(f"(The matrix declares something else: {record['known']})")
+        lines.append(f"(The matrix declares something else: {declared(record)})")
     return lines
 
 

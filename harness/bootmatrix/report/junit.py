@@ -9,8 +9,10 @@ from xml.etree import ElementTree as Xml
 
 from bootmatrix.cell import AXES
 from bootmatrix.matrix import axes
+from bootmatrix.model import role_name
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import Outcome, outcome_of
+from bootmatrix.records.words import declared, hosts_of
 from bootmatrix.report.failure import failure
 from bootmatrix.report.markdown import reason
 
@@ -38,9 +40,11 @@ def junit(records: Sequence[Record]) -> str:
             if key in record["cell"] and not axes.is_default(key, record["cell"].get(key)):
                 Xml.SubElement(properties, "property",
                                {"name": key, "value": clean(record["cell"].get(key))})
+        for name, value in versions(record):
+            Xml.SubElement(properties, "property", {"name": name, "value": clean(value)})
         Xml.SubElement(properties, "property", {"name": "verdict", "value": record["verdict"]})
         if outcome in (Outcome.KNOWN, Outcome.UNSUPPORTED):
-            why = record["known"] if outcome is Outcome.KNOWN else record["reason"]
+            why = declared(record) if outcome is Outcome.KNOWN else record["reason"]
             Xml.SubElement(case, "skipped", {"message": clean(why)})
         elif outcome.is_bad:
             tag = "error" if outcome is Outcome.ERROR else "failure"
@@ -48,6 +52,13 @@ def junit(records: Sequence[Record]) -> str:
                 failure(record, artifacts=str(record.get("artifacts") or "none")))
     Xml.indent(suites)
     return Xml.tostring(suites, encoding="unicode", xml_declaration=True)
+
+
+def versions(record: Record) -> list[tuple[str, str]]:
+    """The QEMU and the firmware of each host, as properties: ``source.qemu``, 7.2.22."""
+    return [(f"{role_name(index)}.{name}", str(host[name]))
+            for index, host in enumerate(hosts_of(record))
+            for name in ("qemu", "firmware") if host.get(name)]
 
 
 def clean(text: Any) -> str:

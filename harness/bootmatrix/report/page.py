@@ -17,11 +17,14 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from bootmatrix import __version__
 from bootmatrix.firmware.identity import EscapeFilter
 from bootmatrix.matrix import axes
 from bootmatrix.model import Verdict
+from bootmatrix.records.merged import key
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
+from bootmatrix.records.times import when
 from bootmatrix.records.words import (
     called,
     duration,
@@ -31,12 +34,14 @@ from bootmatrix.records.words import (
     quoted,
     short_firmware,
 )
+from bootmatrix.report.broken import broken, commands
 from bootmatrix.report.causes import Neighbour, causes, neighbours
+from bootmatrix.report.compare import Comparison
 from bootmatrix.report.decision import QUESTIONS, counterexamples, decide
 from bootmatrix.report.markdown import reason
 from bootmatrix.report.story import MARKED, Stage, capped, stages
 from bootmatrix.report.story import ran as firmware_of
-from bootmatrix.report.summary import counts, mismatches, rerun_command
+from bootmatrix.report.summary import counts, mismatches
 from bootmatrix.report.table import (
     LEGEND,
     MARKS,
@@ -58,19 +63,31 @@ CELLS_A_PIECE = 50
 
 def page(
     records: Sequence[Record], consoles: Consoles, *, title: str, command: str = "bootmatrix",
-    black_boxes: BlackBoxes = lambda record: None,
+    black_boxes: BlackBoxes = lambda record: None, seconds: float | None = None,
+    compared: Comparison | None = None, before: Sequence[Record] = (),
 ) -> str:
-    """The page. ``records`` holds each cell once (see bootmatrix.records.merged)."""
+    """The page. ``records`` holds each cell once (see bootmatrix.records.merged).
+
+    ``seconds`` is how long the run took. With ``compared`` the page shows them beside the run
+    ``before``: what is different comes first.
+    """
     rows = decide(records)
     shown = sorted(records, key=lambda record: natural(called(record)))
     near = neighbours(shown)
-    pieces = (_piece([_story(record, consoles(record), black_boxes(record), command,
-                             near.get(called(record)))
+    named = {called(record): record for record in shown}
+    then = {key(record): record for record in before}
+    pieces = (_piece([_story(record, consoles(record), black_boxes(record),
+                             commands(record, named, near.get(called(record)), command),
+                             near.get(called(record)), then.get(key(record)))
                       for record in shown[start : start + CELLS_A_PIECE]])
               for start in range(0, len(shown), CELLS_A_PIECE))
     return str(_template().render(
         title=title,
         counts=counts(shown).plain,
+        facts=_facts(shown, seconds),
+        broken=broken(shown, near, command),
+        marks=MARKS,
+        compared=compared,
         outcomes=[(outcome.value, MARKS[outcome], LEGEND[outcome], number) for outcome in Outcome
                   if (number := sum(outcome_of(record) is outcome for record in shown))],
         questions=QUESTIONS,
@@ -83,6 +100,16 @@ def page(
         style=part("page.css"),
         script=part("page.js"),
     ))
+
+
+def _facts(records: Sequence[Record], seconds: float | None) -> list[str]:
+    """When it was run, how long it took, and on what, as far as the records say."""
+    builds = dict.fromkeys(
+        f"{host_name(host)}: QEMU {host.get('qemu')}, {host.get('firmware')}"
+        for record in records for host in hosts_of(record))
+    took = duration(seconds) if seconds is not None else None
+    return [*filter(None, (when(records), took, f"bootmatrix {__version__}")),
+            *sorted(builds, key=natural)]
 
 
 def embedded(data: Any) -> Markup:
@@ -157,13 +184,14 @@ def _piece(stories: Sequence[dict[str, Any]]) -> str:
 
 def _story(
     record: Record, consoles: Sequence[tuple[str, bytes]] | None, black_box: bytes | None,
-    command: str, near: Neighbour | None,
+    deeds: Sequence[tuple[str, str]], near: Neighbour | None, before: Record | None,
 ) -> dict[str, Any]:
     life = stages(record)
     return {
         "hosts": [[host_name(host), host.get("qemu"), host.get("firmware"), host.get("build"),
                    host.get("digest")] for host in hosts_of(record)],
-        "reason": record["reason"], "known": record.get("known"), "error": record.get("error"),
+        "reason": record["reason"], "error": record.get("error"),
+        "known": [record.get("known"), _address(record)],
         "flaky": record.get("flaky"), "engine": record.get("engine"),
         "time": duration(float(record["seconds"])) if record.get("seconds") else None,
         "steps": [[s.step, s.host, s.firmware, s.seconds, s.outcome,
@@ -181,9 +209,16 @@ def _story(
         "qemus": [[f"{row.get('role')}, QEMU {row.get('version')}",
                    _lines(tuple(row.get("argv", ())))]
                   for row in record.get("qemus", ())],
-        "again": rerun_command(record, command),
+        "deeds": deeds,
+        "before": before and [outcome_of(before).value, reason(before), _firmware(before)],
         "artifacts": record.get("artifacts"),
     }
+
+
+def _address(record: Record) -> str | None:
+    """The link of the record's ``known`` entry, if it is one to follow."""
+    link = record.get("known_link") or ""
+    return link if link.startswith(("https://", "http://")) else None
 
 
 def _well(step: Stage, verdict: str) -> bool | None:

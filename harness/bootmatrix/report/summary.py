@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import called, duration, joined, natural, plural
+from bootmatrix.records.words import called, declared, duration, joined, natural, plural
 from bootmatrix.report.causes import causes, neighbours
 from bootmatrix.report.table import MARKS, STYLES, Style, rendered, tables
 from bootmatrix.terminal import visible
@@ -24,15 +24,16 @@ def summary(
     records: Sequence[Record],
     style: Style,
     *,
-    seconds: float,
+    seconds: float | None,
     artifacts: str,
     command: str = "bootmatrix",
     earlier: int = 0,
 ) -> str:
     """The table and all that stands under it, as one text that ends with the rerun command.
 
-    ``seconds`` is the wall time of the run, ``artifacts`` its directory as it is to be shown,
-    ``command`` how bootmatrix is called here. ``earlier`` of the records are from an earlier run.
+    ``seconds`` is the wall time of the run, None where nobody knows it; ``artifacts`` its
+    directory as it is to be shown, ``command`` how bootmatrix is called here. ``earlier`` of the
+    records are from an earlier run.
     """
     records = sorted(records, key=lambda record: natural(called(record)))
     return "\n".join((
@@ -40,7 +41,7 @@ def summary(
         "",
         rendered(list(_findings(records)), style),
         rendered([counts(records), *map(str, causes(records)), *_retried(records),
-                  *mismatches(records), Text(_time(len(records), earlier, seconds))], style),
+                  *mismatches(records), Text(_time(records, earlier, seconds))], style),
         "",
         # Not through rich: a path or a command that is broken over lines cannot be copied.
         visible(f"artifacts: {artifacts}"),
@@ -113,8 +114,11 @@ def mismatches(records: Sequence[Record]) -> list[str]:
             for mismatch, number in sorted(unsaid.items())]
 
 
-def _time(cells: int, earlier: int, seconds: float) -> str:
-    each = round(60 * (cells - earlier) / seconds) if seconds > 0 else 0
+def _time(records: Sequence[Record], earlier: int, seconds: float | None) -> str:
+    if seconds is None:
+        added = sum(float(record.get("seconds") or 0) for record in records)
+        return f"{duration(added)} for all cells, one after the other"
+    each = round(60 * (len(records) - earlier) / seconds) if seconds > 0 else 0
     rate = f", {plural(each, 'cell')} a minute" if each else ""
     return f"in {duration(seconds)}{rate}" + (
         f"; {earlier} from the earlier run" if earlier else "")
@@ -141,7 +145,7 @@ def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
         yield _item(outcome, "\n".join((
             reason, *_black_box(cells), *ids[:MOST_LISTED], *more)))
     for outcome, word in ((Outcome.FIXED, "no longer"), (Outcome.KNOWN, "known")):
-        reasons = Counter(str(record["known"]) for record in records
+        reasons = Counter(declared(record) for record in records
                           if outcome_of(record) is outcome)
         for reason, number in sorted(reasons.items()):
             yield _item(outcome, f"{word}, {plural(number, 'cell')}: {reason}")

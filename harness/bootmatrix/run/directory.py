@@ -27,6 +27,33 @@ def new_name() -> str:
     return f"{now}-{secrets.token_hex(2)}"
 
 
+LATEST = "latest"
+"""Stands for the run whose directory in runs/ is the newest."""
+RUNS = Path("runs")
+
+
+def records_of(given: Path) -> Path:
+    """The records that are meant by a file of them, by a run's directory, or by ``latest``."""
+    place = run_of(given)
+    return place / RECORDS if (place / RECORDS).exists() else place
+
+
+def run_of(given: Path) -> Path:
+    """The run's directory that is meant by it, by its records, or by ``latest``.
+
+    What is neither is left as it is. Raises UserError if there is no latest run.
+    """
+    if given == Path(LATEST) and not given.exists():
+        # Their names sort by time.
+        runs = sorted(path.parent for path in RUNS.glob(f"*/{RECORDS}"))
+        if not runs:
+            raise UserError("there is no run in it: nothing is the latest", file=RUNS)
+        return runs[-1]
+    if given.name == RECORDS and (given.parent / CELLS).is_dir():
+        return given.parent
+    return given
+
+
 def check_is_run(path: Path) -> None:
     """Raise UserError if this is no run's own directory, in which a run could go on.
 

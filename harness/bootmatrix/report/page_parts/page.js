@@ -175,8 +175,23 @@ const table = (head, rows) => el("div", { class: "scroll" }, el("table", {},
   el("thead", {}, el("tr", {}, ...head.map((one) => el("th", {}, one)))),
   el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row)))));
 const td = (what, off) => el("td", off ? { class: "off" } : {}, what ?? "-");
-const copyable = (content) => el("div", {}, el("button", { class: "copy", type: "button",
-  onclick: (event) => { navigator.clipboard?.writeText(content); event.target.textContent = "copied"; } }, "copy"), el("pre", {}, content));
+const copyable = (content) => el("div", {}, el("button", { class: "copy", type: "button" }, "copy"), el("pre", {}, content));
+// "copied" is said only of what was: over plain http a page has no clipboard, and asks by the old way.
+async function copy(button) {
+  const from = button.parentNode.querySelector("pre, code"), range = document.createRange();
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(from.textContent);
+    done = true;
+  } catch {
+    range.selectNodeContents(from);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    done = document.execCommand("copy");
+  }
+  button.textContent = done ? "copied" : "selected: press Ctrl-C";
+}
+addEventListener("click", (event) => { if (event.target.matches?.("button.copy")) copy(event.target); });
 const seconds = (number) => (number === null || number === undefined ? "" : number < 1 ? `${Math.round(number * 1000)} ms` : `${number.toFixed(1)} s`);
 function marked(said) {
   const pre = el("pre", { class: "console", tabindex: "0" });
@@ -248,6 +263,7 @@ async function tell(n) {
   current = n;
   const told = await story(n);
   if (current !== n) return;
+  if (order.includes(n)) all(); // its tile may be one that is not drawn yet
   for (const tile of document.querySelectorAll("#grid .tile")) tile.classList.toggle("open", tile.cells.includes(n));
   const outcome = value.outcome(n), boots = told.boots;
   show(columns.hosts[n].map((w) => words[w]).join(" → "),
@@ -259,7 +275,8 @@ async function tell(n) {
     told.near ? el("p", { class: "facts" }, el("a", { href: "#cell=" + encodeURIComponent(told.near[1]) }, told.near[0])) : null,
     told.doing ? el("p", { class: "facts" }, `black box: ${told.doing}`) : null,
     told.box ? el("details", { class: "box" }, el("summary", {}, "All of the black box"), el("pre", { class: "console", tabindex: "0" }, told.box)) : null,
-    told.known ? el("p", { class: "note" }, `The matrix declares it: ${told.known}`) : null,
+    told.known[0] ? el("p", { class: "note" }, `The matrix declares it: ${told.known[0]} `, told.known[1] ? el("a", { href: told.known[1], rel: "noopener noreferrer" }, told.known[1]) : null) : null,
+    told.before ? el("p", { class: "facts" }, `before: ${told.before[0]}, ${told.before[1]}; ran ${told.before[2].join(" → ") || "nothing"}`) : null,
     told.flaky ? el("p", { class: "note" }, `Repeats differ: ${Object.entries(told.flaky).map(([verdict, many]) => `${many} × ${verdict}`).join(", ")}. This is the worst of them.`) : null,
     told.error ? copyable(told.error) : null,
     told.steps.length ? el("h3", {}, "What happened") : null, told.steps.length ? timeline(told) : null,
@@ -272,10 +289,11 @@ async function tell(n) {
     ...(told.consoles === null ? [el("p", { class: "facts" }, "The logs are not beside the records: nothing to show.")]
       : told.consoles.length ? told.consoles.flatMap(([name, said]) => [el("div", { class: "facts" }, name), said ? marked(said) : el("p", { class: "facts" }, "It said nothing.")])
         : [el("p", { class: "facts" }, "No QEMU was started.")]),
-    el("h3", {}, "Again"), copyable(told.again), el("p", { class: "facts" }, "artifacts: ", el("code", {}, told.artifacts || "none")),
+    el("h3", {}, "Go on"), ...told.deeds.flatMap(([what, command]) => [el("div", { class: "facts" }, what), copyable(command)]), el("p", { class: "facts" }, "artifacts: ", el("code", {}, told.artifacts || "none")),
     told.qemus.length ? el("h3", {}, "QEMU") : null,
     ...told.qemus.flatMap(([name, line]) => [el("details", {}, el("summary", {}, name), copyable(line))]),
     el("h3", {}, "Hosts"), table(["host", "QEMU", "firmware", "build", "digest"], told.hosts.map((host) => host.map((one, at) => td(at === 4 && one ? one.slice(0, 12) : one)))));
+  document.querySelector("#grid .open")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 const go = (n) => { const hash = "#cell=" + encodeURIComponent(columns.id[n]); location.hash === hash ? tell(n) : (location.hash = hash); };
 function close() {
