@@ -70,6 +70,45 @@ def test_no_more_workers_are_started_than_there_are_cells(
     assert (f"created: {workers}/{workers} workers" in done.stdout) is (workers > 0)
 
 
+NOTHING = MATRIX + """\
+  - when: {machine: pc-q35-9.9}
+    verdict: silent
+    reason: no such machine
+"""
+NEVER = MATRIX + """\
+  - when: {source.qemu: "9.9"}
+    verdict: silent
+    reason: no such QEMU
+"""
+
+
+@pytest.mark.parametrize(("matrix", "arguments", "status", "warned"), [
+    (MATRIX, ("--strict",), 0, False),
+    (NOTHING, (), 0, True),
+    (NOTHING, ("--strict", "-k", "q35"), 1, True),
+    (NEVER, (), 0, True),
+    (NEVER, ("--strict",), 1, True),
+    (NEVER, ("--strict", "-k", "q35"), 0, False),  # the cells that are left out may be its
+], ids=["none", "told", "strict", "told-by-running", "strict-by-running", "not-all-ran"])
+def test_an_entry_that_matches_nothing_is_told_and_red_with_strict(
+    here: Path, matrix: str, arguments: tuple[str, ...], status: int, warned: bool
+) -> None:
+    plant(here, matrix=matrix)
+    done = bootmatrix(here, "run", M, "-n", "1", *arguments)
+    assert done.returncode == status, done.stdout + done.stderr
+    warning = "bootmatrix: warning: matrices/m.yaml:17:5: known[1]: this entry matches no cell\n"
+    assert (warning in done.stderr) is warned
+
+
+def test_a_known_entry_s_link_is_shown_with_it(here: Path) -> None:
+    plant(here, matrix=MATRIX + "    link: https://bugs.example/1\n")
+    done = bootmatrix(here, "run", M, "-n", "1", "--junit-xml", "j.xml")
+    assert "the old firmware hangs at its reset (https://bugs.example/1)" in done.stdout.replace(
+        "\n  ", " ")
+    assert "reset (https://bugs.example/1)" in (here / "j.xml").read_text()
+    assert '<property name="source.qemu" value="5.2.0"' in (here / "j.xml").read_text()
+
+
 def test_a_run_without_a_verdict_says_why(here: Path) -> None:
     plant(here, verdicts={Q35_GUEST: NOT_RUN, Q35_STOCK: NOT_RUN | {"known": "declared"}})
     done = bootmatrix(here, "run", M, "--cell", Q35_GUEST)

@@ -462,3 +462,56 @@ def test_the_manual_shows_a_file_that_loads_and_every_scenario(write: Write) -> 
     assert load(write(example)).cells(never)
     for scenario in LIBRARY.values():
         assert f"| `{scenario.name}` | {scenario.summary} |" in manual
+
+
+# ---- entries that match nothing -----------------------------------------------------------------
+
+IDLE = """\
+schema: 1
+hosts:
+  a: {qemu: qa}
+  b: {qemu: qb}
+axes:
+  machine: [pc-q35-5.2, pc-q35-7.2]
+  scenario: migrate-reset
+  policy: [stock, reread]
+exclude:
+  - {source: =destination}
+  - {machine: pc-q35-9.9}
+  - {source: a, destination: a}
+include:
+  - {source: a, destination: b, machine: pc-q35-5.2}
+  - {source: a, destination: b, machine: pc-i440fx-5.2}
+known:
+  - when: {machine: "pc-q35-*", source.qemu: "9.*"}
+    verdict: silent
+    reason: only running tells
+  - when: {machine: pc-q35-9.9}
+    verdict: silent
+    reason: no such machine
+  - when: {host-3.firmware: "seabios-*"}
+    verdict: silent
+    reason: no third host
+"""
+
+
+def test_entries_that_match_nothing_are_named_with_their_place(write: Write) -> None:
+    matrix = load(write(IDLE))
+    told = [(error.line, str(error).rpartition("m.yaml")[2].split(": ", 1)[1])
+            for error in matrix.idle(never)]
+    assert told == [
+        (11, "exclude[1]: matches no cell"), (14, "include[0]: adds no cell"),
+        (20, "known[1]: this entry matches no cell"), (23, "known[2]: this entry matches no cell")]
+    ran = [{"machine": "pc-q35-5.2", "source": {"qemu": "5.2.0"}}]
+    assert [error.line for error in matrix.idle_known(ran)] == [17]
+    assert not matrix.idle_known([*ran, {"machine": "pc-q35-5.2", "source": {"qemu": "9.0"}}])
+
+
+def test_with_hosts_of_the_command_line_nothing_is_said_of_them(write: Write) -> None:
+    assert load(write(IDLE), parse([], [], ["qa"])).idle(never) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "matrices").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_shipped_matrices_have_none(path: Path) -> None:
+    common = [f"{family}-5.2" for family in ("pc-q35", "pc-i440fx", "virt")]
+    assert [str(error) for error in load(path).idle(lambda host: common)] == []

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from bootmatrix.matrix.known import KnownState, Match, accepted_keys, accepts_key, flatten, match
+from bootmatrix.matrix.known import (
+    KnownState,
+    Match,
+    accepted_keys,
+    accepts_key,
+    could_match,
+    flatten,
+    match,
+)
 from bootmatrix.model import Known, Verdict
 
 CELL: dict[str, Any] = {
@@ -126,3 +134,17 @@ def test_of_several_entries_the_one_that_happened_counts_else_the_first() -> Non
     assert match([first, second], CELL, Verdict.PASS) == Match(KnownState.FIXED, first)
     assert match([first, second], CELL, Verdict.BLOCKED) == Match(KnownState.CHANGED, first)
     assert match([], CELL, Verdict.BLOCKED) == Match(KnownState.NONE)
+
+
+@pytest.mark.parametrize(("when", "could"), [
+    ({"machine": "pc-q35-*"}, True),
+    ({"source.qemu": "9.*"}, True),  # only running tells
+    ({"source.qemu": "9.*", "machine": "isapc"}, False),
+    ({"destination.qemu": "9.*"}, False),  # it goes nowhere
+    ({"source.host": "b"}, False),
+])
+def test_what_an_entry_could_match_before_builds_are_known(
+    when: dict[str, str], could: bool
+) -> None:
+    entry = Known(tuple((key, (glob,)) for key, glob in when.items()), (Verdict.SILENT,), "x")
+    assert could_match(entry, {"machine": "pc-q35-5.2", "source.host": "a"}) is could

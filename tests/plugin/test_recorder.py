@@ -28,6 +28,8 @@ def test_junit_has_the_axes_and_the_verdict(pytester: pytest.Pytester) -> None:
     assert properties == {
         "source": "bullseye", "destination": "sid", "machine": "pc-q35-5.2",
         "policy": "guest-owned", "scenario": "migrate-reset", "disk": "ahci", "accel": "tcg",
+        "source.qemu": "5.2.0", "source.firmware": "seabios-1.14.0-2",
+        "destination.qemu": "11.1.3", "destination.firmware": "seabios-1.17.0-1",
         "verdict": "silent", "reason": SILENT["reason"], "artifacts": f"cells/m.yaml/{Q35_GUEST}"}
     assert cases[Q35_GUEST].find("failure") is not None
     skipped = cases[Q35_STOCK].find("skipped")

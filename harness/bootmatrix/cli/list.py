@@ -30,6 +30,8 @@ def add(commands: shared.Commands) -> None:
         allow_abbrev=False)
     parser.set_defaults(command=_list)
     matrices.add(parser)
+    matrices.add_strict(parser, "exit status 1 if an entry of exclude, include or known matches "
+                                "no cell; else it is a warning")
     parser.add_argument("--json", action="store_true", help="the cells as JSON")
 
 
@@ -40,11 +42,14 @@ def _list(options: argparse.Namespace) -> int:
     builds = Builds(ImageStore())
     read = matrices.read(options, builds)
     cells = [cell for matrix in read for cell in matrix.cells(builds.machines_as_built)]
+    idle = matrices.warn_of_idle(
+        error for matrix in read for error in matrix.idle(builds.machines_as_built))
+    status = Status.RED if idle and options.strict else Status.GREEN
     if options.keyword or options.marker:
         cells = matrices.selected(options, read)
     if options.json:
         echo(json.dumps([_cell_json(cell) for cell in cells], indent=1))
-        return Status.GREEN
+        return status
     for cell in cells:
         echo(cell.id)
     echo(f"\n{plural(len(cells), 'cell')}")
@@ -55,7 +60,7 @@ def _list(options: argparse.Namespace) -> int:
             f"{axis + ':':<10} " + ", ".join(texts), shutil.get_terminal_size((100, 24)).columns,
             initial_indent="  ", subsequent_indent=" " * 13, break_long_words=False,
             break_on_hyphens=False).replace("\0", " "))
-    return Status.GREEN
+    return status
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from bootmatrix.cli import options as shared
 from bootmatrix.errors import UserError
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.run.options import SELECTION
+from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
@@ -57,6 +59,20 @@ def _check_name(path: Path) -> None:
     if "::" in str(path) or "[" in str(path):
         raise UserError("to pytest :: and [ in a path begin the name of a test", file=path,
                         hint="cd to the file's directory, or give it another name")
+
+
+def add_strict(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--strict``."""
+    parser.add_argument("--strict", action="store_true", help=text)
+
+
+def warn_of_idle(errors: Iterable[UserError]) -> bool:
+    """Tell of entries that match nothing; whether there are any."""
+    told = False
+    for error in errors:
+        echo(f"bootmatrix: warning: {error}", file=sys.stderr)
+        told = True
+    return told
 
 
 def selection_words(options: argparse.Namespace) -> list[str]:

@@ -59,6 +59,8 @@ def add(commands: shared.Commands) -> None:
     parser.set_defaults(command=_run, pytest_arguments=[])
     matrices.add(parser)
     shared.add(parser, RUN)
+    matrices.add_strict(parser, "as --strict-known, and red where an entry of exclude, include or "
+                                "known matches no cell; else it is a warning")
     parser.add_argument("-v", action="store_true", dest="verbose",
                         help="one line for each cell instead of the progress line")
 
@@ -79,7 +81,10 @@ def _run(options: argparse.Namespace) -> int:
     read = matrices.read(options, builds)
     _check_run_directory(options)
     _check_outputs(options)
+    options.strict_known |= options.strict
     cells = [cell for matrix in read for cell in matrix.cells(_asking(store, builds, matrix))]
+    idle = matrices.warn_of_idle(
+        error for matrix in read for error in matrix.idle(_asking(store, builds, matrix)))
     _check_cells(options.cell, cells)
     _check_resume(options, read, builds.machines)
     if options.keyword or options.marker:
@@ -97,7 +102,14 @@ def _run(options: argparse.Namespace) -> int:
         return Status.GREEN
     if code == _NONE_SELECTED and (options.keyword or options.marker):
         _complain("no cell matches the expression")
+    for matrix in read:
+        ran = reporter.cells.get(os.path.abspath(matrix.path), {})  # noqa: PTH100
+        if ran.keys() == {cell.id for cell in matrix.cells(builds.machines)}:
+            idle |= matrices.warn_of_idle(matrix.idle_known(ran.values()))
     status = reporter.status(code)
+    if status == Status.GREEN and idle and options.strict:
+        _complain("an entry that matches nothing is red with --strict")
+        return Status.RED
     if status == Status.USER_ERROR and reporter.learnt_nothing:
         _complain("none of these cells can be run: nothing was learnt")
     return status

@@ -15,12 +15,14 @@ from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from bootmatrix.boards import ARCHITECTURES, board_of
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.errors import UserError
 from bootmatrix.files import given_file, yaml_file
-from bootmatrix.matrix import sampling
+from bootmatrix.matrix import known, sampling
+from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.document import Document, Loc
 from bootmatrix.matrix.names import Axes, Names, Rule
 from bootmatrix.matrix.schema import json_schema
@@ -41,6 +43,7 @@ __all__ = ["Axes", "Matrix", "Rule", "json_schema", "load", "looks_like_matrix",
 MachinesOf = Callable[[HostSpec], Sequence[str]]
 """The machine types of a host's QEMU build; asked once for each of its builds."""
 
+_UNKNOWN = "this entry matches no cell"
 MOST_CELLS = 50_000
 """Combinations of the values of one set of axes: so many take some seconds, and some 100 MB."""
 
@@ -71,6 +74,7 @@ class Matrix:
     _places: Mapping[str, Loc] = field(repr=False, compare=False)
     _texts: Mapping[str, str] = field(repr=False, compare=False)
     _expanded: list[Cell] = field(default_factory=list, repr=False, compare=False)
+    _used: set[Loc] = field(default_factory=set, repr=False, compare=False)
 
     def cells(self, machines_of: MachinesOf) -> tuple[Cell, ...]:
         """The cells to run: the product of the axes, included ones after it, then the sample.
@@ -84,6 +88,30 @@ class Matrix:
             self._expanded.extend(self._expand(_Resolver(machines_of, self._document)))
         return tuple(self._expanded)
 
+    def idle(self, machines_of: MachinesOf) -> list[UserError]:
+        """The entries of exclude, include and known that match no cell, each with its place.
+
+        Of a ``known`` entry it is what it says of axes and of hosts' names; which builds those
+        have, only running tells (see ``idle_known``). With ``given`` hosts there are other cells
+        than the file means, and nothing is said.
+        """
+        self.cells(machines_of)
+        if self.given:
+            return []
+        sections = (("exclude", self.exclude, "matches no cell"),
+                    ("include", self.include, "adds no cell"), ("known", self.known, _UNKNOWN))
+        return [self._document.error((section, index), text) for section, entries, text in sections
+                for index in range(len(entries)) if (section, index) not in self._used]
+
+    def idle_known(self, ran: Iterable[Mapping[str, Any]]) -> list[UserError]:
+        """Those of ``known`` that match none of all cells, as records describe them."""
+        left = {index: entry for index, entry in enumerate(self.known)
+                if ("known", index) in self._used}
+        for cell in ran:
+            flat = known.flatten({**DEFAULTS, **cell})
+            left = {n: entry for n, entry in left.items() if not known.matches(entry, flat)}
+        return [self._document.error(("known", index), _UNKNOWN) for index in left]
+
     def _expand(self, resolve: _Resolver) -> tuple[Cell, ...]:
         cells: dict[str, Cell] = {}
         rows: list[dict[str, str]] = []
@@ -92,10 +120,11 @@ class Matrix:
                 machine = resolve(point, axes)
                 cell = point if machine == point.machine else replace(point, machine=machine)
                 values = _values(cell)
-                if any(rule.needs_machine and rule.matches(values) for rule in rules):
+                if self._dropped(values, [rule for rule in rules if rule.needs_machine]):
                     continue
                 if cells.setdefault(cell.id, cell) is cell:
                     rows.append(values)
+                    self._used.add(axes.loc)
         if not cells and self.given:
             names = ", ".join(sorted(host.name for host in self.given))
             raise UserError(f"no cell remains with {names}", file=self.path,
@@ -104,7 +133,21 @@ class Matrix:
             raise self._document.error(
                 ("exclude",), "no cell remains: these rules drop every one", key=True
             )
+        self._used.update(
+            ("known", index) for index, entry in enumerate(self.known)
+            if any(known.could_match(entry, {
+                **{f"{role_name(n)}.host": host.name for n, host in enumerate(cell.hosts)},
+                "id": cell.id, **{axis: str(value) for axis, value in cell.values.items()}})
+                for cell in cells.values()))
         return _sampled(tuple(cells.values()), rows, self.sample)
+
+    def _dropped(self, values: Mapping[str, str], rules: Iterable[Rule]) -> bool:
+        """Whether a rule matches the cell; each that does is one that is of use."""
+        matching = [rule for rule in rules if rule.matches(values)]
+        if matching:
+            self._used.update(("exclude", index) for index, rule in enumerate(self.exclude)
+                              if rule in matching)
+        return bool(matching)
 
     @cached_property
     def used_hosts(self) -> tuple[HostSpec, ...]:
@@ -252,7 +295,7 @@ def _points(matrix: Matrix, axes: Axes, rules: tuple[Rule, ...]) -> list[Cell]:
     return [
         point
         for point in points
-        if not any(rule.matches(_values(point)) for rule in early)
+        if not matrix._dropped(_values(point), early)
     ]
 
 

@@ -77,6 +77,18 @@ def matches(entry: Known, flat: Mapping[str, str]) -> bool:
     )
 
 
+def could_match(entry: Known, flat: Mapping[str, str]) -> bool:
+    """Whether all conditions hold that are about values which are there; of others, anything can.
+
+    ``flat`` has the name of each host that the cell goes to; their builds are not known yet.
+    """
+    return all(
+        any(_fits(key, flat[key], pattern) for pattern in patterns) if key in flat
+        else f"{key.partition('.')[0]}.host" in flat
+        for key, patterns in entry.when
+    )
+
+
 def _fits(key: str, value: str, pattern: str) -> bool:
     return means(pattern, value) if key.endswith(".firmware") else fnmatchcase(value, pattern)
 

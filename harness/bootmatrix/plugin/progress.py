@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -40,6 +41,8 @@ class ProgressReporter:
         self._red = False
         self._verdicts: dict[tuple[str, str], str] = {}
         self._interrupted = False
+        self.cells: dict[str, dict[str, Any]] = {}
+        """What was run, as records describe it: by the matrix's absolute path and the id."""
 
     @property
     def learnt_nothing(self) -> bool:
@@ -107,6 +110,8 @@ class ProgressReporter:
             bad = report.failed
             # A repeat that ends otherwise: flaky, a finding even where each verdict is known.
             about = str(record.get("matrix")), str(record["cell"]["id"])
+            matrix = os.path.abspath(about[0])  # noqa: PTH100  # links stay as they are
+            self.cells.setdefault(matrix, {})[about[1]] = record["cell"]
             first = self._verdicts.setdefault(about, record["verdict"])
             self._red |= first != record["verdict"]
         elif report.failed:

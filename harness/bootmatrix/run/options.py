@@ -114,6 +114,7 @@ RUN = (
     _of_pytest("--junit-xml", "write a JUnit report", "junit_xml", metavar="FILE", type=Path),
     _option("--run-dir", "where artifacts go (default: a new directory in runs/)",
             metavar="DIR", type=Path),
-    _option("--resume", "go on with a run: its directory, its records, or `latest`", metavar="RUN", type=Path),
+    _option("--resume", "go on with a run: its directory, its records, or `latest`",
+            metavar="RUN", type=Path),
 )
 """How its cells are run."""
