@@ -7,6 +7,7 @@ import os
 import random
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.records.merged import merged
 from bootmatrix.records.merging import load
 from bootmatrix.report.compare import compare
-from helpers.planting import I440FX_STOCK, Q35_GUEST, plant
+from helpers.planting import I440FX_STOCK, MATRIX, Q35_GUEST, SILENT, plant
 from helpers.records import all_pairs, changed, write
 
 Records = list[Any]
@@ -210,43 +211,70 @@ def test_shards_of_a_run_merge(pytester: pytest.Pytester) -> None:
 
 
 def scripts(name: str) -> list[str]:
-    """The shell parts of an example, in order."""
+    """The shell parts of an example, in order, each as the runner starts it."""
     data = YAML(typ="safe").load(HERE / "examples" / "ci" / name)
     if name.startswith("gitlab"):
         return ["\n".join(data[job]["script"]) for job in ("boot", "judge")]
-    return ["\n".join(step["run"] for step in data["jobs"][job]["steps"] if "run" in step)
+    return ["\n".join(f"( {step['run']}\n)" for step in data["jobs"][job]["steps"] if "run" in step)
             for job in ("boot", "judge")]
 
 
+@pytest.fixture
+def checkout(here: Path) -> Path:
+    """What the scripts find: a checkout whose cells end as planted, and nothing else."""
+    plant(here, verdicts={Q35_GUEST: SILENT})
+    for part in ("images", "ci", ".venv/bin"):
+        (here / part).mkdir(parents=True)
+    command = f"#!/bin/sh\nexec {shlex.quote(sys.executable)} command.py \"$@\"\n"
+    for name, text in (("images/setup.sh", "#!/bin/sh\n"), (".venv/bin/bootmatrix", command)):
+        (here / name).write_text(text)
+        (here / name).chmod(0o755)
+    (here / "matrices/quickstart.yaml").write_text(MATRIX)
+    return here
+
+
 @pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])
-def test_the_shell_of_the_ci_examples_runs(name: str, tmp_path: Path) -> None:
-    """On a small matrix of one real cell, in a directory that has what a checkout has."""
-    (tmp_path / ".venv").symlink_to(HERE / ".venv")
-    for part in ("images", "matrices", "ci"):
-        (tmp_path / part).mkdir()
-    (tmp_path / "images/setup.sh").write_text("#!/bin/sh\n")
-    (tmp_path / "images/setup.sh").chmod(0o755)
-    (tmp_path / "matrices/quickstart.yaml").write_text(
-        "schema: 1\nhosts: {sid: {qemu: debian-sid}}\naxes: {machine: pc-i440fx-5.2, disk: ide, "
-        "source: sid, policy: [stock, reread], scenario: cold-boot}\n")
+def test_the_shell_of_the_ci_examples_is_green_on_an_accepted_failure_and_red_on_a_new_one(
+    name: str, checkout: Path
+) -> None:
     boot, judge = scripts(name)
-    summary = tmp_path / "summary.md"
     for number in ("1", "2"):
-        sh(boot, tmp_path, CI_NODE_INDEX=number, CI_NODE_TOTAL="2", SHARD=number)
-    shards = sorted(tmp_path.glob("runs/shard-*/records.jsonl"))
-    sh(shlex.join([".venv/bin/bootmatrix", "gate", "--accept", "--baseline", "ci/baseline.jsonl",
-                   *map(str, shards)]), tmp_path)
-    sh(judge, tmp_path, GITHUB_STEP_SUMMARY=str(summary))
-    assert (tmp_path / "report/index.html").is_file()
+        assert sh(boot, checkout, CI_NODE_INDEX=number, CI_NODE_TOTAL="2", SHARD=number) == 0
+    shards = [".venv/bin/bootmatrix", "gate", "--baseline", "ci/baseline.jsonl",
+              *(f"runs/shard-{number}" for number in (1, 2))]
+    assert sh(shlex.join([*shards, "--accept"]), checkout) == 0
+    assert sh(judge, checkout, GITHUB_STEP_SUMMARY="summary.md") == 0
+    assert (checkout / "report/index.html").is_file()
+    place = checkout if name.startswith("gitlab") else checkout / "report"
+    told = (place / "cells.xml").read_text()
+    for version in ('"source.qemu" value="5.2.0"', '"destination.firmware" value="seabios-1.17'):
+        assert version in told
+    assert 'tests="6" failures="0"' in (place / "gate.xml").read_text()
     if name.startswith("github"):
-        assert "2 cells: 2 passed" in summary.read_text()
+        assert "### ✓ not worse than the baseline" in (checkout / "summary.md").read_text()
     else:
-        assert json.loads((tmp_path / "code-quality.json").read_text()) == []
+        (found,) = json.loads((checkout / "code-quality.json").read_text())
+        assert Q35_GUEST in found["description"]
+
+    base = checkout / "ci/baseline.jsonl"  # in which it still passed
+    base.write_text(base.read_text().replace('"verdict": "silent", "reason": "boot 2',
+                                             '"verdict": "pass", "reason": "boot 2'))
+    assert sh(judge, checkout, GITHUB_STEP_SUMMARY="summary.md") == 1
+    assert 'tests="6" failures="1"' in (place / "gate.xml").read_text()
 
 
-def sh(script: str, where: Path, **variables: str) -> None:
-    import os
+@pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])
+def test_a_ci_job_whose_rig_broke_is_red(name: str, checkout: Path) -> None:
+    (checkout / "plan.json").write_text(json.dumps({"images": "mmdebstrap failed"}))
+    boot, _ = scripts(name)
+    status = sh(boot, checkout, CI_NODE_INDEX="1", CI_NODE_TOTAL="1", SHARD="1")
+    assert status != 0
 
+
+def sh(script: str, where: Path, **variables: str) -> int:
+    """Its exit status, in an environment with no more in it than a runner's has."""
+    (where / "home").mkdir(exist_ok=True)
     done = subprocess.run(["/bin/sh", "-euc", script], cwd=where, text=True, capture_output=True,
-                          env={**os.environ, **variables})
-    assert done.returncode == 0, done.stdout + done.stderr
+                          env={"PATH": "/usr/bin:/bin", "HOME": str(where / "home")} | variables)
+    print(done.stdout + done.stderr)  # shown where the test fails
+    return done.returncode
