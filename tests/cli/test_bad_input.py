@@ -1,19 +1,22 @@
-"""Bad input, through the real command: one line with its place, and nothing is started."""
+"""Bad input, through the command: one line with its place, and nothing is started."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cli.main import main
 from helpers.own_builds import LIBRARY, build_tree, rebuild
 
 MATRIX = """\
@@ -30,6 +33,7 @@ axes:
   disk: ide
 """
 FIRMWARE = "qemu: debian-sid, firmware: "
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -84,9 +88,26 @@ def bootmatrix(
                           env=environment, timeout=300)
 
 
-def complaint(here: Path, engine: socket.socket | None, *arguments: str) -> str:
+def in_this_process(
+    here: Path, engine: socket.socket | None, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """The same: to start a Python takes a hundred times as long as to find a mistake."""
+    said, complained = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), \
+            contextlib.redirect_stderr(complained):
+        patch.chdir(here)
+        if engine is not None:
+            patch.setenv("DOCKER_HOST", f"unix://{engine.getsockname()}")
+        status = main(arguments)
+    return subprocess.CompletedProcess(
+        arguments, status, said.getvalue(), complained.getvalue())
+
+
+def complaint(
+    here: Path, engine: socket.socket | None, *arguments: str, command: Command = in_this_process
+) -> str:
     """The one line that the command says before it gives up, without having started anything."""
-    done = bootmatrix(here, engine, *arguments)
+    done = command(here, engine, *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not (here / "runs").exists()
@@ -170,6 +191,16 @@ def test_a_matrix_that_is_wrong(
     (here / "m.yaml").write_text(text)
     for command in ("run", "list"):
         assert complaint(here, engine, command, "m.yaml").startswith(f"m.yaml:{told}")
+
+
+@pytest.mark.parametrize("command", ["run", "list"])
+def test_a_process_of_its_own_says_the_same(
+    here: Path, engine: socket.socket, command: str
+) -> None:
+    (here / "m.yaml").write_text(MATRIX.replace("HOST", "qemu: {path: script}"))
+    told = complaint(here, engine, command, "m.yaml", command=bootmatrix)
+    assert told.startswith("m.yaml:4:22: hosts.new.qemu.path: script is no program (a QEMU is")
+    assert told == complaint(here, engine, command, "m.yaml")
 
 
 @pytest.mark.parametrize(("options", "told"), [

@@ -44,6 +44,17 @@ def _kvm_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "kvm_complaint", lambda: "not in this test")
 
 
+@pytest.fixture(autouse=True)
+def _images_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bytes of a dozen images, each time: in a process of its own they are, once."""
+    monkeypatch.setattr(ImageStore, "check", lambda store, name, *, whole: None)
+
+
+@pytest.fixture
+def _nothing_is_booted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "boot_seconds", lambda *arguments: 0.1)
+
+
 def test_this_machine_for_real(store: ImageStore, tmp_path: Path) -> None:
     """Without a Docker engine, which is no failure; and nothing is left behind."""
     (tmp_path / "tmp").mkdir()
@@ -104,6 +115,7 @@ def test_an_empty_cache(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()  # it only looks
 
 
+@pytest.mark.usefixtures("_nothing_is_booted")
 def test_no_room(monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**8))
     assert findings()["disk space"].state is Health.FAIL
@@ -153,10 +165,10 @@ def test_kvm_is_measured_against_tcg(
     assert (kvm.state, kvm.found) == (state, words)
 
 
+@pytest.mark.usefixtures("_nothing_is_booted")
 def test_kvm_that_cannot_be_used_is_not_tried(
     monkeypatch: pytest.MonkeyPatch, store: ImageStore
 ) -> None:
-    monkeypatch.setattr(doctor, "boot_seconds", lambda *arguments: 0.1)
     monkeypatch.setattr(doctor, "kvm_complaint", lambda: "this user cannot open /dev/kvm: no")
     kvm = findings()["accelerator kvm"]
     assert (kvm.state, kvm.found) == (
@@ -197,6 +209,7 @@ def test_a_catalogue_with_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.state, found.found) == (Health.FAIL, "images/catalogue.yaml:3: no such field")
 
 
+@pytest.mark.usefixtures("_nothing_is_booted")
 def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, store: ImageStore, tmp_path: Path
 ) -> None:
@@ -226,6 +239,7 @@ def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(
     assert findings()["tools"].found == "cannot be looked at: /proc/x: Permission denied"
 
 
+@pytest.mark.usefixtures("_nothing_is_booted")
 def test_a_cache_whose_place_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -246,6 +260,7 @@ def test_uefi_that_cannot_be_tried(monkeypatch: pytest.MonkeyPatch, store: Image
         Health.WARN, "not tried: under tcg: clang refused pe.S")
 
 
+@pytest.mark.usefixtures("_nothing_is_booted")
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert str(image_store.cache_home()) in findings()["disk space"].found

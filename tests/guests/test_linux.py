@@ -195,7 +195,8 @@ def test_it_wakes_up_as_what_it_was_and_shuts_down(
 
 
 def test_variables_live_on(start: Start) -> None:
-    vm = start(BUILDS[1], UEFI, by_kernel=True)
+    # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
+    vm = start(BUILDS[0], "ovmf-2m", by_kernel=True)
     assert up(vm).boot == 1
     written = vm.console.tell(b"v", "written", vm.clock.deadline(SECONDS))
     assert written is not None
@@ -204,7 +205,7 @@ def test_variables_live_on(start: Start) -> None:
     assert filled is not None
     assert filled.result == "full"
     assert filled.count is not None
-    assert filled.count > 10
+    assert 2 <= filled.count <= 8, "in 56 KiB, of which the firmware's own are some"
     assert filled.size == filled.count * 7168
     vm.reset(vm.clock.deadline(SECONDS))
     line = up(vm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,34 +50,45 @@ def processes(place: Path) -> list[int]:
     """
     text = str(place).encode()
     ours = {os.getpid(), os.getppid()}
-    return sorted(
-        pid for pid, directory in _processes()
-        if pid not in ours and (_mounts(directory, place) or any(
-            text in _read(directory / name) for name in ("cmdline", "cwd"))))
-
-
-def _mounts(process: Path, place: Path) -> bool:
-    """Whether something below a directory is mounted somewhere in a process's world.
-
-    Field 4 of proc_pid_mountinfo(5) is where in its file system that lies. The place itself,
-    mounted where it is, is in the world of everybody.
-    """
     home = next(path for path in (place, *place.parents) if path.is_mount())
     within = f"/{place.relative_to(home)}/".encode()
-    return any((line.split()[3] + b"/").startswith(within)
-               for line in _read(process / "mountinfo").splitlines())
+    seen: dict[tuple[bytes, bytes], bool] = {}
+    pids = {int(name) for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208
+    return sorted(
+        pid for pid in pids - ours if _mounts(pid, within, seen)
+        or text in _read(pid, "cmdline") or text in _link(pid, "cwd"))
 
 
-def _processes() -> Iterator[tuple[int, Path]]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            yield int(entry.name), entry
+def _mounts(pid: int, within: bytes, seen: dict[tuple[bytes, bytes], bool]) -> bool:
+    """Whether something below a directory is mounted somewhere in a process's world.
+
+    Field 4 of proc_pid_mountinfo(5) is where in its file system that lies; ``within`` is the
+    directory there. The place itself, mounted where it is, is in the world of everybody. Most
+    processes share one world, which is their namespace as seen from their root: it is read once.
+    """
+    world = _link(pid, "ns/mnt"), _link(pid, "root")
+    if world not in seen:
+        mounts = _read(pid, "mountinfo").splitlines()
+        found = any((line.split()[3] + b"/").startswith(within) for line in mounts)
+        if not mounts or b"" in world:  # it has just ended, and others of its world may not have
+            return found
+        seen[world] = found
+    return seen[world]
 
 
-def _read(path: Path) -> bytes:
+# A look at all processes is taken many times a second: no Path is made for each.
+def _read(pid: int, name: str) -> bytes:
     try:
-        return str(path.readlink()).encode() if path.name == "cwd" else path.read_bytes()
+        with open(f"/proc/{pid}/{name}", "rb", 0) as file:  # noqa: PTH123
+            return file.read()
     except OSError:  # it has just ended
+        return b""
+
+
+def _link(pid: int, name: str) -> bytes:
+    try:
+        return os.fsencode(os.readlink(f"/proc/{pid}/{name}"))  # noqa: PTH115
+    except OSError:
         return b""
 
 
@@ -102,7 +113,7 @@ def leftovers(place: Path, *, scratch: bool = True, engine: str = "bubblewrap") 
     Their TMPDIR is ``place``/tmp. ``scratch`` False: scratch directories may be there, which the
     next run in that directory removes.
     """
-    left = [f"process {pid}: {_read(Path(f'/proc/{pid}/cmdline'))!r}" for pid in processes(place)]
+    left = [f"process {pid}: {_read(pid, 'cmdline')!r}" for pid in processes(place)]
     if engine == "docker":
         left += [f"container {found}" for found in containers(place)]
     files = list(place.rglob("*"))

@@ -432,7 +432,7 @@ def test_a_run_with_a_cell_that_breaks_its_sandbox(
     (tmp_path / "m.yaml").write_text(MATRIX)
     done = subprocess.run(
         [Path(sys.executable).with_name("bootmatrix"), "run", "m.yaml", "--engine", engine_name,
-         "--run-dir", "out"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+         "-n", "1", "--run-dir", "out"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == status, done.stdout + done.stderr
     records = [*read_records(tmp_path / "out" / "records.jsonl")]
     by_host = {(r["cell"]["source"]["host"], r["verdict"]) for r in records}

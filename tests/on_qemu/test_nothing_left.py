@@ -89,7 +89,9 @@ class Place:
         return [r["cell"]["id"] for r in read_records(path)] if path.exists() else []
 
     def wait_for_records(self, number: int) -> None:
-        wait_for(self._started[-1], lambda: len(self.ids()) >= number)
+        path = self.out / "records.jsonl"
+        wait_for(self._started[-1], lambda: (
+            path.exists() and path.read_bytes().count(b"\n") >= number))
 
     def leftovers(self, *, scratch: bool = True) -> list[str]:
         return leftovers(self.path, scratch=scratch, engine=self.engine)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from bootmatrix.deadline import Deadline
-from bootmatrix.engines.confinement import Priority
 from bootmatrix.errors import EngineError, UserError
-from bootmatrix.model import QemuBuild
+
+if TYPE_CHECKING:  # the names of the engines are asked for by every pytest
+    from bootmatrix.deadline import Deadline
+    from bootmatrix.engines.confinement import Priority
+    from bootmatrix.model import QemuBuild
 
 
 class Process(Protocol):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from bootmatrix.errors import CellError, UserError
-from bootmatrix.files.cell_files import remove_tree
 
 RECORDS = "records.jsonl"
 CELLS = "cells"
@@ -24,7 +22,7 @@ _USED = (RECORDS, CELLS, _SCRATCH, "shared", "waited", "offered")
 def new_name() -> str:
     """A name that no other run has, however many start in one second; names sort by time."""
     now = datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
-    return f"{now}-{secrets.token_hex(2)}"
+    return f"{now}-{os.urandom(2).hex()}"
 
 
 LATEST = "latest"
@@ -176,6 +174,9 @@ class RunDirectory:
 
 def sweep(run_dir: Path) -> None:
     """Remove the scratch directories that killed runners have left in a run directory."""
+    # Not above: every pytest names a run directory, and few have one.
+    from bootmatrix.files.cell_files import remove_tree
+
     for scratch in run_dir.glob(f"{_SCRATCH}*"):
         # Another sweeper was quicker, or its runner lives.
         with contextlib.suppress(OSError, CellError), _held(scratch):
