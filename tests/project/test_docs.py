@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 import bootmatrix
 from bootmatrix.builds.image_store import ImageStore
-from bootmatrix.cli.main import parser
+from bootmatrix.cli.main import main, parser
 from bootmatrix.firmware import names as firmware_names
 from bootmatrix.lab import Lab
 from bootmatrix.matrix import expansion
@@ -225,14 +224,13 @@ def test_no_upload_breaks_a_shipped_matrix(path: Path, store: ImageStore) -> Non
 
 @pytest.mark.parametrize("path", MATRICES, ids=lambda path: path.stem)
 def test_a_shipped_matrix_can_be_listed_where_the_demo_was_run(
-    path: Path, store: ImageStore, tmp_path: Path
+    path: Path, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     linked_cache(store, tmp_path / "bootmatrix", *store.names())
-    done = subprocess.run([Path(sys.executable).with_name("bootmatrix"), "list", path],
-                          capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^\d+ cells$", done.stdout, re.MULTILINE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["list", str(path)]) == 0, capsys.readouterr().err
+    assert re.search(r"^\d+ cells$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_there_are_commands_to_check() -> None:

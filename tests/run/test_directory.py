@@ -163,14 +163,13 @@ def test_a_claim_and_its_end(tmp_path: Path) -> None:
 # ---- records that others touch ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("deed", "told"), [
-    ("rm -f out/records.jsonl", "the records have gone: No such file or directory"),
-    ("rm -rf out", "the records have gone: No such file or directory"),
-    ("test ! -e out/records.jsonl || : >out/records.jsonl", "were changed by somebody else"),
+@pytest.mark.parametrize(("deed", "told", "workers"), [
+    ("rm -f out/records.jsonl", "the records have gone: No such file or directory", ()),
+    ("rm -rf out", "the records have gone: No such file or directory", ("-n", "2")),
+    ("test ! -e out/records.jsonl || : >out/records.jsonl", "were changed by somebody else", ()),
     ("test ! -e out/records.jsonl || { cp out/records.jsonl x; mv x out/records.jsonl; }",
-     "were changed by somebody else"),
+     "were changed by somebody else", ("-n", "2")),
 ])
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_records_that_go_meanwhile_make_the_run_red(
     pytester: pytest.Pytester, deed: str, told: str, workers: tuple[str, ...]
 ) -> None:
@@ -234,8 +233,8 @@ def two(here: Path, first: str, second: str, **plan: Any) -> list[str]:
     return [first, second]
 
 
-@pytest.mark.parametrize("names", [("a.yaml", "b.yaml"), ("x/m.yaml", "y/m.yaml")])
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize(("names", "workers"), [
+    (("a.yaml", "b.yaml"), ()), (("x/m.yaml", "y/m.yaml"), ("-n", "2"))])
 def test_cells_of_two_matrices_with_one_id_are_two(
     pytester: pytest.Pytester, names: tuple[str, str], workers: tuple[str, ...]
 ) -> None:
