@@ -113,6 +113,7 @@ PREPARED = (
     Preparation("install bootmatrix", "tests/project/test_package.py installs what this tree makes",
                 skipped=True),
     Preparation("apt-get install mmdebstrap", "images/setup.sh has done it", skipped=True),
+    Preparation("bootmatrix completion", "is a shell's configuration", skipped=True),
     Preparation("--sha256 DIGEST", "what the other machine has printed", replace={
         " --sha256 DIGEST": ""}),
     Preparation("./build-qemu", "a repository of QEMU and its build script", skipped=True),

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from bootmatrix.cli import (
     bisect,
+    completion,
     doctor,
     fwcfg,
     gate,
@@ -33,7 +34,7 @@ from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
 
 COMMANDS = (run, list, images, doctor, fwcfg, nvram, preflight, repro, bisect, report, gate,
-            history, matrix, schema)  # fmt: skip
+            history, matrix, schema, completion)  # fmt: skip
 """In the order of ``bootmatrix --help``."""
 
 EXAMPLES = """\
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(arguments: Sequence[str]) -> int:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    options = parser().parse_args(arguments[:cut])
+    words = parser()
+    completion.complete(words)
+    options = words.parse_args(arguments[:cut])
     if for_pytest := arguments[cut + 1:]:
         if "pytest_arguments" not in options:
             return _complain("only `run` hands arguments after -- to pytest", Status.USER_ERROR)
