@@ -213,7 +213,8 @@ class QemuBuild:
 
     A build from outside its root comes in by ``mounts``, read-only: (directory of the host, path
     inside). ``digest`` is then over both; ``root_name`` and ``root_digest`` are those of the root
-    alone, which several builds can share. ``arguments`` are what QEMU needs to find its data.
+    alone, which several builds can share. ``arguments`` are what QEMU needs to find its data,
+    ``environment`` (name, value) pairs that it needs beside what an engine sets.
 
     ``debug_port``: it has the device that firmware prints its debug log to.
 
@@ -232,6 +233,7 @@ class QemuBuild:
     firmware: str = ""
     mounts: tuple[tuple[Path, str], ...] = ()
     arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
     root_name: str = ""
     root_digest: str = ""
     arch: Arch = Arch.X86_64
@@ -241,11 +243,12 @@ class QemuBuild:
 
 @dataclass(frozen=True)
 class QemuSource:
-    """Where a QEMU is that the catalogue does not have: one of ``path``, ``image``, ``suite``.
+    """Where a QEMU is that the catalogue does not have: by path, image or suite.
 
-    ``path`` is a program or a directory that holds one, ``image`` a name in the Docker engine,
-    ``suite`` a Debian suite, at ``package_version`` of qemu-system-x86 if that is given.
-    ``name`` is what the user calls it, if anything.
+    ``path`` is a program or a directory that holds one, ``data`` a directory that it finds its
+    data in first, as with -L; ``image`` a name in the Docker engine; ``suite`` a Debian suite, at
+    ``package_version`` of qemu-system-x86 if that is given. ``name`` is what the user calls it, if
+    anything.
     """
 
     path: Path | None = None
@@ -253,6 +256,7 @@ class QemuSource:
     suite: str | None = None
     package_version: str | None = None
     name: str | None = None
+    data: Path | None = None
 
     def __str__(self) -> str:
         version = f"={self.package_version}" if self.package_version else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,36 @@ def test_its_data_is_found_where_it_was_built_and_where_it_is_installed(
     (prefix / "share" / "qemu" / "rom.bin").touch()
     assert data_directories(prefix / "bin" / PROGRAM) == (prefix / "share" / "qemu",)
     assert default_firmware(prefix / "bin" / PROGRAM) is None
+
+
+@pytest.mark.parametrize("share", ["bin/share/qemu", "share/qemu", "share/seabios"])
+def test_its_data_is_found_beside_it_and_in_its_prefix(tmp_path: Path, share: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / share).mkdir(parents=True)
+    (tmp_path / share / "bios-256k.bin").touch()
+    assert data_directories(tmp_path / "bin" / PROGRAM) == (tmp_path / share,)
+
+
+def test_named_data_comes_first(tree: Path, tmp_path: Path, cache: Cache) -> None:
+    """As with QEMU's -L, the rest is looked for where it would be without."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    with pytest.raises(UserError, match="mine holds no data of a QEMU's"):
+        copy(tree, cache, mine)
+    (mine / "vgabios.bin").write_bytes(b"mine")
+    made = copy(tree, cache, mine)
+    assert made.arguments == ("-L", "/tmp/build/data0", "-L", "/tmp/build/data1")
+    assert (made.directory / "data0" / "vgabios.bin").read_bytes() == b"mine"
+    (mine / "bios-256k.bin").write_bytes(b"bios of mine")
+    made = copy(tree, cache, mine)
+    assert made.arguments == ("-L", "/tmp/build/data0")
+    assert made.firmware is not None
+    assert made.firmware.read_bytes() == b"bios of mine"
+    (mine / "x.bin").symlink_to(tree / PROGRAM)
+    (tmp_path / "secret.bin").touch()
+    (mine / "y.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(UserError, match=r"y\.bin is a link out of its tree, to /"):
+        copy(tree, cache, mine)
 
 
 def test_a_copy_is_called_by_its_bytes(tree: Path, cache: Cache) -> None:
@@ -159,3 +190,74 @@ def test_the_modules_of_a_bundle_come_along(tree: Path, cache: Cache) -> None:
     module.write_bytes(b"module")
     assert copy(tree, cache).modules == (
         "qemu-bundle/usr/lib/qemu/accel-tcg-x86_64.so",)
+
+
+# ---- a program that brings its libraries along --------------------------------------------------
+
+
+def compiled(target: Path, source: str, *options: str) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["clang", *options, "-x", "c", "-", "-o", target], input=source, text=True,
+                   check=True)
+    return target
+
+
+def bundle(top: Path, *runpath: str) -> Path:
+    """bin/qemu-system-x86_64 wants libnear.so of bin/lib, and that libfar.so beside it."""
+    lib = top / "bin" / "lib"
+    far = compiled(lib / "libfar.so", "int far(void) { return 7; }", "-shared",
+                   "-Wl,-soname,libfar.so")
+    near = compiled(lib / "libnear.so", "int far(void); int near(void) { return far(); }",
+                    "-shared", str(far), "-Wl,-soname,libnear.so", *runpath[1:])
+    compiled(top / "bin" / PROGRAM, "int near(void); int main(void) { return near(); }",
+             str(near), f"-Wl,-rpath-link,{lib}", runpath[0])
+    return top
+
+
+@pytest.mark.parametrize("runpath", [
+    ("-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib", "-Wl,--enable-new-dtags,-rpath,$ORIGIN"),
+    ("-Wl,--disable-new-dtags,-rpath,${ORIGIN}/lib",),
+], ids=["a RUNPATH each", "an RPATH for all"])
+def test_the_libraries_that_it_brings_along(
+    tmp_path: Path, cache: Cache, runpath: tuple[str, ...]
+) -> None:
+    made = copy(bundle(tmp_path / "theirs", *runpath), cache)
+    assert sorted(file.name for file in (made.directory / "bin" / "lib").iterdir()) == [
+        "libfar.so", "libnear.so"]
+    assert subprocess.run([made.directory / made.program], check=False).returncode == 7
+
+    def start(root: Root) -> str:
+        return root.name
+
+    host = Root("host", Path("/"), "1")
+    assert choose_root(made, [host], tmp_path, cache, start) == host
+
+
+def test_no_library_is_taken_from_outside_its_tree(tmp_path: Path, cache: Cache) -> None:
+    """Neither by a RUNPATH that leads there, nor by a link."""
+    for number, runpath in enumerate((f"{tmp_path}/out/bin/lib", "$ORIGIN/../../out/bin/lib")):
+        bundle(tmp_path / "out", f"-Wl,-rpath,{runpath}", "-Wl,-rpath,$ORIGIN")
+        top = tmp_path / f"theirs{number}"
+        (top / "bin").mkdir(parents=True)
+        shutil.copy(tmp_path / "out" / "bin" / PROGRAM, top / "bin")
+        made = copy(top, cache)
+        assert [file.name for file in made.directory.rglob("*") if file.is_file()] == [PROGRAM]
+    bundle(top, "-Wl,-rpath,$ORIGIN/lib", "-Wl,-rpath,$ORIGIN")
+    (top / "bin" / "lib" / "libfar.so").unlink()
+    (top / "bin" / "lib" / "libfar.so").symlink_to(tmp_path / "out" / "bin" / "lib" / "libfar.so")
+    made = copy(top, cache)
+    assert [file.name for file in made.directory.rglob("*.so")] == ["libnear.so"]
+
+
+@pytest.mark.parametrize("place", ["lib/x86_64-linux-gnu/qemu", "bin/lib/qemu"])
+def test_modules_of_a_prefix_are_named_to_it(
+    tree: Path, tmp_path: Path, cache: Cache, place: str
+) -> None:
+    (tmp_path / "p" / "bin").mkdir(parents=True)
+    shutil.copy(tree / PROGRAM, tmp_path / "p" / "bin")
+    (tmp_path / "p" / place).mkdir(parents=True)
+    (tmp_path / "p" / place / "accel-tcg-x86_64.so").touch()
+    made = copy(tmp_path / "p", cache)
+    assert made.environment == (("QEMU_MODULE_DIR", f"/tmp/build/{place}"),)
+    assert made.modules_directory == made.directory / place
+    assert copy(tree, cache).environment == ()

@@ -12,6 +12,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.cli.preflight import MARKS, Measured, measured_text
 from bootmatrix.model import HostSpec
 from bootmatrix.run.runner import Runner
+from helpers.own_builds import build_tree
 
 
 def test_the_command(
@@ -77,3 +78,13 @@ def test_the_page_has_a_figure() -> None:
     page = (Path(__file__).parents[2] / "docs" / "preflight.md").read_text()
     figure = page.split(MARKS[0])[1].split(MARKS[1])[0]
     assert "migrations, preflight foretold" in figure
+
+
+def test_a_build_tree_without_a_bios_with_another_firmware(
+    store: ImageStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = build_tree(store, tmp_path / "build")
+    bios = (tree / "pc-bios" / "bios-256k.bin").rename(tmp_path / "bios.bin")
+    assert main(["preflight", "--source", "m/f", "--destination", "debian-bookworm", "--qemu",
+                 f"m={tree}", "--firmware", f"f={bios}", "--machine", "pc-q35-5.2"]) == 0
+    assert "nothing would refuse it" in capsys.readouterr().out

@@ -84,7 +84,8 @@ def test_what_a_program_asks_for(tmp_path: Path) -> None:
     assert elf.read(file) == elf.Program(
         "/lib/ld.so", ("libz.so.1", "libc.so.6"), ("$ORIGIN/lib", "/opt"))
     file.write_bytes(program(needed=("libm.so.6",), rpath="/old"))
-    assert elf.read(file) == elf.Program(None, ("libm.so.6",), ("/old",))
+    assert elf.read(file) == elf.Program(
+        None, ("libm.so.6",), ("/old",), inherited=True)
 
 
 def test_it_says_what_the_linkers_own_tool_says() -> None:

@@ -164,6 +164,9 @@ def test_an_install_prefix(
     build = builds.qemu(host.qemu)
     assert build.binary == "/tmp/build/bin/qemu-system-x86_64"
     assert build.arguments.count("-L") == 2
+    modules = "lib/x86_64-linux-gnu/qemu"
+    assert build.environment == (("QEMU_MODULE_DIR", f"/tmp/build/{modules}"),)
+    assert (build.mounts[0][0] / modules, f"/usr/{modules}") in build.mounts, "the root's own"
     with Runner(builds, bubblewrap, tmp_path / "run") as runner:
         record = runner.run(replace(cell("sid", "stock", "reset"), hosts=(host,)))
     assert record["verdict"] == Verdict.PASS, record["reason"]

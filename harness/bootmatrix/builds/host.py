@@ -55,6 +55,7 @@ _PROGRAMS = ("usr/bin", "usr/local/bin", "opt/qemu/bin", "usr/libexec")
 _PROGRAM_NAMES = (own_qemu.PROGRAM, "qemu-kvm")
 _DATA = ("usr/local/share/qemu", "opt/qemu/share/qemu", "usr/share/qemu", "usr/share/seabios",
          "usr/share/qemu-kvm")  # fmt: skip
+_MODULES = ("usr/lib*/qemu", "usr/lib*/*/qemu")
 
 
 def _as_it_is(host: HostSpec, field: str, error: UserError) -> UserError:
@@ -107,7 +108,7 @@ class Builds:
         elif host.arch is not Arch.X86_64:
             raise _no_pc(source, host.arch)
         elif source.path is not None:
-            own_qemu.find(source.path)
+            own_qemu.data_directories(own_qemu.find(source.path), source.data)
         elif source.suite is not None:
             if not _SUITE.fullmatch(source.suite):
                 raise UserError(f"{source.suite!r} is no name of a suite", hint="such as trixie")
@@ -125,7 +126,7 @@ class Builds:
             elif not self._unbuilt_with(source):
                 self._named(source)
         elif isinstance(host.qemu, QemuSource) and host.qemu.path is not None:
-            bios = own_qemu.default_firmware(own_qemu.find(host.qemu.path))
+            bios = own_qemu.default_firmware(own_qemu.find(host.qemu.path), host.qemu.data)
             if bios is None:
                 raise _no_firmware(host.qemu)
             image_file.read(bios)
@@ -335,7 +336,7 @@ class Builds:
     def _from_path(
         self, source: QemuSource, path: Path, say: Callable[[str], None]
     ) -> QemuBuild:
-        copy = own_qemu.copy(path, self._cache)
+        copy = own_qemu.copy(path, self._cache, source.data)
 
         def start(root: Root) -> str:
             # Bound at once, so that a symbol that a library lacks is told here too.
@@ -449,8 +450,13 @@ def _in_root(copy: own_qemu.Copy, root: Root) -> QemuBuild:
         digest=hashlib.sha256(f"{copy.digest} {root.digest}".encode()).hexdigest(),
         root=root.directory,
         binary=copy.binary,
-        mounts=copy.mounts,
+        # In the place of modules of the root's own QEMU: one that looks in /usr by its build would
+        # load them.
+        mounts=(*copy.mounts, *((copy.modules_directory, f"/{place.relative_to(root.directory)}")
+                                for pattern in _MODULES
+                                for place in sorted(root.directory.glob(pattern)))),
         arguments=copy.arguments,
+        environment=copy.environment,
         root_name=root.name,
         root_digest=root.digest,
     )

@@ -28,12 +28,14 @@ PROGRAM = "qemu-system-x86_64"
 DEFAULT_FIRMWARE = "bios-256k.bin"
 
 # Where a build tree (of a source tree, in it or below it) and an install prefix hold a program.
-_PLACES = ("", "build", "bin", "x86_64-softmmu")
+_PLACES = ("", "build", "bin", "usr/bin", "x86_64-softmmu")
 # No file that QEMU loads into a PC is larger; the flash images of other machines are.
 _LARGEST_DATA = 16 << 20
 # What a build tree holds for QEMU to load: some 100 files, in a dozen directories.
 _MOST_FILES = _MOST_DIRECTORIES = 4000
 _MODULES_INSTALLED = ("lib*/qemu/*.so", "lib*/*/qemu/*.so")
+# QEMU's variable for their directory (its util/module.c).
+_MODULE_DIRECTORY = "QEMU_MODULE_DIR"
 # Who a QEMU runs as where the harness is root is somebody else, who must be able to read it.
 _FOR_EVERYONE = 0o004
 # Loaders of this host that may come along into a root made of its libraries: glibc's and musl's.
@@ -77,6 +79,17 @@ class Copy:
         """What makes QEMU find its data."""
         return tuple(word for name in self.data for word in ("-L", f"{INSIDE}/{name}"))
 
+    @property
+    def modules_directory(self) -> Path:
+        """Where its modules are in the cache; a directory with none in it, where it has none."""
+        return (self.directory / self.modules[0]).parent if self.modules else self.directory
+
+    @property
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """What makes it find its modules, wherever it was told to look when it was built."""
+        place = self.modules_directory.relative_to(self.directory)
+        return ((_MODULE_DIRECTORY, f"{INSIDE}/{place}"),) if self.modules else ()
+
 
 # ---- looking at it where it is ----------------------------------------------------------------
 
@@ -92,49 +105,71 @@ def find(path: Path) -> Path:
             raise UserError(f"{path} holds no {PROGRAM}",
                             hint="a build tree, an install prefix, or the program itself")
         path = found[0]
+    else:  # QEMU looks from where it is, too, and not from a link to it
+        path = path.resolve()
     elf.read(path)
     if not path.stat().st_mode & 0o111:
         raise UserError(f"{path} is not executable", hint=f"chmod +x {path}")
     return path
 
 
-def data_directories(program: Path) -> tuple[Path, ...]:
-    """Where this QEMU's BIOS and option ROMs are: as many directories as are needed for both."""
+def data_directories(program: Path, named: Path | None = None) -> tuple[Path, ...]:
+    """Where this QEMU's BIOS and option ROMs are: as many directories as are needed for both.
+
+    ``named`` comes first, as with QEMU's -L. Raises UserError where no data is in it.
+    """
+    if named is not None and not any(named.glob("*.bin")):
+        raise UserError(f"{named} holds no data of a QEMU's",
+                        hint=f"a directory with option ROMs, and mostly {DEFAULT_FIRMWARE}")
     found = []
-    for parent in dict.fromkeys((program.parent, program.resolve().parent)):
-        for directory in (
-            parent / "pc-bios",
-            *sorted(path for path in _bundle(parent) if path.match("share/qemu")),
-            parent.parent / "pc-bios",
-            parent.parent / "share" / "qemu",
-            parent.parent / "share" / "seabios",
-        ):
-            if any(directory.glob("*.bin")):
-                found.append(directory)
-            if (directory / DEFAULT_FIRMWARE).is_file():
-                return tuple(found)
-    return tuple(found)
+    parents = dict.fromkeys((program.parent, program.resolve().parent))
+    for directory in itertools.chain([named] if named else [], *map(_data_around, parents)):
+        if any(directory.glob("*.bin")):
+            found.append(directory)
+        if (directory / DEFAULT_FIRMWARE).is_file():
+            break
+    return tuple(dict.fromkeys(found))
 
 
-def default_firmware(program: Path) -> Path | None:
-    """The BIOS in this QEMU's data, if there is one."""
-    files = (directory / DEFAULT_FIRMWARE for directory in data_directories(program))
+def _data_around(parent: Path) -> tuple[Path, ...]:
+    """Where a QEMU in a directory looks for its data: a build tree's comes before a prefix's."""
+    return (
+        parent / "pc-bios",
+        *sorted(path for path in _bundle(parent) if path.match("share/qemu")),
+        parent.parent / "pc-bios",
+        *(place / "share" / name
+          for place in (parent, parent.parent) for name in ("qemu", "seabios")),
+    )
+
+
+def default_firmware(program: Path, named: Path | None = None) -> Path | None:
+    """The BIOS in this QEMU's data, if there is one. Raises as ``data_directories``."""
+    files = (directory / DEFAULT_FIRMWARE for directory in data_directories(program, named))
     return next(filter(Path.is_file, files), None)
 
 
-def _files(program: Path) -> tuple[str, dict[str, Path]]:
-    """The program's name in a copy, and all files by theirs; as QEMU finds its modules from it."""
+def _files(program: Path, named: Path | None) -> tuple[str, dict[str, Path]]:
+    """The program's name in a copy, and all files by theirs.
+
+    As QEMU finds its modules from it, and ld.so(8) the libraries that came with it.
+    """
     installed = program.parent.name == "bin"
     top = program.parent.parent if installed else program.parent
     name = program.relative_to(top).as_posix()
     files = {name: program}
-    modules = (itertools.chain.from_iterable(map(top.glob, _MODULES_INSTALLED)) if installed
-               else (path for path in _bundle(top) if path.suffix == ".so"))
+    modules = itertools.chain(
+        (path for path in _bundle(program.parent) if path.suffix == ".so"),
+        *(place.glob(pattern) for place in dict.fromkeys((program.parent, top))
+          for pattern in _MODULES_INSTALLED))
     files |= {path.relative_to(top).as_posix(): path for path in _some(modules)}
-    for number, directory in enumerate(data_directories(program)):
+    for number, directory in enumerate(data_directories(program, named)):
         for path in _some(directory.iterdir()):
             if path.is_file() and path.stat().st_size <= _LARGEST_DATA:
                 files[f"data{number}/{path.name}"] = path
+    programs = [f"{INSIDE}/{inside}" for inside in files if not inside.startswith("data")]
+    brought = libraries.resolve(libraries.Tree(None, [(top, INSIDE)]), programs, within=INSIDE)
+    files |= {library.inside.removeprefix(f"{INSIDE}/"): library.file
+              for library in brought.libraries}
     return name, dict(sorted(files.items()))
 
 
@@ -153,7 +188,7 @@ def _some(paths: Iterator[Path]) -> Iterator[Path]:
     return itertools.islice(paths, _MOST_FILES)
 
 
-def _tree(path: Path, program: Path) -> tuple[Path, ...]:
+def _tree(path: Path, program: Path, named: Path | None) -> tuple[Path, ...]:
     """The directories that a QEMU's files may come from: what was given, and what belongs to it.
 
     A source tree around a build tree is looked into for its data alone.
@@ -167,6 +202,9 @@ def _tree(path: Path, program: Path) -> tuple[Path, ...]:
     if path.is_dir():
         own.append(path)
     around = [parent.resolve().parent / name for parent in parents for name in ("pc-bios", "share")]
+    if named is not None:  # a distribution's share/qemu has links to share/seabios
+        real = named.resolve()
+        around.append(real.parent if real.parent.name == "share" else real)
     return tuple(dict.fromkeys((*(directory.resolve() for directory in own), *around)))
 
 
@@ -188,14 +226,15 @@ def _opened(file: Path, tree: Sequence[Path]) -> Iterator[BufferedReader]:
         yield opened
 
 
-def copy(path: Path, cache: Cache) -> Copy:
+def copy(path: Path, cache: Cache, named: Path | None = None) -> Copy:
     """Put what belongs to a QEMU into the cache. Raises UserError as ``find``, and ImageError.
 
-    No link is followed out of the QEMU's tree, and no copy can be read by more than its original.
+    ``named`` is a directory of its data. No link is followed out of the QEMU's tree, and no copy
+    can be read by more than its original.
     """
     program = find(path)
-    name, files = _files(program)
-    tree = _tree(path, program)
+    name, files = _files(program, named)
+    tree = _tree(path, program, named)
     digest = _digest(files, tree)
 
     def fill(directory: Path) -> None:
@@ -215,7 +254,7 @@ def copy(path: Path, cache: Cache) -> Copy:
     bios = (directory / data_name / DEFAULT_FIRMWARE for data_name in data)
     return Copy(
         digest, directory, name, tuple(data),
-        tuple(inside for inside in files if inside.endswith(".so")),
+        tuple(inside for inside in files if inside.endswith(".so") and "/qemu/" in f"/{inside}"),
         elf.read(directory / name).loader, next(filter(Path.is_file, bios), None),
     )
 

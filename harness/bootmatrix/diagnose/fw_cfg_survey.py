@@ -18,6 +18,7 @@ from bootmatrix.fw_cfg.client import FwCfg
 from bootmatrix.fw_cfg.contract import Item, Offer, Setup
 from bootmatrix.fw_cfg.format import keys, option
 from bootmatrix.fw_cfg.format.option import FwCfgFile
+from bootmatrix.machines.qemu.command_line import bare
 from bootmatrix.machines.qemu.process import Qemu
 from bootmatrix.machines.qemu.qtest import Qtest
 from bootmatrix.model import QemuBuild
@@ -26,6 +27,9 @@ SECONDS = 30.0
 """For one QEMU, from launch to the last byte; it takes a tenth of one."""
 
 _AT = "1-qemu"
+# No instruction is executed, and no item tells of the firmware: one's own QEMU may have none beside
+# it, and be run with another. A board wants a multiple of 64 KiB.
+_BLANK, _BLANK_BYTES = "blank.bin", 256 << 10
 # What is read of all files together, which is more than any guest has memory for.
 _MOST_BYTES = 256 << 20
 # Read last: selecting it makes QEMU decide on the features that the guest asked for.
@@ -58,11 +62,11 @@ def opened(
     """
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(Scratch(directory))
+        (scratch.shown(build) / _BLANK).write_bytes(bytes(_BLANK_BYTES))
+        (scratch.shown(build) / _BLANK).chmod(0o644)
         argv = (
-            build.binary, *build.arguments,
-            "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-            "-machine", f"{machine},accel=tcg", "-S",
-            "-m", str(setup.memory_mib),
+            *bare(build.binary, build.arguments, machine, ["accel=tcg"], setup.memory_mib), "-S",
+            "-bios", f"{SHOWN}/{_BLANK}",
             *(word for device in setup.devices for word in ("-device", device)),
             *option.argv(list(_brought_inside(files, scratch.shown(build)))),
             "-chardev", f"socket,id=qtest,path={SHOWN}/{_AT}/qtest.sock,server=off",

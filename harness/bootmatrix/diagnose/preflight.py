@@ -22,7 +22,7 @@ from bootmatrix.engines.confinement import CELL, SHOWN
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.errors import QemuError
 from bootmatrix.files.cell_files import temporary
-from bootmatrix.machines.qemu.command_line import Launch, qemu_argv
+from bootmatrix.machines.qemu.command_line import Launch, bare, qemu_argv
 from bootmatrix.machines.qemu.files import GuestFiles
 from bootmatrix.machines.qemu.migration import save
 from bootmatrix.machines.qemu.process import VM, Qemu
@@ -162,12 +162,8 @@ def sections_in(stream: bytes) -> tuple[str, ...]:
 
 def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
     with temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
-        kind = [] if machine == DEFAULT_MACHINE else [machine]
-        argv = (
-            host.qemu.binary, *host.qemu.arguments, "-nodefaults", "-no-user-config",
-            "-display", "none", "-vga", "none", "-machine", ",".join([*kind, "accel=tcg"]),
-            "-m", "32", "-dump-vmstate", f"{CELL}/{_VMSTATE}",
-        )  # fmt: skip
+        argv = (*bare(host.qemu.binary, host.qemu.arguments, machine, ["accel=tcg"], 32),
+                "-dump-vmstate", f"{CELL}/{_VMSTATE}")
         with scratch.sandbox(engine, host.qemu) as sandbox, \
                 Qemu(host.qemu.name, sandbox, argv, scratch, _AT, []) as qemu:
             status = qemu.process.wait(Deadline.after(SECONDS))

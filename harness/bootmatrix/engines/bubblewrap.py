@@ -230,7 +230,7 @@ class BubblewrapEngine(WarmEngine):
         inner += ["--remount-ro", "/tmp"]  # noqa: S108
         inner += ["--bind", cell_name, CELL, "--chdir", CELL, *_ISOLATION, "--clearenv",
                   "--seccomp", str(calls)]
-        for name, value in ENVIRONMENT.items():
+        for name, value in (*ENVIRONMENT.items(), *build.environment):
             inner += ["--setenv", name, value]
         yields = self.priority is Priority.LOW
         return [*outer, *inner, "--", *launcher.argv(_LAUNCHER, _LIMITS, yields=yields)]

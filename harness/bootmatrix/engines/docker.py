@@ -208,7 +208,7 @@ class DockerEngine(WarmEngine):
                 launcher.argv(_LAUNCHER),
                 user=f"{self.identity.uid}:{self.identity.gid}",
                 working_dir=CELL,
-                environment=ENVIRONMENT,
+                environment=ENVIRONMENT | dict(build.environment),
                 stdin_open=True,
                 labels={SESSION: self.session, OWNER: str(os.getpid()), BUILD: build.name},
                 host_config=host,

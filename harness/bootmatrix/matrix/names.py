@@ -146,8 +146,12 @@ class Names:
                 (*loc, "package-version"), "is that of a suite's package", key=True,
                 hint="{suite: trixie, package-version: ...}",
             )
-        path = self._path((*loc, "path"), entry.path) if entry.path else None
-        return QemuSource(path, entry.image, entry.suite, entry.package_version)
+        if entry.data and not entry.path:
+            raise self._document.error((*loc, "data"), "is that of a path", key=True,
+                                       hint="{path: ..., data: ...}")
+        path, data = (self._path((*loc, key), value) if value else None
+                      for key, value in (("path", entry.path), ("data", entry.data)))
+        return QemuSource(path, entry.image, entry.suite, entry.package_version, data=data)
 
     def _firmware(
         self, loc: Loc, entry: str | FirmwareEntry | None

@@ -90,6 +90,10 @@ class QemuEntry(_Entry):
         None, description="a program, or a build tree or prefix that holds one; "
         "relative to the matrix file",
     )
+    data: Text | None = Field(
+        None, description="beside a path: a directory in which it finds its data first, as with "
+        "QEMU's -L; relative to the matrix file"
+    )
     image: Text | None = Field(None, description="an image of the Docker engine, by its name")
     suite: Text | None = Field(None, description="a Debian suite")
     package_version: Text | None = Field(

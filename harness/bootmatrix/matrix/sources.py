@@ -63,9 +63,10 @@ class Given:
 def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) -> Given:
     """The command line's ``NAME=SOURCE`` definitions and hosts. Raises UserError.
 
-    A QEMU's source is a path, ``image:NAME``, ``suite:SUITE`` or ``suite:SUITE=VERSION``; a
-    firmware's is the path of an image, of a directory of them, of a descriptor (``.json``), or of
-    code and variables, with a comma between. Paths are relative to the current directory.
+    A QEMU's source is a path, or that and the one of its data, with a comma between,
+    ``image:NAME``, ``suite:SUITE`` or ``suite:SUITE=VERSION``; a firmware's is the path of an
+    image, of a directory of them, of a descriptor (``.json``), or of code and variables, with a
+    comma between. Paths are relative to the current directory.
     """
     return Given(
         {name: _qemu(name, source) for name, source in _definitions("--qemu", qemu)},
@@ -94,7 +95,11 @@ def _qemu(name: str, source: str) -> QemuSource:
     if colon and kind == "suite":
         suite, _, version = value.partition("=")
         return QemuSource(suite=suite, package_version=version or None, name=name)
-    return QemuSource(path=path_of(source), name=name)
+    path = path_of(source)
+    program, comma, data = source.rpartition(",")
+    if comma and program and data and not path.exists():
+        return QemuSource(path=path_of(program), name=name, data=path_of(data))
+    return QemuSource(path=path, name=name)
 
 
 def _firmware(name: str, source: str) -> FirmwareSource:

@@ -39,12 +39,14 @@ class Program:
 
     ``loader`` is None where it is statically linked, or a library. ``needed`` are the names of
     libraries that it asks for, ``runpath`` the directories to look for them first: DT_RUNPATH,
-    or where there is none DT_RPATH, as ld.so(8) takes them. ``$ORIGIN`` stands in it as it is.
+    or where there is none DT_RPATH, as ld.so(8) takes them; ``inherited``: it is the latter, which
+    counts for what its libraries ask for as well. ``$ORIGIN`` stands in it as it is.
     """
 
     loader: str | None = None
     needed: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
+    inherited: bool = False
 
 
 def read(path: Path) -> Program:
@@ -91,7 +93,8 @@ def _program(file: int, head: bytes) -> Program:
                     needed.append(text)
                 else:
                     paths[tag] = tuple(filter(None, text.split(":")))
-    return Program(loader, tuple(needed), paths.get(_DT_RUNPATH, paths.get(_DT_RPATH, ())))
+    runpath, rpath = paths.get(_DT_RUNPATH, ()), paths.get(_DT_RPATH, ())
+    return Program(loader, tuple(needed), runpath or rpath, bool(rpath and not runpath))
 
 
 def _segments(file: int, head: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -42,9 +42,12 @@ class Found:
 
 
 class Tree:
-    """A root file system with directories mounted into it: (directory of the host, path inside)."""
+    """A root file system with directories mounted into it: (directory of the host, path inside).
 
-    def __init__(self, root: Path, mounts: Sequence[tuple[Path, str]] = ()) -> None:
+    ``root`` None: nothing but what is mounted.
+    """
+
+    def __init__(self, root: Path | None, mounts: Sequence[tuple[Path, str]] = ()) -> None:
         self._root = root
         self._mounts = mounts
 
@@ -54,6 +57,8 @@ class Tree:
         for directory, place in self._mounts:
             if PurePosixPath(inside).is_relative_to(place):
                 root, below = directory, inside[len(place) :]
+        if root is None:
+            return None
         try:
             found = follow(root, below)
             return found if found.is_file() else None
@@ -68,7 +73,7 @@ class Tree:
 
     def _configured(self, inside: str, deep: int) -> list[str]:
         file = self.file(inside)
-        if file is None or not deep:
+        if file is None or self._root is None or not deep:
             return []
         found = []
         with file.open("rb") as opened:
@@ -99,17 +104,22 @@ def resolve(
     found: dict[str, Library] = {}
     missing: dict[str, None] = {}
     search = (*first, *tree.search_path())
-    waiting = [(program, tree.file(program)) for program in programs]
+    waiting: list[tuple[str, Path | None, tuple[str, ...]]] = [
+        (program, tree.file(program), ()) for program in programs]
     while waiting and len(found) < _MOST_LIBRARIES:
-        inside, file = waiting.pop(0)
+        inside, file, inherited = waiting.pop(0)
         if file is None:
             continue
         try:
             program = elf.read(file)
         except UserError:
             continue
-        own = [path for path in _expanded(program.runpath, inside)
-               if within and PurePosixPath(path).is_relative_to(within)]
+        own = tuple(path for path in _expanded(program.runpath, inside)
+                    if within and PurePosixPath(path).is_relative_to(within))
+        if program.inherited:
+            inherited = tuple(dict.fromkeys((*own, *inherited)))
+        if program.inherited or not program.runpath:
+            own = inherited
         for name in program.needed:
             if name in found or name in missing:
                 continue
@@ -118,7 +128,7 @@ def resolve(
                 missing[name] = None
             else:
                 found[name] = library
-                waiting.append((library.inside, library.file))
+                waiting.append((library.inside, library.file, inherited))
     return Found(tuple(found.values()), tuple(missing))
 
 

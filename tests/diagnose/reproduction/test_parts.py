@@ -50,6 +50,11 @@ def test_one_s_own_qemu_takes_its_place(host: Host) -> None:
         "/my/qemu", "-L", "/my/bios", "/my/fw"]
 
 
+def test_what_a_qemu_needs_in_its_environment(host: Host) -> None:
+    needs = replace(host, qemu=replace(host.qemu, environment=(("QEMU_MODULE_DIR", "/m"),)))
+    assert "--setenv QEMU_MODULE_DIR /m --die-with-parent" in said(needs)
+
+
 def test_a_network_only_where_the_hosts_must_reach_each_other(host: Host) -> None:
     assert "--unshare-all" in said(host)
     assert "--unshare-all" not in said(host, tcp=True)

@@ -48,7 +48,8 @@ def host(index: int, host: Host, tcp: bool, kvm: bool) -> Iterator[str]:
     yield f"    {name}=({joined(sandbox)}"
     yield f"        --tmpfs /tmp {joined(mounts)}".rstrip()
     yield '        --bind "${WORK:=$(mktemp -d)}" /cell --chdir /cell --setenv TMPDIR /cell'
-    yield f"        {joined(unshare)} --die-with-parent --"
+    words = [word for name_and_value in qemu.environment for word in ("--setenv", *name_and_value)]
+    yield f"        {joined([*unshare, *words])} --die-with-parent --"
     yield f"        {joined([qemu.binary, *qemu.arguments])})"
     yield "fi"
     yield f"# {firmware.name}, sha256 {firmware.sha256}"

@@ -82,14 +82,29 @@ class Launch:
     debug_log: bool = False
 
 
+def bare(
+    binary: str, arguments: Sequence[str], machine: str, settings: Sequence[str], memory_mib: int
+) -> list[str]:
+    """How every QEMU is begun, with a guest or without: nothing but what the board has of itself.
+
+    ``settings`` are those of the machine, ``accel=tcg``.
+    """
+    kind = [] if machine == DEFAULT_MACHINE else [machine]
+    return [
+        binary,
+        *arguments,
+        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        "-machine", ",".join([*kind, *settings]),
+        "-m", str(memory_mib),
+    ]  # fmt: skip
+
+
 def qemu_argv(launch: Launch) -> tuple[str, ...]:
     """The command line. QEMU is the client of every socket, so nothing has to be polled.
 
     Raises UserError for a disk that the board cannot have.
     """
     machine = [f"accel={launch.accel.value}", "graphics=off"]
-    if launch.machine != DEFAULT_MACHINE:
-        machine.insert(0, launch.machine)
     if launch.smm:
         machine.append("smm=on")
     firmware: list[str] = []
@@ -100,11 +115,7 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
             firmware += _flash(unit, window, launch.firmware[:unit])
             machine.append(f"pflash{unit}=flash{unit}")
     argv = [
-        launch.binary,
-        *launch.arguments,
-        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-        "-machine", ",".join(machine),
-        "-m", str(launch.memory_mib),
+        *bare(launch.binary, launch.arguments, launch.machine, machine, launch.memory_mib),
         *firmware,
         *_disk(launch.board.attachment(launch.disk), launch.disk_file),
         *_socket("monitor", launch.directory), "-mon", "chardev=monitor,mode=control",
