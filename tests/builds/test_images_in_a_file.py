@@ -77,18 +77,25 @@ def test_it_is_the_same_there(
         assert there.beside(name, "seabios").sha256 == here.beside(name, "seabios").sha256
     assert roots(tmp_path) == ["other"] * 3 + ["small"] * 3
     # What is there stays.
-    assert main(["images", "import", str(made)]) == Status.GREEN
+    assert main(["images", "import", str(made), "--sha256", digest.upper()]) == Status.GREEN
     assert capsys.readouterr().out == "0 images imported\n"
 
 
-def refused(file: Path, *options: str) -> None:
-    assert main(["images", "import", str(file), *options]) == Status.USER_ERROR
+def refused(file: Path, digest: str = "") -> None:
+    """Not taken in, though it is the file that was meant, unless another ``digest`` is."""
+    if not digest and file.is_file():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert main(["images", "import", str(file), "--sha256", digest]) == Status.USER_ERROR
 
 
 def test_another_file_than_was_meant(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(made, "--sha256", "0" * 64)
+    with pytest.raises(SystemExit) as ended:
+        main(["images", "import", str(made)])
+    assert ended.value.code == Status.USER_ERROR
+    assert "--sha256" in capsys.readouterr().err
+    refused(made, "0" * 64)
     assert f"not {'0' * 64}" in capsys.readouterr().err
     os.mkfifo(tmp_path / "fifo")
     refused(tmp_path / "fifo")

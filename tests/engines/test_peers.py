@@ -63,11 +63,12 @@ def test_children_of_a_program_are_its_own(
         def __truediv__(self, name: str) -> Proc:
             return self
 
-        def read_text(self) -> str:
+        def read_bytes(self) -> bytes:
             if self._pid not in table:
                 raise FileNotFoundError
             pids, parent, _ = table[self._pid]
-            return f"Name:\tx\nNSpid:\t{pids.replace(' ', chr(9))}\nPPid:\t{parent}\n"
+            status = f"NSpid:\t{pids.replace(' ', chr(9))}\nPPid:\t{parent}\n"
+            return b"Name:\t\xff\xfe\n" + status.encode()
 
         def stat(self) -> SimpleNamespace:
             inode = table[self._pid][2]

@@ -262,7 +262,7 @@ OURS: dict[str, set[str]] = {
         "reprioritise: iterdir",
     },
     "engines/launcher": set(),
-    "engines/peers": {"descends: read_text", "descends: stat"},  # /proc
+    "engines/peers": {"descends: read_bytes", "descends: stat"},  # /proc
     "engines/warm": {"WarmEngine._lend: stat"},  # the directories themselves, for their inodes
     "machines/qemu/swap": set(),
     "diagnose/fw_cfg_survey": {  # shown/, and a file of the user's

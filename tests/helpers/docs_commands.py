@@ -115,7 +115,7 @@ PREPARED = (
     Preparation("apt-get install mmdebstrap", "images/setup.sh has done it", skipped=True),
     Preparation("bootmatrix completion", "is a shell's configuration", skipped=True),
     Preparation("--sha256 DIGEST", "what the other machine has printed", replace={
-        " --sha256 DIGEST": ""}),
+        " DIGEST": ' "$(sha256sum images.tar.gz | cut -c-64)"'}),
     Preparation("./build-qemu", "a repository of QEMU and its build script", skipped=True),
     Preparation("--attach", "a person at a terminal", skipped=True),
     Preparation("make test", "is the suite, which runs this script's other half", skipped=True),

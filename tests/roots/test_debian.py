@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.errors import ImageError
 from bootmatrix.roots import debian
 from bootmatrix.roots.debian import host_mirror
 
@@ -19,6 +20,32 @@ def test_sealing_a_root_touches_nothing_outside_of_it(tmp_path: Path) -> None:
     debian.seal_tree(root)
     assert list(outside.iterdir()) == []
     assert (root / str(outside).lstrip("/") / "tmp").is_dir()
+
+
+def test_a_deep_tree_that_its_owner_cannot_enter_is_removed(tmp_path: Path) -> None:
+    deep = tmp_path / "root"
+    deep.mkdir()
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(1900):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.fchmod(here, 0)
+    os.close(here)
+    debian.remove(deep)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", ["cell", "tmp", "var/tmp", "var"])
+def test_through_a_link_nothing_is_mounted(tmp_path: Path, link: str) -> None:
+    for path in ("cell", "dev", "proc", "sys", "tmp", "var/tmp"):
+        (tmp_path / path).mkdir(parents=True)
+    debian.check_sealed(tmp_path)
+    (tmp_path / link).rename(tmp_path / "moved")
+    (tmp_path / link).symlink_to("moved" if link == "var" else "/usr")
+    with pytest.raises(ImageError, match=" is no directory in it"):
+        debian.check_sealed(tmp_path)
 
 
 @pytest.mark.parametrize(("printed", "mirror"), [

@@ -424,6 +424,7 @@ class ImageStore:
         root, entry = self._work(name) / "root", self._catalogue.qemu[name]
         if not root.is_dir():
             raise ImageError(f"{name}: nothing of it is in the file")
+        debian.check_sealed(root)
         contents = Manifest.of(root)
         if contents.digest != said["digest"]:
             raise ImageError(f"{name}: its sha256 is {contents.digest}, not {said['digest']}")

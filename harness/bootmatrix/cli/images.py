@@ -64,7 +64,9 @@ def _add_carrying(actions: shared.Commands) -> None:
                                 help="take the images of such a file into the cache, all or none")
     unpack.set_defaults(command=_import)
     unpack.add_argument("file", metavar="FILE", type=Path, help="what `images export` wrote")
-    unpack.add_argument("--sha256", metavar="DIGEST", help="refuse the file unless it has this one")
+    unpack.add_argument("--sha256", metavar="DIGEST", required=True,
+                        help="what `images export` printed: the file's, whose images are trusted "
+                             "then as the archive's packages are")
 
 
 def build_missing(store: ImageStore, names: Sequence[str]) -> None:
@@ -168,11 +170,11 @@ def _import(options: argparse.Namespace) -> int:
     except given_file.Unreadable as error:
         raise UserError(str(error), file=options.file) from None
     with file:
-        if options.sha256 is not None:
-            digest = file_digest(file, "sha256").hexdigest()
-            if digest != options.sha256.lower():
-                raise UserError(f"its sha256 is {digest}, not {options.sha256}", file=options.file)
-            file.seek(0)
+        # Before anything of it is looked at: a root made by a stranger is no sandbox for strangers.
+        digest = file_digest(file, "sha256").hexdigest()
+        if digest != options.sha256.lower():
+            raise UserError(f"its sha256 is {digest}, not {options.sha256}", file=options.file)
+        file.seek(0)
         try:
             taken = store.take_in(file)
         except ImageError as error:

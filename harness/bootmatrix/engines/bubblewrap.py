@@ -56,6 +56,9 @@ _PLACE = "/mnt"
 _MOUNT = f"""
 set -e
 root=$1 number=0 kvm=$3 owner=$4
+for point in {CELL} /tmp; do
+  [ ! -L "$root$point" ] || {{ echo "$root$point is a symbolic link" >&2; exit 1; }}
+done
 mount --bind "$2" "$root{CELL}"
 shift 4
 [ "$kvm$1" = -- ] || mount -t tmpfs tmpfs "$root/tmp"

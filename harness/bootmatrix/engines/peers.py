@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import select
 import socket
@@ -30,10 +30,13 @@ def hold(connection: socket.socket) -> int | None:
     The caller closes it. None where this host gives none. Raises ProcessLookupError if the process
     has ended.
     """
-    with contextlib.suppress(OSError):
+    try:
         answer = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size)
         found: int = _INT.unpack(answer)[0]
         return found
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise ProcessLookupError(*error.args) from None
     try:  # an older kernel: by its number, which is its own as long as it has not ended
         return os.pidfd_open(peer(connection))
     except ProcessLookupError:
@@ -58,7 +61,8 @@ def descends(pid: int, ancestor: int, namespace: int) -> bool | None:
     while True:
         process = Path(f"/proc/{pid}")
         try:
-            status = (process / "status").read_text()
+            # Its name may be no text.
+            status = (process / "status").read_bytes().decode("ascii", "replace")
             its_own = (process / "ns/pid").stat().st_ino
         except PermissionError:
             return False

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bootmatrix.errors import ImageError
+from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.roots.manifest import Manifest
 
 HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
@@ -124,6 +125,15 @@ def seal_tree(root: Path, *, as_it_is: bool = False) -> Manifest:
         _make_directory(root, path)
     _set_modes(root, as_it_is=as_it_is)
     return Manifest.of(root)
+
+
+def check_sealed(root: Path) -> None:
+    """Raise ImageError if the engines would mount something through a link of this root."""
+    for path in _MOUNT_POINTS:
+        parts = path.split("/")
+        for place in (root.joinpath(*parts[:length + 1]) for length in range(len(parts))):
+            if place.is_symlink() or not place.is_dir():
+                raise ImageError(f"/{path} is no directory in it")
 
 
 def _make_directory(root: Path, path: str) -> None:
@@ -250,9 +260,7 @@ def usage(path: Path) -> int:
 def remove(path: Path) -> None:
     """Remove a file or a tree, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        # A tree that tar was stopped in can hold directories that even their owner cannot enter.
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o755)
-        shutil.rmtree(path)
+        # What a stranger packed, or tar was stopped in: deep, or not to be entered by its owner.
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)
