@@ -243,10 +243,11 @@ class QemuBuild:
 
 @dataclass(frozen=True)
 class QemuSource:
-    """Where a QEMU is that the catalogue does not have: by path, image or suite.
+    """Where a QEMU is that the catalogue does not have: by path, root, image or suite.
 
     ``path`` is a program or a directory that holds one, ``data`` a directory that it finds its
-    data in first, as with -L; ``image`` a name in the Docker engine; ``suite`` a Debian suite, at
+    data in first, as with -L; ``root`` a directory with a whole root file system, ``program`` the
+    QEMU's path in it; ``image`` a name in the Docker engine; ``suite`` a Debian suite, at
     ``package_version`` of qemu-system-x86 if that is given. ``name`` is what the user calls it, if
     anything.
     """
@@ -257,11 +258,14 @@ class QemuSource:
     package_version: str | None = None
     name: str | None = None
     data: Path | None = None
+    root: Path | None = None
+    program: str | None = None
 
     def __str__(self) -> str:
         version = f"={self.package_version}" if self.package_version else ""
-        place = self.path or (f"image:{self.image}" if self.image else f"suite:{self.suite}")
-        return self.name or f"{place}{version}"
+        kinds = (("root", self.root), ("image", self.image), ("suite", self.suite))
+        places = (f"{kind}:{place}" for kind, place in kinds if place)
+        return self.name or f"{self.path or next(places)}{version}"
 
 
 @dataclass(frozen=True)

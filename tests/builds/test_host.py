@@ -27,6 +27,8 @@ def builds(tmp_path: Path) -> Builds:
     (HostSpec("a", QemuSource(suite="trixie"), arch=Arch.AARCH64), "qemu",
      "QEMUs of your own are those of PCs"),
     (HostSpec("a", QemuSource(path=Path("/nowhere"))), "qemu", "/nowhere"),
+    (HostSpec("a", QemuSource(root=Path("/nowhere"))), "qemu", "/nowhere is not there"),
+    (HostSpec("a", QemuSource(root=Path(__file__).parent)), "qemu", "holds no QEMU"),
     (HostSpec("a", "debian-sid", FirmwareSource(Path("/nowhere/bios.bin"))), "firmware",
      "/nowhere/bios.bin"),
     (HostSpec("a", "debian-sid", "coreboot-9.9"), "firmware", "coreboot-9.9"),

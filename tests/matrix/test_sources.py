@@ -18,13 +18,16 @@ RESET = bytes.fromhex("ea5be000f0") + bytes(11)
 
 def test_definitions() -> None:
     given = parse(["head=../build", "img=image:qemu:9", "deb=suite:trixie=1:10.0+ds-1",
-                   "plain=suite:sid", "bundle=out/qemu,out/data"],
+                   "plain=suite:sid", "bundle=out/qemu,out/data",
+                   "root=root:out/fs", "nix=root:fs,nix/bin/qemu"],
                   ["test=out/bios.bin"], ["head/test", "head"])
     assert given.qemu == {
         "head": QemuSource(path=Path("../build"), name="head"),
         "img": QemuSource(image="qemu:9", name="img"),
         "deb": QemuSource(suite="trixie", package_version="1:10.0+ds-1", name="deb"),
         "plain": QemuSource(suite="sid", name="plain"),
+        "root": QemuSource(root=Path("out/fs"), name="root"),
+        "nix": QemuSource(root=Path("fs"), program="nix/bin/qemu", name="nix"),
         "bundle": QemuSource(path=Path("out/qemu"), name="bundle", data=Path("out/data")),
     }
     assert given.firmware == {"test": FirmwareSource(Path("out/bios.bin"), name="test")}

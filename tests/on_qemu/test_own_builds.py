@@ -636,6 +636,35 @@ def test_a_suite_that_the_catalogue_has(store: ImageStore, builds: Builds) -> No
     assert build.name == "head"
 
 
+# ---- a whole root -------------------------------------------------------------------------------
+
+
+def test_a_root_of_somebody_elses(
+    store: ImageStore, builds: Builds, engine: Engine, tmp_path: Path
+) -> None:
+    """An unpacked distribution, in which the program is not where one would look for it."""
+    bookworm = store.qemu("debian-bookworm")
+    theirs = tmp_path / "theirs"
+    # Its entries: the root itself may be a link, in a cache made of links for a trial.
+    subprocess.run(["cp", "-a", f"{bookworm.root}/.", theirs], check=True)
+    program = "usr/bin/qemu-system-x86_64"
+    (theirs / program).rename(theirs / "usr" / "bin" / "mine")
+    (theirs / "opt").mkdir(exist_ok=True)
+    (theirs / "opt" / "qemu").symlink_to("/usr/bin/mine")
+    (theirs / "usr" / "bin" / "busybox").unlink()
+    host = HostSpec("root", QemuSource(root=theirs, program="opt/qemu", name="theirs"))
+    builds.check([host])
+    with Runner(builds, engine, tmp_path / "run") as runner:
+        record = runner.run(between(HOSTS["bullseye"], host, "machine-owned"))
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    assert record["boots"][1]["rom"] == bookworm.firmware
+    told: Any = record["cell"]["destination"]
+    assert (told["build"], told["qemu"]) == ("theirs", bookworm.version)
+    assert told["root"].startswith("root-")
+    with pytest.raises(UserError, match="holds this host's cache of builds"):
+        builds.qemu(QemuSource(root=tmp_path, program="theirs/usr/bin/mine"))
+
+
 @pytest.mark.docker
 @pytest.mark.parametrize("name", ["bubblewrap", "docker"])
 def test_an_image_of_the_docker_engine(

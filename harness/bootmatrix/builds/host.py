@@ -1,8 +1,8 @@
 """What a matrix or the command line says of a QEMU or a firmware, to the builds themselves.
 
-By name they come from the catalogue's images; from a path, an image of the Docker engine or a
-Debian suite they are made ready here, once for each process that asks. A mistake of the user's
-is a UserError without a place; ``place`` is who knows it.
+By name they come from the catalogue's images; from a path, a root file system, an image of the
+Docker engine or a Debian suite they are made ready here, once for each process that asks. A mistake
+of the user's is a UserError without a place; ``place`` is who knows it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from bootmatrix.boards import board_of
-from bootmatrix.builds import image_store, own_qemu
+from bootmatrix.builds import foreign_root, image_store, own_qemu
 from bootmatrix.builds.asking import ask
 from bootmatrix.builds.image_store import ImageStore, parse_machines
 from bootmatrix.builds.own_qemu import Root
@@ -50,11 +51,7 @@ _VERSION = re.compile(r"(\d+:)?\d[A-Za-z0-9.+~-]*")
 # It stands in records, which have a longest name, and is reckoned with.
 _QEMU_VERSION = re.compile(r"QEMU.{0,100} version ([0-9]{1,5}(?:\.[0-9]{1,5}){1,3})(?![0-9])")
 _NO_VERSION = re.compile(r"Version '[^']*' for '[^']*' was not found")
-# Where distributions and QEMU's own installation put a program and its BIOS.
-_PROGRAMS = ("usr/bin", "usr/local/bin", "opt/qemu/bin", "usr/libexec")
-_PROGRAM_NAMES = (own_qemu.PROGRAM, "qemu-kvm")
-_DATA = ("usr/local/share/qemu", "opt/qemu/share/qemu", "usr/share/qemu", "usr/share/seabios",
-         "usr/share/qemu-kvm")  # fmt: skip
+# Where Debian and this host put a QEMU's modules.
 _MODULES = ("usr/lib*/qemu", "usr/lib*/*/qemu")
 
 
@@ -109,6 +106,8 @@ class Builds:
             raise _no_pc(source, host.arch)
         elif source.path is not None:
             own_qemu.data_directories(own_qemu.find(source.path), source.data)
+        elif source.root is not None:
+            foreign_root.find(source.root, source.program)
         elif source.suite is not None:
             if not _SUITE.fullmatch(source.suite):
                 raise UserError(f"{source.suite!r} is no name of a suite", hint="such as trixie")
@@ -125,8 +124,8 @@ class Builds:
                 self._check_kind(host, source)
             elif not self._unbuilt_with(source):
                 self._named(source)
-        elif isinstance(host.qemu, QemuSource) and host.qemu.path is not None:
-            bios = own_qemu.default_firmware(own_qemu.find(host.qemu.path), host.qemu.data)
+        elif isinstance(host.qemu, QemuSource) and (host.qemu.path or host.qemu.root):
+            bios = _bios_where_it_is(host.qemu)
             if bios is None:
                 raise _no_firmware(host.qemu)
             image_file.read(bios)
@@ -329,6 +328,8 @@ class Builds:
     def _make(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
         if source.path is not None:
             return self._from_path(source, source.path, say)
+        if source.root is not None:
+            return self._from_root(source, source.root, say)
         if source.image is not None:
             return self._from_image(source, source.image, say)
         return self._from_suite(source, say)
@@ -372,36 +373,68 @@ class Builds:
         from bootmatrix.engines.docker import export_image, image_id
 
         identity = image_id(image)
+        entry = self._whole(f"image-{identity[:16]}", partial(export_image, identity), say)
+        return self._in_whole(entry, source.name or safe_name(image.lower()), None,
+                              f"the image {image}")
+
+    def _from_root(
+        self, source: QemuSource, root: Path, say: Callable[[str], None]
+    ) -> QemuBuild:
+        program, root = foreign_root.find(root, source.program), root.resolve()
+        if self._home.resolve().is_relative_to(root):
+            raise UserError(f"{root} holds this host's cache of builds",
+                            hint="a root file system apart; a QEMU of this host is {path: ...}")
+        seen = foreign_root.fingerprint(root)
+
+        def unpack(target: Path) -> None:
+            foreign_root.copy(root, target)
+            if foreign_root.fingerprint(root) != seen:
+                raise ImageError(f"{root} was changed while it was read; try again")
+
+        entry = self._whole(f"root-{seen[:16]}", unpack, say)
+        return self._in_whole(entry, source.name, program, str(root))
+
+    def _whole(
+        self, name: str, unpack: Callable[[Path], None], say: Callable[[str], None]
+    ) -> Path:
+        """The entry of the cache with somebody else's root, which ``unpack`` fills."""
         shell = debian.follow(self._roots(say)[0].directory, "bin/busybox")
 
         def fill(entry: Path) -> None:
             root = entry / "root"
             root.mkdir()
-            export_image(identity, root)
-            # What the engines start programs with; the image's own may need libraries.
+            unpack(root)
+            # What the engines start programs with; the root's own may need libraries.
             busybox = debian.follow(root, "bin") / "busybox"
             busybox.parent.mkdir(parents=True, exist_ok=True)
-            busybox.unlink(missing_ok=True)
+            debian.remove(busybox)
             shutil.copyfile(shell, busybox)
             busybox.chmod(0o755)
             (entry / "digest").write_text(debian.seal_tree(root, as_it_is=True).digest)
 
-        entry = self._cache.entry(f"image-{identity[:16]}", fill)
+        return self._cache.entry(name, fill)
+
+    def _in_whole(
+        self, entry: Path, name: str | None, program: str | None, what: str
+    ) -> QemuBuild:
+        """The QEMU in such an entry; it is called by its bytes, without a name."""
         root = entry / "root"
-        program = _program_in(root)
-        if program is None:
-            raise UserError(f"the image {image} holds no {own_qemu.PROGRAM}",
-                            hint="looked in " + ", ".join(_PROGRAMS))
+        try:
+            program = foreign_root.find(root, program)
+        except UserError as error:
+            raise UserError(str(error).replace(str(root), what)) from None
+        told = f"{(entry / 'digest').read_text()} {program}"
+        digest = hashlib.sha256(told.encode()).hexdigest()
         build = QemuBuild(
-            name=source.name or safe_name(image.lower()),
+            name=name or f"qemu-{digest[:8]}",
             version="",
-            digest=(entry / "digest").read_text(),
+            digest=digest,
             root=root,
             binary=f"/{program}",
-            firmware=self._keep_beside(_bios_in(root)),
+            firmware=self._keep_beside(foreign_root.default_firmware(root, program)),
             root_name=entry.name,
         )
-        return self._described(build, entry.with_suffix(".json"), f"the image {image}")
+        return self._described(build, entry.with_suffix(".json"), what)
 
     def _from_suite(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
         assert source.suite is not None
@@ -527,16 +560,10 @@ def _no_firmware(qemu: str | QemuSource) -> UserError:
                      f"{own_qemu.DEFAULT_FIRMWARE}", hint="firmware: a name, or {path: bios.bin}")
 
 
-def _program_in(root: Path) -> str | None:
-    """The QEMU in a root, relative to it."""
-    for directory in _PROGRAMS:
-        for name in _PROGRAM_NAMES:
-            if debian.follow(root, f"{directory}/{name}").is_file():
-                return f"{directory}/{name}"
-    return None
-
-
-def _bios_in(root: Path) -> Path | None:
-    """The BIOS in a root's data."""
-    files = (debian.follow(root, f"{name}/{own_qemu.DEFAULT_FIRMWARE}") for name in _DATA)
-    return next(filter(Path.is_file, files), None)
+def _bios_where_it_is(source: QemuSource) -> Path | None:
+    """The BIOS beside a QEMU that is at a path, or in a root."""
+    if source.root is not None:
+        program = foreign_root.find(source.root, source.program)
+        return foreign_root.default_firmware(source.root, program)
+    assert source.path is not None
+    return own_qemu.default_firmware(own_qemu.find(source.path), source.data)

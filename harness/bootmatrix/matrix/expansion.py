@@ -170,7 +170,7 @@ class Matrix:
             return UserError(f"--host {self._texts[host.name]}: {field}: {error}")
         loc = (*self._places[host.name], field)
         entry = getattr(self._document.entry.hosts[str(loc[1])], field)
-        keys = [key for key in ("path", "descriptor", "directory", "image", "suite")
+        keys = [key for key in ("path", "root", "descriptor", "directory", "image", "suite")
                 if getattr(entry, key, None)]
         return self._document.error((*loc, *keys[:1]), str(error))
 

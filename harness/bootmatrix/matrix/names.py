@@ -140,18 +140,20 @@ class Names:
     def _qemu(self, loc: Loc, entry: str | QemuEntry) -> str | QemuSource:
         if isinstance(entry, str):
             return self._sources.qemu.get(entry, entry)
-        self._one_of(loc, entry, ("path", "image", "suite"))
+        self._one_of(loc, entry, ("path", "root", "image", "suite"))
         if entry.package_version and not entry.suite:
             raise self._document.error(
                 (*loc, "package-version"), "is that of a suite's package", key=True,
                 hint="{suite: trixie, package-version: ...}",
             )
-        if entry.data and not entry.path:
-            raise self._document.error((*loc, "data"), "is that of a path", key=True,
-                                       hint="{path: ..., data: ...}")
-        path, data = (self._path((*loc, key), value) if value else None
-                      for key, value in (("path", entry.path), ("data", entry.data)))
-        return QemuSource(path, entry.image, entry.suite, entry.package_version, data=data)
+        for key, beside in (("data", "path"), ("program", "root")):
+            if getattr(entry, key) and not getattr(entry, beside):
+                raise self._document.error((*loc, key), f"is that of a {beside}", key=True,
+                                           hint=f"{{{beside}: ..., {key}: ...}}")
+        path, data, root = (self._path((*loc, key), getattr(entry, key))
+                            if getattr(entry, key) else None for key in ("path", "data", "root"))
+        return QemuSource(path, entry.image, entry.suite, entry.package_version, data=data,
+                          root=root, program=entry.program)
 
     def _firmware(
         self, loc: Loc, entry: str | FirmwareEntry | None

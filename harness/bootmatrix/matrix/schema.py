@@ -84,7 +84,7 @@ class _Entry(BaseModel):
 
 
 class QemuEntry(_Entry):
-    """A QEMU that the catalogue does not have: one of path, image and suite."""
+    """A QEMU that the catalogue does not have: one of path, root, image and suite."""
 
     path: Text | None = Field(
         None, description="a program, or a build tree or prefix that holds one; "
@@ -93,6 +93,14 @@ class QemuEntry(_Entry):
     data: Text | None = Field(
         None, description="beside a path: a directory in which it finds its data first, as with "
         "QEMU's -L; relative to the matrix file"
+    )
+    root: Text | None = Field(
+        None, description="a directory that holds a whole root file system with a QEMU in it; "
+        "relative to the matrix file"
+    )
+    program: Text | None = Field(
+        None, description="beside a root: the path of the QEMU in it; default: where "
+        "distributions put it"
     )
     image: Text | None = Field(None, description="an image of the Docker engine, by its name")
     suite: Text | None = Field(None, description="a Debian suite")

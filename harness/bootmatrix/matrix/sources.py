@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bootmatrix.cell import BETWEEN_HOSTS
 from bootmatrix.errors import UserError
@@ -64,7 +65,8 @@ def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) ->
     """The command line's ``NAME=SOURCE`` definitions and hosts. Raises UserError.
 
     A QEMU's source is a path, or that and the one of its data, with a comma between,
-    ``image:NAME``, ``suite:SUITE`` or ``suite:SUITE=VERSION``; a firmware's is the path of an
+    ``root:DIR``, ``root:DIR,PROGRAM``, ``image:NAME``, ``suite:SUITE`` or
+    ``suite:SUITE=VERSION``; a firmware's is the path of an
     image, of a directory of them, of a descriptor (``.json``), or of code and variables, with a
     comma between. Paths are relative to the current directory.
     """
@@ -95,18 +97,24 @@ def _qemu(name: str, source: str) -> QemuSource:
     if colon and kind == "suite":
         suite, _, version = value.partition("=")
         return QemuSource(suite=suite, package_version=version or None, name=name)
-    path = path_of(source)
-    program, comma, data = source.rpartition(",")
-    if comma and program and data and not path.exists():
-        return QemuSource(path=path_of(program), name=name, data=path_of(data))
-    return QemuSource(path=path, name=name)
+    if colon and kind == "root":
+        root, program = _two(value)
+        return QemuSource(name=name, root=root, program=program)
+    path, data = _two(source)
+    return QemuSource(path=path, name=name, data=path_of(data) if data else None)
+
+
+def _two(text: str) -> tuple[Path, str | None]:
+    """A path, and what stands behind its last comma, if the whole is not the path of something."""
+    path = path_of(text)
+    first, _, second = text.rpartition(",")
+    return (path_of(first), second) if first and second and not path.exists() else (path, None)
 
 
 def _firmware(name: str, source: str) -> FirmwareSource:
-    path = path_of(source)
-    code, comma, variables = source.rpartition(",")
-    if comma and code and variables and not path.exists():
-        return FirmwareSource(path_of(code), name=name, variables=path_of(variables))
+    path, variables = _two(source)
+    if variables:
+        return FirmwareSource(path, name=name, variables=path_of(variables))
     return FirmwareSource(path, path.is_dir(), name,
                           descriptor=path.suffix == DESCRIPTOR_SUFFIX and not path.is_dir())
 

@@ -1,0 +1,121 @@
+"""A whole root of somebody else's: its QEMU is found, and it is copied, links inside it alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.builds import foreign_root
+from bootmatrix.builds.foreign_root import copy, default_firmware, find, fingerprint
+from bootmatrix.errors import UserError
+
+PROGRAM = "qemu-system-x86_64"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A program in a place of its own, to which /usr/bin has a link, and its data beside it."""
+    root = tmp_path / "root"
+    (root / "nix" / "bin").mkdir(parents=True)
+    (root / "nix" / "share" / "qemu").mkdir(parents=True)
+    (root / "usr" / "bin").mkdir(parents=True)
+    shutil.copy("/bin/true", root / "nix" / "bin" / PROGRAM)
+    (root / "usr" / "bin" / PROGRAM).symlink_to(f"/nix/bin/{PROGRAM}")
+    (root / "nix" / "share" / "qemu" / "bios-256k.bin").write_bytes(b"bios")
+    return root
+
+
+@pytest.mark.parametrize("program", [None, f"usr/bin/{PROGRAM}", f"/nix/bin/{PROGRAM}"])
+def test_links_are_followed_inside_it(root: Path, program: str | None) -> None:
+    assert find(root, program) == f"nix/bin/{PROGRAM}"
+    bios = root / "nix" / "share" / "qemu" / "bios-256k.bin"
+    assert default_firmware(root, f"nix/bin/{PROGRAM}") == bios
+    bios.unlink()
+    assert default_firmware(root, f"nix/bin/{PROGRAM}") is None
+
+
+@pytest.mark.parametrize(("program", "told"), [
+    ("usr/bin/qemu", r"holds no usr/bin/qemu \(program: its path in there"),
+    ("usr/bin/round", "is a link that goes round"),
+    ("usr/bin/text", "is no program"),
+    ("usr/bin/plain", "is not executable"),
+    ("usr/bin/out", "holds no usr/bin/out"),
+])
+def test_what_is_no_qemu_in_it(root: Path, program: str, told: str) -> None:
+    there = root / "usr" / "bin"
+    (there / "round").symlink_to("round")
+    (there / "text").write_text("text")
+    shutil.copy("/bin/true", there / "plain")
+    (there / "plain").chmod(0o644)
+    shutil.copy("/bin/true", root.parent / "program")
+    (there / "out").symlink_to("../../../program")
+    with pytest.raises(UserError, match=told):
+        find(root, program)
+
+
+def test_what_is_no_root(root: Path) -> None:
+    with pytest.raises(UserError, match="is not there"):
+        find(root / "none")
+    with pytest.raises(UserError, match="is no directory"):
+        find(root / "nix" / "bin" / PROGRAM)
+    (root / "usr" / "bin" / PROGRAM).unlink()
+    with pytest.raises(UserError, match=r"holds no QEMU \(looked for usr/bin/qemu-system-x86_64, "):
+        find(root)
+
+
+def test_a_wrapper_is_for_the_root_to_interpret(root: Path) -> None:
+    (root / "nix" / "bin" / PROGRAM).write_text("#!/nix/bash\n")
+    assert find(root) == f"nix/bin/{PROGRAM}"
+
+
+def test_a_copy_holds_what_a_qemu_could_read(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No device, nothing of another's secrets, no mode wider, and links as they are."""
+    (tmp_path / "secret").write_text("s")
+    (root / "etc").mkdir()
+    (root / "etc" / "shadow").write_text("s")
+    (root / "etc" / "shadow").chmod(0o640)
+    (root / "etc" / "out").symlink_to(tmp_path / "secret")
+    (root / "etc" / "d").symlink_to(tmp_path)
+    (root / "proc").mkdir()
+    (root / "proc" / "kcore").write_text("")
+    os.mkfifo(root / "fifo")
+    (root / "nix" / "bin" / PROGRAM).chmod(0o4751)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    target = tmp_path / "copy"
+    target.mkdir()
+    copy(root, target)
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*")}
+    assert found == {
+        "etc", "etc/out", "etc/d", "proc", "nix", "nix/bin", f"nix/bin/{PROGRAM}", "nix/share",
+        "nix/share/qemu", "nix/share/qemu/bios-256k.bin", "usr", "usr/bin", f"usr/bin/{PROGRAM}"}
+    assert (target / "etc" / "out").readlink() == tmp_path / "secret"
+    assert (target / "etc" / "d").is_symlink()
+    assert stat.S_IMODE((target / "nix" / "bin" / PROGRAM).stat().st_mode) == 0o751
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    (tmp_path / "users").mkdir()
+    copy(root, tmp_path / "users")
+    assert stat.S_IMODE((tmp_path / "users" / "etc" / "shadow").stat().st_mode) == 0o640
+
+
+def test_it_changes_when_something_in_it_does(root: Path) -> None:
+    first = fingerprint(root)
+    assert fingerprint(root) == first
+    bios = root / "nix" / "share" / "qemu" / "bios-256k.bin"
+    bios.write_bytes(b"soib")
+    second = fingerprint(root)
+    assert second != first
+    (root / "nix" / "new").touch()
+    assert fingerprint(root) != second
+
+
+@pytest.mark.parametrize("bound", ["_MOST_FILES", "_MOST_BYTES", "_DEEPEST"])
+def test_it_has_a_size(root: Path, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign_root, bound, 1)
+    with pytest.raises(UserError, match="is too large for a QEMU's root"):
+        fingerprint(root)
