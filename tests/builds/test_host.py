@@ -9,8 +9,10 @@ import pytest
 
 from bootmatrix.builds.host import Builds, own_usage
 from bootmatrix.builds.image_store import ImageStore
-from bootmatrix.errors import UserError
+from bootmatrix.errors import ImageError, UserError
 from bootmatrix.model import Arch, FirmwareSource, HostSpec, QemuSource
+from bootmatrix.roots import debian
+from helpers.own_builds import build_tree
 
 
 @pytest.fixture
@@ -51,6 +53,50 @@ def test_a_build_that_cannot_be_is_told_with_its_place(
     assert says in str(caught.value)
     with pytest.raises(UserError, match=re.escape(says)):
         builds.check([host])
+
+
+@pytest.mark.parametrize(("suite", "told"), [
+    ("jammy", True), ("noble-updates", True), ("trixie", False), ("forky", False),
+    ("trixie-backports", False), ("stable", False),
+])
+def test_a_suite_that_this_host_cannot_reach_is_told_before(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch, suite: str, told: bool
+) -> None:
+    host = HostSpec("a", QemuSource(suite=suite))
+    monkeypatch.setattr(debian, "host_mirror", lambda: "http://archive/")
+    if told:
+        with pytest.raises(UserError) as caught:
+            builds.check([host])
+        assert str(caught.value) == (
+            f"{suite} is no suite of the archive that this host takes them from (Debian's has "
+            "bullseye, bookworm, trixie, sid; another distribution's QEMU is {root: DIR} or "
+            "{image: NAME})")
+    else:
+        builds.check([host])
+    monkeypatch.setattr(debian, "host_mirror", lambda: None)
+    builds.check([host])
+
+
+def test_a_suite_that_the_archive_turns_out_not_to_have(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(store: ImageStore, names: object, say: object) -> None:
+        raise ImageError("mmdebstrap failed", status=25, tail=(
+            "E: The repository 'http://archive buzz Release' does not have a Release file."))
+
+    monkeypatch.setattr(ImageStore, "build", build)
+    with pytest.raises(UserError, match=r"^buzz is no suite of the archive"):
+        builds.qemu(QemuSource(suite="buzz"))
+
+
+def test_a_qemu_alone_needs_no_firmware(store: ImageStore, tmp_path: Path) -> None:
+    tree = build_tree(store, tmp_path / "build")
+    (tree / "pc-bios" / "bios-256k.bin").unlink()
+    with Builds(store, tmp_path / "cache") as builds:
+        assert builds.alone("debian-sid") == store.qemu("debian-sid")
+        assert builds.alone(QemuSource(tree, name="m")).firmware == ""
+        with pytest.raises(UserError, match="no such QEMU build"):
+            builds.alone("debian-sad")
 
 
 def test_what_is_missing_is_named_once(builds: Builds) -> None:

@@ -165,3 +165,20 @@ def test_diff_with_a_build_of_ones_own(
     assert "m is given twice" in capsys.readouterr().err
     assert main([*diff[:-1], "m=/nowhere", "debian-bookworm", "m"]) == 2
     assert "/nowhere is not there" in capsys.readouterr().err
+
+
+def test_a_build_of_ones_own_is_named_wherever_a_qemu_is(
+    store: ImageStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs no firmware beside it."""
+    tree = build_tree(store, tmp_path / "qemu")
+    (tree / "pc-bios" / "bios-256k.bin").unlink()
+    mine, machine, file = f"m={tree}", ["--machine", "pc-q35-5.2"], str(tmp_path / "b.json")
+    assert main(["fwcfg", "show", "--qemu", mine, *machine]) == 0
+    assert capsys.readouterr().out.startswith("m (QEMU ")
+    assert main(["fwcfg", "record", "--qemu", mine, *machine, "-o", file]) == 0
+    assert main(["fwcfg", "check", file, "--qemu", mine, "--qemu", "debian-bookworm"]) == 0
+    assert main(["fwcfg", "diff", *machine, "debian-bookworm", mine]) == 0
+    capsys.readouterr()
+    assert main(["fwcfg", "show", "--qemu", "m=/nowhere", *machine]) == 2
+    assert "/nowhere is not there" in capsys.readouterr().err

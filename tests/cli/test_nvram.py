@@ -18,6 +18,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.model import FirmwareBuild
 from bootmatrix.nvram import Nvram, Part, inspect
 from bootmatrix.nvram.layout import HEAD, HEADERS
+from helpers.own_builds import build_tree
 
 IMAGE, OTHER = b"my firmware " * 1024, b"my other one" * 1024
 
@@ -98,6 +99,31 @@ def test_init_show_upgrade_clear(
     assert "firmware     none: the next start initialises it" in capsys.readouterr().out
     assert main(["nvram", "init", "guest", "--qemu", "debian-sid"]) == 0
     assert shown(capsys, file)["firmware"]["name"] == new
+
+
+def test_init_takes_what_a_matrix_takes(
+    capsys: pytest.CaptureFixture[str], store: ImageStore, tmp_path: Path
+) -> None:
+    """A kind of firmware beside a QEMU, with its variables; and a QEMU of one's own."""
+    assert main(["nvram", "init", "guest", "--qemu", "debian-sid", "--firmware", "ovmf-4m"]) == 0
+    ovmf = store.beside("debian-sid", "ovmf-4m")
+    assert ovmf.variables is not None
+    with Nvram(Path("guest")) as nvram:
+        assert nvram.contents() == {Part.FIRMWARE: ovmf.path.read_bytes(),
+                                    Part.VARIABLES: ovmf.variables.read_bytes()}
+        assert nvram.header.firmware == ovmf.name
+    tree = build_tree(store, tmp_path / "qemu")
+    bookworm = store.qemu("debian-bookworm")
+    for name, more in (("own", ()), ("other", ("--firmware", "other.fd"))):
+        assert main(["nvram", "init", name, "--qemu", f"m={tree}", *more]) == 0
+    assert shown(capsys, Path("own"))["firmware"]["name"] == bookworm.firmware
+    assert shown(capsys, Path("own"))["stamp"] == bookworm.version
+    with Nvram(Path("other")) as nvram:
+        assert nvram.contents() == {Part.FIRMWARE: OTHER}
+    for wrong, told in ((("--qemu", "m=/nowhere"), "/nowhere is not there"),
+                        (("--qemu", "debian-sid", "--firmware", "ovmf-2m"), "has no ovmf-2m"),
+                        (("--qemu", f"m={tree}", "--firmware", "ovmf-4m"), "is the one beside a")):
+        assert told in refused(capsys, "init", "none", *wrong)
 
 
 def test_an_unknown_firmware_is_named_by_its_bytes(

@@ -21,7 +21,8 @@ from bootmatrix.diagnose import doctor
 from bootmatrix.diagnose.doctor import Finding, Health, examine
 from bootmatrix.engines import Engine, confinement
 from bootmatrix.errors import QemuError, UserError
-from bootmatrix.model import Accel, FirmwareBuild, Interface, QemuBuild
+from bootmatrix.model import Accel, FirmwareBuild, Interface, QemuBuild, QemuSource
+from helpers.own_builds import build_tree
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -265,3 +266,21 @@ def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, store: ImageSto
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert str(image_store.cache_home()) in findings()["disk space"].found
     assert findings()["disk space"].state is Health.FAIL
+
+
+@pytest.mark.usefixtures("_nothing_is_booted")
+def test_a_qemu_of_ones_own(store: ImageStore, tmp_path: Path) -> None:
+    tree = build_tree(store, tmp_path / "qemu")
+
+    def found(source: QemuSource) -> Finding:
+        asked = examine("bubblewrap", store, {"m": source})
+        return next(finding for finding in asked if finding.what == "QEMU m")
+
+    bookworm = store.qemu("debian-bookworm")
+    assert found(QemuSource(tree)) == Finding("QEMU m", Health.OK, (
+        f"{bookworm.version}, in the root debian-bookworm, boots {bookworm.firmware} in 0.10 s"))
+    (tree / "pc-bios" / "bios-256k.bin").unlink()
+    assert found(QemuSource(tree)).state is Health.WARN
+    wrong = found(QemuSource(tmp_path / "none"))
+    assert wrong.state is Health.FAIL
+    assert "none is not there" in wrong.found

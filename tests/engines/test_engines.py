@@ -9,8 +9,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -571,3 +572,27 @@ def test_a_bubblewrap_that_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_choice_does_not_import_the_sdk() -> None:
     code = "import sys, bootmatrix.engines; sys.exit('docker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_for_a_look_whichever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bubblewrap, which starts at once; who asks for one gets that or none."""
+    class Docker:
+        name = "docker"
+
+    class Bubblewrap:
+        name = "bubblewrap"
+
+    def gone() -> Engine:
+        raise EngineError("it does not work here")
+
+    def chosen(**there: Callable[[], Engine]) -> str:
+        monkeypatch.setattr(engines, "ENGINES", there)
+        return engines.choose_for_a_look().name
+
+    here: Any = Docker, Bubblewrap
+    assert chosen(docker=here[0], bubblewrap=here[1]) == "bubblewrap"
+    assert chosen(docker=here[0], bubblewrap=gone) == "docker"
+    with pytest.raises(EngineError, match="it does not work here"):
+        engines.choose_for_a_look("bubblewrap")
+    with pytest.raises(EngineError, match="no engine works here"):
+        chosen(docker=gone, bubblewrap=gone)

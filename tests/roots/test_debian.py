@@ -64,6 +64,28 @@ def test_the_host_s_mirror(
     assert host_mirror() == mirror
 
 
+def test_the_suites_of_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where mmdebstrap chooses an archive, nobody here knows."""
+    monkeypatch.setattr(debian, "_DISTRO_INFO", tmp_path / "debian.csv")
+    monkeypatch.setattr(debian, "host_mirror", lambda: None)
+    assert debian.suites() is None
+    monkeypatch.setattr(debian, "host_mirror", lambda: "http://a/")
+    there = debian.suites()
+    assert there is not None
+    assert {"bookworm", "sid", "stable"} <= set(there)
+    assert "jammy" not in there
+    (tmp_path / "debian.csv").write_text("version,codename,series\n99,New,new\n\n")
+    assert debian.suites() == ("new", *debian._ALIASES)
+
+
+def test_libraries_for_a_qemu_are_none_for_this_host_s_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    assert debian.run(["sh", "-c", 'echo "$LD_LIBRARY_PATH$A$HOME"'], "", environment={
+        "A": "a"}).strip() == f"a{os.environ['HOME']}"
+
+
 def test_a_host_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert host_mirror() is None

@@ -51,6 +51,7 @@ _VERSION = re.compile(r"(\d+:)?\d[A-Za-z0-9.+~-]*")
 # It stands in records, which have a longest name, and is reckoned with.
 _QEMU_VERSION = re.compile(r"QEMU.{0,100} version ([0-9]{1,5}(?:\.[0-9]{1,5}){1,3})(?![0-9])")
 _NO_VERSION = re.compile(r"Version '[^']*' for '[^']*' was not found")
+_NO_RELEASE = re.compile(r"The repository '[^']*' does not have a Release file")
 # Where Debian and this host put a QEMU's modules.
 _MODULES = ("usr/lib*/qemu", "usr/lib*/*/qemu")
 
@@ -114,6 +115,19 @@ class Builds:
             if source.package_version and not _VERSION.fullmatch(source.package_version):
                 raise UserError(f"{source.package_version!r} is no version of a Debian package",
                                 hint="such as 1:10.0.2+ds-2")
+            self._check_reach(source.suite)
+
+    def _check_reach(self, suite: str) -> None:
+        """Raise UserError for a suite that the archive of this host cannot have."""
+        known, there = self._store.suites(), debian.suites()
+        # What follows a dash is a part of a suite: trixie-backports.
+        if there is not None and suite not in known and suite.partition("-")[0] not in there:
+            raise self._no_suite(suite)
+
+    def _no_suite(self, suite: str) -> UserError:
+        return UserError(f"{suite} is no suite of the archive that this host takes them from",
+                         hint=f"Debian's has {', '.join(self._store.suites())}; another "
+                              "distribution's QEMU is {root: DIR} or {image: NAME}")
 
     def _check_firmware(self, host: HostSpec) -> None:
         source = host.firmware
@@ -205,6 +219,16 @@ class Builds:
         if source not in self._qemus:
             self._qemus[source] = self._make(source, _unheard)
         return self._qemus[source]
+
+    def alone(
+        self, source: str | QemuSource, say: Callable[[str], None] = _unheard
+    ) -> QemuBuild:
+        """A QEMU build without a firmware, made ready. Raises as ``check`` and ``prepare``."""
+        host = HostSpec("", source)
+        self._check_qemu(host)
+        self._store.build(self.missing([host]), say)
+        self._prepare_qemu(host, say)
+        return self.qemu(source)
 
     def machines(self, host: HostSpec) -> tuple[str, ...]:
         """The machine types of a host's QEMU build."""
@@ -446,6 +470,9 @@ class Builds:
                 self._store.remove([name])
                 raise UserError(f"{source.suite} has no qemu-system-x86 {source.package_version}",
                                 hint="without a package-version it is the one it has") from None
+            if _NO_RELEASE.search(error.tail):
+                self._store.remove([name])
+                raise self._no_suite(source.suite) from None
             raise
         build = self._store.qemu(name)
         return dataclasses.replace(build, name=source.name or name, root_name=name)

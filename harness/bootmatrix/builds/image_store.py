@@ -166,6 +166,10 @@ class ImageStore:
         packages = [package for package in entry.packages if package not in dropped]
         return entry.model_copy(update={"packages": packages, "firmware": [first]})
 
+    def suites(self) -> tuple[str, ...]:
+        """The suites that builds of PCs in the catalogue are of."""
+        return tuple(dict.fromkeys(self._catalogue.qemu[name].suite for name in self.names()))
+
     def is_built(self, name: str) -> bool:
         """Whether the build, as the catalogue has it now, is in the cache."""
         return self._facts_file(self._known(name)).is_file()

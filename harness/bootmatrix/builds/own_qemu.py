@@ -99,18 +99,18 @@ def find(path: Path) -> Path:
 
     Nothing is run: that it is a program for another processor, its first bytes say.
     """
-    if path.is_dir():
+    named = not path.is_dir()
+    if not named:
         found = [path / place / PROGRAM for place in _PLACES if (path / place / PROGRAM).is_file()]
         if not found:
             raise UserError(f"{path} holds no {PROGRAM}",
                             hint="a build tree, an install prefix, or the program itself")
         path = found[0]
-    else:  # QEMU looks from where it is, too, and not from a link to it
-        path = path.resolve()
     elf.read(path)
     if not path.stat().st_mode & 0o111:
         raise UserError(f"{path} is not executable", hint=f"chmod +x {path}")
-    return path
+    # QEMU looks from where it is, and not from a link to it.
+    return path.resolve() if named and path.is_symlink() else path
 
 
 def data_directories(program: Path, named: Path | None = None) -> tuple[Path, ...]:

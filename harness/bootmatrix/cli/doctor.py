@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from bootmatrix.cli.options import Commands, add_engine
+from bootmatrix.cli.options import Commands, add_engine, qemus_of
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
 MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 NOTES = """\
+examples:
+  bootmatrix doctor
+  bootmatrix doctor --qemu head=../qemu/build     does it start, in which root, and boot?
+
 exit status: 0 cells can be run here, whatever the warnings; 1 they cannot, before what is marked
 FAIL is mended
 """
@@ -22,6 +26,8 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=NOTES)
     parser.set_defaults(command=_doctor)
     add_engine(parser, "look at this engine only")
+    parser.add_argument("--qemu", metavar="NAME=PATH", action="append", default=[],
+                        help="look at a QEMU of your own, too, as `bootmatrix run --qemu`")
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
 
 
@@ -32,7 +38,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from bootmatrix.diagnose.doctor import Health, examine
 
     findings = []
-    for finding in examine(options.engine):
+    for finding in examine(options.engine, qemus=qemus_of(options.qemu)):
         findings.append(finding)
         if options.json:
             continue

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import Commands, add_engine
-from bootmatrix.errors import EngineError, Status, UserError
+from bootmatrix.cli.options import Commands, add_engine, qemus_of, tell
+from bootmatrix.errors import Status, UserError
 from bootmatrix.files import given_file
-from bootmatrix.model import HostSpec
 from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
-    from bootmatrix.builds.image_store import ImageStore
-    from bootmatrix.engines import Engine
     from bootmatrix.fw_cfg.contract import Offer, Setup
     from bootmatrix.fw_cfg.format.option import FwCfgFile
     from bootmatrix.model import QemuBuild
@@ -36,6 +32,7 @@ else, in the form it knows), breaks (it does not find, or cannot read, what it f
 
 examples:
   bootmatrix fwcfg show --qemu debian-trixie --machine pc-q35-7.2
+  bootmatrix fwcfg show --qemu head=../qemu/build --machine pc-q35-7.2
   bootmatrix fwcfg diff --machine pc-q35-5.2 debian-bullseye debian-bookworm debian-sid
   bootmatrix fwcfg record --qemu debian-bullseye --machine pc-q35-5.2 -o q35-5.2.json
   bootmatrix fwcfg check q35-5.2.json --qemu debian-sid
@@ -43,6 +40,9 @@ examples:
 exit status of diff and check: 0 nothing breaks an old reader; 1 something does; 2 a mistake in
 what was given; 3 the rig broke, nothing was learnt
 """
+
+
+_BUILD = "such as debian-sid, or NAME=PATH and the like, as `bootmatrix run --qemu`"
 
 
 def add(commands: Commands) -> None:
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
 
     show = actions.add_parser("show", help="every item of one QEMU", allow_abbrev=False)
     show.set_defaults(command=_show)
-    show.add_argument("--qemu", metavar="BUILD", required=True, help="such as debian-sid")
+    show.add_argument("--qemu", metavar="BUILD", required=True, help=_BUILD)
     _add_machine(show)
     show.add_argument("--fw-cfg", metavar="NAME,string=TEXT", action="append", default=[],
                       help="a file of yours for the guest, as QEMU's -fw_cfg (repeatable)")
@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
     diff.set_defaults(command=_diff)
     _add_machine(diff)
     diff.add_argument("builds", metavar="BUILD", nargs="+",
-                      help="QEMU builds; the first that has the machine type is the reference")
+                      help=f"{_BUILD}; the first that has the machine type is the reference")
     diff.add_argument("--qemu", metavar="NAME=PATH", action="append", default=[], dest="own",
                       help="a QEMU of your own, as `bootmatrix run --qemu`: NAME is then a BUILD")
     diff.add_argument("-v", action="store_true", dest="verbose", help="all details")
@@ -76,7 +76,7 @@ def add(commands: Commands) -> None:
     record = actions.add_parser("record", help="write a baseline to check against",
                                 allow_abbrev=False)
     record.set_defaults(command=_record)
-    record.add_argument("--qemu", metavar="BUILD", required=True)
+    record.add_argument("--qemu", metavar="BUILD", required=True, help=_BUILD)
     _add_machine(record)
     record.add_argument("-o", metavar="FILE", dest="output", type=Path, required=True)
 
@@ -84,7 +84,7 @@ def add(commands: Commands) -> None:
     check.set_defaults(command=_check)
     check.add_argument("file", metavar="FILE", type=Path)
     check.add_argument("--qemu", metavar="BUILD", action="append", dest="builds", default=[],
-                       help="a QEMU build (repeatable; default: the one that was recorded)")
+                       help=f"{_BUILD} (repeatable; default: the one that was recorded)")
     check.add_argument("-v", action="store_true", dest="verbose", help="all details")
     check.add_argument("--json", action="store_true", help="the same as JSON")
 
@@ -126,12 +126,13 @@ def _show(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from bootmatrix.diagnose.fw_cfg_survey import survey_all
+    from bootmatrix.engines import choose_for_a_look
 
     with ExitStack() as stack:
-        builds = _own_and_others(options, stack) if options.own else _builds(options.builds)
+        builds = _builds(stack, options.builds, options.own)
         if not any(options.machine in build.machines for build in builds):
             raise _no_machine(options.machine, builds)
-        engine = stack.enter_context(_engine(options.engine))
+        engine = stack.enter_context(choose_for_a_look(options.engine))
         offers = survey_all(engine, builds, options.machine, _setup(options))
     reference = next(offer for offer in offers if offer)
     return _report(options, reference, builds, offers)
@@ -150,11 +151,13 @@ def _record(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from bootmatrix.diagnose.fw_cfg_survey import survey_all
+    from bootmatrix.engines import choose_for_a_look
     from bootmatrix.fw_cfg.baseline import load
 
     reference = load(options.file)
-    builds = _builds(options.builds or [reference.qemu])
-    with _engine(options.engine) as engine:
+    with ExitStack() as stack:
+        builds = _builds(stack, options.builds or [reference.qemu])
+        engine = stack.enter_context(choose_for_a_look(options.engine))
         offers = survey_all(engine, builds, reference.machine, reference.setup)
     status = _report(options, reference, builds, offers, options.file)
     return Status.RED if None in offers else status
@@ -187,51 +190,16 @@ def _report(
 # ---- builds and engines -------------------------------------------------------------------------
 
 
-def _store(names: Sequence[str]) -> ImageStore:
+def _builds(
+    stack: ExitStack, texts: Sequence[str], definitions: Sequence[str] = ()
+) -> list[QemuBuild]:
+    """The builds that are named, of the catalogue and the user's own, while the stack is open."""
+    from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
 
-    store = ImageStore()
-    missing = [name for name in dict.fromkeys(names) if not store.is_built(name)]
-    if missing:
-        store.build(missing, lambda line: echo(line, file=sys.stderr, flush=True))
-    return store
-
-
-def _builds(names: Sequence[str]) -> list[QemuBuild]:
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{name} is given twice")
-    store = _store(names)
-    return [store.qemu(name) for name in names]
-
-
-def _own_and_others(options: argparse.Namespace, stack: ExitStack) -> list[QemuBuild]:
-    """Builds of the user's own among the catalogue's, there as long as the stack is open."""
-    from bootmatrix.builds.host import Builds
-    from bootmatrix.matrix.sources import parse
-
-    given = parse(options.own, [], [])
-    own = stack.enter_context(Builds(_store([
-        name for name in options.builds if name not in given.qemu])))
-    for name in options.builds:
-        if options.builds.count(name) > 1:
-            raise UserError(f"{name} is given twice")
-    specs = [HostSpec(name, given.qemu.get(name, name)) for name in options.builds]
-    own.check(specs)
-    own.prepare(specs)
-    return [own.qemu(spec.qemu) for spec in specs]
-
-
-def _engine(name: str | None) -> Engine:
-    """The engine asked for, else bubblewrap: QEMU runs for a tenth of a second here."""
-    from bootmatrix.engines import choose
-
-    try:
-        return choose(name or "bubblewrap")
-    except EngineError:
-        if name:
-            raise
-        return choose()
+    named = qemus_of(texts, definitions)
+    builds = stack.enter_context(Builds(ImageStore()))
+    return [builds.alone(source, tell) for source in named.values()]
 
 
 def _setup(options: argparse.Namespace) -> Setup:
@@ -242,11 +210,13 @@ def _setup(options: argparse.Namespace) -> Setup:
 
 def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) -> Offer:
     from bootmatrix.diagnose.fw_cfg_survey import survey
+    from bootmatrix.engines import choose_for_a_look
 
-    build, = _builds([options.qemu])
-    if options.machine not in build.machines:
-        raise _no_machine(options.machine, [build])
-    with _engine(options.engine) as engine:
+    with ExitStack() as stack:
+        build, = _builds(stack, [options.qemu])
+        if options.machine not in build.machines:
+            raise _no_machine(options.machine, [build])
+        engine = stack.enter_context(choose_for_a_look(options.engine))
         return survey(engine, build, options.machine, _setup(options), files)
 
 

@@ -12,13 +12,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.cli.options import Commands
+from bootmatrix.cli.options import Commands, qemus_of, tell
 from bootmatrix.errors import NvramError, Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.firmware.names import resolve
+from bootmatrix.model import HostSpec
 from bootmatrix.records.words import plural
 from bootmatrix.terminal import echo
 
@@ -34,10 +36,12 @@ _LONGEST_DATA = 24  # bytes of a variable's data that `show` prints
 NOTES = """\
 One file holds a guest's firmware, its UEFI variables and what is known about both; QEMU maps it
 as flash (docs/nvram.md). An IMAGE is a file, or the name of a known build such as
-seabios-1.16.3 (`bootmatrix images list --json`).
+seabios-1.16.3 (`bootmatrix images list --json`); beside --qemu also one without a version.
 
 examples:
   bootmatrix nvram init guest.nvram --qemu debian-bookworm --machine pc-q35-7.2
+  bootmatrix nvram init guest.nvram --qemu debian-sid --firmware ovmf-4m
+  bootmatrix nvram init guest.nvram --qemu head=../qemu/build
   bootmatrix nvram show guest.nvram
   bootmatrix nvram upgrade guest.nvram seabios-1.17.0
   bootmatrix nvram export guest.nvram --code CODE.fd --vars VARS.fd
@@ -64,9 +68,12 @@ def add(commands: Commands) -> None:
     init = action("init", _init, "make one, with a firmware in it")
     init.add_argument("--firmware", metavar="IMAGE", help="default: the one beside --qemu")
     init.add_argument("--vars", metavar="FILE", type=Path, dest="variables",
-                      help="a UEFI variable store to start from")
+                      help="a UEFI variable store to start from (default: the one that came with "
+                           "the firmware, where --qemu has it)")
     stamp = init.add_mutually_exclusive_group(required=True)
-    stamp.add_argument("--qemu", metavar="BUILD", help="the QEMU build whose version is the stamp")
+    stamp.add_argument("--qemu", metavar="BUILD",
+                       help="the QEMU build whose version is the stamp: such as debian-sid, or "
+                            "NAME=PATH and the like, as `bootmatrix run --qemu`")
     stamp.add_argument("--stamp", metavar="VERSION", help="the QEMU version that is the stamp")
     init.add_argument("--machine", metavar="TYPE", default="", help="such as pc-q35-7.2")
     init.add_argument("--policy", metavar="POLICY", default="guest-owned",
@@ -108,16 +115,20 @@ def _plainly(command: Callable[[argparse.Namespace], int], options: argparse.Nam
 def _init(options: argparse.Namespace) -> int:
     from bootmatrix.nvram import ChangedBy, Nvram
 
-    stamp, image = options.stamp, options.firmware
-    if options.qemu is not None:
-        from bootmatrix.builds.image_store import ImageStore
-
-        build = ImageStore().qemu(options.qemu)
-        stamp, image = build.version, image or build.firmware
-    if image is None:
+    stamp, image, variables = options.stamp, options.firmware, b""
+    if image is None and options.qemu is None:
         raise UserError("--stamp alone does not say which firmware", hint="add --firmware IMAGE")
-    firmware, name = _image(image)
-    variables = _read(options.variables) if options.variables else b""
+    with ExitStack() as stack:
+        beside = None
+        if options.qemu is not None:
+            stamp, beside = _beside(stack, options.qemu, image)
+        if beside is not None:
+            firmware, name = _read(beside.path), beside.name
+            variables = _read(beside.variables) if beside.variables else b""
+        else:
+            firmware, name = _image(image)
+    if options.variables:
+        variables = _read(options.variables)
     with Nvram(options.file, role="bootmatrix nvram init") as nvram:
         nvram.initialise(firmware, qemu=stamp, machine=options.machine, policy=options.policy,
                          name=name, variables=variables, by=ChangedBy.USER)
@@ -251,13 +262,38 @@ def _known() -> dict[str, FirmwareBuild]:
     return found
 
 
+def _beside(
+    stack: ExitStack, qemu: str, image: str | None
+) -> tuple[str, FirmwareBuild | None]:
+    """The version of a QEMU, and the firmware that a name, or none, means on a host with it.
+
+    None where the image is a file. The build is there while the stack is open.
+    """
+    from bootmatrix.builds.host import Builds
+    from bootmatrix.builds.image_store import ImageStore
+
+    builds = stack.enter_context(Builds(ImageStore()))
+    source, = qemus_of([qemu]).values()
+    version = builds.alone(source, tell).version
+    if image is not None and _is_file(image):
+        return version, None
+    host = HostSpec("nvram", source, image)
+    builds.check([host])
+    builds.prepare([host], tell)
+    return version, builds.firmware(host)
+
+
+def _is_file(image: str) -> bool:
+    return Path(image).exists() or os.sep in image
+
+
 def _image(text: str) -> tuple[bytes, str]:
     """An image's bytes and the name of the known build that it is, "" for none."""
     from hashlib import sha256
 
     known = _known()
     path = Path(text)
-    if not path.exists() and os.sep not in text:
+    if not _is_file(text):
         builds = {build.name: build for build in known.values()}
         try:
             path = builds[resolve(text, builds)].path

@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from bootmatrix.engines import ENGINES
 from bootmatrix.errors import UserError
 from bootmatrix.run.options import Option
+from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
     from bootmatrix.cell import Cell
+    from bootmatrix.model import QemuSource
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 A_RUN = "a file of run records, a run's directory, or `latest`"
 """How each command can be given a run."""
+QemuName: TypeAlias = "str | QemuSource"
+"""A QEMU of the catalogue by its name, or one of the user's own."""
 QUICKSTART = Path("matrices/quickstart.yaml")
 
 
@@ -66,6 +70,28 @@ def add_cell(parser: argparse.ArgumentParser, *, positional: bool) -> None:
     parser.add_argument("--records", metavar="RUN", type=Path,
                         help=f"what has the cell in place of a matrix: {A_RUN}")
     add_own_builds(parser)
+
+
+def qemus_of(texts: Sequence[str], definitions: Sequence[str] = ()) -> dict[str, QemuName]:
+    """The QEMUs that a command line names, by name: ``NAME``, or ``NAME=SOURCE`` at once.
+
+    A NAME is the catalogue's, or one of the ``definitions``, each NAME=SOURCE as with
+    `bootmatrix run --qemu`. Raises UserError, also for one that is named twice.
+    """
+    from bootmatrix.matrix.sources import parse
+
+    given = parse([*definitions, *(text for text in texts if "=" in text)], [], []).qemu
+    found: dict[str, QemuName] = {}
+    for name in (text.partition("=")[0] for text in texts):
+        if name in found:
+            raise UserError(f"{name} is given twice")
+        found[name] = given.get(name, name)
+    return found
+
+
+def tell(line: str) -> None:
+    """Say at once what is going on, beside what is asked for."""
+    echo(line, file=sys.stderr, flush=True)
 
 
 def cell_of(options: argparse.Namespace, builds: Builds) -> Cell:

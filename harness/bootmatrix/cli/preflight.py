@@ -14,7 +14,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import A_RUN, Commands, add_engine, add_own_builds
+from bootmatrix.cli.options import A_RUN, Commands, add_engine, add_own_builds, tell
 from bootmatrix.errors import Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.model import Arch, Disk, FirmwareSource, Host, HostSpec, Nic
@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
     add_own_builds(parser)
     parser.add_argument("--records", metavar="RUN", type=Path,
                         help=f"name the cell of a run that proves a finding: {A_RUN}")
-    add_engine(parser, "where QEMUs run (default: bubblewrap)")
+    add_engine(parser, "where QEMUs run (default: bubblewrap where it works)")
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
     parser.add_argument("--measure", metavar="PAGE", type=Path,
                         help="migrate for real all that the catalogue's builds share, and write "
@@ -75,7 +75,7 @@ def _preflight(options: argparse.Namespace) -> int:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.diagnose import preflight
-    from bootmatrix.engines import choose
+    from bootmatrix.engines import choose_for_a_look
     from bootmatrix.matrix.sources import parse
     from bootmatrix.records.jsonl import read_records
     from bootmatrix.run.directory import records_of
@@ -89,12 +89,12 @@ def _preflight(options: argparse.Namespace) -> int:
     given = parse(options.qemu, options.firmware, [])
     arch = Arch(options.arch)
     disk = Disk(options.disk or own_disk(options.machine, arch))
-    with Builds(ImageStore()) as builds, choose(options.engine or "bubblewrap") as engine:
+    with Builds(ImageStore()) as builds, choose_for_a_look(options.engine) as engine:
         hosts = []
         for text in (options.source, options.destination):
             specs = [replace(spec, arch=arch) for spec in given.host(text)]
             builds.check(specs)
-            builds.prepare(specs)
+            builds.prepare(specs, tell)
             hosts.append(builds.host(specs[0]))
         asked = Asked(engine, disk, Nic(options.nic))
         found = asked.findings(hosts[0], hosts[1], options.machine)
@@ -186,7 +186,7 @@ def _measure(options: argparse.Namespace) -> int:
 
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
-    from bootmatrix.engines import choose
+    from bootmatrix.engines import choose_for_a_look
     from bootmatrix.run.runner import Runner
 
     page = options.measure
@@ -199,7 +199,7 @@ def _measure(options: argparse.Namespace) -> int:
                         hint=f"between {MARKS[0]} and {MARKS[1]}")
     store = ImageStore()
     with (
-        Builds(store) as builds, choose(options.engine or "bubblewrap") as engine,
+        Builds(store) as builds, choose_for_a_look(options.engine) as engine,
         tempfile.TemporaryDirectory(prefix="bootmatrix-") as directory,
         Runner(builds, engine, Path(directory)) as runner,
     ):

@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--until", metavar="STEP",
                         help="with --attach: the last step to run, by name or number "
                              "(default: the scenario's last)")
-    add_engine(parser, "with --attach: where QEMUs run (default: bubblewrap)")
+    add_engine(parser, "with --attach: where QEMUs run (default: bubblewrap where it works)")
 
 
 def _repro(options: argparse.Namespace) -> int:
@@ -69,12 +69,12 @@ def _attach(options: argparse.Namespace, cell: Cell, builds: Builds) -> int:
     import tempfile
 
     from bootmatrix.diagnose import attach
-    from bootmatrix.engines import choose
+    from bootmatrix.engines import choose_for_a_look
 
     end_tidily()
     steps = attach.steps_until(cell, options.until)
     with (
-        choose(options.engine or "bubblewrap") as engine,
+        choose_for_a_look(options.engine) as engine,
         # Short: a unix socket's address takes 107 bytes.
         tempfile.TemporaryDirectory(prefix="bootmatrix-") as directory,
         attach.attached(cell, steps, builds, engine, Path(directory)) as guest,

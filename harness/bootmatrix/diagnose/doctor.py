@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from bootmatrix import engines, guests
 from bootmatrix.builds import image_store
-from bootmatrix.builds.host import damaged_own
+from bootmatrix.builds.host import Builds, damaged_own
 from bootmatrix.builds.image_store import OWN_BUILDS, Damaged, ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine
 from bootmatrix.engines.confinement import KVM, kvm_complaint
-from bootmatrix.errors import DeadlineExceeded, HarnessError, QemuError, in_a_line
+from bootmatrix.errors import DeadlineExceeded, HarnessError, QemuError, UserError, in_a_line
 from bootmatrix.files.cell_files import temporary
 from bootmatrix.machines.qemu.machine import QemuHosts
 from bootmatrix.machines.setup import setup_of
-from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, FirmwareBuild, Host, Interface, QemuBuild
+from bootmatrix.model import (
+    DEFAULT_MACHINE,
+    Accel,
+    Disk,
+    FirmwareBuild,
+    Host,
+    HostSpec,
+    Interface,
+    QemuBuild,
+    QemuSource,
+)
 from bootmatrix.policies import Policy
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.steps import do_step
@@ -67,10 +78,14 @@ class Finding:
     mend: str = ""
 
 
-def examine(engine: str | None = None, store: ImageStore | None = None) -> Iterator[Finding]:
+def examine(
+    engine: str | None = None, store: ImageStore | None = None,
+    qemus: Mapping[str, str | QemuSource] = MappingProxyType({}),
+) -> Iterator[Finding]:
     """Look at everything, one finding after the other; ``engine`` forces one.
 
-    Nothing that is found wrong is raised: what cannot be looked at is a finding as well.
+    ``qemus`` are further QEMUs to look at, by what the user calls them. Nothing that is found wrong
+    is raised: what cannot be looked at is a finding as well.
     """
     try:
         store = store or ImageStore()
@@ -97,6 +112,8 @@ def examine(engine: str | None = None, store: ImageStore | None = None) -> Itera
     yield from _seen("guests' disks", _guests_disks())
     yield from _seen("own builds", _own_builds())
     yield from _seen("accelerator", _accelerators(chosen[0] if chosen else None, store, intact))
+    for name, source in qemus.items():
+        yield from _seen(f"QEMU {name}", _qemu(name, source, chosen[0] if chosen else None, store))
 
 
 def _seen(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -221,6 +238,37 @@ def _accelerators(name: str | None, store: ImageStore, built: list[str]) -> Iter
                               f"not tried: under tcg: {_line(error)}", "mend that, then ask again")
                 return
             yield _kvm("accelerator kvm, UEFI", engine, build, uefi, tcg)
+
+
+def _qemu(
+    name: str, source: str | QemuSource, engine: str | None, store: ImageStore
+) -> Iterator[Finding]:
+    """Whether a QEMU of the user's own runs here, in which root, and boots its firmware."""
+    what = f"QEMU {name}"
+    with Builds(store) as builds:
+        try:
+            build = builds.alone(source)
+        except UserError as error:
+            yield Finding(what, Health.FAIL, str(error), "name another one, or mend that")
+            return
+        found = f"{build.version}, in the root {build.root_name or build.name}"
+        if not build.firmware:
+            yield Finding(what, Health.WARN, f"{found}, without a firmware beside it",
+                          f"give it one in a run: --host {name}/FIRMWARE")
+            return
+        if engine is None:
+            yield Finding(what, Health.WARN, f"{found}; not booted: no engine works",
+                          "mend that, then ask again")
+            return
+        firmware = builds.firmware(HostSpec(name, source))
+        try:
+            with engines.choose(engine) as opened:
+                took = boot_seconds(opened, build, firmware, Accel.TCG)
+        except HarnessError as error:
+            yield Finding(what, Health.FAIL, f"{found}; {firmware.name}: {_line(error)}",
+                          f"another firmware: --host {name}/FIRMWARE in a run")
+            return
+        yield Finding(what, Health.OK, f"{found}, boots {firmware.name} in {took:.2f} s")
 
 
 def _kvm(

@@ -188,7 +188,7 @@ class BubblewrapEngine(WarmEngine):
                 return subprocess.Popen(
                     argv, stdin=theirs.fileno(), stdout=theirs.fileno(),
                     stderr=subprocess.PIPE, pass_fds=(held, busybox, calls),
-                    start_new_session=True,
+                    start_new_session=True, env=debian.host_environment(),
                 )
 
             try:
@@ -273,7 +273,8 @@ class BubblewrapEngine(WarmEngine):
     def _try(self, argv: Sequence[str]) -> None:
         try:
             done = self._parent.submit(
-                subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10
+                subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10,
+                env=debian.host_environment(),
             ).result()
         except subprocess.TimeoutExpired as error:
             raise EngineError("bubblewrap: does not end", argv=argv) from error

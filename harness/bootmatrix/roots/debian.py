@@ -7,6 +7,7 @@ everywhere.
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import shutil
 import signal
@@ -25,6 +26,11 @@ from bootmatrix.roots.manifest import Manifest
 HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 BUILD_SECONDS = 600.0
 END_SECONDS = 10.0
+
+# Of the package distro-info-data; without it there are those of today.
+_DISTRO_INFO = Path("/usr/share/distro-info/debian.csv")
+_SUITES = ("bullseye", "bookworm", "trixie", "forky", "duke", "sid", "experimental")
+_ALIASES = ("oldoldstable", "oldstable", "stable", "testing", "unstable")
 
 # What mmdebstrap writes about the machine it runs on: its mirror, its name, its resolver. None
 # of it belongs to the build, and without it the digest is the same wherever it was built.
@@ -58,6 +64,15 @@ def host_mirror() -> str | None:
     prefix = "Debian|Debian|main|"
     found = (line.removeprefix(prefix) for line in listed.splitlines() if line.startswith(prefix))
     return next(found, None)
+
+
+def suites() -> tuple[str, ...] | None:
+    """Debian's suites by name; None where this host has another archive, or mmdebstrap chooses."""
+    if host_mirror() is None:
+        return None
+    with contextlib.suppress(OSError), _DISTRO_INFO.open(newline="") as file:
+        return (*(row["series"] for row in csv.DictReader(file) if row.get("series")), *_ALIASES)
+    return (*_SUITES, *_ALIASES)
 
 
 def unpack(suite: str, packages: Sequence[str], mirror: str | None, work: Path, root: Path) -> None:
@@ -201,6 +216,14 @@ def ask(root: Path, binary: str, *arguments: str) -> str:
     return run([*argv, "--", "/" + binary.lstrip("/"), *arguments], f"{binary} does not run")
 
 
+def host_environment() -> dict[str, str]:
+    """This process's, without the libraries that its user has for a QEMU of his own.
+
+    The tools that are run here are this host's, and want this host's.
+    """
+    return {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+
+
 def run(
     argv: list[str], failure: str, stdout: Any = subprocess.PIPE,
     environment: Mapping[str, str] | None = None,
@@ -212,7 +235,7 @@ def run(
     try:
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-            start_new_session=True, env=os.environ | (environment or {}),
+            start_new_session=True, env=host_environment() | (environment or {}),
         )
     except OSError as error:
         raise ImageError(f"{failure}: {error.strerror}", argv=argv) from error
