@@ -93,10 +93,11 @@ def test_a_qemu_alone_needs_no_firmware(store: ImageStore, tmp_path: Path) -> No
     tree = build_tree(store, tmp_path / "build")
     (tree / "pc-bios" / "bios-256k.bin").unlink()
     with Builds(store, tmp_path / "cache") as builds:
-        assert builds.alone("debian-sid") == store.qemu("debian-sid")
-        assert builds.alone(QemuSource(tree, name="m")).firmware == ""
+        sid, mine = builds.alone(["debian-sid", QemuSource(tree, name="m")])
+        assert sid == store.qemu("debian-sid")
+        assert (mine.name, mine.firmware) == ("m", "")
         with pytest.raises(UserError, match="no such QEMU build"):
-            builds.alone("debian-sad")
+            builds.alone(["debian-sad"])
 
 
 def test_what_is_missing_is_named_once(builds: Builds) -> None:

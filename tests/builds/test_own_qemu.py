@@ -261,3 +261,14 @@ def test_modules_of_a_prefix_are_named_to_it(
     assert made.environment == (("QEMU_MODULE_DIR", f"/tmp/build/{place}"),)
     assert made.modules_directory == made.directory / place
     assert copy(tree, cache).environment == ()
+
+
+def test_a_program_with_a_loader_of_its_own_is_one_for_a_root(
+    tmp_path: Path, cache: Cache
+) -> None:
+    """As Nix makes them: what they want has absolute paths, out of their tree."""
+    program = compiled(tmp_path / "nix" / "bin" / PROGRAM, "int main(void) { return 0; }",
+                       "-Wl,--dynamic-linker,/nix/store/glibc/lib/ld-linux-x86-64.so.2")
+    with pytest.raises(UserError, match=(
+            r"lacks /nix/store/glibc/lib/ld-linux-x86-64\.so\.2 \(a loader of its own: .*root: ")):
+        choose_root(copy(program, cache), roots(tmp_path), program, cache, lambda root: "")

@@ -640,7 +640,7 @@ def test_a_suite_that_the_catalogue_has(store: ImageStore, builds: Builds) -> No
 
 
 def test_a_root_of_somebody_elses(
-    store: ImageStore, builds: Builds, engine: Engine, tmp_path: Path
+    store: ImageStore, builds: Builds, bubblewrap: Engine, tmp_path: Path
 ) -> None:
     """An unpacked distribution, in which the program is not where one would look for it."""
     bookworm = store.qemu("debian-bookworm")
@@ -654,7 +654,7 @@ def test_a_root_of_somebody_elses(
     (theirs / "usr" / "bin" / "busybox").unlink()
     host = HostSpec("root", QemuSource(root=theirs, program="opt/qemu", name="theirs"))
     builds.check([host])
-    with Runner(builds, engine, tmp_path / "run") as runner:
+    with Runner(builds, bubblewrap, tmp_path / "run") as runner:
         record = runner.run(between(HOSTS["bullseye"], host, "machine-owned"))
     assert record["verdict"] == Verdict.PASS, record["reason"]
     assert record["boots"][1]["rom"] == bookworm.firmware

@@ -221,14 +221,16 @@ class Builds:
         return self._qemus[source]
 
     def alone(
-        self, source: str | QemuSource, say: Callable[[str], None] = _unheard
-    ) -> QemuBuild:
-        """A QEMU build without a firmware, made ready. Raises as ``check`` and ``prepare``."""
-        host = HostSpec("", source)
-        self._check_qemu(host)
-        self._store.build(self.missing([host]), say)
-        self._prepare_qemu(host, say)
-        return self.qemu(source)
+        self, sources: Iterable[str | QemuSource], say: Callable[[str], None] = _unheard
+    ) -> list[QemuBuild]:
+        """QEMU builds without a firmware, made ready. Raises as ``check`` and ``prepare``."""
+        hosts = [HostSpec("", source) for source in sources]
+        for host in hosts:
+            self._check_qemu(host)
+        self._store.build(self.missing(hosts), say)
+        for host in hosts:
+            self._prepare_qemu(host, say)
+        return [self.qemu(host.qemu) for host in hosts]
 
     def machines(self, host: HostSpec) -> tuple[str, ...]:
         """The machine types of a host's QEMU build."""

@@ -314,8 +314,10 @@ def choose_root(
         raise UserError(f"{path} does not start: {last_words(complaint)}",
                         hint=f"tried with the libraries of {tried}")
     fewest = min(lacking, key=len)
-    raise UserError(f"{path} lacks {', '.join(fewest)}",
-                    hint=f"looked among the libraries of {tried}")
+    hint = f"looked among the libraries of {tried}"
+    if qemu.loader in fewest and qemu.loader not in _LOADERS:  # Nix's and Guix's
+        hint = "a loader of its own: give the file system that has both, {root: DIR, program: ...}"
+    raise UserError(f"{path} lacks {', '.join(fewest)}", hint=hint)
 
 
 def last_words(error: ImageError) -> str:

@@ -199,7 +199,7 @@ def _builds(
 
     named = qemus_of(texts, definitions)
     builds = stack.enter_context(Builds(ImageStore()))
-    return [builds.alone(source, tell) for source in named.values()]
+    return builds.alone(named.values(), tell)
 
 
 def _setup(options: argparse.Namespace) -> Setup:

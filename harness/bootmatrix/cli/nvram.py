@@ -274,7 +274,7 @@ def _beside(
 
     builds = stack.enter_context(Builds(ImageStore()))
     source, = qemus_of([qemu]).values()
-    version = builds.alone(source, tell).version
+    version = builds.alone([source], tell)[0].version
     if image is not None and _is_file(image):
         return version, None
     host = HostSpec("nvram", source, image)

@@ -247,7 +247,7 @@ def _qemu(
     what = f"QEMU {name}"
     with Builds(store) as builds:
         try:
-            build = builds.alone(source)
+            build, = builds.alone([source])
         except UserError as error:
             yield Finding(what, Health.FAIL, str(error), "name another one, or mend that")
             return
