@@ -85,7 +85,7 @@ def test_a_copy_holds_what_a_qemu_could_read(
     (root / "proc").mkdir()
     (root / "proc" / "kcore").write_text("")
     os.mkfifo(root / "fifo")
-    (root / "nix" / "bin" / PROGRAM).chmod(0o4751)
+    (root / "nix" / "bin" / PROGRAM).chmod(0o4754)
     monkeypatch.setattr(os, "getuid", lambda: 0)
     target = tmp_path / "copy"
     target.mkdir()
@@ -96,7 +96,7 @@ def test_a_copy_holds_what_a_qemu_could_read(
         "nix/share/qemu", "nix/share/qemu/bios-256k.bin", "usr", "usr/bin", f"usr/bin/{PROGRAM}"}
     assert (target / "etc" / "out").readlink() == tmp_path / "secret"
     assert (target / "etc" / "d").is_symlink()
-    assert stat.S_IMODE((target / "nix" / "bin" / PROGRAM).stat().st_mode) == 0o751
+    assert stat.S_IMODE((target / "nix" / "bin" / PROGRAM).stat().st_mode) == 0o754
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     (tmp_path / "users").mkdir()
     copy(root, tmp_path / "users")

@@ -235,7 +235,7 @@ def run(
     try:
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-            start_new_session=True, env=host_environment() | (environment or {}),
+            start_new_session=True, env={**host_environment(), **(environment or {})},
         )
     except OSError as error:
         raise ImageError(f"{failure}: {error.strerror}", argv=argv) from error
