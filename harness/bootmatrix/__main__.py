@@ -1,8 +1,25 @@
-"""``python -m bootmatrix``: the command line."""
+"""The command: ``bootmatrix``, or ``python -m bootmatrix``.
+
+It can be asked to end from the first moment on, so the rest is imported after that.
+"""
 
 import sys
 
-from bootmatrix.cli.main import main
+from bootmatrix.ending import end_tidily
+from bootmatrix.errors import Status
+
+
+def main() -> int:
+    """Run a command; its exit status."""
+    end_tidily()
+    try:
+        from bootmatrix.cli.main import main as command
+
+        return command()
+    except KeyboardInterrupt:  # before there was a command
+        sys.stderr.write("bootmatrix: interrupted\n")
+        return Status.INTERRUPTED
+
 
 if __name__ == "__main__":
     sys.exit(main())

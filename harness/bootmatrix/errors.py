@@ -121,7 +121,7 @@ class UserError(Exception):
     ) -> None:
         place = ""
         if file is not None:
-            place = str(file)
+            place = str(file).replace("\n", "\\n")  # it is to be one line
             if line is not None:
                 place += f":{line}"
                 if column is not None:

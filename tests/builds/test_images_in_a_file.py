@@ -105,6 +105,16 @@ def test_another_file_than_was_meant(
     assert not (tmp_path / "there").exists()
 
 
+def test_what_is_no_build_is_not_exported(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = made.read_bytes()
+    for name in ("nosuch", "small*", ""):
+        assert main(["images", "export", str(made), "small", name]) == Status.USER_ERROR
+        assert f"no such QEMU build: {name} (builds: " in capsys.readouterr().err
+    assert made.read_bytes() == before
+
+
 def test_a_file_that_is_cut_off_leaves_nothing(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,20 @@ def test_accept_writes_a_stable_reviewable_file(
     assert lines[0].startswith("still fails")
 
 
+def test_a_run_s_own_records_become_no_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "cells").mkdir(parents=True)
+    own = write(tmp_path / "run" / "records.jsonl", all_pairs())
+    copy = write(tmp_path / "copy.jsonl", all_pairs())
+    before = own.read_bytes()
+    for base, new in ((own, copy), (tmp_path / "run", copy), (copy, copy)):
+        status, lines = gate(capsys, "--baseline", base, "--accept", new)
+        assert status == 2
+        assert "holds the records of a run" in lines[0]
+    assert own.read_bytes() == copy.read_bytes() == before
+
+
 def test_bad_input_is_one_line_and_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

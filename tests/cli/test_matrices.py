@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.cli import matrices
+from bootmatrix.plugin.session import Selection
 from helpers.commands import SCRIPT
 from helpers.planting import plant
 
@@ -55,3 +57,14 @@ def test_a_matrix_is_read_and_expanded_once_in_a_process(
     counts = Counter((tmp_path / "counted.log").read_text().splitlines())
     assert set(counts.values()) == {1}, counts
     assert len(counts) == 3 * processes
+
+
+def test_an_interruption_is_no_mistake_in_an_expression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(plugin: Selection, session: pytest.Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Selection, "pytest_collection_finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        matrices.collected(["-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)])

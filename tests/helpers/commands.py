@@ -54,7 +54,7 @@ bootmatrix.builds.image_store.ImageStore = Store
 # The real one has images of the real store's, in use by other tests; and takes long to import.
 sys.modules["bootmatrix.engines.docker"] = SimpleNamespace(
     remove_images=lambda names, home: len(names))
-from bootmatrix.cli.main import main
+from bootmatrix.__main__ import main
 sys.exit(main())
 """
 

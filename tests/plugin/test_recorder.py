@@ -101,7 +101,8 @@ def test_a_cell_that_is_not_recorded_has_not_passed(
     result.assert_outcomes(passed=2, failed=1)
     text = told(result)
     assert "2 cells: 2 passed" in text
-    assert "not run: 4 cells" in text
+    assert "ended without a record: 1 cell\n" in text
+    assert "not run: 3 cells" in text
     assert "it is not recorded: " in text
 
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.cli.ending import end_tidily
 from bootmatrix.cli.options import Commands, add_cell, add_engine, cell_of
 from bootmatrix.errors import HarnessError, ImageError, Status, UserError
 from bootmatrix.terminal import echo
@@ -101,7 +100,6 @@ def _bisect(options: argparse.Namespace) -> int:
     from bootmatrix.run.directory import sweep
     from bootmatrix.run.runner import Runner
 
-    end_tidily()
     over = bisect.Over(options.over)
     store = ImageStore()
     with Builds(store) as builds:

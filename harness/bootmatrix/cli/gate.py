@@ -27,7 +27,8 @@ examples:
   bootmatrix gate --baseline ci/baseline.jsonl new.jsonl --expect 'debian-bookworm=debian-trixie'
   bootmatrix gate --baseline ci/baseline.jsonl new.jsonl --format junit > gate.xml
 
-exit status: 0 nothing got worse; 1 something did; 2 a mistake in what was given
+exit status: 0 nothing got worse; 1 something did; 2 a mistake in what was given; 3 what was found
+could not be printed
 """
 
 
@@ -83,17 +84,23 @@ def _gate(options: argparse.Namespace) -> int:
     from bootmatrix.records.words import matrix_name, plural
     from bootmatrix.report import differences
     from bootmatrix.report.compare import baseline, compare
-    from bootmatrix.run.directory import records_of
+    from bootmatrix.run.directory import records_of, run_of
 
-    base = records_of(options.baseline)
+    base, given = records_of(options.baseline), list(map(records_of, options.records))
     if options.accept:
         check_replaceable(base)
     there = base.exists()
     if not there and not options.accept:
         raise UserError("no such baseline", file=base,
                         hint="a run that is good makes one: add --accept")
-    new = merged(load(list(map(records_of, options.records))))
+    new = merged(load(given))
     old = merged(load([base])) if there else []
+    itself = base.resolve() in [path.resolve() for path in given]
+    if options.accept and (
+            run_of(base) != base or (itself and any("seconds" in record for record in old))):
+        # It would lose what only a run's own records have.
+        raise UserError("holds the records of a run", file=base,
+                        hint="accept into a file of its own")
     names = {matrix_name(record) for record in new}
     before = {matrix_name(record) for record in old}
     if old and names != before:

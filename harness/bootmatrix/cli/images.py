@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options as shared
-from bootmatrix.cli.ending import end_tidily
 from bootmatrix.errors import ImageError, Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.records.words import plural
@@ -81,7 +80,6 @@ def build_missing(store: ImageStore, names: Sequence[str]) -> None:
 def _build(options: argparse.Namespace) -> int:
     from bootmatrix.builds.image_store import ImageStore
 
-    end_tidily()
     store = ImageStore()
     names = options.names or store.names()
     build_missing(store, names)
@@ -126,11 +124,7 @@ def _rm(options: argparse.Namespace) -> int:
     store = ImageStore()
     if options.names == [OWN_BUILDS]:
         return _remove_own(store)
-    unknown = set(options.names) - set(store.names(None))
-    if unknown:
-        raise UserError(f"no such QEMU build: {', '.join(sorted(unknown))}",
-                        hint=f"builds: {', '.join(store.names(None))}; or just {OWN_BUILDS}, "
-                             "for copies of builds of your own")
+    _check_names(store, options.names, f"; or just {OWN_BUILDS}, for copies of builds of your own")
     store.check_unused(options.names)
     # The engine first: it refuses while a container runs the image, and then nothing is lost.
     imported = remove_images(options.names, cache_home())
@@ -140,11 +134,19 @@ def _rm(options: argparse.Namespace) -> int:
     return Status.GREEN
 
 
+def _check_names(store: ImageStore, names: Sequence[str], more: str = "") -> None:
+    """Raise UserError for a name that is no build's."""
+    unknown = set(names) - set(store.names(None))
+    if unknown:
+        raise UserError(f"no such QEMU build: {', '.join(sorted(unknown))}",
+                        hint=f"builds: {', '.join(store.names(None))}{more}")
+
+
 def _export(options: argparse.Namespace) -> int:
     from bootmatrix.builds.image_store import ImageStore
 
-    end_tidily()
     store = ImageStore()
+    _check_names(store, options.names)
     names = list(dict.fromkeys(options.names)) or [
         name for name in store.names(None) if store.is_built(name)]
     if not names:
@@ -163,7 +165,6 @@ def _import(options: argparse.Namespace) -> int:
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.roots import archive
 
-    end_tidily()
     store = ImageStore()
     try:
         file = given_file.open_regular(options.file, archive.LARGEST)

@@ -96,6 +96,8 @@ def collected(arguments: Sequence[str], matrices: Sequence[Matrix] = ()) -> list
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         code = run_pytest(["--collect-only", "-q", *arguments], matrices, selection)
+    if selection.interrupted:
+        raise KeyboardInterrupt
     if code not in (0, 5):
         text = errors.getvalue().strip() or out.getvalue().strip()
         if text.startswith("usage:"):

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.ending import end_tidily
 from bootmatrix.cli.options import Commands, add_cell, add_engine, cell_of
 from bootmatrix.errors import Status, UserError
 from bootmatrix.terminal import echo
@@ -71,7 +70,6 @@ def _attach(options: argparse.Namespace, cell: Cell, builds: Builds) -> int:
     from bootmatrix.diagnose import attach
     from bootmatrix.engines import choose_for_a_look
 
-    end_tidily()
     steps = attach.steps_until(cell, options.until)
     with (
         choose_for_a_look(options.engine) as engine,

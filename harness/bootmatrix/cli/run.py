@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import matrices
 from bootmatrix.cli import options as shared
-from bootmatrix.cli.ending import end_tidily
 from bootmatrix.cli.images import build_missing
 from bootmatrix.errors import Status, UserError
 from bootmatrix.run.directory import records_of, run_of
@@ -69,7 +68,6 @@ def _run(options: argparse.Namespace) -> int:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
 
-    end_tidily()
     if options.resume is not None:
         options.resume = run_of(options.resume)
     if options.shard_times is not None:

@@ -210,19 +210,12 @@ class Recorder:
                 report.longrepr = STOPPED
             self._stop(broken)
         record = getattr(report, "bootmatrix", None)
-        if hasattr(report, "bootmatrix") and report.failed and not broken:
-            self._ended.add(report.nodeid)  # maybe without a record, as after pytest-timeout's end
-        if record is None or self._broken:
+        if record is None:
+            if hasattr(report, "bootmatrix") and report.failed and not broken:
+                self._ended.add(report.nodeid)  # as after pytest-timeout's end
             return
-        try:
-            if not report.bootmatrix_replayed:
-                self._file.write(record)
-                self._fresh.add(report.nodeid)
-        except UserError as error:
-            # Nothing says later what it was: it does not count as one that passed.
-            report.outcome, report.longrepr = "failed", f"it is not recorded: {error}"
-            report.bootmatrix = None  # type: ignore[attr-defined]
-            self._stop(str(error))
+        if not report.bootmatrix_replayed and not self._write(report, record):
+            self._ended.add(report.nodeid)
             return
         self._keep(record)
         self._recorded.add(report.nodeid)
@@ -231,6 +224,18 @@ class Recorder:
                 self._copy.write(record)
         except UserError as error:  # which is a copy: the record is there
             self._stop(str(error))
+
+    def _write(self, report: Any, record: Record) -> bool:
+        """Whether it is written; what cannot be fails, for nothing says later what it was."""
+        try:
+            self._file.write(record)
+        except UserError as error:
+            report.outcome, report.longrepr = "failed", f"it is not recorded: {error}"
+            report.bootmatrix = None
+            self._stop(str(error))
+            return False
+        self._fresh.add(report.nodeid)
+        return True
 
     def _keep(self, record: Record) -> None:
         about = str(record.get("matrix")), str(record["cell"]["id"]), record.get("repeat", 1)
@@ -267,8 +272,7 @@ class Recorder:
         """The table, and what stands under it."""
         if self._recorded:
             self._tell_records(terminalreporter)
-        left = [nodeid for nodeid in self._planned
-                if nodeid not in self._recorded and nodeid not in self._ended]
+        left = [nodeid for nodeid in self._planned if nodeid not in self._recorded]
         if self._config.option.collectonly:
             return
         if self._broken is not None:
@@ -279,7 +283,7 @@ class Recorder:
 
             there = (self.run_dir / RECORDS).exists()
             terminalreporter.write_line(unfinished(
-                list(map(self._typed, left)), own_command(),
+                {self._typed(nodeid): nodeid in self._ended for nodeid in left}, own_command(),
                 str(shown(self.run_dir)) if there else None, same_words(self._config)))
 
     def _typed(self, nodeid: str) -> str:

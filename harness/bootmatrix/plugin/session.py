@@ -171,6 +171,11 @@ class Selection:
 
     def __init__(self) -> None:
         self.cells: list[Any] = []
+        self.interrupted = False
+
+    def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
+        """Tell Ctrl-C from a mistake, which pytest calls an interruption, too."""
+        self.interrupted = excinfo.type is KeyboardInterrupt
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Keep the cells that are left after -k and -m."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -69,17 +69,21 @@ def counts(records: Sequence[Record]) -> Text:
 
 
 def unfinished(
-    nodeids: Sequence[str], command: str, run_dir: str | None, options: Sequence[str] = ()
+    nodeids: Mapping[str, bool], command: str, run_dir: str | None, options: Sequence[str] = ()
 ) -> str:
     """Which cells have no record, by their node ids (``MATRIX::ID``), and how to go on.
 
-    ``run_dir`` is the run's directory as it is to be shown; None: there is nothing to go on with.
-    ``options`` are those by which the same cells are meant.
+    True stands with those that were begun. ``run_dir`` is the run's directory as it is to be
+    shown; None: there is nothing to go on with. ``options`` are those by which the same cells are
+    meant.
     """
-    ids = [nodeid.partition("::")[2] for nodeid in nodeids]
-    lines = [f"not run: {plural(len(ids), 'cell')}", *(f"  {cell}" for cell in ids[:FIRST])]
-    if len(ids) > FIRST:
-        lines.append(f"  ... and {len(ids) - FIRST} more")
+    lines = []
+    for what, begun in (("ended without a record", True), ("not run", False)):
+        ids = [nodeid.partition("::")[2] for nodeid, was in nodeids.items() if was is begun]
+        if ids:
+            lines += [f"{what}: {plural(len(ids), 'cell')}", *(f"  {one}" for one in ids[:FIRST])]
+        if len(ids) > FIRST:
+            lines.append(f"  ... and {len(ids) - FIRST} more")
     if run_dir is not None:
         matrices = dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids)
         lines.append("go on: " + joined(

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootmatrix.ending import ENDING
 from bootmatrix.errors import EngineError, HarnessError, SandboxLost
 
 if TYPE_CHECKING:
@@ -49,10 +50,6 @@ class Begun:
             assert self._judged is not None
             self._record = self._judged()
         return self._record
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals by which a run is asked to end."""
-
 
 class Rig:
     """One process's rig. ``engine_name`` None takes the best engine that answers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import pytest
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines.scratch import QEMU_LOG, Scratch
 from bootmatrix.errors import CellError, DeadlineExceeded, HarnessError, QemuError
-from bootmatrix.machines.qemu.process import VM, Qemu
+from bootmatrix.machines.qemu.process import VM, Qemu, listen
 from bootmatrix.model import QemuBuild
 from bootmatrix.witnesses import resets
 from helpers.descriptors import many_open
@@ -165,6 +166,16 @@ def test_of_a_process_that_has_ended_the_next_connection_counts(
         assert first.recv(1) == b""
         ours.sendall(b"x")
         assert second.recv(1) == b"x"
+
+
+def test_where_its_directory_has_gone_no_socket_is_left_open(
+    qemu: Qemu, sandbox: Any, tmp_path: Path
+) -> None:
+    fds = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(FileNotFoundError), listen(tmp_path / "gone" / "monitor.sock"):
+        pass
+    gc.collect()  # a socket that nobody has closed is an error of this suite's
+    assert len(list(Path("/proc/self/fd").iterdir())) == fds
 
 
 class Pest(threading.Thread):

@@ -336,9 +336,9 @@ class VM(Qemu):
 @contextlib.contextmanager
 def listen(path: Path) -> Iterator[socket.socket]:
     """A listening unix socket at ``path``, however long the path is; removed at the end."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # A unix socket's address takes 107 bytes (unix(7)); a directory handle makes it short.
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(f"/proc/self/fd/{directory}/{path.name}")
         # QEMU runs as another user than a harness that runs as root.

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from bootmatrix.run.rig import ENDING
+from bootmatrix.ending import ENDING
 
 WAITS = """
 import signal, sys
-from bootmatrix.cli.ending import end_tidily
+from bootmatrix.ending import end_tidily
 end_tidily()
 try:
     print("ready", flush=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from bootmatrix.run.rig import ENDING
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals by which a command is asked to end."""
 
 
 def end_tidily() -> None:
