@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bootmatrix.builds import host as host_module
 from bootmatrix.builds.host import Builds, own_usage
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.errors import ImageError, UserError
@@ -98,6 +100,24 @@ def test_a_qemu_alone_needs_no_firmware(store: ImageStore, tmp_path: Path) -> No
         assert (mine.name, mine.firmware) == ("m", "")
         with pytest.raises(UserError, match="no such QEMU build"):
             builds.alone(["debian-sad"])
+
+
+def test_a_root_without_usr_gets_what_the_engines_want(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Nix closure is: a copy of it has the shell, and where things are mounted."""
+    root = tmp_path / "root"
+    (root / "nix").mkdir(parents=True)
+    shutil.copy("/bin/true", root / "nix" / "qemu")
+    monkeypatch.setattr(host_module, "_ask", lambda build, what: {
+        "version": "9.0", "machines": ["pc"], "default_machine": "pc", "debug_port": True})
+    with Builds(store, tmp_path / "cache") as builds:
+        build = builds.qemu(QemuSource(root=root, program="nix/qemu"))
+        assert (build.binary, build.version, build.firmware) == ("/nix/qemu", "9.0", "")
+        assert {path.name for path in build.root.iterdir()} == {
+            "nix", "bin", "usr", "cell", "dev", "proc", "sys", "tmp", "var"}
+        assert (build.root / "bin" / "busybox").is_file()
+        assert {path.name for path in root.iterdir()} == {"nix"}, "what was given stays as it is"
 
 
 def test_what_is_missing_is_named_once(builds: Builds) -> None:

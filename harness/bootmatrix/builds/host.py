@@ -430,6 +430,7 @@ class Builds:
             root = entry / "root"
             root.mkdir()
             unpack(root)
+            debian.follow(root, "usr").mkdir(parents=True, exist_ok=True)  # Docker mounts it
             # What the engines start programs with; the root's own may need libraries.
             busybox = debian.follow(root, "bin") / "busybox"
             busybox.parent.mkdir(parents=True, exist_ok=True)
