@@ -6,7 +6,6 @@ It can be asked to end from the first moment on, so the rest is imported after t
 import sys
 
 from bootmatrix.ending import end_tidily
-from bootmatrix.errors import Status
 
 
 def main() -> int:
@@ -17,6 +16,8 @@ def main() -> int:
 
         return command()
     except KeyboardInterrupt:  # before there was a command
+        from bootmatrix.errors import Status
+
         sys.stderr.write("bootmatrix: interrupted\n")
         return Status.INTERRUPTED
 
