@@ -29,6 +29,6 @@ def test_a_step_that_is_not_there() -> None:
 
 def test_the_json_of_list_names_what_repro_takes(store: ImageStore) -> None:
     listed = subprocess.run(
-        [sys.executable, "-c", "import sys; from bootmatrix.cli.main import main; sys.exit(main())",
+        [sys.executable, "-c", "import sys; from bootmatrix.__main__ import main; sys.exit(main())",
          "list", str(MATRIX), "--json"], capture_output=True, text=True, timeout=300)
     assert SILENT in [row["id"] for row in json.loads(listed.stdout)]

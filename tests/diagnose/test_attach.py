@@ -24,7 +24,7 @@ SILENT = "bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci"
 def attached(*arguments: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", "import sys; from bootmatrix.cli.main import main; sys.exit(main())",
+        [sys.executable, "-c", "import sys; from bootmatrix.__main__ import main; sys.exit(main())",
          "repro", "--attach", "--matrix", str(MATRIX), *arguments],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     ) as process:

@@ -552,6 +552,7 @@ def test_a_name_that_git_moves(there: Repository, capsys: pytest.CaptureFixture[
 def in_a_process(*arguments: str) -> subprocess.Popen[str]:
     """A bisection in a process of its own, with the planted runner."""
     code = ("import sys; sys.path.insert(0, sys.argv.pop(1)); import pytest; "
+            "from bootmatrix.ending import end_tidily; end_tidily(); "
             "from diagnose import test_bisect as t; "
             "t.plant(pytest.MonkeyPatch()); sys.exit(t.bisect(*sys.argv[1:]))")
     tests = str(Path(__file__).parents[1])
