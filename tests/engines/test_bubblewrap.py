@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +74,26 @@ def test_a_root_without_a_shell(
     build = QemuBuild("q", "7.2.0", "digest", tmp_path / "root")
     with pytest.raises(EngineError, match=what):
         engine._start(build, tmp_path, False, None)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts; else bubblewrap does, inside")
+@pytest.mark.parametrize("link", ["cell", "tmp"])
+def test_root_mounts_nothing_through_a_link_of_a_root(
+    engine: BubblewrapEngine, tmp_path: Path, link: str
+) -> None:
+    root, target = tmp_path / "root", tmp_path / "target"
+    for directory in (target, tmp_path / "cell", root / "cell", root / "tmp"):
+        directory.mkdir(parents=True)
+    (tmp_path / "cell" / "planted").touch()
+    (root / link).rmdir()
+    (root / link).symlink_to(target)
+    outer, _ = engine._outer(root, tmp_path / "cell")
+    mounting = outer[: outer.index("setpriv")]
+    done = subprocess.run([*mounting, "ls", target], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"/{link} is a symbolic link" in done.stderr
+    (root / link).unlink()
+    (root / link).mkdir()
+    seen = subprocess.run([*mounting, "ls", root / "cell"], capture_output=True, text=True,
+                          timeout=60)
+    assert seen.stdout == "planted\n"
