@@ -14,21 +14,20 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from bootmatrix.builds.own_qemu import DEFAULT_FIRMWARE
+from bootmatrix.builds.own_qemu import DEFAULT_FIRMWARE, FOR_EVERYONE, PROGRAM
 from bootmatrix.errors import ImageError, UserError
 from bootmatrix.roots import debian, elf
 
 # Where distributions and QEMU's own installation put a program.
 _PROGRAMS = tuple(f"{directory}/{name}"
                   for directory in ("usr/bin", "usr/local/bin", "opt/qemu/bin", "usr/libexec")
-                  for name in ("qemu-system-x86_64", "qemu-kvm"))
+                  for name in (PROGRAM, "qemu-kvm"))
 # Where it finds its BIOS from its directory.
 _DATA = ("../share/qemu", "../share/seabios", "../share/qemu-kvm", "pc-bios", "../pc-bios")
 # A live container's are mounts, and an engine mounts its own there.
 _EMPTY = frozenset(("dev", "proc", "run", "sys", "tmp"))
 # A distribution with a desktop has half a million files; a QEMU's root some thousand.
 _MOST_FILES, _MOST_BYTES, _DEEPEST = 1_000_000, 16 << 30, 100
-_FOR_EVERYONE = 0o004
 
 
 def find(root: Path, program: str | None = None) -> str:
@@ -110,7 +109,7 @@ def _copy_file(directory: int, target: Path) -> None:
         return
     with os.fdopen(opened, "rb") as file:
         mode = os.fstat(opened).st_mode
-        if stat.S_ISREG(mode) and (os.getuid() or mode & _FOR_EVERYONE):
+        if stat.S_ISREG(mode) and (os.getuid() or mode & FOR_EVERYONE):
             with target.open("xb") as made:
                 target.chmod(stat.S_IRUSR | stat.S_IWUSR)
                 shutil.copyfileobj(file, made)

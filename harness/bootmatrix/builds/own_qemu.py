@@ -37,7 +37,7 @@ _MODULES_INSTALLED = ("lib*/qemu/*.so", "lib*/*/qemu/*.so")
 # QEMU's variable for their directory (its util/module.c).
 _MODULE_DIRECTORY = "QEMU_MODULE_DIR"
 # Who a QEMU runs as where the harness is root is somebody else, who must be able to read it.
-_FOR_EVERYONE = 0o004
+FOR_EVERYONE = 0o004
 # Loaders of this host that may come along into a root made of its libraries: glibc's and musl's.
 _LOADERS = tuple(directory + name for directory in ("/lib64/", "/lib/") for name in (
     "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"))
@@ -220,7 +220,7 @@ def _opened(file: Path, tree: Sequence[Path]) -> Iterator[BufferedReader]:
     except given_file.Unreadable as error:
         raise UserError(f"{file} {error}") from None
     with opened:
-        if os.getuid() == 0 and not os.fstat(opened.fileno()).st_mode & _FOR_EVERYONE:
+        if os.getuid() == 0 and not os.fstat(opened.fileno()).st_mode & FOR_EVERYONE:
             raise UserError(f"{file} is not readable for everyone",
                             hint=f"a harness that is root runs QEMU as nobody: chmod o+r {file}")
         yield opened

@@ -46,8 +46,6 @@ def add(commands: shared.Commands) -> None:
                                  + ("; or own: copies of your own builds" * (name == "rm")))
         if name == "list":
             action.add_argument("--json", action="store_true", help="the same as JSON")
-
-
     _add_carrying(actions)
 
 

@@ -166,13 +166,11 @@ def ends(candidates: Sequence[str], good: str, bad: str) -> tuple[int, int]:
         meant = [name] if name in candidates else [one for one in candidates if means(name, one)]
         if len(meant) > 1:
             raise UserError(f"{option} {name}: could be {' or '.join(meant)}")
-        if not meant and "/" in name and not any("/" in one for one in candidates):
-            raise UserError(f"{option} {name}: no such candidate",
-                            hint="files are candidates with --candidates DIR, by their names")
         if not meant:
-            raise UserError(f"{option} {name}: no such candidate",
-                            hint="in order: " + ", ".join(candidates[:12])
-                            + (", ..." if len(candidates) > 12 else ""))
+            hint = "in order: " + ", ".join(candidates[:12]) + ", ..." * (len(candidates) > 12)
+            if "/" in name and not any("/" in one for one in candidates):
+                hint = "files are candidates with --candidates DIR, by their names"
+            raise UserError(f"{option} {name}: no such candidate", hint=hint)
         places.append(candidates.index(meant[0]))
     if places[0] == places[1]:
         raise UserError(f"--good and --bad are both {good}")

@@ -66,9 +66,9 @@ def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) ->
 
     A QEMU's source is a path, or that and the one of its data, with a comma between,
     ``root:DIR``, ``root:DIR,PROGRAM``, ``image:NAME``, ``suite:SUITE`` or
-    ``suite:SUITE=VERSION``; a firmware's is the path of an
-    image, of a directory of them, of a descriptor (``.json``), or of code and variables, with a
-    comma between. Paths are relative to the current directory.
+    ``suite:SUITE=VERSION``; a firmware's is the path of an image, of a directory of them, of a
+    descriptor (``.json``), or of code and variables, with a comma between. Paths are relative to
+    the current directory.
     """
     return Given(
         {name: _qemu(name, source) for name, source in _definitions("--qemu", qemu)},

@@ -130,7 +130,7 @@ class CellItem(pytest.Item):
             raise RigBroken(self.broken) from None
         except Exception as error:
             raise RigBroken(in_a_line(error)[0]) from None
-        from bootmatrix.report.junit import versions
+        from bootmatrix.records.words import versions
 
         self.record = record
         if self.config.pluginmanager.hasplugin(ALLURE):
@@ -146,7 +146,7 @@ class CellItem(pytest.Item):
         for axis, value in self._axes:
             allure.dynamic.parameter(axis, value)
         run_dir = rig_of(self.config).run_dir
-        artifacts = Path(os.path.normpath(run_dir / (record.get("artifacts") or "")))
+        artifacts = _artifacts(run_dir, record)
         if artifacts != run_dir and artifacts.is_relative_to(run_dir):
             for file in sorted(artifacts.glob("*/*")):
                 if file.is_file() and not file.is_symlink():
@@ -182,7 +182,7 @@ class CellItem(pytest.Item):
 
             record = excinfo.value.record
             run_dir = rig_of(self.config).run_dir
-            artifacts = Path(os.path.normpath(run_dir / (record.get("artifacts") or "")))
+            artifacts = _artifacts(run_dir, record)
             # A record that was read can lead anywhere: what is elsewhere is not looked into.
             tail = _console_tail(artifacts) if artifacts.is_relative_to(run_dir) else []
             return failure(
@@ -323,6 +323,11 @@ def _show(failure: Any) -> None:
                     part.lines = [visible(line) for line in part.lines]
         if crash is not None:
             crash.message = visible(crash.message)
+
+
+def _artifacts(run_dir: Path, record: Record) -> Path:
+    """Where a record says that its cell's artifacts are, which can be anywhere."""
+    return Path(os.path.normpath(run_dir / (record.get("artifacts") or "")))
 
 
 def _console_tail(artifacts: Path) -> list[str]:

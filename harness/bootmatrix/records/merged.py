@@ -13,6 +13,7 @@ from bootmatrix.records.outcome import WORST_FIRST, outcome_of
 from bootmatrix.records.words import hosts_of, matrix_name, natural
 
 Key = tuple[str, str]
+HostBuilds = tuple[tuple[str | None, ...], ...]
 
 
 def key(record: Record) -> Key:
@@ -20,7 +21,7 @@ def key(record: Record) -> Key:
     return matrix_name(record), str(record["cell"]["id"])
 
 
-def builds_of(record: Record) -> tuple[tuple[str | None, ...], ...]:
+def builds_of(record: Record) -> HostBuilds:
     """The builds of a cell's hosts: names, and the digests of their bytes where it has them."""
     return tuple((host.get("qemu"), host.get("build"), host.get("firmware"), host.get("digest"),
                   host.get("firmware_sha256")) for host in hosts_of(record))

@@ -12,11 +12,9 @@ from bootmatrix.cell import AXES
 from bootmatrix.errors import UserError
 from bootmatrix.model import role_name
 from bootmatrix.records.jsonl import read_records
-from bootmatrix.records.merged import Key, builds_of, key
+from bootmatrix.records.merged import HostBuilds, Key, builds_of, key
 from bootmatrix.records.model import HostRow, QemuRow, Record
 from bootmatrix.records.words import matrix_name
-
-Builds = tuple[tuple[str | None, ...], ...]
 
 
 class OtherBuilds(UserError):
@@ -41,7 +39,7 @@ def load(
     records: list[Record] = []
     matrices: dict[Path, frozenset[str]] = {}
     fingerprints: dict[Key, tuple[str, Path]] = {}
-    builds: dict[Key, tuple[Builds, Path]] = {}
+    builds: dict[Key, tuple[HostBuilds, Path]] = {}
     for path in paths:
         before = len(records)
         names = set()
@@ -75,7 +73,7 @@ def load(
 
 
 def _check_builds(
-    builds: dict[Key, tuple[Builds, Path]], about: Key, record: Record, path: Path
+    builds: dict[Key, tuple[HostBuilds, Path]], about: Key, record: Record, path: Path
 ) -> None:
     """Raise OtherBuilds if an earlier file has the cell with other builds."""
     found = builds_of(record)

@@ -62,6 +62,13 @@ def hosts_of(record: Record) -> Iterator[HostRow]:
         yield host
 
 
+def versions(record: Record) -> list[tuple[str, str]]:
+    """The QEMU and the firmware of each host, as properties: ``source.qemu``, 7.2.22."""
+    return [(f"{role_name(index)}.{name}", str(host[name]))
+            for index, host in enumerate(hosts_of(record))
+            for name in ("qemu", "firmware") if host.get(name)]
+
+
 def host_name(host: HostRow) -> str:
     """What the matrix calls a host, or at least which QEMU build it has."""
     return str(host.get("host") or host.get("build") or host.get("qemu"))

@@ -59,7 +59,7 @@ _HARMLESS = (Delta.NEW, Delta.FIXED, Delta.STILL, Delta.NEW_KNOWN)
 
 
 @dataclass(frozen=True)
-class Finding:
+class CellDifference:
     """A difference of one cell, told in ``text``; ``worse``: it alone makes the gate red."""
 
     kind: Delta
@@ -83,7 +83,7 @@ class Comparison:
     ``than`` what it is beside.
     """
 
-    findings: list[Finding]
+    findings: list[CellDifference]
     builds: list[str]
     unseen: list[str]
     cells: list[str]
@@ -137,7 +137,7 @@ def compare(
     for pair in both:
         if (difference := _difference(pair)) is not None:
             kind, text = difference
-            found.append(Finding(kind, _name(pair), text, kind not in _HARMLESS))
+            found.append(CellDifference(kind, _name(pair), text, kind not in _HARMLESS))
     there = sum(pair.old is not None and pair.new is not None for pair in both)
     same = there - sum(finding.kind not in (Delta.GONE, Delta.NEW, Delta.NEW_BAD)
                        for finding in found)
@@ -205,7 +205,7 @@ def steady(text: str) -> str:
     return re.sub(r"\bpid \d+", "pid N", text)
 
 
-def _slower(both: Sequence[Pair], limit: float | None) -> tuple[str, list[Finding]]:
+def _slower(both: Sequence[Pair], limit: float | None) -> tuple[str, list[CellDifference]]:
     """(how all cells together differ in time, the cells that stand out)."""
     ratios = []
     for pair in both:
@@ -224,7 +224,7 @@ def _slower(both: Sequence[Pair], limit: float | None) -> tuple[str, list[Findin
         if relative < max(limit or SLOWER, noise) or after - pace * before < _LEAST_SECONDS:
             continue
         shown = f"noise of repeats {noise:.2f}x" if noise > 1 else "noise unknown: run once"
-        found.append(Finding(
+        found.append(CellDifference(
             Delta.SLOWER, called(new), f"{relative:.2f}x as long ({duration(before)} → "
             f"{duration(after)}), {shown}", limit is not None))
     return f"; {pace:.2f}x the time", found

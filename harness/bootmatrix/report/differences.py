@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -54,19 +53,9 @@ def as_json(compared: Comparison) -> str:
 
 def html(compared: Comparison) -> str:
     """One page that loads nothing."""
-    return str(_template().render(compared=compared))
+    from bootmatrix.report.page import template
 
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    from bootmatrix.report.page import part
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True, loader=FunctionLoader(part))
-    environment.globals["style"] = part("page.css")
-    return environment.get_template("gate.html")
+    return str(template("gate.html").render(compared=compared))
 
 
 def junit(compared: Comparison) -> str:

@@ -9,10 +9,9 @@ from xml.etree import ElementTree as Xml
 
 from bootmatrix.cell import AXES
 from bootmatrix.matrix import axes
-from bootmatrix.model import role_name
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import declared, hosts_of
+from bootmatrix.records.words import declared, versions
 from bootmatrix.report.failure import failure
 from bootmatrix.report.markdown import reason
 
@@ -52,13 +51,6 @@ def junit(records: Sequence[Record]) -> str:
                 failure(record, artifacts=str(record.get("artifacts") or "none")))
     Xml.indent(suites)
     return Xml.tostring(suites, encoding="unicode", xml_declaration=True)
-
-
-def versions(record: Record) -> list[tuple[str, str]]:
-    """The QEMU and the firmware of each host, as properties: ``source.qemu``, 7.2.22."""
-    return [(f"{role_name(index)}.{name}", str(host[name]))
-            for index, host in enumerate(hosts_of(record))
-            for name in ("qemu", "firmware") if host.get(name)]
 
 
 def clean(text: Any) -> str:

@@ -81,7 +81,7 @@ def page(
                              near.get(called(record)), then.get(key(record)))
                       for record in shown[start : start + CELLS_A_PIECE]])
               for start in range(0, len(shown), CELLS_A_PIECE))
-    return str(_template().render(
+    return str(template("page.html").render(
         title=title,
         counts=counts(shown).plain,
         facts=_facts(shown, seconds),
@@ -97,8 +97,7 @@ def page(
         counterexamples=counterexamples(rows),
         index=embedded(_index(shown)),
         pieces=pieces,
-        style=part("page.css"),
-        script=part("page.js"),
+        script=_part("page.js"),
     ))
 
 
@@ -120,17 +119,18 @@ def embedded(data: Any) -> Markup:
     return Markup(text)  # noqa: S704  # nothing is left in it that HTML knows
 
 
-def part(name: str) -> Markup:
-    """A file of page_parts/."""
+def _part(name: str) -> Markup:
     text = (files("bootmatrix.report") / "page_parts" / name).read_text("utf-8")
     return Markup(text)  # noqa: S704  # ours
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of page_parts/, which is given the style of them all."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True, loader=FunctionLoader(part))
-    return environment.get_template("page.html")
+                              lstrip_blocks=True, loader=FunctionLoader(_part))
+    environment.globals["style"] = _part("page.css")
+    return environment.get_template(name)
 
 
 def _index(records: Sequence[Record]) -> dict[str, Any]:
