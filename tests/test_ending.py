@@ -40,3 +40,29 @@ def test_the_first_is_an_interrupt_and_the_second_is_heard_already(number: signa
         child.stdin.flush()
         assert child.stdout.readline() == "tidied up\n"
     assert child.returncode == 0
+
+
+IGNORES = """
+import signal, sys
+from bootmatrix.ending import asked_in_vain, end_tidily
+end_tidily()
+
+class Ignoring:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+try:
+    del (made := [Ignoring()])[:]
+    print("ignored", asked_in_vain(), flush=True)
+    while True:
+        signal.pause()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_one_that_python_ignores_is_asked_for_again() -> None:
+    """As in a weak reference's callback, or a validator's: it can come anywhere."""
+    done = subprocess.run([sys.executable, "-c", IGNORES], capture_output=True, text=True,
+                          timeout=60)
+    assert (done.stdout, done.stderr) == ("ignored True\ninterrupted\n", "")

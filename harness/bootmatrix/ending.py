@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a command is asked to end."""
+
+
+# It is asked for again after so long where Python has ignored it; what ignores it is over by then.
+_AGAIN_SECONDS = 0.02
+_ignored = threading.Event()
 
 
 def end_tidily() -> None:
     """A closed terminal and a polite kill end the command as Ctrl-C does."""
     for number in ENDING:
         signal.signal(number, _end_once)
+    insist()
+
+
+def insist() -> None:
+    """Ask again for an end that came where Python ignores exceptions: in a callback of C code's.
+
+    Whoever else takes what is ignored (sys.unraisablehook), as pytest does, needs this after it.
+    """
+    others = sys.unraisablehook
+
+    def hook(ignored: sys.UnraisableHookArgs) -> None:
+        if ignored.exc_type is not KeyboardInterrupt:
+            others(ignored)
+            return
+        _ignored.set()
+        for number in ENDING:
+            signal.signal(number, _end_once)
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+
+
+def asked_in_vain() -> bool:
+    """Whether an end was asked for and ignored: what goes wrong after that may come of it."""
+    return _ignored.is_set()
 
 
 def _end_once(number: int, frame: object) -> None:

@@ -103,6 +103,21 @@ def test_a_copy_holds_what_a_qemu_could_read(
     assert stat.S_IMODE((tmp_path / "users" / "etc" / "shadow").stat().st_mode) == 0o640
 
 
+def test_a_file_that_grows_is_not_copied_without_end(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.open
+
+    def grown(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        if path == PROGRAM:
+            os.truncate(root / "nix" / "bin" / PROGRAM, 1 << 30)
+        return look(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", grown)
+    with pytest.raises(UserError, match=rf"nix/bin/{PROGRAM} was changed while it was read"):
+        copy(root, tmp_path)
+
+
 def test_it_changes_when_something_in_it_does(root: Path) -> None:
     first = fingerprint(root)
     assert fingerprint(root) == first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from bootmatrix.builds.own_qemu import (
     last_words,
 )
 from bootmatrix.errors import ImageError, UserError
+from bootmatrix.files import given_file
 from bootmatrix.roots.cache import Cache
 
 
@@ -272,3 +274,39 @@ def test_a_program_with_a_loader_of_its_own_is_one_for_a_root(
     with pytest.raises(UserError, match=(
             r"lacks /nix/store/glibc/lib/ld-linux-x86-64\.so\.2 \(a loader of its own: .*root: ")):
         choose_root(copy(program, cache), roots(tmp_path), program, cache, lambda root: "")
+
+
+def test_a_name_that_becomes_a_link_meanwhile_leads_nowhere(
+    tree: Path, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = Path(shutil.copy("/bin/true", tmp_path / "secret"))
+    look = given_file.open_regular
+
+    def exchanged(path: Path, largest: int) -> BufferedReader:
+        return look(secret if path.name == PROGRAM else path, largest)
+
+    monkeypatch.setattr(given_file, "open_regular", exchanged)
+    with pytest.raises(UserError, match=f"is a link out of its tree, to {secret}"):
+        copy(tree, cache)
+
+
+def test_a_file_that_grows_while_it_is_copied(
+    tree: Path, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = given_file.copy
+
+    def grown(file: BufferedReader, made: BufferedWriter, size: int) -> None:
+        copied(file, made, size - 1)
+
+    monkeypatch.setattr(given_file, "copy", grown)
+    with pytest.raises(UserError, match=r"was changed while it was read \(try again\)"):
+        copy(tree, cache)
+    assert not [path for path in tmp_path.glob("cache/**/qemu-*") if path.is_dir()]
+
+
+def test_a_program_in_the_way_of_its_data(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "tree" / "pc-bios").mkdir(parents=True)
+    (tmp_path / "tree" / "pc-bios" / "bios-256k.bin").write_bytes(b"bios")
+    program = Path(shutil.copy("/bin/true", tmp_path / "tree" / "data0"))
+    with pytest.raises(UserError, match=r"data0.* would be a file and a directory in its copy"):
+        copy(program, cache)

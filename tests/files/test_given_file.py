@@ -38,7 +38,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(Unreadable, match=why) as caught:
             open_regular(path, 1 << 30)
         assert not isinstance(caught.value, Missing)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
 
 
 def test_one_that_is_missing_is_told_from_one_that_cannot_be(tmp_path: Path) -> None:

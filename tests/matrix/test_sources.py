@@ -66,6 +66,20 @@ def test_bad_hosts(text: str) -> None:
         parse([], [], []).host(text)
 
 
+@pytest.mark.parametrize(("host", "told"), [
+    ("debian-sid", r"--qemu a=\.\.\.: no host has it \(--host a makes one"),
+    ("a", r"--firmware f=\.\.\.: no host has it \(--host QEMU/f makes one"),
+    ("debian-sid/f", r"--qemu a=\.\.\.: no host has it"),
+])
+def test_a_build_that_no_host_has(host: str, told: str) -> None:
+    given = parse(["a=/q"], ["f=/f.bin"], [])
+    given.host(host)
+    with pytest.raises(UserError, match=told):
+        given.check_meant()
+    given.host("a/f")
+    given.check_meant()
+
+
 def test_a_directory_of_firmware_is_a_host_for_each_image(tmp_path: Path) -> None:
     for name in ("b.bin", "a b.rom", "C.FD", "readme.txt", "bios.bin.elf"):
         (tmp_path / name).write_bytes(b"")

@@ -89,6 +89,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     ([member("../x.json")], "leaves the root"),
     ([member("b/x")], "belongs to no root"),
     ([member("a/out", tarfile.SYMTYPE, ".."), member("a/out/x")], "a/out/x is not where it can"),
+    ([member("b.json"), member("b", tarfile.SYMTYPE, "/tmp")], "b is not where it can"),
     ([member("a/no/x")], "a/no/x is not where it can be"),
     ([member("a/x"), member("a/x")], "a/x is there twice"),
     ([member("a/out", tarfile.SYMTYPE, "/tmp"), member("a/out", tarfile.DIRTYPE)],

@@ -19,7 +19,7 @@ def test_sealing_a_root_touches_nothing_outside_of_it(tmp_path: Path) -> None:
     (root / "var").symlink_to(outside)
     debian.seal_tree(root)
     assert list(outside.iterdir()) == []
-    assert (root / str(outside).lstrip("/") / "tmp").is_dir()
+    assert (root / "var" / "tmp").is_dir()
 
 
 def test_a_deep_tree_that_its_owner_cannot_enter_is_removed(tmp_path: Path) -> None:
@@ -46,6 +46,32 @@ def test_through_a_link_nothing_is_mounted(tmp_path: Path, link: str) -> None:
     (tmp_path / link).symlink_to("moved" if link == "var" else "/usr")
     with pytest.raises(ImageError, match=" is no directory in it"):
         debian.check_sealed(tmp_path)
+    (tmp_path / "itself").symlink_to(tmp_path)
+    with pytest.raises(ImageError, match="the root itself is a link"):
+        debian.check_sealed(tmp_path / "itself")
+
+
+@pytest.mark.parametrize("path", ["var", "var/tmp", "tmp"])
+def test_what_is_in_the_place_of_a_mount_point_makes_way(tmp_path: Path, path: str) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    debian.seal_tree(tmp_path)
+    debian.check_sealed(tmp_path)
+
+
+@pytest.mark.parametrize("link", [None, "usr/bin", "usr/deep/bin"])
+def test_a_place_that_a_root_needs_is_made_inside_it(tmp_path: Path, link: str | None) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    if link is None:
+        (root / "bin").write_text("")
+    else:
+        (root / "bin").symlink_to(f"/../{link}")
+    place = debian.make_place(root, "bin")
+    assert place == root / (link or "bin")
+    assert place.is_dir()
+    assert list(tmp_path.iterdir()) == [root]
 
 
 @pytest.mark.parametrize(("printed", "mirror"), [

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from bootmatrix.builds.own_qemu import DEFAULT_FIRMWARE, FOR_EVERYONE, PROGRAM
 from bootmatrix.errors import ImageError, UserError
+from bootmatrix.files import given_file
 from bootmatrix.roots import debian, elf
 
 # Where distributions and QEMU's own installation put a program.
@@ -95,13 +95,18 @@ def copy(root: Path, target: Path) -> None:
             elif stat.S_ISLNK(info.st_mode):
                 there.symlink_to(os.readlink(there.name, dir_fd=directory))
             elif stat.S_ISREG(info.st_mode):
-                _copy_file(directory, there)
+                _copy_file(directory, there, info.st_size)
     except OSError as error:
         raise UserError(f"{root} cannot be copied: {error.strerror}") from None
+    except given_file.Unreadable as problem:
+        raise UserError(f"{root}/{path} {problem}", hint="try again") from None
 
 
-def _copy_file(directory: int, target: Path) -> None:
-    """Copy the file of the same name in an open directory, if a QEMU could read it there."""
+def _copy_file(directory: int, target: Path, size: int) -> None:
+    """Copy the file of the same name in an open directory, if a QEMU could read it there.
+
+    It had ``size`` bytes when it was counted.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         opened = os.open(target.name, flags, dir_fd=directory)
@@ -112,7 +117,7 @@ def _copy_file(directory: int, target: Path) -> None:
         if stat.S_ISREG(mode) and (os.getuid() or mode & FOR_EVERYONE):
             with target.open("xb") as made:
                 target.chmod(stat.S_IRUSR | stat.S_IWUSR)
-                shutil.copyfileobj(file, made)
+                given_file.copy(file, made, size)
             target.chmod(mode & 0o755)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -430,10 +431,9 @@ class Builds:
             root = entry / "root"
             root.mkdir()
             unpack(root)
-            debian.follow(root, "usr").mkdir(parents=True, exist_ok=True)  # Docker mounts it
+            debian.make_place(root, "usr")  # Docker mounts it
             # What the engines start programs with; the root's own may need libraries.
-            busybox = debian.follow(root, "bin") / "busybox"
-            busybox.parent.mkdir(parents=True, exist_ok=True)
+            busybox = debian.make_place(root, "bin") / "busybox"
             debian.remove(busybox)
             shutil.copyfile(shell, busybox)
             busybox.chmod(0o755)
@@ -451,7 +451,7 @@ class Builds:
         except UserError as error:
             raise UserError(str(error).replace(str(root), what)) from None
         told = f"{(entry / 'digest').read_text()} {program}"
-        digest = hashlib.sha256(told.encode()).hexdigest()
+        digest = hashlib.sha256(os.fsencode(told)).hexdigest()
         build = QemuBuild(
             name=name or f"qemu-{digest[:8]}",
             version="",

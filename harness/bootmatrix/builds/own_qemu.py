@@ -208,18 +208,25 @@ def _tree(path: Path, program: Path, named: Path | None) -> tuple[Path, ...]:
     return tuple(dict.fromkeys((*(directory.resolve() for directory in own), *around)))
 
 
+def _check_inside(file: Path, real: Path, tree: Sequence[Path]) -> None:
+    """Raise UserError for a file that is really elsewhere than in its tree."""
+    if not any(real.is_relative_to(directory) for directory in tree):
+        raise UserError(f"{file} is a link out of its tree, to {real}",
+                        hint="name a directory that holds both, or put the file itself there")
+
+
 @contextmanager
 def _opened(file: Path, tree: Sequence[Path]) -> Iterator[BufferedReader]:
     """A file of a QEMU's, for reading. Raises UserError for one that must not be copied."""
     real = file.resolve()
-    if not any(real.is_relative_to(directory) for directory in tree):
-        raise UserError(f"{file} is a link out of its tree, to {real}",
-                        hint="name a directory that holds both, or put the file itself there")
+    _check_inside(file, real, tree)
     try:
         opened = given_file.open_regular(real, elf.LARGEST)
     except given_file.Unreadable as error:
         raise UserError(f"{file} {error}") from None
     with opened:
+        # As it was opened: meanwhile a part of its name can have become a link.
+        _check_inside(file, Path(f"/proc/self/fd/{opened.fileno()}").readlink(), tree)
         if os.getuid() == 0 and not os.fstat(opened.fileno()).st_mode & FOR_EVERYONE:
             raise UserError(f"{file} is not readable for everyone",
                             hint=f"a harness that is root runs QEMU as nobody: chmod o+r {file}")
@@ -240,11 +247,17 @@ def copy(path: Path, cache: Cache, named: Path | None = None) -> Copy:
     def fill(directory: Path) -> None:
         for inside, file in files.items():
             target = directory / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _opened(file, tree) as opened, target.open("xb") as made:
-                mode = os.fstat(opened.fileno()).st_mode
-                shutil.copyfileobj(opened, made)
-            target.chmod(mode & (0o755 if inside == name else 0o644) | stat.S_IRUSR)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with _opened(file, tree) as opened, target.open("xb") as made:
+                    found = os.fstat(opened.fileno())
+                    given_file.copy(opened, made, found.st_size)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError):
+                raise UserError(f"{program}: {inside} would be a file and a directory in its copy",
+                                hint="give it another name") from None
+            except given_file.Unreadable as problem:
+                raise UserError(f"{file} {problem}", hint="try again") from None
+            target.chmod(found.st_mode & (0o755 if inside == name else 0o644) | stat.S_IRUSR)
         copied = {inside: directory / inside for inside in files}
         if _digest(copied, (directory.resolve(),)) != digest:
             raise ImageError(f"{program} was changed while it was read; try again")

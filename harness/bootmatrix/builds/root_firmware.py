@@ -26,7 +26,9 @@ def describe(
 
     Raises ImageError where a file is not there, or a descriptor is none.
     """
-    package = next(name for name in entry.package if name in packages)
+    package = next((name for name in entry.package if name in packages), None)
+    if package is None:
+        raise ImageError(f"{short} is of no package that is there: {', '.join(entry.package)}")
     if entry.descriptor:
         said = _described(f"{DESCRIPTORS}/{entry.descriptor}", root, package, arch)
         files, variables = [said.executable], said.variables

@@ -29,6 +29,7 @@ from bootmatrix.cli import (
     schema,
 )
 from bootmatrix.cli.options import add_color
+from bootmatrix.ending import asked_in_vain
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
@@ -69,6 +70,8 @@ def _run_command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", Status.INTERRUPTED)
     except Exception as error:
+        if asked_in_vain():
+            return _complain("interrupted", Status.INTERRUPTED)
         return _complain(*in_a_line(error))
 
 

@@ -36,6 +36,7 @@ def read(options: argparse.Namespace, builds: Builds) -> list[Matrix]:
         _check_name(path)
     given = parse(options.qemu, options.firmware, options.host)
     matrices = [load(path, given) for path in options.matrices]
+    given.check_meant()
     for matrix in matrices:
         builds.check(matrix.used_hosts, matrix.place)
     return matrices

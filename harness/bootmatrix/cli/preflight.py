@@ -96,6 +96,7 @@ def _preflight(options: argparse.Namespace) -> int:
             builds.check(specs)
             builds.prepare(specs, tell)
             hosts.append(builds.host(specs[0]))
+        given.check_meant()
         asked = Asked(engine, disk, Nic(options.nic))
         found = asked.findings(hosts[0], hosts[1], options.machine)
         # What is offered to firmware is read through a PC's ports.

@@ -242,5 +242,8 @@ def _check_outputs(options: argparse.Namespace) -> None:
                 else:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     tempfile.TemporaryFile(dir=path.parent).close()
+        except FileExistsError:  # the path's own, of its directory
+            raise UserError(f"cannot be written: {path.parent} is no directory",
+                            file=path) from None
         except OSError as error:
             raise UserError(f"cannot be written: {error.strerror}", file=path) from None

@@ -29,6 +29,8 @@ def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = 
     if not path.exists():
         raise UserError("no such matrix file", file=path)
     matrix = load(path, given)
+    if given is not None:
+        given.check_meant()
     builds.check(matrix.used_hosts, matrix.place)
 
     def machines_of(host: HostSpec) -> tuple[str, ...]:

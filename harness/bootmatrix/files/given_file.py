@@ -64,6 +64,15 @@ def read(path: Path, largest: int) -> bytes:
     return content
 
 
+def copy(file: BufferedReader, made: BufferedWriter, size: int) -> None:
+    """Copy so many bytes, which it had. Raises Unreadable for more: it grows, and need not end."""
+    while part := file.read(1 << 20):
+        size -= len(part)
+        if size < 0:
+            raise Unreadable("was changed while it was read")
+        made.write(part)
+
+
 def replace(path: Path, content: bytes) -> None:
     """Put a file there in one step, in place of a regular file or of nothing. Raises UserError."""
     with replacing(path) as file:

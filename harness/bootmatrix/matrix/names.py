@@ -139,7 +139,7 @@ class Names:
 
     def _qemu(self, loc: Loc, entry: str | QemuEntry) -> str | QemuSource:
         if isinstance(entry, str):
-            return self._sources.qemu.get(entry, entry)
+            return self._sources.qemu_called(entry)
         self._one_of(loc, entry, ("path", "root", "image", "suite"))
         if entry.package_version and not entry.suite:
             raise self._document.error(
@@ -161,7 +161,7 @@ class Names:
         if entry is None:
             return None
         if isinstance(entry, str):
-            return self._sources.firmware.get(entry, entry)
+            return self._sources.firmware_called(entry)
         self._one_of(loc, entry, ("path", "descriptor", "directory"))
         for beside, hint in (("variables", "{path: CODE.fd, variables: VARS.fd}"),
                              ("symbols", "{path: out/bios.bin, symbols: out/rom.o}")):

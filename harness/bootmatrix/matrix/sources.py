@@ -39,6 +39,28 @@ class Given:
     qemu: Mapping[str, QemuSource] = field(default_factory=dict)
     firmware: Mapping[str, FirmwareSource] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    _meant: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def qemu_called(self, name: str) -> QemuSource | str:
+        """What a host's QEMU of this name is; a name that is not defined is the catalogue's."""
+        self._meant.add(f"--qemu {name}")
+        return self.qemu.get(name, name)
+
+    def firmware_called(self, name: str) -> FirmwareSource | str:
+        """The same for a firmware's."""
+        self._meant.add(f"--firmware {name}")
+        return self.firmware.get(name, name)
+
+    def check_meant(self) -> None:
+        """Raise UserError for a build that no host has that was looked up: nothing would run it."""
+        defined = [*(f"--qemu {name}" for name in self.qemu),
+                   *(f"--firmware {name}" for name in self.firmware)]
+        for option in defined:
+            if option not in self._meant:
+                flag, name = option.split(" ", 1)
+                host = name if flag == "--qemu" else f"QEMU/{name}"
+                raise UserError(f"{option}=...: no host has it",
+                                hint=f"--host {host} makes one, or name it in the matrix")
 
     def host(self, text: str) -> tuple[HostSpec, ...]:
         """The hosts that ``QEMU`` or ``QEMU/FIRMWARE`` means: several, with a directory of images.
@@ -52,8 +74,8 @@ class Given:
                                 hint="QEMU or QEMU/FIRMWARE, such as debian-sid or head/test")
         host = HostSpec(
             safe_name(text.replace("/", "+")),
-            self.qemu.get(qemu, qemu),
-            self.firmware.get(firmware, firmware) if slash else None,
+            self.qemu_called(qemu),
+            self.firmware_called(firmware) if slash else None,
         )
         try:
             return expand(host)

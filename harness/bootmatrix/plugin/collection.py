@@ -18,7 +18,11 @@ from bootmatrix.terminal import visible
 
 if TYPE_CHECKING:
     from bootmatrix.matrix.expansion import Matrix
+    from bootmatrix.matrix.sources import Given
     from bootmatrix.model import HostSpec
+
+
+_given_key: pytest.StashKey[Given] = pytest.StashKey()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile | None:
@@ -80,8 +84,10 @@ class MatrixFile(pytest.File):
         collected.add(self.path)
         matrices = matrices_of(self.config)
         if self.path not in matrices:
-            own = (self.config.getoption(f"bootmatrix_{option.name}") for option in OWN_BUILDS)
-            matrix = load(shown(self.path), parse(*own))
+            if _given_key not in self.config.stash:
+                own = (self.config.getoption(f"bootmatrix_{option.name}") for option in OWN_BUILDS)
+                self.config.stash[_given_key] = parse(*own)
+            matrix = load(shown(self.path), self.config.stash[_given_key])
             rig_of(self.config).check(matrix)
             matrices[self.path] = matrix
         return matrices[self.path]
@@ -106,6 +112,11 @@ class Unreadable(pytest.Item):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the cells that -k and -m have left, leave those of this shard."""
+    if _given_key in config.stash:
+        try:
+            config.stash[_given_key].check_meant()
+        except UserError as error:
+            raise pytest.UsageError(visible(str(error))) from None
     given: str | None = config.getoption("bootmatrix_shard")
     if not given:
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from bootmatrix.ending import insist
 from bootmatrix.run.options import OWN_BUILDS, RUN, SELECTION
 from bootmatrix.run.rig import Begun, Rig
 
@@ -164,6 +165,10 @@ class _Read:
     def pytest_configure(self, config: pytest.Config) -> None:
         """They are read once, and expanded once."""
         config.stash[_matrices_key] = self._matrices
+
+    def pytest_sessionstart(self) -> None:
+        """pytest has a hook of its own by now for what Python ignores."""
+        insist()
 
 
 class Selection:

@@ -129,7 +129,8 @@ class _Unpacking:
                 raise ImageError(f"{member.name} belongs to no root of it")
             above = member.name.rpartition("/")[0]
             # A directory that was made here, and so were all above it: no link leads away.
-            if (inside and above not in self._made) or member.name in self._made:
+            outside = above not in self._made if inside else not member.isdir()
+            if outside or member.name in self._made:
                 raise ImageError(f"{member.name} is not where it can be")
             if member.isdir():
                 self._made.add(member.name)

@@ -144,6 +144,8 @@ def seal_tree(root: Path, *, as_it_is: bool = False) -> Manifest:
 
 def check_sealed(root: Path) -> None:
     """Raise ImageError if the engines would mount something through a link of this root."""
+    if root.is_symlink():
+        raise ImageError("the root itself is a link")
     for path in _MOUNT_POINTS:
         parts = path.split("/")
         for place in (root.joinpath(*parts[:length + 1]) for length in range(len(parts))):
@@ -151,16 +153,24 @@ def check_sealed(root: Path) -> None:
                 raise ImageError(f"/{path} is no directory in it")
 
 
-def _make_directory(root: Path, path: str) -> None:
-    """Make a path in a root a directory, whatever it was.
+def _make_directory(root: Path, path: str) -> Path:
+    """Make a path in a root a directory, whatever it was, and all above it.
 
     The root of this host mounts things there: a link would lead it out of the root.
     """
-    above, _, name = path.rpartition("/")
-    place = follow(root, above) / name
-    if place.is_symlink() or not place.is_dir():
-        place.unlink(missing_ok=True)
-        place.mkdir(parents=True)
+    place = root
+    for name in path.split("/"):
+        place /= name
+        if place.is_symlink() or not place.is_dir():
+            place.unlink(missing_ok=True)
+            place.mkdir()
+    return place
+
+
+def make_place(root: Path, path: str) -> Path:
+    """The directory where a path of a root leads; where that is no directory, it becomes one."""
+    place = follow(root, path)
+    return _make_directory(root, place.relative_to(root).as_posix())
 
 
 def follow(root: Path, path: str) -> Path:

@@ -116,7 +116,8 @@ class Qemu:
             # At each turn: who connects again and again must not keep this from them.
             if self.process.poll() is not None:
                 raise self.ended()
-            deadline.check(f"{self.name}: QEMU's connection to {listener.getsockname()}")
+            deadline.check(
+                f"{self.name}: QEMU's connection to {Path(listener.getsockname()).name}")
 
     def _is_qemu(self, connection: socket.socket, deadline: Deadline) -> bool:
         """Whether QEMU has connected; not if who did has ended. CellError if another has."""
