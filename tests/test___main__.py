@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 
 import pytest
 
+from bootmatrix import ending
 from bootmatrix.__main__ import main
 from bootmatrix.ending import ENDING
 from bootmatrix.errors import Status
@@ -20,6 +22,7 @@ def test_there_is_a_command_to_end_before_all_is_imported(
             if name == "bootmatrix.cli.main":
                 signal.raise_signal(signal.SIGTERM)
 
+    monkeypatch.setattr(ending, "_asked", threading.Event())
     handlers = {number: signal.getsignal(number) for number in ENDING}
     monkeypatch.delitem(sys.modules, "bootmatrix.cli.main", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Importing(), *sys.meta_path])

@@ -44,7 +44,7 @@ def test_the_first_is_an_interrupt_and_the_second_is_heard_already(number: signa
 
 IGNORES = """
 import signal, sys
-from bootmatrix.ending import asked_in_vain, end_tidily
+from bootmatrix.ending import asked_to_end, end_tidily
 end_tidily()
 
 class Ignoring:
@@ -53,7 +53,7 @@ class Ignoring:
 
 try:
     del (made := [Ignoring()])[:]
-    print("ignored", asked_in_vain(), flush=True)
+    print("ignored", asked_to_end(), flush=True)
     while True:
         signal.pause()
 except KeyboardInterrupt:
@@ -66,3 +66,25 @@ def test_one_that_python_ignores_is_asked_for_again() -> None:
     done = subprocess.run([sys.executable, "-c", IGNORES], capture_output=True, text=True,
                           timeout=60)
     assert (done.stdout, done.stderr) == ("ignored True\ninterrupted\n", "")
+
+
+ENDS = """
+import signal, sys
+from bootmatrix.__main__ import main
+from bootmatrix.cli import main as commands
+
+class Late:
+    def __del__(self):  # when Python has set all handlers back
+        import os
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.late = Late()
+commands.main = lambda: 4
+sys.exit(main())
+"""
+
+
+def test_a_command_that_is_over_keeps_its_status() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (4, "")

@@ -5,7 +5,7 @@ It can be asked to end from the first moment on, so the rest is imported after t
 
 import sys
 
-from bootmatrix.ending import end_tidily
+from bootmatrix.ending import end_tidily, ended
 
 
 def main() -> int:
@@ -14,12 +14,14 @@ def main() -> int:
     try:
         from bootmatrix.cli.main import main as command
 
-        return command()
+        status = command()
     except KeyboardInterrupt:  # before there was a command
         from bootmatrix.errors import Status
 
         sys.stderr.write("bootmatrix: interrupted\n")
-        return Status.INTERRUPTED
+        status = Status.INTERRUPTED
+    ended()
+    return status
 
 
 if __name__ == "__main__":

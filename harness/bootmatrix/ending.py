@@ -13,7 +13,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # It is asked for again after so long where Python has ignored it; what ignores it is over by then.
 _AGAIN_SECONDS = 0.02
-_ignored = threading.Event()
+_asked = threading.Event()
 
 
 def end_tidily() -> None:
@@ -34,7 +34,6 @@ def insist() -> None:
         if ignored.exc_type is not KeyboardInterrupt:
             others(ignored)
             return
-        _ignored.set()
         for number in ENDING:
             signal.signal(number, _end_once)
         again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
@@ -44,13 +43,23 @@ def insist() -> None:
     sys.unraisablehook = hook
 
 
-def asked_in_vain() -> bool:
-    """Whether an end was asked for and ignored: what goes wrong after that may come of it."""
-    return _ignored.is_set()
+def asked_to_end() -> bool:
+    """Whether an end was asked for: what goes wrong after that is taken to come of it.
+
+    Libraries make other exceptions of the interrupt, and have them of what it left open.
+    """
+    return _asked.is_set()
+
+
+def ended() -> None:
+    """Nothing is left to be ended: as Python ends itself it would die of a signal."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_once(number: int, frame: object) -> None:
     """End as by Ctrl-C. Who asks again is heard already: what is left is to be tidied up."""
+    _asked.set()
     for ending in ENDING:
         signal.signal(ending, _heard)
     # Python complains of one that is on its way when it comes to be ignored: those are heard first.

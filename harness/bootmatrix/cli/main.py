@@ -29,7 +29,7 @@ from bootmatrix.cli import (
     schema,
 )
 from bootmatrix.cli.options import add_color
-from bootmatrix.ending import asked_in_vain
+from bootmatrix.ending import asked_to_end
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
@@ -66,13 +66,15 @@ def _run_command(arguments: Sequence[str]) -> int:
         _check_directory()
         _check_words(arguments)
         command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        status = command(options)
+        if status in (Status.GREEN, Status.INTERRUPTED) or not asked_to_end():
+            return status
     except KeyboardInterrupt:
-        return _complain("interrupted", Status.INTERRUPTED)
+        pass
     except Exception as error:
-        if asked_in_vain():
-            return _complain("interrupted", Status.INTERRUPTED)
-        return _complain(*in_a_line(error))
+        if not asked_to_end():
+            return _complain(*in_a_line(error))
+    return _complain("interrupted", Status.INTERRUPTED)
 
 
 def _check_directory() -> None:
