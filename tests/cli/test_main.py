@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
+import re
+import shlex
 from argparse import Namespace
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +37,48 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         main([name, "--help"])
     assert not ended.value.code
     assert capsys.readouterr().out.startswith(f"usage: bootmatrix {name}")
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The commands without actions, and the actions of those that have some."""
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for actions in inner:
+        for one in actions.choices.values():
+            yield from leaves(one)
+    if not inner:
+        yield parser
+
+
+@pytest.mark.parametrize("leaf", [*leaves(module.parser())], ids=lambda leaf: leaf.prog)
+def test_every_help_has_examples_that_are_commands(leaf: argparse.ArgumentParser) -> None:
+    assert leaf.epilog is not None
+    shown = re.sub(r"\\\n *", "", leaf.epilog).split("examples:\n")[1].split("\n\n")[0]
+    lines = [line.strip() for line in shown.splitlines()]
+    assert any(leaf.prog in line for line in lines)
+    for line in lines:
+        # A remark stands apart; what a shell makes of the rest is not the parser's.
+        command = re.split(r" {5,}| [|>]|&&", re.sub(r'^eval "\$\((.*)\)".*', r"\1", line))[0]
+        words = shlex.split(command, comments=True)
+        assert words[0] == "bootmatrix"
+        parsed = module.parser().parse_args(words[1:words.index("--") if "--" in words else None])
+        assert parsed.command is not None
+
+
+def test_an_unknown_option_is_the_command_s_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["repro", "CELL", "--matrx", "m"],
+         "bootmatrix repro: unrecognized arguments: --matrx m (near it: --matrix) "
+         "(see bootmatrix repro --help)\n"),
+        (["images", "list", "--jsonl"],
+         "bootmatrix images list: unrecognized arguments: --jsonl (near it: --json) "
+         "(see bootmatrix images list --help)\n"),
+        (["schema", "x"],
+         "bootmatrix schema: unrecognized arguments: x (see bootmatrix schema --help)\n"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == told
 
 
 def test_every_command_takes_color(capsys: pytest.CaptureFixture[str]) -> None:

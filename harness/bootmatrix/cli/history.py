@@ -11,12 +11,20 @@ from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
 DEFAULT = Path("bootmatrix-history.sqlite")
+EXAMPLES = """\
+examples:
+  bootmatrix history add latest --label v1.2
+  bootmatrix history add old/*.jsonl --db ci/history.sqlite
+  bootmatrix history show --flaky
+  bootmatrix history show --cell bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci
+"""
 
 
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     history = commands.add_parser(
-        "history", help="records of many runs in one file: since when, flaky, trends")
+        "history", help="records of many runs in one file: since when, flaky, trends",
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES)
     actions = history.add_subparsers(title="actions", required=True, metavar="ACTION")
     adding = actions.add_parser("add", help="add runs", allow_abbrev=False)
     adding.set_defaults(command=_add)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   bootmatrix images build debian-bookworm debian-sid
+  bootmatrix images list --json
+  bootmatrix images rm debian-bullseye
+  bootmatrix images rm own
   bootmatrix images export images.tar.gz debian-bookworm debian-sid
   bootmatrix images import images.tar.gz --sha256 DIGEST
 """

@@ -23,11 +23,19 @@ if TYPE_CHECKING:
     from bootmatrix.cell import Cell
 
 
+EXAMPLES = """\
+examples:
+  bootmatrix list matrices/quickstart.yaml
+  bootmatrix list matrices/quickstart.yaml -k "q35 and not stock" --json
+  bootmatrix list matrices/quickstart.yaml --strict
+"""
+
+
 def add(commands: shared.Commands) -> None:
     """Add the command to bootmatrix's."""
     parser = commands.add_parser(
         "list", help="show a matrix's cells, ids and counts; nothing is started",
-        allow_abbrev=False)
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES)
     parser.set_defaults(command=_list)
     matrices.add(parser)
     matrices.add_strict(parser, "exit status 1 if an entry of exclude, include or known matches "

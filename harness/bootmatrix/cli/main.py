@@ -6,8 +6,10 @@ A command is a file of this package, which adds its options and its deed, and a 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,6 +104,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(Status.USER_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, Any]:
+        """As all do, but who does not know a word says so: the command, not bootmatrix."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            names = [option[2:] for option in self._option_string_actions if option[:2] == "--"]
+            near = get_close_matches(unknown[0][2:].partition("=")[0], names, 1, 0.7)
+            self.error("unrecognized arguments: " + " ".join(unknown)
+                       + "".join(f" (near it: --{name})" for name in near))
+        return namespace, unknown
+
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(visible(message), file)
 
@@ -134,7 +146,19 @@ def parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add(commands)
     _add_color(commands)
+    _hand_down(commands)
     return parser
+
+
+def _hand_down(commands: Any) -> None:
+    """Give each action of a command those of the command's examples that are its own."""
+    for command in commands.choices.values():
+        for actions in command._actions:
+            if isinstance(actions, argparse._SubParsersAction):
+                for action in actions.choices.values():
+                    own = re.findall(rf"^  {action.prog}\b.*(?:\n      .*)*", command.epilog, re.M)
+                    action.epilog = "\n".join(("examples:", *own))
+                    action.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def _add_color(commands: Any) -> None:

@@ -44,7 +44,11 @@ examples:
   bootmatrix nvram init guest.nvram --qemu head=../qemu/build
   bootmatrix nvram show guest.nvram
   bootmatrix nvram upgrade guest.nvram seabios-1.17.0
+  bootmatrix nvram clear guest.nvram
   bootmatrix nvram export guest.nvram --code CODE.fd --vars VARS.fd
+  bootmatrix nvram import guest.nvram --vars VARS.fd
+  bootmatrix nvram verify guest.nvram
+  bootmatrix nvram repair guest.nvram
 
 exit status: 0 done; 2 a mistake in what was given, or a file that must not be used; 3 the rig
 broke. What is refused changes nothing.

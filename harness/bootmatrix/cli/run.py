@@ -38,7 +38,7 @@ examples:
   bootmatrix run matrices/quickstart.yaml -m "machine(name='pc-q35-5.2') and not policy(name='stock')"
   bootmatrix run matrices/quickstart.yaml --cell bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci
   bootmatrix run matrices/quickstart.yaml --json records.jsonl -- --maxfail 3
-  bootmatrix run matrices/quickstart.yaml --qemu head=../qemu/build --firmware test=out/bios.bin \
+  bootmatrix run matrices/quickstart.yaml --qemu head=../qemu/build --firmware test=out/bios.bin \\
       --host head/test
   bootmatrix run matrices/quickstart.yaml --resume runs/2026-11-24T14-08-36-b27f
 

@@ -9,10 +9,17 @@ from bootmatrix.cli import options as shared
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
+EXAMPLES = """\
+examples:
+  bootmatrix schema >matrix.schema.json
+"""
+
 
 def add(commands: shared.Commands) -> None:
     """Add the command to bootmatrix's."""
-    parser = commands.add_parser("schema", help="print the JSON Schema of the matrix file")
+    parser = commands.add_parser(
+        "schema", help="print the JSON Schema of the matrix file", allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES)
     parser.set_defaults(command=_schema)
 
 
