@@ -41,9 +41,19 @@ def test_where_a_cell_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             lookup, f"from_{where}", lambda cell, file, *more, where=where: (where, cell, file))
     builds: Any = None
-    found: list[Any] = [shared.cell_of(parsed("--cell", "x", *words), builds) for words in (
-        (), ("--matrix", "m.yaml"), ("--records", "r.jsonl"))]
-    assert found == [("matrix", "x", shared.QUICKSTART), ("matrix", "x", Path("m.yaml")),
-                     ("records", "x", Path("r.jsonl"))]
-    with pytest.raises(UserError, match="--records and --matrix exclude each other"):
-        shared.cell_of(parsed("--cell", "x", "--records", "r", "--matrix", "m"), builds)
+    quickstart = ("matrix", "x", shared.QUICKSTART)
+    matrix, records = ("matrix", "x", Path("m.yaml")), ("records", "x", Path("r.jsonl"))
+    for positional, words, found in (
+        (False, "--cell x", quickstart), (False, "x", quickstart), (True, "x", quickstart),
+        (False, "--cell x --matrix m.yaml", matrix), (True, "x --matrix m.yaml", matrix),
+        (False, "m.yaml x", matrix), (False, "m.yaml --cell x", matrix), (True, "m.yaml x", matrix),
+        (False, "--cell x --records r.jsonl", records), (True, "r.jsonl x", records),
+    ):
+        options = parsed(*words.split(), positional=positional)
+        cell: Any = shared.cell_of(options, builds)
+        assert cell == found, words
+    for words, told in (("x --records r --matrix m", "m and r: a cell is of one"),
+                        ("n.yaml x --matrix m", "n.yaml and m: a cell is of one"),
+                        ("m x --cell y", "a cell is given twice"), ("", "which cell")):
+        with pytest.raises(UserError, match=told):
+            shared.cell_of(parsed(*words.split()), builds)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from bootmatrix.cli import report as module
 from bootmatrix.cli.main import main
 from bootmatrix.cli.report import black_box, consoles
 from bootmatrix.witnesses.observation import BLACK_BOX
-from helpers.records import all_pairs, changed, failing, write
+from helpers.records import all_pairs, changed, failing, record, write
 
 
 def test_consoles_are_read_from_the_run_directory_only(tmp_path: Path) -> None:
@@ -126,3 +127,58 @@ def test_a_page_replaces_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["report", str(records), "-o", str(tmp_path)]) == 2
     assert "is a symbolic link (only a regular file" in capsys.readouterr().err
     assert (tmp_path / "index.html").is_symlink()
+
+
+def test_logs_are_linked_from_where_the_page_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = tmp_path / "r" / "cells" / "a,b c"
+    (cell / "2-destination").mkdir(parents=True)
+    (cell / "1-source").mkdir()
+    for name in ("black-box.txt", "1-source/console.log", "2-destination/qemu.log"):
+        (cell / name).write_text("")
+    (cell / "1-source" / "qemu.log").symlink_to("/etc/passwd")
+    (cell / "out").symlink_to("/etc")
+    told: Any = {"artifacts": "cells/a,b c", "run_dir": str(tmp_path / "r")}
+    assert module._logs(str(tmp_path / "report"), told) == [
+        ("black-box.txt", "../r/cells/a%2Cb%20c/black-box.txt"),
+        ("1-source/console.log", "../r/cells/a%2Cb%20c/1-source/console.log"),
+        ("2-destination/qemu.log", "../r/cells/a%2Cb%20c/2-destination/qemu.log")]
+    assert module._logs(str(tmp_path), told | {"artifacts": "gone"}) == []
+    assert module._logs(str(tmp_path), told | {"artifacts": "../out"}) == []
+
+
+@pytest.mark.parametrize(("variables", "job"), [
+    ({}, None),
+    ({"GITHUB_SERVER_URL": "https://g", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "7"},
+     "https://g/a/b/actions/runs/7"),
+    ({"CI_JOB_URL": "https://l/job/1"}, "https://l/job/1"),
+    ({"BUILD_URL": "http://j/1/"}, "http://j/1/"),
+    ({"BUILD_URL": "javascript:alert(1)"}, None),
+])
+def test_the_job_that_made_the_page(
+    variables: dict[str, str], job: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CI_JOB_URL", "BUILD_URL", "GITHUB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert module._job() == job
+
+
+def test_a_history_tells_the_page_of_earlier_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "old.jsonl", [record()])
+    write(tmp_path / "new.jsonl", [record(verdict="silent")])
+    for name in ("old", "new"):
+        assert main(["history", "add", f"{name}.jsonl", "--label", name, "--db", "h"]) == 0
+    trends = module._trends(Path("h"))
+    assert [row[:2] for row in trends(record())] == [("old", "pass"), ("new", "silent")]
+    assert list(trends(record(policy="stock"))) == []
+    assert main(["report", "new.jsonl", "--history", "h"]) == 0
+    capsys.readouterr()
+    assert main(["report", "new.jsonl", "--history", "none"]) == 2
+    assert capsys.readouterr().err == (
+        "bootmatrix: none: no such history (bootmatrix history add RECORDS)\n")

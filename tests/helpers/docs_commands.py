@@ -99,7 +99,7 @@ PREPARED = (
                 {"$": " runs/earlier/records.jsonl"}),
     Preparation(" CELL", "a cell's id", replace={" CELL": f" {CELL}"}),
     Preparation(" NAME", "a build's name", replace={" NAME": " debian-trixie"}),
-    Preparation("--records records.jsonl", "the records of a run",
+    Preparation("repro records.jsonl", "the records of a run",
                 f"test -f records.jsonl || {_RUN} runs/kept --json records.jsonl"),
     Preparation("runs/*/records.jsonl", "a run", _EARLIER),
     Preparation("--baseline base.jsonl records.jsonl", "the records of two runs",

@@ -83,7 +83,7 @@ def test_a_failure_is_clicked_through_to(loaded: Browser) -> None:
     loaded.click("#story .facts a")  # the cell beside it that passed
     loaded.until("document.getElementById('story').innerText.includes('✓ passed')")
     assert loaded.run("return decodeURIComponent(location.hash)") == (
-        "#cell=bookworm-to-sid,pc-q35-5.2,guest-owned,migrate-reset,migrate-reset")
+        "#cell=bookworm-to-sid,pc-q35-5.2,guest-owned,migrate-reset,migrate-reset&outcome=failed")
     loaded.run("history.back()")
     loaded.until("document.getElementById('story').innerText.includes('✗ failed')")
     assert "the code is of another <b>layout</b>" in story
@@ -224,6 +224,79 @@ def test_filters_and_search(loaded: Browser) -> None:
                        ".map((one) => one.dataset.cell)")
     assert found
     assert all("sid" in one and "machine-owned" in one for one in found)
+
+
+def test_filters_are_in_the_address(loaded: Browser, report: Path) -> None:
+    address = "return decodeURIComponent(location.hash)"
+    loaded.run("const s = document.querySelector('[data-axis=policy]');"
+               "s.value = 'guest-owned'; s.dispatchEvent(new Event('change'));")
+    loaded.click(".chip[data-outcome=failed]")
+    assert loaded.run(address) == "#policy=guest-owned&outcome=failed"
+    loaded.open(report, "#policy=guest-owned&outcome=failed&search=sid%20bullseye&source=nowhere")
+    loaded.until(READY)
+    assert shown(loaded).startswith("1 of ")
+    assert loaded.run("return ['[data-axis=policy]', '[data-axis=source]', '#search'].map("
+                      "(one) => document.querySelector(one).value)") == [
+        "guest-owned", "", "sid bullseye"]
+    assert loaded.run("return document.querySelector('.chip[data-outcome=failed]').ariaPressed")
+    loaded.click("#grid .tile")
+    loaded.until(OPEN)
+    assert loaded.run(address).endswith("&policy=guest-owned&outcome=failed&search=sid bullseye")
+    loaded.click("#story .close")
+    assert loaded.run(address) == "#policy=guest-owned&outcome=failed&search=sid bullseye"
+
+
+def test_consoles_stand_beside_each_other_and_what_differs_is_marked(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    good, bad = record("bullseye sid"), failing()
+    good["cell"]["id"] = bad["cell"]["id"]
+    said = {"pass": b"SeaBIOS\r\nBooting\r\n\r\nup <b>boot</b>=1\r\n",
+            "silent": b"noise\r\nSeaBIOS\r\nup <b>boot</b>=2\r\n"}
+    path = tmp_path / "index.html"
+    path.write_text(page([bad], lambda told: [("1-source", said[told["verdict"]])], title="T",
+                         before=[good], compared=compare([good], [bad], than="old.jsonl")))
+    chromium.open(path, "#cell=" + bad["cell"]["id"])
+    chromium.until(OPEN)
+    chromium.click("#story .sides summary")
+    rows = ("[...document.querySelectorAll('.beside tbody tr')].map((row) => [...row.children].map("
+            "(one) => (one.className ? '! ' : '') + one.textContent))")
+    chromium.until(rows + ".length")
+    assert chromium.run("return " + rows) == [
+        ["-- 1-source --", "-- 1-source --"], ["! noise", ""], ["SeaBIOS", "SeaBIOS"],
+        ["! up <b>boot</b>=2", "! Booting"], ["", "! "], ["", "! up <b>boot</b>=1"]]
+
+
+def test_the_neighbour_s_console_stands_beside_a_failure_s(loaded: Browser, report: Path) -> None:
+    loaded.open(report, "#cell=" + failing()["cell"]["id"])
+    loaded.until(OPEN)
+    assert loaded.run("return document.querySelector('#story .sides summary').textContent") == (
+        "beside that of bookworm-to-sid,pc-q35-5.2,guest-owned,migrate-reset,migrate-reset")
+
+
+def test_the_records_can_be_had(loaded: Browser, tmp_path: Path) -> None:
+    loaded.run("window.made = []; URL.createObjectURL = (blob) => { made.push(blob); return '#'; };"
+               "document.getElementById('download').click()")
+    text = loaded.until("window.made.length && await made[0].text()")
+    assert [json.loads(line) for line in text.splitlines()] == merged(many())
+    assert loaded.run("return document.getElementById('download').download") == "records.jsonl"
+
+
+def test_logs_trend_and_job(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(page(
+        [failing()], lambda told: [], title="T", job="https://ci/job?a=1&b",
+        logs=lambda told: [("1-source/qemu.log", "../runs/r/cells/a%2Cb/1-source/qemu.log")],
+        trends=lambda told: [("v1", "pass", "f1", 0.5), (ATTACK, "silent", "f2", None)]))
+    chromium.open(path, "#cell=" + failing()["cell"]["id"])
+    chromium.until(OPEN)
+    assert chromium.run("return [...document.querySelectorAll('a[href]')].map("
+                        "(one) => one.getAttribute('href')).filter((one) => one[0] !== '#')") == [
+        "https://ci/job?a=1&b", "../runs/r/cells/a%2Cb/1-source/qemu.log"]
+    rows = chromium.run("return [...document.querySelectorAll('#story h3')].find((one) => "
+                        "one.textContent === 'In earlier runs').nextElementSibling.innerText")
+    assert rows.splitlines()[1].split("\t") == ["v1", "pass", "f1", "500 ms"]
+    assert rows.splitlines()[2].split("\t")[:3] == [ATTACK, "silent", "f2"]
 
 
 def test_axes_are_filters_and_headings_only_where_they_tell_something(

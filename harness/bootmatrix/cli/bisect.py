@@ -37,6 +37,7 @@ interrupted, and tries again what broke.
 examples:
   bootmatrix bisect --cell bullseye-to-bookworm,pc-q35-5.2,stock,migrate-reset,ahci --over firmware \\
       --good seabios-1.17.0 --bad seabios-1.14.0 --reverse
+  bootmatrix bisect matrices/uefi.yaml CELL --over source --good debian-sid --bad debian-trixie
   bootmatrix bisect --cell CELL --over firmware --candidates ../seabios-builds --good a.bin --bad z.bin
   bootmatrix bisect --cell CELL --over destination --build './build-qemu {}' --good v10.0.0 --bad master
 

@@ -51,7 +51,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
     matrix_files = FilesCompleter(("yaml", "yml"))
     for action in _actions(parser):
         completer = _by_name(action)
-        if completer is None and action.dest in ("matrices", "matrix"):
+        if completer is None and action.dest in ("matrices", "matrix", "where"):
             completer = matrix_files
         if completer is not None:
             action.completer = completer  # type: ignore[attr-defined]
@@ -85,7 +85,8 @@ def _cells(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
     from bootmatrix.matrix.expansion import load
 
     named = getattr(parsed_args, "matrices", None) or [
-        getattr(parsed_args, "matrix", None) or shared.QUICKSTART]
+        getattr(parsed_args, "matrix", None) or getattr(parsed_args, "where", None)
+        or shared.QUICKSTART]
     builds = Builds(ImageStore())
     found: list[str] = []
     for path in named:

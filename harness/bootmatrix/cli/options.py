@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bootmatrix.engines import ENGINES
 from bootmatrix.errors import UserError
+from bootmatrix.matrix import SUFFIXES
 from bootmatrix.run.options import Option
 from bootmatrix.terminal import echo
 
@@ -60,11 +61,14 @@ def add_own_builds(parser: argparse.ArgumentParser) -> None:
 
 def add_cell(parser: argparse.ArgumentParser, *, positional: bool) -> None:
     """Add the arguments that say which cell is meant."""
-    text = "the id of the cell (with --records also MATRIX::ID)"
+    text = "the id of the cell (in a run also MATRIX::ID)"
+    parser.add_argument("where", metavar="MATRIX", nargs="?", type=Path,
+                        help=f"as --matrix or --records: a matrix file, or {A_RUN}")
     if positional:
         parser.add_argument("cell", metavar="CELL", help=text)
     else:
-        parser.add_argument("--cell", metavar="CELL", required=True, help=text)
+        parser.add_argument("positional", metavar="CELL", nargs="?", help=text)
+        parser.add_argument("--cell", metavar="CELL", help="the same")
     parser.add_argument("--matrix", metavar="FILE", type=Path,
                         help=f"the matrix that has the cell (default: {QUICKSTART})")
     parser.add_argument("--records", metavar="RUN", type=Path,
@@ -100,9 +104,23 @@ def cell_of(options: argparse.Namespace, builds: Builds) -> Cell:
     from bootmatrix.matrix.sources import parse
     from bootmatrix.run.directory import records_of
 
+    where, cell = _meant(options)
+    if len(ways := [way for way in (where, options.matrix, options.records) if way]) > 1:
+        raise UserError(f"{ways[0]} and {ways[1]}: a cell is of one",
+                        hint="a matrix, or a run, once")
+    if where is not None and where.suffix.lower() not in SUFFIXES:
+        options.records = where
     if options.records is not None:
-        if options.matrix is not None:
-            raise UserError("--records and --matrix exclude each other")
-        return from_records(options.cell, records_of(options.records), builds)
+        return from_records(cell, records_of(options.records), builds)
     given = parse(options.qemu, options.firmware, [])
-    return from_matrix(options.cell, options.matrix or QUICKSTART, builds, given)
+    return from_matrix(cell, options.matrix or where or QUICKSTART, builds, given)
+
+
+def _meant(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """The matrix or the run, if one stands before the cell, and the cell."""
+    words = [word for word in (options.where, getattr(options, "positional", None),
+                               options.cell) if word is not None]
+    if not words or len(words) > 2:
+        raise UserError("which cell?" if not words else "a cell is given twice",
+                        hint="CELL, MATRIX CELL or --cell CELL")
+    return (Path(words[0]) if len(words) == 2 else None), str(words[-1])

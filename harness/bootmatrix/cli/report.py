@@ -19,6 +19,7 @@ from bootmatrix.terminal import echo
 if TYPE_CHECKING:
     from bootmatrix.records.model import Record
     from bootmatrix.report.compare import Comparison
+    from bootmatrix.report.page import Trends
 
 FORMATS = ("html", "terminal", "markdown", "github", "gitlab", "junit")
 NOTES = """\
@@ -47,6 +48,9 @@ def add(commands: Commands) -> None:
     report.add_argument("--format", choices=FORMATS, default="html",
                         help="all but html go to standard output (default: html)")
     report.add_argument("--title", metavar="TEXT", help="the page's title")
+    report.add_argument("--history", metavar="FILE", type=Path,
+                        help="a history (`bootmatrix history add`), from which the page tells what "
+                             "each cell did in earlier runs")
     report.add_argument("--which-policy", action="store_true",
                         help="only the policy decision table, as the page docs/which-policy.md; "
                              "the files can be of several matrices")
@@ -80,7 +84,8 @@ def _report(options: argparse.Namespace) -> int:
     elif options.format == "html":
         names = sorted({matrix_name(record) for record in records})
         title = options.title or "Which firmware ran? " + ", ".join(filter(None, names))
-        echo(_write(records, options.output, title.strip(), seconds, compared, before))
+        trends = _trends(options.history)
+        echo(_write(records, options.output, title.strip(), seconds, compared, before, trends))
     else:
         if compared and options.format in ("terminal", "markdown"):
             from bootmatrix.report import differences
@@ -110,7 +115,7 @@ def _tell(line: str) -> None:
 
 def _write(
     records: Sequence[Record], directory: Path, title: str, seconds: float | None,
-    compared: Comparison | None, before: Sequence[Record],
+    compared: Comparison | None, before: Sequence[Record], trends: Trends,
 ) -> Path:
     from bootmatrix.files import given_file
     from bootmatrix.report.page import page
@@ -121,9 +126,54 @@ def _write(
     except OSError as error:
         raise UserError(f"cannot write the report: {error.strerror}", file=target) from None
     text = page(records, consoles, title=title, black_boxes=black_box, seconds=seconds,
-                compared=compared, before=before)
+                compared=compared, before=before, trends=trends, job=_job(),
+                logs=functools.partial(_logs, os.path.abspath(directory)))  # noqa: PTH100  # links stay
     given_file.replace(target, text.encode("utf-8", "replace"))
     return target
+
+
+def _job() -> str | None:
+    """The address of the CI job that this is run in, if it is one that can be followed."""
+    told = os.environ.get
+    run = f"{told('GITHUB_SERVER_URL')}/{told('GITHUB_REPOSITORY')}/actions/runs"
+    found = told("CI_JOB_URL") or told("BUILD_URL") or (
+        f"{run}/{told('GITHUB_RUN_ID')}" if told("GITHUB_RUN_ID") else "")
+    return found if found.startswith(("https://", "http://")) else None
+
+
+def _trends(path: Path | None) -> Trends:
+    if path is None:
+        return lambda record: ()
+    from bootmatrix.records.history import History
+    from bootmatrix.records.merged import key
+
+    with History(path) as history:
+        trends = history.trends()
+    return lambda record: trends.get(key(record), ())
+
+
+def _logs(home: str, record: Record) -> list[tuple[str, str]]:
+    """The files of a cell's artifacts, and their addresses from a directory."""
+    from urllib.parse import quote
+
+    place = _artifacts(record)
+    found = []
+    for directory in ("", *_entries(place, files=False)) if place else ():
+        for name in _entries(os.path.join(place or "", directory), files=True):  # noqa: PTH118
+            inside = f"{directory}/{name}" if directory else name
+            found.append((inside, quote(os.path.relpath(f"{place}/{inside}", home))))
+    return found
+
+
+def _entries(place: str, *, files: bool) -> list[str]:
+    """The names of the files, or of the directories, in a directory; links are neither."""
+    try:
+        with os.scandir(place) as found:
+            return sorted((one.name for one in found
+                           if (one.is_file if files else one.is_dir)(follow_symlinks=False)),
+                          key=_launch_order)
+    except (OSError, ValueError):  # a NUL in the name is a ValueError
+        return []
 
 
 LONGEST_CONSOLE = 65_536

@@ -25,7 +25,8 @@ you get the guest's console; Ctrl-] ends it all, and nothing is left.
 
 examples:
   bootmatrix repro bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci > repro.sh && bash repro.sh
-  bootmatrix repro CELL --records runs/2026-11-24T14-08-36-b27f/records.jsonl
+  bootmatrix repro matrices/uefi.yaml CELL > repro.sh
+  bootmatrix repro latest CELL > repro.sh
   bootmatrix repro --attach CELL --until migrate
   bootmatrix repro --attach CELL --until reset:2      the second reset; or a step's number
 """

@@ -74,14 +74,14 @@ class ProgressReporter:
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Without workers: the number of cells."""
-        self._progress.total = len(session.items)
+        self._progress.begin(len(session.items))
         if session.items and not self._silent:
             self._show(True)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """With workers: each has collected all cells. xdist has the line at that moment."""
-        self._progress.total = len(ids)
+        self._progress.begin(len(ids))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:

@@ -141,6 +141,16 @@ class History:
             FROM results JOIN runs ON runs.id = run
             GROUP BY qemu, firmware, runs.id ORDER BY qemu, firmware, time, runs.id""")
 
+    def trends(self) -> dict[Key, list[tuple[str, str, str, float | None]]]:
+        """Of each cell, the oldest first: (the run's label or time, verdict, firmware, seconds)."""
+        found: dict[Key, list[tuple[str, str, str, float | None]]] = {}
+        for matrix, cell, *row in self._rows("""
+                SELECT matrix, cell, CASE label WHEN '' THEN time ELSE label END, verdict, firmware,
+                       seconds FROM results JOIN runs ON runs.id = run
+                ORDER BY time, runs.id, results.rowid"""):
+            found.setdefault((matrix, cell), []).append(tuple(row))
+        return found
+
     def times(self) -> dict[Key, float]:
         """The mean seconds of each cell."""
         return {(matrix, cell): seconds for matrix, cell, seconds in self._rows("""

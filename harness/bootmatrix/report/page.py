@@ -58,6 +58,12 @@ Consoles = Callable[[Record], Sequence[tuple[str, bytes]] | None]
 BlackBoxes = Callable[[Record], bytes | None]
 """All of a record's black box; None where there is none."""
 
+Logs = Callable[[Record], Sequence[tuple[str, str]]]
+"""A record's raw logs: (name, address from where the page is)."""
+
+Trends = Callable[[Record], Sequence[tuple[str, str, str, float | None]]]
+"""What a record's cell did in earlier runs, the oldest first: (run, verdict, firmware, seconds)."""
+
 CELLS_A_PIECE = 50
 
 
@@ -65,26 +71,35 @@ def page(
     records: Sequence[Record], consoles: Consoles, *, title: str, command: str = "bootmatrix",
     black_boxes: BlackBoxes = lambda record: None, seconds: float | None = None,
     compared: Comparison | None = None, before: Sequence[Record] = (),
+    logs: Logs = lambda record: (), trends: Trends = lambda record: (), job: str | None = None,
 ) -> str:
     """The page. ``records`` holds each cell once (see bootmatrix.records.merged).
 
-    ``seconds`` is how long the run took. With ``compared`` the page shows them beside the run
-    ``before``: what is different comes first.
+    ``seconds`` is how long the run took, ``job`` the address of the CI job that made it. With
+    ``compared`` the page shows them beside the run ``before``: what is different comes first.
     """
     rows = decide(records)
     shown = sorted(records, key=lambda record: natural(called(record)))
     near = neighbours(shown)
     named = {called(record): record for record in shown}
     then = {key(record): record for record in before}
-    pieces = (_piece([_story(record, consoles(record), black_boxes(record),
-                             commands(record, named, near.get(called(record)), command),
-                             near.get(called(record)), then.get(key(record)))
-                      for record in shown[start : start + CELLS_A_PIECE]])
+    def told(record: Record) -> dict[str, Any]:
+        neighbour, earlier = near.get(called(record)), then.get(key(record))
+        story = _story(record, consoles(record), black_boxes(record), neighbour)
+        story["deeds"] = commands(record, named, neighbour, command)
+        story["logs"], story["trend"] = logs(record), trends(record)
+        story["before"] = earlier and [
+            outcome_of(earlier).value, reason(earlier), _firmware(earlier),
+            _said(consoles(earlier)) if _ended_otherwise(earlier, record) else None]
+        return story
+
+    pieces = (_piece([told(record) for record in shown[start : start + CELLS_A_PIECE]])
               for start in range(0, len(shown), CELLS_A_PIECE))
     return str(template("page.html").render(
         title=title,
         counts=counts(shown).plain,
         facts=_facts(shown, seconds),
+        job=job,
         broken=broken(shown, near, command),
         marks=MARKS,
         compared=compared,
@@ -97,6 +112,7 @@ def page(
         counterexamples=counterexamples(rows),
         index=embedded(_index(shown)),
         pieces=pieces,
+        records=_packed("".join(f"{json.dumps(_as_read(record))}\n" for record in records)),
         script=_part("page.js"),
     ))
 
@@ -178,13 +194,32 @@ def _firmware(record: Record) -> list[str]:
 
 
 def _piece(stories: Sequence[dict[str, Any]]) -> str:
-    text = json.dumps(stories, separators=(",", ":"), ensure_ascii=False)
+    return _packed(json.dumps(stories, separators=(",", ":"), ensure_ascii=False))
+
+
+def _packed(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 3)).decode()
+
+
+def _as_read(record: Record) -> dict[str, Any]:
+    """The record without where it was read from, which is this machine's."""
+    return {name: value for name, value in record.items() if name != "run_dir"}
+
+
+def _ended_otherwise(one: Record, other: Record) -> bool:
+    return (one["verdict"], _firmware(one)) != (other["verdict"], _firmware(other))
+
+
+def _said(consoles: Sequence[tuple[str, bytes]] | None) -> list[list[str]] | None:
+    """What was said, as text; None: it is no longer there."""
+    return None if consoles is None else [
+        [name, capped(EscapeFilter().feed(said).decode("utf-8", "replace"))]
+        for name, said in consoles]
 
 
 def _story(
     record: Record, consoles: Sequence[tuple[str, bytes]] | None, black_box: bytes | None,
-    deeds: Sequence[tuple[str, str]], near: Neighbour | None, before: Record | None,
+    near: Neighbour | None,
 ) -> dict[str, Any]:
     life = stages(record)
     return {
@@ -203,14 +238,10 @@ def _story(
         "near": near and [str(near), near.cell],
         "mismatch": record.get("layout_mismatch"), "doing": record.get("black_box"),
         "box": None if black_box is None else visible(black_box.decode("utf-8", "replace")),
-        "consoles": None if consoles is None else [
-            [name, capped(EscapeFilter().feed(said).decode("utf-8", "replace"))]
-            for name, said in consoles],
+        "consoles": _said(consoles),
         "qemus": [[f"{row.get('role')}, QEMU {row.get('version')}",
                    _lines(tuple(row.get("argv", ())))]
                   for row in record.get("qemus", ())],
-        "deeds": deeds,
-        "before": before and [outcome_of(before).value, reason(before), _firmware(before)],
         "artifacts": record.get("artifacts"),
     }
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bootmatrix.records.outcome import Outcome
-from bootmatrix.records.words import plural
+from bootmatrix.records.words import duration, plural
+
+# Fewer cells, or less time, tell nothing of how long the others take.
+_TELLING_CELLS, _TELLING_SECONDS = 8, 5.0
+
+_A_MINUTE = 59.5
 
 TOLD = (Outcome.FAILED, Outcome.ERROR, Outcome.KNOWN, Outcome.FIXED, Outcome.UNSUPPORTED)
 
@@ -17,6 +24,14 @@ class Progress:
 
     total: int
     counts: Counter[Outcome] = field(default_factory=Counter)
+    clock: Callable[[], float] = time.monotonic
+    _begun: float | None = field(default=None, init=False)
+
+    def begin(self, total: int) -> None:
+        """There are so many cells, and time runs from the first call on."""
+        self.total = total
+        if self._begun is None:
+            self._begun = self.clock()
 
     @property
     def done(self) -> int:
@@ -38,7 +53,16 @@ class Progress:
                 parts.append(plural(number, "rig error"))
             elif number or outcome is Outcome.FAILED:
                 parts.append(f"{number} {outcome}")
+        if (left := self.left()) is not None:
+            parts.append(f"about {f'{left:.0f} s' if left < _A_MINUTE else duration(left)} left")
         return ", ".join(parts)
+
+    def left(self) -> float | None:
+        """The seconds that the others take if they are as those before; None: too early to tell."""
+        if self._begun is None or not _TELLING_CELLS <= self.done < self.total:
+            return None
+        took = self.clock() - self._begun
+        return took / self.done * (self.total - self.done) if took >= _TELLING_SECONDS else None
 
     def _tenths(self) -> int:
         return 10 * self.done // self.total if self.total else 10

@@ -41,7 +41,7 @@ for (const axis of axes) {
   const found = new Set();
   for (let n = 0; n < total; n++) for (const one of [value[axis](n)].flat()) found.add(one);
   if (found.size < 2) continue;
-  const select = el("select", { "data-axis": axis, onchange: () => { chosen[axis] = select.value; draw(); } },
+  const select = el("select", { "data-axis": axis, onchange: () => { chosen[axis] = select.value; filtered(); } },
     el("option", { value: "" }, axis === "scenario" ? `all ${found.size} scenarios` : "all"),
     ...[...found].sort(natural).map((one) => el("option", { value: one }, one || "none")));
   selects[axis] = select;
@@ -51,15 +51,46 @@ $("filters").addEventListener("submit", (event) => event.preventDefault());
 let waiting = 0;
 $("search").addEventListener("input", () => {
   clearTimeout(waiting);
-  waiting = setTimeout(() => { text = $("search").value.toLowerCase().trim(); draw(); }, 80);
+  waiting = setTimeout(() => { text = $("search").value.toLowerCase().trim(); filtered(); }, 80);
 });
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => {
     const name = chip.dataset.outcome;
     outcomes.has(name) ? outcomes.delete(name) : outcomes.add(name);
-    chip.setAttribute("aria-pressed", String(outcomes.has(name)));
-    draw();
+    filtered();
   });
+}
+
+// ---- the address: #cell=ID&policy=stock&outcome=failed,error&search=q35 -----------------------
+function address(cell) {
+  const told = cell === null ? [] : [["cell", columns.id[cell]]];
+  for (const axis in chosen) if (chosen[axis]) told.push([axis, chosen[axis]]);
+  if (outcomes.size) told.push(["outcome", [...outcomes].join(",")]);
+  if (text) told.push(["search", text]);
+  return told.length ? "#" + told.map(([name, one]) => `${name}=${encodeURIComponent(one)}`).join("&") : "";
+}
+const place = (cell) => location.pathname + location.search + address(cell);
+function filtered() {
+  history.replaceState(null, "", place(current));
+  for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(outcomes.has(chip.dataset.outcome)));
+  draw();
+}
+function asked() {
+  const told = new Map();
+  for (const part of location.hash.slice(1).split("&")) {
+    const [name, one] = part.split(/=(.*)/s);
+    try { told.set(name, decodeURIComponent(one ?? "")); } catch { told.set(name, one); /* as it is */ }
+  }
+  told.delete("");
+  return told;
+}
+function filter(told) {
+  for (const axis in selects) {
+    selects[axis].value = told.get(axis) ?? "";
+    chosen[axis] = selects[axis].value; // none, if it has no such value
+  }
+  outcomes = new Set((told.get("outcome") ?? "").split(",").filter((one) => marks[one]));
+  $("search").value = text = (told.get("search") ?? "").toLowerCase().trim();
 }
 const hay = [];
 const matches = (n) => {
@@ -161,14 +192,14 @@ for (const name of firmware) {
 }
 
 // ---- stories ---------------------------------------------------------------------------------
+async function unpacked(packed) {
+  const bytes = Uint8Array.from(atob(packed.textContent), (char) => char.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+}
 const opened = new Map();
 async function story(n) {
   const piece = Math.floor(n / index.piece);
-  if (!opened.has(piece)) {
-    const bytes = Uint8Array.from(atob(pieces[piece].textContent), (char) => char.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    opened.set(piece, JSON.parse(await new Response(stream).text()));
-  }
+  if (!opened.has(piece)) opened.set(piece, JSON.parse(await unpacked(pieces[piece])));
   return opened.get(piece)[n % index.piece];
 }
 const table = (head, rows) => el("div", { class: "scroll" }, el("table", {},
@@ -202,6 +233,42 @@ function marked(said) {
   }
   pre.append(said.slice(from));
   return pre;
+}
+// Lines of two texts beside each other, those that only one has apart: by their longest common part.
+function pairs(one, other) {
+  const n = one.length, m = other.length, found = [];
+  if (n * m > 4e6) return [...Array(Math.max(n, m)).keys()].map((at) => [one[at], other[at], one[at] !== other[at]]);
+  const longest = Array.from({ length: n + 1 }, () => new Uint16Array(m + 1));
+  for (let i = n - 1; i >= 0; i--) for (let j = m - 1; j >= 0; j--) {
+    longest[i][j] = one[i] === other[j] ? longest[i + 1][j + 1] + 1 : Math.max(longest[i + 1][j], longest[i][j + 1]);
+  }
+  for (let i = 0, j = 0; i < n || j < m;) {
+    if (i < n && j < m && one[i] === other[j]) found.push([one[i++], other[j++], false]);
+    else {
+      let left = i, right = j; // what differs at one place stands side by side
+      while (left < n || right < m) {
+        if (left < n && right < m && one[left] === other[right]) break;
+        if (right >= m || (left < n && longest[left + 1][right] >= longest[left][right + 1])) left++; else right++;
+      }
+      for (; i < left || j < right; i += i < left, j += j < right) found.push([i < left ? one[i] : undefined, j < right ? other[j] : undefined, true]);
+    }
+  }
+  return found;
+}
+function beside(names, consoles) {
+  const lines = consoles.map((said) => (said ?? []).flatMap(([name, log]) => [`-- ${name} --`, ...log.replace(/\r?\n$/, "").split(/\r*\n/)]));
+  return el("div", { class: "scroll beside" }, el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name) => el("th", {}, name)))),
+    el("tbody", {}, ...pairs(...lines).map((row) => el("tr", {}, ...[0, 1].map((side) =>
+      el("td", row[2] && row[side] !== undefined ? { class: "differs" } : {}, row[side] ?? "")))))));
+}
+function sides(n, told) {
+  const others = [];
+  if (told.near) others.push([told.near[1], async () => (await story(columns.id.indexOf(told.near[1]))).consoles]);
+  if (told.before?.[3]) others.push(["the run before", async () => told.before[3]]);
+  return others.map(([name, get]) => el("details", { class: "sides", ontoggle: async (event) => {
+    const box = event.target;
+    if (box.open && box.children.length === 1) box.append(beside([columns.id[n], name], [told.consoles, await get()]));
+  } }, el("summary", {}, `beside that of ${name}`)));
 }
 function timeline(told) {
   const make = (tag, attributes, content) => {
@@ -289,32 +356,47 @@ async function tell(n) {
     ...(told.consoles === null ? [el("p", { class: "facts" }, "The logs are not beside the records: nothing to show.")]
       : told.consoles.length ? told.consoles.flatMap(([name, said]) => [el("div", { class: "facts" }, name), said ? marked(said) : el("p", { class: "facts" }, "It said nothing.")])
         : [el("p", { class: "facts" }, "No QEMU was started.")]),
+    ...(told.consoles?.length ? sides(n, told) : []),
+    told.logs.length ? el("p", { class: "facts" }, "raw: ", ...told.logs.flatMap(([name, href], at) => [at ? ", " : null, el("a", { href }, name)])) : null,
+    told.trend.length > 1 ? el("h3", {}, "In earlier runs") : null,
+    told.trend.length > 1 ? table(["run", "verdict", "firmware", "seconds"], told.trend.map(([run, verdict, ran, took]) => [td(run), td(verdict, verdict !== "pass"), td(ran), td(took === null ? "" : seconds(took))])) : null,
     el("h3", {}, "Go on"), ...told.deeds.flatMap(([what, command]) => [el("div", { class: "facts" }, what), copyable(command)]), el("p", { class: "facts" }, "artifacts: ", el("code", {}, told.artifacts || "none")),
     told.qemus.length ? el("h3", {}, "QEMU") : null,
     ...told.qemus.flatMap(([name, line]) => [el("details", {}, el("summary", {}, name), copyable(line))]),
     el("h3", {}, "Hosts"), table(["host", "QEMU", "firmware", "build", "digest"], told.hosts.map((host) => host.map((one, at) => td(at === 4 && one ? one.slice(0, 12) : one)))));
   document.querySelector("#grid .open")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
-const go = (n) => { const hash = "#cell=" + encodeURIComponent(columns.id[n]); location.hash === hash ? tell(n) : (location.hash = hash); };
+const go = (n) => { const hash = address(n); location.hash === hash ? tell(n) : (location.hash = hash); };
 function close() {
   const back = current;
   current = null;
   $("story").hidden = true;
   for (const tile of document.querySelectorAll("#grid .open")) tile.classList.remove("open");
-  if (location.hash) history.pushState(null, "", location.pathname + location.search);
+  if (location.hash) history.pushState(null, "", place(null));
   const tile = tiles.flat().find((one) => one && one.cells.includes(back)) ?? document.querySelector("#grid [tabindex='0']");
   if (tile) { rove(tile); }
 }
 function route() {
-  const found = /^#cell=(.*)$/.exec(location.hash);
-  if (!found) return;
-  let wanted = found[1];
-  try { wanted = decodeURIComponent(wanted); } catch { /* as it is */ }
-  const n = columns.id.indexOf(wanted);
+  const told = asked(), wanted = told.get("cell");
+  // A link within the page names a cell alone: what is filtered stays.
+  if (wanted === undefined || told.size > 1) filter(told);
+  const n = wanted === undefined ? -1 : columns.id.indexOf(wanted);
+  if (n >= 0) current = n;
+  filtered();
   if (n >= 0) tell(n);
-  else show("No such cell", el("p", {}, wanted));
+  else if (wanted !== undefined) show("No such cell", el("p", {}, wanted));
 }
 addEventListener("hashchange", route);
+
+// All that the page was made from, packed in it: made a file of when somebody wants it.
+const download = $("download");
+download.hidden = false;
+download.addEventListener("click", async (event) => {
+  if (download.href.startsWith("blob:")) return;
+  event.preventDefault();
+  download.href = URL.createObjectURL(new Blob([await unpacked($("records"))], { type: "application/jsonl" }));
+  download.click();
+});
 
 // ---- keys ------------------------------------------------------------------------------------
 function rove(tile) {
@@ -351,7 +433,6 @@ addEventListener("keydown", (event) => {
   go(bad[at < 0 ? (step > 0 ? 0 : bad.length - 1) : (at + step + bad.length) % bad.length]);
 });
 
-draw();
 route();
 document.documentElement.dataset.ready = String(Math.round(performance.now()));
 })();
