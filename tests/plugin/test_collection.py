@@ -113,3 +113,16 @@ def test_ten_thousand_cells_are_collected_in_three_seconds(pytester: pytest.Pyte
     assert len(result.outlines) >= 1
     result.stdout.fnmatch_lines([f"{M}: 13520"])
     assert spent < 3 * 1.352
+
+
+def test_an_entry_that_matches_no_cell_is_warned_of(pytester: pytest.Pytester) -> None:
+    plant(pytester.path, matrix=MATRIX + "exclude:\n  - {disk: floppy}\n")
+    told = f"*{M}:*: exclude*matches no cell*"
+    for arguments in ((), ("-n", "2")):
+        result = pytester.runpytest(M, "-W", "default", *arguments)
+        assert result.ret == pytest.ExitCode.OK
+        result.stdout.fnmatch_lines([told])
+    result = pytester.runpytest(M, "-W", "error::bootmatrix.plugin.collection.IdleEntry")
+    assert result.ret != pytest.ExitCode.OK
+    result.stdout.fnmatch_lines([told])
+    assert "Traceback" not in result.stdout.str()

@@ -43,6 +43,13 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile
     return MatrixFile.from_parent(parent, path=file_path)
 
 
+class IdleEntry(pytest.PytestWarning):
+    """An entry of exclude, include or known matches no cell.
+
+    ``-W error::bootmatrix.plugin.collection.IdleEntry`` makes it red.
+    """
+
+
 class MatrixFile(pytest.File):
     """A matrix file; its items are its cells."""
 
@@ -52,9 +59,13 @@ class MatrixFile(pytest.File):
         In a file that was not named it stops nobody who runs something else: it is a test that
         fails.
         """
+        was_read = self.path in matrices_of(self.config)
         try:
             matrix = self._read()
             cells = matrix.cells(self._machines)
+            if not was_read:  # by the command, which warns by itself
+                for idle in matrix.idle(self._machines):
+                    self.warn(IdleEntry(visible(str(idle))))
             if finished := finished_of(self.config):
                 finished.check(self.path, cells, _named_files(self.config))
         except Exception as error:
