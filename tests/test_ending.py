@@ -68,6 +68,27 @@ def test_one_that_python_ignores_is_asked_for_again() -> None:
     assert (done.stdout, done.stderr) == ("ignored True\ninterrupted\n", "")
 
 
+SLOW = """
+import sys, signal
+from bootmatrix import ending
+ending._SILENT_SECONDS = 0.01
+ending.end_tidily()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    sys.stdin.readline()
+"""
+
+
+def test_an_end_that_takes_long_is_told() -> None:
+    with subprocess.Popen([sys.executable, "-c", SLOW], stdin=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline() == "bootmatrix: ending what runs ...\n"
+        child.communicate("\n")
+    assert child.returncode == 0
+
+
 ENDS = """
 import signal, sys
 from bootmatrix.__main__ import main

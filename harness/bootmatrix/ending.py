@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a command is asked to end."""
@@ -14,6 +16,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # It is asked for again after so long where Python has ignored it; what ignores it is over by then.
 _AGAIN_SECONDS = 0.02
 _asked = threading.Event()
+# Who waits for longer than this is told that the end is on its way.
+_SILENT_SECONDS = 2.0
 
 
 def end_tidily() -> None:
@@ -36,11 +40,21 @@ def insist() -> None:
             return
         for number in ENDING:
             signal.signal(number, _end_once)
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True
-        again.start()
+        _later(_AGAIN_SECONDS, os.kill, os.getpid(), signal.SIGINT)
 
     sys.unraisablehook = hook
+
+
+def _later(seconds: float, function: Callable[..., object], *arguments: object) -> None:
+    timer = threading.Timer(seconds, function, arguments)
+    timer.daemon = True
+    with suppress(RuntimeError):  # Python itself is about to end
+        timer.start()
+
+
+def _tell() -> None:
+    with suppress(OSError):
+        os.write(2, b"bootmatrix: ending what runs ...\n")
 
 
 def asked_to_end() -> bool:
@@ -60,6 +74,7 @@ def ended() -> None:
 def _end_once(number: int, frame: object) -> None:
     """End as by Ctrl-C. Who asks again is heard already: what is left is to be tidied up."""
     _asked.set()
+    _later(_SILENT_SECONDS, _tell)
     for ending in ENDING:
         signal.signal(ending, _heard)
     # Python complains of one that is on its way when it comes to be ignored: those are heard first.
