@@ -186,3 +186,21 @@ def test_a_run_is_known_by_the_bytes_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_bytes(b"x")
     assert digest_of(file) == hashlib.sha256(b"x").hexdigest()
+
+
+@pytest.mark.parametrize("planted", [
+    "DROP TABLE results; CREATE VIEW results AS WITH RECURSIVE r(run) AS (SELECT 1 UNION ALL "
+    "SELECT run FROM r) SELECT run, '' matrix, '' cell, 'pass' verdict, '' outcome, '' reason, "
+    "0.0 seconds, '' qemu, '' firmware, '' bytes FROM r",
+    "ALTER TABLE results ADD COLUMN more GENERATED ALWAYS AS (hex(zeroblob(500000000))) VIRTUAL",
+    "DROP INDEX by_cell; CREATE INDEX by_cell ON results(hex(cell))",
+    "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END",
+])
+def test_what_a_stranger_lets_a_history_compute_is_not_computed(path: Path, planted: str) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record())
+    with sqlite3.connect(path) as db:
+        db.executescript(planted)
+    db.close()
+    with pytest.raises(UserError, match="no history of bootmatrix"):
+        History(path)

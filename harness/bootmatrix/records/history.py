@@ -59,13 +59,25 @@ class History:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
+            elif version not in (1, _VERSION) or not self._is_ours():
+                raise UserError("no history of bootmatrix, or one of another version", file=path)
             elif version == 1:  # which did not tell builds of one name apart
                 self._db.executescript(f"BEGIN; {_OF_VERSION_1}; "
                                        f"PRAGMA user_version = {_VERSION}; COMMIT")
-            elif version != _VERSION:
-                raise UserError("no history of bootmatrix, or one of another version", file=path)
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot read this history: {error}", file=path) from None
+
+    def _is_ours(self) -> bool:
+        """Whether there is nothing but our tables: a stranger's view need never end."""
+        things = {tuple(row) for row in self._db.execute(
+            "SELECT type, name, CASE type WHEN 'table' THEN '' ELSE sql END FROM sqlite_master "
+            "WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")}
+        computed = self._db.execute(
+            "SELECT 1 FROM pragma_table_xinfo('runs') WHERE hidden UNION ALL "
+            "SELECT 1 FROM pragma_table_xinfo('results') WHERE hidden").fetchone()
+        return computed is None and things == {
+            ("table", "runs", ""), ("table", "results", ""),
+            ("index", "by_cell", "CREATE INDEX by_cell ON results(cell, run)")}
 
     def __enter__(self) -> Self:
         return self
