@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,34 @@ def test_it_has_a_size(root: Path, bound: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(foreign_root, bound, 1)
     with pytest.raises(UserError, match="is too large for a QEMU's root"):
         fingerprint(root)
+
+
+@pytest.mark.parametrize("make", ["fifo", "link"])
+def test_what_takes_a_directorys_place_meanwhile_is_not_opened(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str
+) -> None:
+    """A FIFO would be waited for, and a link leads out of the root."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").touch()
+    directory = os.stat(root)  # noqa: PTH116
+    look = os.stat
+
+    def seen_before(path: Any, **how: Any) -> os.stat_result:
+        return directory if path == "exchanged" else look(path, **how)
+
+    if make == "fifo":
+        os.mkfifo(root / "exchanged")
+    else:
+        (root / "exchanged").symlink_to(tmp_path / "outside")
+    monkeypatch.setattr(os, "stat", seen_before)
+    paths = [path for path, _, _ in foreign_root._walk(root)]
+    assert "exchanged" in paths
+    assert not [path for path in paths if path.startswith("exchanged/")]
+
+
+def test_no_device_of_an_image_is_kept(root: Path) -> None:
+    os.mkfifo(root / "nix" / "fifo")
+    (root / "nix" / "link").symlink_to("fifo")
+    before = {path for path in root.rglob("*") if path.name != "fifo"}
+    foreign_root.leave_out_devices(root)
+    assert set(root.rglob("*")) == before

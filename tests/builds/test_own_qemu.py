@@ -22,6 +22,7 @@ from bootmatrix.builds.own_qemu import (
 )
 from bootmatrix.errors import ImageError, UserError
 from bootmatrix.files import given_file
+from bootmatrix.roots import elf
 from bootmatrix.roots.cache import Cache
 
 
@@ -310,3 +311,16 @@ def test_a_program_in_the_way_of_its_data(tmp_path: Path, cache: Cache) -> None:
     program = Path(shutil.copy("/bin/true", tmp_path / "tree" / "data0"))
     with pytest.raises(UserError, match=r"data0.* would be a file and a directory in its copy"):
         copy(program, cache)
+
+
+def test_a_tree_that_is_too_large_is_told_before_it_is_copied(
+    tree: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "qemu-bundle" / "x").mkdir(parents=True)
+    for number in range(3):
+        with (tree / "qemu-bundle" / "x" / f"{number}.so").open("wb") as module:
+            module.truncate(2 << 30)
+    monkeypatch.setattr(given_file, "open_regular", None)  # nothing is read
+    monkeypatch.setattr(elf, "read", lambda path: elf.Program())
+    with pytest.raises(UserError, match=r"is too large for a QEMU: at most 4 GiB"):
+        copy(tree, cache)

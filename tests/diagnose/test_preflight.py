@@ -14,6 +14,7 @@ from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cli.main import main
 from bootmatrix.cli.preflight import own_disk
+from bootmatrix.diagnose import preflight
 from bootmatrix.diagnose.preflight import (
     Block,
     Facts,
@@ -158,3 +159,10 @@ def test_what_a_real_qemu_tells(store: ImageStore, bubblewrap: Engine) -> None:
 
 
 # ---- the figure -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hostile", ["\n" * (2 << 20), " " * (2 << 20), "a " * (1 << 20)],
+                         ids=["lines", "spaces", "words"])
+def test_what_a_hostile_monitor_prints_is_read_once(hostile: str) -> None:
+    assert blocks_in(hostile) == {}
+    assert preflight._DEVICE.findall(hostile) == []

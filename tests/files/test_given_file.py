@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,3 +110,33 @@ def test_a_path_as_a_person_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         path_of("a\0b")
     with pytest.raises(UserError, match="~nobody-of-that-name/x: there is no home directory"):
         path_of("~nobody-of-that-name/x")
+
+
+def test_what_is_no_file_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To open some devices is a deed, and who writes to a FIFO waits for a reader."""
+    os.mkfifo(tmp_path / "fifo")
+    look, opened = os.open, []
+
+    def noted(path: Any, flags: int, **how: Any) -> int:
+        opened.append(flags & os.O_PATH)
+        return look(path, flags, **how)
+
+    monkeypatch.setattr(os, "open", noted)
+    with pytest.raises(Unreadable, match="is no regular file"):
+        given_file.open_regular(tmp_path / "fifo", 1)
+    assert opened == [os.O_PATH]
+
+
+def test_a_name_in_a_directory_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with given_file.open_regular("file", 1, directory) as file:
+            assert file.read() == b"x"
+        with pytest.raises(Unreadable, match="is no regular file"):
+            given_file.open_regular("link", 1, directory)
+    finally:
+        os.close(directory)

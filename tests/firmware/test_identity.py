@@ -298,3 +298,10 @@ def test_builds_may_come_from_an_iterator() -> None:
 def test_sha256_is_lower_case_hex() -> None:
     # FIPS 180-4, the example "abc"
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("version", [b"1.1." + b"1" * (4 << 20), b"\x90" * (4 << 20),
+                                     b"\x901.1.1" * (1 << 19)], ids=["long", "none", "many"])
+def test_a_hostile_image_is_read_once(version: bytes) -> None:
+    """What is read again from each place in it does not end this side of next week."""
+    assert printed_version(b"SeaBIOS (version %s)\0\0" + version) is None

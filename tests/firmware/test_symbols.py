@@ -99,3 +99,10 @@ def test_builds_are_asked_once_each_and_both_named_where_they_differ(tmp_path: P
     assert naming(builds, 0xF0000) == "both"
     assert naming(builds, 0xF1002) == "one+0x2 or two+0x2"
     assert naming(builds, 0x10) == naming([], 0xF0000) == ""
+
+
+@pytest.mark.parametrize("hostile", [b"\n" * (4 << 20), b" " * (4 << 20), b"0x1" + b" " * (4 << 20),
+                                     b"00001000 T a" + b" " * (4 << 20) + b"!"],
+                         ids=["lines", "spaces", "address", "name"])
+def test_a_hostile_map_is_read_once(hostile: bytes) -> None:
+    assert len(parse(hostile)) == 0

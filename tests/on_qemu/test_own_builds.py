@@ -673,9 +673,11 @@ def test_an_image_of_the_docker_engine(
     bookworm = store.qemu("debian-bookworm")
     image = f"bootmatrix-test-{os.getpid()}:{name}"
     client = docker.from_env()
+    volumes = {volume["Name"] for volume in client.api.volumes()["Volumes"] or ()}
     try:
         subprocess.run(["sh", "-c", 'tar -C "$1" --exclude=./usr/bin/busybox --exclude=./cell -c . '
-                        '| docker import - "$2"', "sh", str(bookworm.root), image],
+                        '| docker import --change "VOLUME /usr/share" - "$2"',
+                        "sh", str(bookworm.root), image],
                        check=True, capture_output=True, timeout=300)
         host = HostSpec("image", QemuSource(image=image, name="boxed"))
         builds.prepare([host])
@@ -687,6 +689,7 @@ def test_an_image_of_the_docker_engine(
         assert record["verdict"] == Verdict.PASS, record["reason"]
         assert record["boots"][1]["rom"] == bookworm.firmware
         assert client.api.containers(all=True, filters={"ancestor": image}) == []
+        assert {volume["Name"] for volume in client.api.volumes()["Volumes"] or ()} <= volumes
     finally:
         own = tmp_path / "cache" / "own"
         remove_images([path.name for path in own.glob("image-*")], own)

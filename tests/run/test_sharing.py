@@ -176,3 +176,18 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
             found = [line for line in code.splitlines()
                      if re.search(rf"(?<![\w.]){re.escape(way)}", line)]
             assert not found, (file, found)
+
+
+def test_there_is_an_end_to_what_is_kept(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile QEMU's stream can have a GiB, for each beginning."""
+    one = quickstart(store, "pc-i440fx-5.2")[0]
+    monkeypatch.setattr(sharing, "MOST_BYTES", 10)
+    snapshots = sharing.Snapshots(tmp_path / "shared")
+    (tmp_path / "shared" / "another").write_bytes(bytes(11))
+    with Builds(store) as builds:
+        builds.prepare(one.hosts)
+        hosts = [builds.host(spec) for spec in one.hosts]
+        assert snapshots.run(one, hosts, lambda key: pytest.fail("it is begun")) is None
+    snapshots.close()

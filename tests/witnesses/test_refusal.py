@@ -241,3 +241,10 @@ def test_a_refusal_that_must_come_and_does_not() -> None:
     assert judgement.reason == (
         "migrate: QEMU must refuse this (machine-type), but it went through"
     )
+
+
+@pytest.mark.parametrize("hostile", ["x" * (1 << 20), "requires 1 bytes, " * 60_000,
+                                     "requires 1 bytes, " + "block backend" * 80_000],
+                         ids=["nothing", "begun", "begun more"])
+def test_what_a_hostile_qemu_complains_of_is_read_once(hostile: str) -> None:
+    assert classify(hostile).kind == "other"

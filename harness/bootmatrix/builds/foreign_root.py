@@ -7,9 +7,13 @@ holds what a QEMU in a sandbox could read there.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import itertools
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +31,7 @@ _DATA = ("../share/qemu", "../share/seabios", "../share/qemu-kvm", "pc-bios", ".
 # A live container's are mounts, and an engine mounts its own there.
 _EMPTY = frozenset(("dev", "proc", "run", "sys", "tmp"))
 # A distribution with a desktop has half a million files; a QEMU's root some thousand.
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_FILES, _MOST_BYTES, _DEEPEST = 1_000_000, 16 << 30, 100
 
 
@@ -53,11 +58,10 @@ def find(root: Path, program: str | None = None) -> str:
 
 def _is_script(file: Path) -> bool:
     """Nix wraps programs so; who interprets it is in the root, too."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(2) == b"#!"
-    except OSError:
-        return False
+    with contextlib.suppress(OSError, given_file.Unreadable), \
+            given_file.open_regular(file, elf.LARGEST) as opened:
+        return opened.read(2) == b"#!"
+    return False
 
 
 def default_firmware(root: Path, program: str) -> Path | None:
@@ -102,19 +106,26 @@ def copy(root: Path, target: Path) -> None:
         raise UserError(f"{root}/{path} {problem}", hint="try again") from None
 
 
+def leave_out_devices(root: Path) -> None:
+    """Remove what ``copy`` leaves out from a root that is our own already."""
+    for path, info, directory in _walk(root):
+        if not (stat.S_ISDIR(info.st_mode) or stat.S_ISLNK(info.st_mode)
+                or stat.S_ISREG(info.st_mode)):
+            os.unlink(path.rpartition("/")[2], dir_fd=directory)
+
+
 def _copy_file(directory: int, target: Path, size: int) -> None:
     """Copy the file of the same name in an open directory, if a QEMU could read it there.
 
     It had ``size`` bytes when it was counted.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        opened = os.open(target.name, flags, dir_fd=directory)
-    except PermissionError:
+        file = given_file.open_regular(target.name, sys.maxsize, directory)
+    except given_file.Unreadable:  # by this user; or it is no file any more
         return
-    with os.fdopen(opened, "rb") as file:
-        mode = os.fstat(opened).st_mode
-        if stat.S_ISREG(mode) and (os.getuid() or mode & FOR_EVERYONE):
+    with file:
+        mode = os.fstat(file.fileno()).st_mode
+        if os.getuid() or mode & FOR_EVERYONE:
             with target.open("xb") as made:
                 target.chmod(stat.S_IRUSR | stat.S_IWUSR)
                 given_file.copy(file, made, size)
@@ -126,27 +137,40 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result, int]]:
 
     Raises UserError for one that is too large to be a QEMU's root.
     """
-    files = size = 0
-    device = root.stat().st_dev
-    for place, directories, names, opened in os.fwalk(root, follow_symlinks=False):
-        above = os.path.relpath(place, root)
-        above = "" if above == "." else f"{above}/"
-        entered = []
-        for name in sorted((*directories, *names)):
-            try:
-                info = os.stat(name, dir_fd=opened, follow_symlinks=False)
-            except (FileNotFoundError, PermissionError):
-                continue
-            files += 1
-            size += info.st_size if stat.S_ISREG(info.st_mode) else 0
-            if files > _MOST_FILES or size > _MOST_BYTES or above.count("/") > _DEEPEST:
-                raise UserError(f"{root} is too large for a QEMU's root: at most {_MOST_FILES} "
-                                f"files, {_MOST_BYTES >> 30} GiB, {_DEEPEST} directories deep")
-            yield above + name, info, opened
-            if stat.S_ISDIR(info.st_mode) and info.st_dev == device and (
-                    above or name not in _EMPTY):
-                entered.append(name)
-        directories[:] = entered
+    size = 0
+    every = _entries(os.open(root, _DIRECTORY), "")
+    for files, (path, info, directory) in enumerate(every, 1):
+        size += info.st_size if stat.S_ISREG(info.st_mode) else 0
+        if files > _MOST_FILES or size > _MOST_BYTES or path.count("/") > _DEEPEST:
+            raise UserError(f"{root} is too large for a QEMU's root: at most {_MOST_FILES} "
+                            f"files, {_MOST_BYTES >> 30} GiB, {_DEEPEST} directories deep")
+        yield path, info, directory
+
+
+def _entries(directory: int, above: str) -> Iterator[tuple[str, os.stat_result, int]]:
+    """The same of a directory and those below it, which is closed in the end.
+
+    Not os.fwalk: it opens whatever has taken a directory's place, a link to somewhere or a FIFO.
+    """
+    try:
+        device = os.fstat(directory).st_dev
+        with os.scandir(directory) as found:
+            names = sorted(entry.name for entry in itertools.islice(found, _MOST_FILES + 1))
+        for name in names:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                yield above + name, info, directory
+                if stat.S_ISDIR(info.st_mode) and info.st_dev == device and (
+                        above or name not in _EMPTY):
+                    try:
+                        inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                    except OSError as error:
+                        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                            raise
+                    else:
+                        yield from _entries(inner, f"{above}{name}/")
+    finally:
+        os.close(directory)
 
 
 def _follow(root: Path, path: str) -> Path:

@@ -16,7 +16,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -400,7 +399,12 @@ class Builds:
         from bootmatrix.engines.docker import export_image, image_id
 
         identity = image_id(image)
-        entry = self._whole(f"image-{identity[:16]}", partial(export_image, identity), say)
+
+        def unpack(target: Path) -> None:
+            export_image(identity, target)
+            foreign_root.leave_out_devices(target)
+
+        entry = self._whole(f"image-{identity[:16]}", unpack, say)
         return self._in_whole(entry, source.name or safe_name(image.lower()), None,
                               f"the image {image}")
 

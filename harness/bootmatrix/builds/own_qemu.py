@@ -33,6 +33,8 @@ _PLACES = ("", "build", "bin", "usr/bin", "x86_64-softmmu")
 _LARGEST_DATA = 16 << 20
 # What a build tree holds for QEMU to load: some 100 files, in a dozen directories.
 _MOST_FILES = _MOST_DIRECTORIES = 4000
+# And all of it: one with everything in it, and all that helps to debug it, has one.
+_MOST_BYTES = 4 << 30
 _MODULES_INSTALLED = ("lib*/qemu/*.so", "lib*/*/qemu/*.so")
 # QEMU's variable for their directory (its util/module.c).
 _MODULE_DIRECTORY = "QEMU_MODULE_DIR"
@@ -242,15 +244,18 @@ def copy(path: Path, cache: Cache, named: Path | None = None) -> Copy:
     program = find(path)
     name, files = _files(program, named)
     tree = _tree(path, program, named)
+    _check_size(program, sum(file.stat().st_size for file in files.values()))
     digest = _digest(files, tree)
 
     def fill(directory: Path) -> None:
+        size = 0
         for inside, file in files.items():
             target = directory / inside
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with _opened(file, tree) as opened, target.open("xb") as made:
                     found = os.fstat(opened.fileno())
+                    _check_size(program, size := size + found.st_size)
                     given_file.copy(opened, made, found.st_size)
             except (FileExistsError, IsADirectoryError, NotADirectoryError):
                 raise UserError(f"{program}: {inside} would be a file and a directory in its copy",
@@ -270,6 +275,12 @@ def copy(path: Path, cache: Cache, named: Path | None = None) -> Copy:
         tuple(inside for inside in files if inside.endswith(".so") and "/qemu/" in f"/{inside}"),
         elf.read(directory / name).loader, next(filter(Path.is_file, bios), None),
     )
+
+
+def _check_size(program: Path, size: int) -> None:
+    if size > _MOST_BYTES:
+        raise UserError(f"what belongs to {program} is too large for a QEMU: at most "
+                        f"{_MOST_BYTES >> 30} GiB, with modules and data")
 
 
 def _digest(files: Mapping[str, Path], tree: Sequence[Path]) -> str:

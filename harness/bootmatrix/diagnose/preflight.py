@@ -34,12 +34,13 @@ SECONDS = 30.0
 """For one launch, which takes a tenth of one."""
 
 _AT, _VMSTATE = "1-qemu", "vmstate.json"
+_VMSTATE_BYTES = 16 << 20  # a PC's takes some 2 MiB
 # The longest description of a stream that is looked for; a PC's takes some 100 KiB.
 _DESCRIPTION_BYTES = 4 << 20
 # "pc.bios    4 KiB  0x0000000002000000 0x0000000000040000 0x0000000000040000 ..."
 _BLOCK = re.compile(
-    r"^\s*(\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)", re.MULTILINE)
-_DEVICE = re.compile(r"^\s*dev: ([^,\s]+),", re.MULTILINE)
+    r"^ *+(\S+) +\d+ [KMG]iB +0x[0-9a-f]+ +0x([0-9a-f]+) +0x([0-9a-f]+)", re.MULTILINE)
+_DEVICE = re.compile(r"^ *+dev: ([^,\s]+),", re.MULTILINE)
 
 
 class Kind(StrEnum):
@@ -170,7 +171,7 @@ def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
             if status or not scratch.cell.exists(_VMSTATE):
                 raise QemuError(f"{host.qemu.name} does not tell its vmstate", argv=argv,
                                 status=status, tail=qemu.log_tail())
-            told: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE))
+            told: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE, _VMSTATE_BYTES))
             return told
 
 

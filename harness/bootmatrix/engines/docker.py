@@ -131,7 +131,7 @@ class _Container(Confinement):
         with contextlib.suppress(docker.errors.NotFound), _engine_errors("removing a container"):
             # 409: its own auto-removal is on the way.
             with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
-                self._client.api.remove_container(self._id, force=True)
+                self._client.api.remove_container(self._id, v=True, force=True)
             with contextlib.suppress(docker.errors.NotFound):
                 self._client.api.wait(self._id, timeout=CALL_SECONDS, condition="removed")
 
@@ -165,7 +165,7 @@ class DockerEngine(WarmEngine):
             ):
                 if not _alive(int(found["Labels"][OWNER])):
                     with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
-                        self._client.api.remove_container(found["Id"], force=True)
+                        self._client.api.remove_container(found["Id"], v=True, force=True)
 
     def _start(
         self, build: QemuBuild, cell_dir: Path, kvm: bool, shown: Path | None
@@ -221,7 +221,7 @@ class DockerEngine(WarmEngine):
                 api.start(container)
             except BaseException:
                 with contextlib.suppress(docker.errors.APIError):
-                    api.remove_container(container, force=True)
+                    api.remove_container(container, v=True, force=True)
                 raise
         return _Container(build.name, self._client, container, connection)
 
@@ -340,7 +340,7 @@ def export_image(image: str, root: Path) -> None:
                         tar.stdin.write(piece)
                 _, said = tar.communicate()
         finally:
-            client.api.remove_container(container, force=True)
+            client.api.remove_container(container, v=True, force=True)
     if tar.returncode:
         raise EngineError("docker: the image could not be unpacked", argv=argv,
                           status=tar.returncode, tail=said.decode(errors="replace"))

@@ -28,28 +28,37 @@ class Missing(Unreadable):
     """There is no such file."""
 
 
-def open_regular(path: Path, largest: int) -> BufferedReader:
-    """A regular file of so many bytes at most, opened to be read. Raises Unreadable."""
+def open_regular(
+    path: Path | str, largest: int, directory: int | None = None
+) -> BufferedReader:
+    """A regular file of so many bytes at most, opened to be read. Raises Unreadable.
+
+    With an open ``directory`` it is a name in that, and no link.
+    """
+    # Looked at before it is opened: to open a device, or a FIFO with a writer, is a deed already.
+    fd = None
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        flags = os.O_PATH | os.O_CLOEXEC | (0 if directory is None else os.O_NOFOLLOW)
+        fd = os.open(path, flags, dir_fd=directory)
+        found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
+            raise Unreadable("is a directory")
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable("is no regular file")
+        if found.st_size > largest:
+            raise Unreadable(f"has {found.st_size} bytes, at most {largest} are read")
+        # Not waiting, where somebody has a lease on it.
+        again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.fdopen(again, "rb")
     except FileNotFoundError:
         raise Missing("cannot be read: No such file or directory") from None
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL in it
         raise Unreadable(f"cannot be read: {error}") from None
-    found = os.fstat(fd)
-    problem = None
-    if stat.S_ISDIR(found.st_mode):
-        problem = "is a directory"
-    elif not stat.S_ISREG(found.st_mode):
-        problem = "is no regular file"
-    elif found.st_size > largest:
-        problem = f"has {found.st_size} bytes, at most {largest} are read"
-    if problem is not None:
-        os.close(fd)
-        raise Unreadable(problem)
-    return os.fdopen(fd, "rb")
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def read(path: Path, largest: int) -> bytes:

@@ -19,6 +19,7 @@ LARGEST_UNPACKED = 64 << 20
 _SIGNATURE = b"_FVH"
 _SIGNATURE_AT = 40
 _HEADER = struct.Struct("<16x16sQ4sIHHHBB")
+_LONGEST_HEADER = 1024  # of a volume: 56 bytes and 8 for each run of blocks, of which some have two
 _FILE_HEADER = struct.Struct("<16sHBB3sB")
 _FILE_SYSTEMS = (
     UUID("8c8ce578-8a3d-4f1c-9935-896185c32dd3"),  # FFS version 2
@@ -63,7 +64,8 @@ def _volume(data: bytes, at: int) -> Volume | None:
     if at + _HEADER.size > len(data):
         return None
     system, length, _, _, header, _, extended, _, _ = _HEADER.unpack_from(data, at)
-    if not _HEADER.size <= header <= length <= len(data) - at or header % 2:
+    if not _HEADER.size <= header <= length <= len(data) - at or header % 2 or (
+            header > _LONGEST_HEADER):
         return None
     if sum(struct.unpack_from(f"<{header // 2}H", data, at)) & 0xFFFF:
         return None

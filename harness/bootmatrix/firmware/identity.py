@@ -20,8 +20,9 @@ BANNER = (
 _BANNER = re.compile(BANNER)
 
 # The version stands in the image as a C string of its own; the assembler pads with NUL or NOP
-# (0x90) before it.
-_VERSION_STRING = re.compile(rb"[\0\x90]((?:rel-|v)?\d+\.\d+\.\d+[0-9A-Za-z.+~_-]*)(?=\0)")
+# (0x90) before it. An image can be hostile: what was matched is not tried again.
+_VERSION_STRING = re.compile(
+    rb"[\0\x90]((?:rel-|v)?\d{1,9}+\.\d{1,9}+\.\d{1,9}+[0-9A-Za-z.+~_-]{0,200}+)(?=\0)")
 _SEABIOS_FORMAT = b"SeaBIOS (version %s)"
 
 # The driver that gives edk2's SMBIOS type 0 (OvmfPkg/SmbiosPlatformDxe), by its file name. Until

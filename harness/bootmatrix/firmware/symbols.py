@@ -28,7 +28,8 @@ _LONGEST = 80  # characters of a name
 _TOP, _DOWN = 0xFFFE0000, 0xFFF00000
 _NAME = r"(?P<name>[A-Za-z_.$][\w.$@]*)"
 _OF_A_MAP = re.compile(
-    rf"^\s*(?:0x(?P<ld>[0-9a-fA-F]{{1,16}})\s+|(?P<nm>[0-9a-fA-F]{{8,16}}) [A-Za-z] ){_NAME}\s*$",
+    rf"^[ \t]*+(?:0x(?P<ld>[0-9a-fA-F]{{1,16}})[ \t]++|(?P<nm>[0-9a-fA-F]{{8,16}}) [A-Za-z] )"
+    rf"{_NAME}[ \t\r]*$",
     re.MULTILINE)
 
 Symbol = tuple[int, int, str]
@@ -102,6 +103,7 @@ def _of_elf(content: bytes) -> Iterator[Symbol]:
     for section in ELFFile(io.BytesIO(content)).iter_sections():
         if not isinstance(section, SymbolTableSection):
             continue
+        names = section.stringtable
         for symbol in section.iter_symbols():
             count += 1
             if count > _MOST:
@@ -109,8 +111,11 @@ def _of_elf(content: bytes) -> Iterator[Symbol]:
             kind, where = symbol["st_info"]["type"], symbol["st_shndx"]
             if kind not in ("STT_FUNC", "STT_NOTYPE") or where == "SHN_UNDEF":
                 continue
-            if re.fullmatch(_NAME, symbol.name):
-                yield symbol["st_value"], symbol["st_size"], symbol.name[:_LONGEST]
+            at = names["sh_offset"] + symbol["st_name"]
+            # Not the library's own way: a hostile name can be as long as the file.
+            name = content[at:at + _LONGEST].partition(b"\0")[0].decode("ascii", "replace")
+            if re.fullmatch(_NAME, name):
+                yield symbol["st_value"], symbol["st_size"], name
 
 
 def _of_map(content: bytes) -> Iterator[Symbol]:

@@ -42,6 +42,8 @@ _CHUNK = _WINDOW // 2
 _LATE_BYTES = 1 << 20
 # The deadline's clock is looked at so often while nothing comes.
 _PAUSE_SECONDS = 0.25
+# What a guest is told has some bytes, and a socket takes thousands that nobody has read.
+_UNREAD_SECONDS = 10
 
 
 class _Log:
@@ -261,9 +263,14 @@ class Console:
         return None
 
     def send(self, data: bytes) -> bool:
-        """Type something at the guest. False: nobody is there any more."""
+        """Type something at the guest. False: nobody is there any more, or nobody reads it."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
         try:
-            self._socket.sendall(data)
+            while data:
+                if not poll.poll(_UNREAD_SECONDS * 1000):
+                    return False
+                data = data[self._socket.send(data, socket.MSG_DONTWAIT):]
         except OSError:
             return False
         return True

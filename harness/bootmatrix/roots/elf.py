@@ -30,7 +30,8 @@ _MACHINES = {
     183: "aarch64", 243: "riscv64", 258: "loongarch64",
 }
 # A QEMU with everything in it has some 70 libraries, a dozen program headers, paths of a line.
-_MOST_HEADERS, _MOST_ENTRIES, _LONGEST_TEXT = 128, 4096, 4096
+_MOST_HEADERS, _MOST_ENTRIES, _LONGEST_TEXT = 128, 1024, 4096
+_LONGEST_NAME, _MOST_PATHS = 255, 64
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,9 @@ def _program(file: int, head: bytes) -> Program:
                     continue
                 text = _text(os.pread(file, _LONGEST_TEXT, strings + value))
                 if tag == _DT_NEEDED:
-                    needed.append(text)
+                    needed.append(text[:_LONGEST_NAME])
                 else:
-                    paths[tag] = tuple(filter(None, text.split(":")))
+                    paths[tag] = tuple(dict.fromkeys(filter(None, text.split(":"))))[:_MOST_PATHS]
     runpath, rpath = paths.get(_DT_RUNPATH, ()), paths.get(_DT_RPATH, ())
     return Program(loader, tuple(needed), runpath or rpath, bool(rpath and not runpath))
 

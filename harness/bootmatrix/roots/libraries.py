@@ -21,7 +21,7 @@ _BY_ITSELF = ("/lib/{0}-linux-gnu", "/usr/lib/{0}-linux-gnu", "/lib64", "/usr/li
 _CONFIGURATION = "/etc/ld.so.conf"
 _INCLUDES_DEEP, _CONFIGURATION_BYTES = 4, 64 << 10
 # A QEMU with everything in it has some 200, with those of its modules.
-_MOST_LIBRARIES = 2000
+_MOST_LIBRARIES, _MOST_LOOKS = 2000, 50_000
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,11 @@ def resolve(
 
     ``first`` are directories that come before the loader's own, as LD_LIBRARY_PATH does. What a
     program's own RUNPATH names counts only below ``within``: a stranger's could name any
-    directory of this host.
+    directory of this host. Raises UserError for what asks for far more than a QEMU does.
     """
     found: dict[str, Library] = {}
     missing: dict[str, None] = {}
+    looks = 0
     search = (*first, *tree.search_path())
     waiting: list[tuple[str, Path | None, tuple[str, ...]]] = [
         (program, tree.file(program), ()) for program in programs]
@@ -123,7 +124,12 @@ def resolve(
         for name in program.needed:
             if name in found or name in missing:
                 continue
-            library = None if "/" in name else _look(tree, name, (*own, *search))
+            directories = tuple(dict.fromkeys((*own, *search)))
+            looks += len(directories)
+            if looks > _MOST_LOOKS or len(missing) > _MOST_LIBRARIES:
+                raise UserError(f"{programs[0]} asks for too many libraries, in too many places",
+                                hint="a QEMU with everything in it has some 200")
+            library = None if "/" in name else _look(tree, name, directories)
             if library is None:
                 missing[name] = None
             else:

@@ -34,6 +34,8 @@ from bootmatrix.steps.variables import VariablesStep
 from bootmatrix.witnesses.observation import StepObserved
 
 _GUEST = "guest"  # where a saved guest is kept
+MOST_BYTES = 8 << 30
+"""Of all saved guests of a run together; cells beyond it run on their own."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,15 @@ def key_of(cell: Cell, hosts: Sequence[Host], steps: Sequence[Step]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def _size(directory: Path) -> int:
+    """The bytes of all files below it; those that another worker removes meanwhile are none."""
+    size = 0
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            size += path.lstat().st_size
+    return size
+
+
 @cache
 def _sha256(file: Path) -> str:
     """Of a file that belongs to a build, which stays what it is."""
@@ -116,6 +127,8 @@ class Snapshots:
         with self._lock(key):
             done = place / "beginning"
             if not done.exists():
+                if _size(self._directory) > MOST_BYTES:
+                    return None
                 shutil.rmtree(place, ignore_errors=True)  # a killed worker's
                 place.mkdir(parents=True)
                 snapshot = _take(key, steps, place, make_guest)

@@ -37,7 +37,9 @@ _CLASSES = tuple(
         ("rom-size", r"combined size of system firmware exceeds [^\n]*"),
         ("rom-size", r"system firmware block device +has invalid size [^\n]*"),
         # "device requires 67108864 bytes, pflash0 block backend provides 2097152 bytes"
-        ("rom-size", r"[^\n:]*requires [0-9]+ bytes, [^\n]*block backend[^\n]* provides [^\n]*"),
+        # (What QEMU writes can be hostile: no part of a pattern may be tried at every place anew.)
+        ("rom-size", r"[^\n:]{0,100}requires [0-9]{1,20} bytes, [^\n]{0,100}block backend"
+                     r"[^\n]{0,100} provides [^\n]*"),
         ("ram-block-unknown", r"Unknown ramblock \"[^\"]*\"[^\n]*"),
         ("missing-section", r"Missing section footer for [^\n]*"),
         ("unknown-section", r"Unknown (?:savevm )?section(?: or instance)? [^\n]*"),
