@@ -45,7 +45,8 @@ def test_a_gate_is_judged_before_it_is_read(here: Path) -> None:
         (here / f"{name}.jsonl").write_text("".join(lines))
     for reader in ("| true", "| head -n 1", ">/dev/full", ">&-"):
         done = shell(here, f"$B gate --baseline old.jsonl new.jsonl {reader}")
-        assert (done.returncode, done.stderr) == (1, ""), reader
+        assert done.returncode == 1, reader
+        assert bool(done.stderr) is reader.startswith(">"), "what is lost is told"
 
 
 @pytest.mark.parametrize("command", [
@@ -94,3 +95,17 @@ def test_a_pipe_that_does_not_block_loses_nothing(here: Path) -> None:
         "print(len(text), process.wait())\n")
     whole = len(shell(here, "$B schema").stdout.encode())
     assert shell(here, f"{sys.executable} slow.py $B schema").stdout == f"{whole} 0\n"
+
+
+@pytest.mark.parametrize("environment", ["PYTHONIOENCODING=ascii", "PYTHONIOENCODING=latin-1",
+                                         "LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0"])
+def test_what_an_encoding_lacks_is_an_escape(here: Path, environment: str) -> None:
+    plant(here)
+    done = shell(here, f"env {environment} $B list $M")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bullseye \\u2192 sid" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "run --help"])
+def test_where_all_is_full_help_is_lost_too(here: Path, command: str) -> None:
+    assert shell(here, f"$B {command} >/dev/full 2>/dev/full").returncode == 3

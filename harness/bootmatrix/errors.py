@@ -92,6 +92,10 @@ class FwCfgError(HarnessError):
     """The fw_cfg device is not there, reported a DMA error, or its directory is malformed."""
 
 
+class NoFwCfgError(FwCfgError):
+    """There is no fw_cfg device where a PC has its."""
+
+
 class CellError(HarnessError):
     """What a sandbox can write is not what it should be; the message says what was found."""
 

@@ -40,24 +40,24 @@ class Outputs:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, SystemExit) and error.code in (0, None):  # --help
+            error.code = self.status(0)
         _flush()
         for name, stream in self._before.items():
             setattr(sys, name, stream)
-        if isinstance(error, SystemExit) and error.code in (0, None):  # --help
-            error.code = self.status(0)
 
     def status(self, status: int) -> int:
         """The exit status of a command that says it is ``status``."""
         _flush()
         guard = self._guards.get("stdout")
         lost = guard.lost if guard else None
-        if lost is None or status != 0:
+        if lost is None:
             return status
         why = f"bootmatrix: cannot write to standard output: {os.strerror(lost)}\n"
         if sys.stderr is not None:
             sys.stderr.write(why)
         _flush()
-        return Status.RIG_BROKEN
+        return status or Status.RIG_BROKEN
 
 
 class _Guard(io.RawIOBase):
@@ -95,9 +95,9 @@ class _Guard(io.RawIOBase):
 
 
 def _text(guard: _Guard, like: TextIO | None) -> io.TextIOWrapper:
-    encoding, errors = ("utf-8", "replace") if like is None else (like.encoding, like.errors)
+    # What a locale's encoding lacks is an escape, and no reason to end in the midst.
     return io.TextIOWrapper(
-        io.BufferedWriter(guard), encoding, errors,
+        io.BufferedWriter(guard), "utf-8" if like is None else like.encoding, "backslashreplace",
         line_buffering=guard.isatty() or guard.fileno() == 2)  # fmt: skip
 
 

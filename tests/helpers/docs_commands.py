@@ -105,6 +105,9 @@ PREPARED = (
     Preparation("--baseline base.jsonl records.jsonl", "the records of two runs",
                 f"test -f records.jsonl || {_RUN} runs/kept --json records.jsonl; "
                 "cp records.jsonl base.jsonl"),
+    Preparation("report old.jsonl new.jsonl", "the records of two runs",
+                f"test -f records.jsonl || {_RUN} runs/kept --json records.jsonl; "
+                "cp records.jsonl old.jsonl; cp records.jsonl new.jsonl"),
     Preparation("ci/baseline.jsonl", "the release's records",
                 "mkdir -p ci && test -f ci/baseline.jsonl || cp new.jsonl ci/baseline.jsonl"),
     Preparation("matrices/kvm.yaml", "KVM: without it no cell can be run",

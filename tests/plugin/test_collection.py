@@ -126,3 +126,26 @@ def test_an_entry_that_matches_no_cell_is_warned_of(pytester: pytest.Pytester) -
     assert result.ret != pytest.ExitCode.OK
     result.stdout.fnmatch_lines([told])
     assert "Traceback" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("option", "told"), [
+    ("--bootmatrix-firmware=f=/nosuch", "--bootmatrix-firmware f=...: no host has it"),
+    ("--bootmatrix-qemu=q=/nosuch", "--bootmatrix-qemu q=...: no host has it"),
+    ("--bootmatrix-shard=3/2", "no part of a whole: '3/2'"),
+    ("--bootmatrix-shard-times=nosuch", "nosuch: cannot be read"),
+    ("-k" + "not " * 5000 + "q35", "an expression is too deep"),
+], ids=["firmware", "qemu", "shard", "times", "deep"])
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["", "workers"])
+def test_what_is_given_wrong_is_a_line_with_workers_too(
+    pytester: pytest.Pytester, option: str, told: str, workers: tuple[str, ...]
+) -> None:
+    plant(pytester.path)
+    given = [option, "--bootmatrix-shard=1/2"] if "times" in option else [option]
+    result = pytester.runpytest(M, *workers, *given)
+    assert result.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.TESTS_FAILED)
+    said = result.stdout.str() + result.stderr.str()
+    assert told in said
+    assert "INTERNALERROR" not in said
+    assert "go on:" not in said
+    assert ran(pytester.path) == []
+    assert not (pytester.path / "runs").exists()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from bootmatrix.errors import ImageError, UserError
+from bootmatrix.errors import HarnessError, ImageError, UserError
 from bootmatrix.files import given_file
 from bootmatrix.roots import debian, elf, libraries
 from bootmatrix.roots.cache import Cache
@@ -344,7 +344,7 @@ def choose_root(
     raise UserError(f"{path} lacks {', '.join(fewest)}", hint=hint)
 
 
-def last_words(error: ImageError) -> str:
+def last_words(error: HarnessError) -> str:
     """Why a program did not run, in its own words where it had any."""
     if said := error.tail.strip().splitlines():
         return said[-1]

@@ -14,8 +14,8 @@ examples:
   bootmatrix doctor
   bootmatrix doctor --qemu head=../qemu/build     does it start, in which root, and boot?
 
-exit status: 0 cells can be run here, whatever the warnings; 1 they cannot, before what is marked
-FAIL is mended
+exit status: 0 cells can be run here, whatever the warnings; 1 what is marked FAIL is to be mended
+first: before that no cell can be run, or none with that --qemu
 """
 
 

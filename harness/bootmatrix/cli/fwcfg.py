@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli.options import Commands, add_engine, qemus_of, tell
-from bootmatrix.errors import Status, UserError
+from bootmatrix.errors import NoFwCfgError, QemuError, Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.terminal import echo
 
@@ -133,7 +133,8 @@ def _diff(options: argparse.Namespace) -> int:
         if not any(options.machine in build.machines for build in builds):
             raise _no_machine(options.machine, builds)
         engine = stack.enter_context(choose_for_a_look(options.engine))
-        offers = survey_all(engine, builds, options.machine, _setup(options))
+        with _told(options):
+            offers = survey_all(engine, builds, options.machine, _setup(options))
     reference = next(offer for offer in offers if offer)
     return _report(options, reference, builds, offers)
 
@@ -208,6 +209,22 @@ def _setup(options: argparse.Namespace) -> Setup:
     return Setup(options.memory, tuple(options.device))
 
 
+@contextmanager
+def _told(options: argparse.Namespace) -> Iterator[None]:
+    """Tell what was given wrong as such: a machine without fw_cfg, a device that there is not."""
+    from bootmatrix.builds.own_qemu import last_words
+
+    try:
+        yield
+    except NoFwCfgError:
+        raise UserError(f"{options.machine} has no fw_cfg device where a PC has its",
+                        hint="a PC's machine type, such as pc-q35-7.2") from None
+    except QemuError as error:
+        if not options.device:
+            raise
+        raise UserError(f"--device {' '.join(options.device)}: {last_words(error)}") from None
+
+
 def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) -> Offer:
     from bootmatrix.diagnose.fw_cfg_survey import survey
     from bootmatrix.engines import choose_for_a_look
@@ -217,7 +234,8 @@ def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) ->
         if options.machine not in build.machines:
             raise _no_machine(options.machine, [build])
         engine = stack.enter_context(choose_for_a_look(options.engine))
-        return survey(engine, build, options.machine, _setup(options), files)
+        with _told(options):
+            return survey(engine, build, options.machine, _setup(options), files)
 
 
 def _no_machine(machine: str, builds: Sequence[QemuBuild]) -> UserError:

@@ -85,6 +85,10 @@ def qemus_of(texts: Sequence[str], definitions: Sequence[str] = ()) -> dict[str,
     from bootmatrix.matrix.sources import parse
 
     given = parse([*definitions, *(text for text in texts if "=" in text)], [], []).qemu
+    for name in given:
+        if name not in (text.partition("=")[0] for text in texts):
+            raise UserError(f"--qemu {name}=...: nothing that is looked at is called so",
+                            hint=f"give {name} as a BUILD, too")
     found: dict[str, QemuName] = {}
     for name in (text.partition("=")[0] for text in texts):
         if name in found:

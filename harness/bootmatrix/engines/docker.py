@@ -18,6 +18,7 @@ import struct
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -56,6 +57,7 @@ _LAUNCHER = "/busybox"
 
 ANSWER_SECONDS = 2.0
 CALL_SECONDS = 30.0
+_REMOVED_SECONDS = 3.0
 # Of the processor; the usual is 1024. It is shared with other containers alone: with much more, one
 # would keep the other cells from running, and come no sooner before what else runs here.
 _SHARES = {Priority.LOW: 128, Priority.HIGH: 4096}
@@ -128,12 +130,24 @@ class _Container(Confinement):
 
     def remove(self) -> None:
         """Make sure that the container is gone, and wait for it."""
-        with contextlib.suppress(docker.errors.NotFound), _engine_errors("removing a container"):
+        with _engine_errors("removing a container"):
             # 409: its own auto-removal is on the way.
             with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
                 self._client.api.remove_container(self._id, v=True, force=True)
-            with contextlib.suppress(docker.errors.NotFound):
-                self._client.api.wait(self._id, timeout=CALL_SECONDS, condition="removed")
+            # Again and again: one that is gone by then is not found, but dockerd has been seen to
+            # let who waited already wait on.
+            end = time.monotonic() + CALL_SECONDS
+            while True:
+                try:
+                    self._client.api.wait(self._id, timeout=_REMOVED_SECONDS, condition="removed")
+                    return
+                except docker.errors.NotFound:
+                    return
+                except docker.errors.APIError:  # an answer, too
+                    raise
+                except requests.RequestException:
+                    if time.monotonic() > end:
+                        raise
 
 
 class DockerEngine(WarmEngine):

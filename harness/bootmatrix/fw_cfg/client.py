@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from bootmatrix.errors import FwCfgError
+from bootmatrix.errors import FwCfgError, NoFwCfgError
 from bootmatrix.fw_cfg.format import directory, keys
 from bootmatrix.fw_cfg.format.directory import Entry
 from bootmatrix.fw_cfg.format.wire import FormatError
@@ -64,7 +64,7 @@ class FwCfg:
         self._buffer = buffer
         signature = self.read_by_port(keys.SIGNATURE, 4)
         if signature != b"QEMU":
-            raise FwCfgError(f"no fw_cfg device at port {SELECTOR_PORT:#x}: its signature "
+            raise NoFwCfgError(f"no fw_cfg device at port {SELECTOR_PORT:#x}: its signature "
                              f"reads {signature!r} instead of b'QEMU'")
         self.features = int.from_bytes(self.read_by_port(keys.ID, 4), "little")
 

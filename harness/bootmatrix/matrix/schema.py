@@ -50,7 +50,7 @@ OneOrMany = Annotated[
     list[_Item], Field(min_length=1), BeforeValidator(_as_list), _SingleToo()
 ]
 Name = Annotated[str, Field(pattern=NAME)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, le=4096, strict=True)]  # of CPUs: no machine type has more
 Text = Annotated[str, Field(min_length=1)]
 
 

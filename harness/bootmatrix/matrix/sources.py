@@ -51,16 +51,19 @@ class Given:
         self._meant.add(f"--firmware {name}")
         return self.firmware.get(name, name)
 
-    def check_meant(self) -> None:
-        """Raise UserError for a build that no host has that was looked up: nothing would run it."""
+    def check_meant(self, prefix: str = "--") -> None:
+        """Raise UserError for a build that no host has that was looked up: nothing would run it.
+
+        ``prefix`` is what the options begin with where they were given.
+        """
         defined = [*(f"--qemu {name}" for name in self.qemu),
                    *(f"--firmware {name}" for name in self.firmware)]
         for option in defined:
             if option not in self._meant:
                 flag, name = option.split(" ", 1)
                 host = name if flag == "--qemu" else f"QEMU/{name}"
-                raise UserError(f"{option}=...: no host has it",
-                                hint=f"--host {host} makes one, or name it in the matrix")
+                raise UserError(f"{option.replace('--', prefix, 1)}=...: no host has it",
+                                hint=f"{prefix}host {host} makes one, or name it in the matrix")
 
     def host(self, text: str) -> tuple[HostSpec, ...]:
         """The hosts that ``QEMU`` or ``QEMU/FIRMWARE`` means: several, with a directory of images.
@@ -114,6 +117,10 @@ def _definitions(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 def _qemu(name: str, source: str) -> QemuSource:
     kind, colon, value = source.partition(":")
+    if colon and not value and kind in ("image", "suite", "root"):
+        what = "DIR" if kind == "root" else "NAME"
+        raise UserError(f"--qemu {name}={source}: nothing is named",
+                        hint=f"--qemu {name}={source}{what}")
     if colon and kind == "image":
         return QemuSource(image=value, name=name)
     if colon and kind == "suite":

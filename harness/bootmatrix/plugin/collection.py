@@ -12,7 +12,7 @@ import pytest
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.plugin.cells import UNREADABLE, CellItem, collected_key, name_in_run
-from bootmatrix.plugin.session import finished_of, matrices_of, rig_of, shown
+from bootmatrix.plugin.session import finished_of, is_worker, matrices_of, rig_of, shown
 from bootmatrix.run.options import OWN_BUILDS
 from bootmatrix.terminal import visible
 
@@ -123,22 +123,23 @@ class Unreadable(pytest.Item):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the cells that -k and -m have left, leave those of this shard."""
-    if _given_key in config.stash:
+    if items and _given_key in config.stash:
         try:
-            config.stash[_given_key].check_meant()
+            config.stash[_given_key].check_meant("--bootmatrix-")
         except UserError as error:
-            raise pytest.UsageError(visible(str(error))) from None
+            told, session = visible(str(error)), items[0].session
+            items.clear()
+            if not is_worker(config):
+                raise pytest.UsageError(told) from None
+            # Of what a worker raises here, xdist tells nothing but that it has ended.
+            items.append(Unreadable.from_parent(session, name="unusable", told=told))
     given: str | None = config.getoption("bootmatrix_shard")
     if not given:
         return
     from bootmatrix.matrix.shards import Shard
     from bootmatrix.run.resume import may_be_called
 
-    try:
-        times = _past_times(config)
-        shard = Shard.parse(given)
-    except UserError as error:
-        raise pytest.UsageError(visible(str(error))) from None
+    times, shard = past_times(config), Shard.parse(given)  # which were tried before
     cells = [item for item in items if isinstance(item, CellItem)]
     names = {path: [name_in_run(config, path), *may_be_called(path)]
              for path in {item.path for item in cells}}
@@ -153,7 +154,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if id(item) not in left]
 
 
-def _past_times(config: pytest.Config) -> dict[tuple[str, str], float]:
+def past_times(config: pytest.Config) -> dict[tuple[str, str], float]:
     """The seconds that each cell took in the past, by matrix and id."""
     given: Path | None = config.getoption("bootmatrix_shard_times")
     if given is None:

@@ -15,6 +15,7 @@ import pytest
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.plugin.cells import STOPPED, UNREADABLE, CellItem
+from bootmatrix.plugin.collection import past_times
 from bootmatrix.plugin.options import add_markers
 from bootmatrix.plugin.session import (
     find_run_dir,
@@ -41,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_worker(config):
         config.pluginmanager.register(WorkerMemory(config), "bootmatrix-worker-memory")
     else:
-        _check_expressions(config)
+        _check_selection(config)
         recorder = Recorder(config, run_dir)
         config.pluginmanager.register(recorder, "bootmatrix-recorder")
         config.add_cleanup(recorder.close)
@@ -63,11 +64,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return side_by_side()
 
 
-def _check_expressions(config: pytest.Config) -> None:
-    """Raise UsageError at a mistake in -k or -m: a worker of xdist would break on it."""
+def _check_selection(config: pytest.Config) -> None:
+    """Raise UsageError at a mistake in -k, -m or the shard: a worker of xdist would break on it."""
     marks = config.pluginmanager.get_plugin("mark")
-    if marks is not None:
-        marks.pytest_collection_modifyitems(items=[], config=config)
+    try:
+        if marks is not None:
+            marks.pytest_collection_modifyitems(items=[], config=config)
+        if given := config.getoption("bootmatrix_shard"):
+            from bootmatrix.matrix.shards import Shard
+
+            Shard.parse(given)
+            past_times(config)
+    except RecursionError:
+        raise pytest.UsageError("-k or -m: an expression is too deep") from None
+    except UserError as error:
+        raise pytest.UsageError(visible(str(error))) from None
 
 
 class WorkerMemory:
@@ -268,12 +279,14 @@ class Recorder:
 
         return ("fixed", "!", "FIXED") if outcome_of(record) is Outcome.FIXED else None
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int
+    ) -> None:
         """The table, and what stands under it."""
         if self._recorded:
             self._tell_records(terminalreporter)
         left = [nodeid for nodeid in self._planned if nodeid not in self._recorded]
-        if self._config.option.collectonly:
+        if self._config.option.collectonly or exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         if self._broken is not None:
             terminalreporter.write_line(visible(f"stopped: the rig broke: {self._broken}"))

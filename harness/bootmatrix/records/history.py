@@ -55,17 +55,27 @@ class History:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path)
-            self._db.execute("PRAGMA foreign_keys = ON")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
-            elif version not in (1, _VERSION) or not self._is_ours():
-                raise UserError("no history of bootmatrix, or one of another version", file=path)
-            elif version == 1:  # which did not tell builds of one name apart
-                self._db.executescript(f"BEGIN; {_OF_VERSION_1}; "
-                                       f"PRAGMA user_version = {_VERSION}; COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot read this history: {error}", file=path) from None
+        try:
+            self._make_ready()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.Error):
+                raise UserError(f"cannot read this history: {error}", file=path) from None
+            raise
+
+    def _make_ready(self) -> None:
+        """Make the tables where there are none. Raises UserError for somebody else's."""
+        self._db.execute("PRAGMA foreign_keys = ON")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
+        elif version not in (1, _VERSION) or not self._is_ours():
+            raise UserError("no history of bootmatrix, or one of another version", file=self._path)
+        elif version == 1:  # which did not tell builds of one name apart
+            self._db.executescript(f"BEGIN; {_OF_VERSION_1}; "
+                                   f"PRAGMA user_version = {_VERSION}; COMMIT")
 
     def _is_ours(self) -> bool:
         """Whether there is nothing but our tables: a stranger's view need never end."""

@@ -117,7 +117,7 @@ class Comparison:
         """One line that says how it went."""
         parts = [f"{number} {word}" for word, number in self.counts.items()]
         return (f"{'worse' if self.worse else 'not worse'} than {self.than}: "
-                f"{plural(len(self.cells), 'cell')}: "
+                f"{plural(len(self.cells) + self.counts.get('gone', 0), 'cell')}: "
                 f"{', '.join([*parts, f'{self.same} the same'])}{self.pace}")
 
 
