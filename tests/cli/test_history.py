@@ -37,8 +37,8 @@ def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 3
     for path in (tmp_path / "none", write(tmp_path / "text", all_pairs())):
         assert main(["history", "show", "--db", str(path)]) == 2
-    with contextlib.closing(sqlite3.connect(tmp_path / "other.sqlite")) as db:
-        db.executescript("CREATE TABLE t (x); ")
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.sqlite")) as other:
+        other.executescript("CREATE TABLE t (x); ")
     assert main(["history", "show", "--db", str(tmp_path / "other.sqlite")]) == 2
 
 
