@@ -8,7 +8,8 @@
      ├─ MonitorError        the monitor (QMP) broke off or refused a command
      ├─ GdbError            the gdb stub answered what it should not
      ├─ QtestError          the qtest socket broke off or refused a request
-     ├─ FwCfgError          the fw_cfg device is not there, or reported a DMA error
+     ├─ FwCfgError          the fw_cfg device reported a DMA error, or its directory is malformed
+     │   └─ NoFwCfgError    there is no fw_cfg device where a PC has its
      ├─ CellError           a file of a cell is not what it should be: a link, a FIFO, too large
      ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
@@ -89,7 +90,7 @@ class QtestError(HarnessError):
 
 
 class FwCfgError(HarnessError):
-    """The fw_cfg device is not there, reported a DMA error, or its directory is malformed."""
+    """The fw_cfg device reported a DMA error, or its directory is malformed."""
 
 
 class NoFwCfgError(FwCfgError):

@@ -62,6 +62,7 @@ def test_a_mistake_in_a_matrix_is_one_line(
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([message])
     assert "Traceback" not in result.stdout.str()
+    assert "fault" not in result.stdout.str()
     assert ".py:" not in result.stdout.str()
     assert ran(pytester.path) == []
 

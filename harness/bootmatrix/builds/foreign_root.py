@@ -30,8 +30,8 @@ _PROGRAMS = tuple(f"{directory}/{name}"
 _DATA = ("../share/qemu", "../share/seabios", "../share/qemu-kvm", "pc-bios", "../pc-bios")
 # A live container's are mounts, and an engine mounts its own there.
 _EMPTY = frozenset(("dev", "proc", "run", "sys", "tmp"))
-# A distribution with a desktop has half a million files; a QEMU's root some thousand.
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# A distribution with a desktop has half a million files; a QEMU's root some thousand.
 _MOST_FILES, _MOST_BYTES, _DEEPEST = 1_000_000, 16 << 30, 100
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bootmatrix.matrix.sources import Given
     from bootmatrix.model import HostSpec
 
-
 _given_key: pytest.StashKey[Given] = pytest.StashKey()
 
 
@@ -65,7 +64,10 @@ class MatrixFile(pytest.File):
             cells = matrix.cells(self._machines)
             if not was_read:  # by the command, which warns by itself
                 for idle in matrix.idle(self._machines):
-                    self.warn(IdleEntry(visible(str(idle))))
+                    try:
+                        self.warn(IdleEntry(visible(str(idle))))
+                    except IdleEntry:  # a filter makes an error of it
+                        raise idle from None
             if finished := finished_of(self.config):
                 finished.check(self.path, cells, _named_files(self.config))
         except Exception as error:
