@@ -105,6 +105,7 @@ PREPARED = (
     Preparation("--baseline base.jsonl records.jsonl", "the records of two runs",
                 f"test -f records.jsonl || {_RUN} runs/kept --json records.jsonl; "
                 "cp records.jsonl base.jsonl"),
+    Preparation("report latest", "a run", _EARLIER),
     Preparation("report old.jsonl new.jsonl", "the records of two runs",
                 f"test -f records.jsonl || {_RUN} runs/kept --json records.jsonl; "
                 "cp records.jsonl old.jsonl; cp records.jsonl new.jsonl"),
