@@ -33,10 +33,12 @@ def test_a_run_is_meant_by_its_directory_its_records_or_as_the_latest(
     latest = Path("latest")
     with pytest.raises(UserError, match="nothing is the latest"):
         records_of(latest)
-    for name in ("2026-01-02", "2026-01-10", "2026-01-11-without-records"):
+    for name in ("2026-01-02", "2026-01-10", "my-own", "2026-01-11-without-records"):
         (tmp_path / "runs" / name / "cells").mkdir(parents=True)
-    for name in ("2026-01-02", "2026-01-10"):
-        (tmp_path / "runs" / name / "records.jsonl").touch()
+    for when, name in enumerate(("my-own", "2026-01-02", "2026-01-10")):
+        records = tmp_path / "runs" / name / "records.jsonl"
+        records.touch()
+        os.utime(records, (when, when))
     newest = Path("runs/2026-01-10")
     for given in (latest, newest, newest / "records.jsonl"):
         assert records_of(given) == newest / "records.jsonl"

@@ -125,6 +125,7 @@ def _pytest_arguments(options: argparse.Namespace, cells: int) -> list[str]:
     else:
         # The plugin's own summary lists what -r would.
         words += ["-q", "--no-header", "-rN", "-o", "console_output_style=classic"]
+    words += ["-W", "ignore::bootmatrix.plugin.collection.IdleEntry"]  # told by us, once
     if options.color != "auto":
         words.append(f"--color={'yes' if options.color == 'always' else 'no'}")
     # A worker takes as long to start as some cells take to run.

@@ -34,6 +34,7 @@ SECONDS = 30.0
 """For one launch, which takes a tenth of one."""
 
 _AT, _VMSTATE = "1-qemu", "vmstate.json"
+_MOST_FIELDS = 2000  # of one description; a CPU's has some hundred
 _VMSTATE_BYTES = 16 << 20  # a PC's takes some 2 MiB
 # The longest description of a stream that is looked for; a PC's takes some 100 KiB.
 _DESCRIPTION_BYTES = 4 << 20
@@ -263,6 +264,8 @@ def _fields(
     path: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
 ) -> Iterator[Obstacle]:
     # The stream has no names, only bytes in order: names serve to find what belongs together.
+    if max(len(old), len(new)) > _MOST_FIELDS:
+        raise ValueError(f"{path[:80]} has more than {_MOST_FIELDS} fields")
     names = [[str(entry["field"]) for entry in side] for side in (old, new)]
     matcher = SequenceMatcher(a=names[0], b=names[1], autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():

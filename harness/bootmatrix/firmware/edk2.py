@@ -131,11 +131,14 @@ class _Walk:
         """What an LZMA section holds; nothing for other sections, and for what does not unpack."""
         if len(content) < 20 or UUID(bytes_le=content[:16]) != _LZMA:
             return b""
+        if self._left <= 0:
+            return b""
         begin = int.from_bytes(content[16:18], "little") - header
         try:
             packed = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=LARGEST_UNPACKED)
             unpacked = packed.decompress(content[max(begin, 0):], max_length=self._left)
         except lzma.LZMAError:
+            self._left = 0  # how much it was nobody says: a real image has no such section
             return b""
         self._left -= len(unpacked)
         return unpacked if packed.eof else b""

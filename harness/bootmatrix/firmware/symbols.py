@@ -23,6 +23,7 @@ FARTHEST = 64 << 10
 
 _MOST = 1_000_000  # symbols
 _LONGEST = 80  # characters of a name
+_MOST_SECTIONS = 1000
 # The last 128 KiB below 4 GiB are the same bytes as those below 1 MiB: where a PC starts, and where
 # its firmware is linked to.
 _TOP, _DOWN = 0xFFFE0000, 0xFFF00000
@@ -99,8 +100,10 @@ def _of_elf(content: bytes) -> Iterator[Symbol]:
     from elftools.elf.elffile import ELFFile  # which takes as long as all the rest of a start
     from elftools.elf.sections import SymbolTableSection
 
-    count = 0
-    for section in ELFFile(io.BytesIO(content)).iter_sections():
+    count, file = 0, ELFFile(io.BytesIO(content))
+    if file.num_sections() > _MOST_SECTIONS:  # the library reads a name for each, however long
+        raise ValueError(f"it has more than {_MOST_SECTIONS} sections")
+    for section in file.iter_sections():
         if not isinstance(section, SymbolTableSection):
             continue
         names = section.stringtable

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +32,10 @@ CREATE TABLE results (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE
 CREATE INDEX by_cell ON results(cell, run);
 """
 _OF_VERSION_1 = "ALTER TABLE results ADD COLUMN bytes TEXT NOT NULL DEFAULT ''"
+LONGEST = 60
+"""Seconds for all that one command asks of a history; of a million results it takes some two."""
+_STEPS = 10_000  # of SQLite's between two looks at the clock
+_LONGEST_TEXT = 128 << 10  # bytes
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ class History:
 
     def _make_ready(self) -> None:
         """Make the tables where there are none. Raises UserError for somebody else's."""
+        # A stranger's file can hold one long text in each of a million rows, and be small.
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_TEXT)
+        end = monotonic() + LONGEST
+        self._db.set_progress_handler(lambda: monotonic() > end, _STEPS)
         self._db.execute("PRAGMA foreign_keys = ON")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():

@@ -78,11 +78,13 @@ def read(path: Path) -> Program:
 
 def _program(file: int, head: bytes) -> Program:
     segments = tuple(_segments(file, head))
-    loader, needed, paths = None, [], {}
+    loader: str | None = None
+    needed: list[str] = []
+    paths: dict[int, tuple[str, ...]] = {}
     for kind, offset, _, size in segments:
         if kind == _PT_INTERP:
             loader = _text(os.pread(file, min(size, _LONGEST_TEXT), offset))
-        elif kind == _PT_DYNAMIC:
+        elif kind == _PT_DYNAMIC and not needed and not paths:  # the first: ld.so takes one
             entries = tuple(_entries(os.pread(file, min(size, _MOST_ENTRIES * 16), offset)))
             table = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
             strings = _offset(segments, table)

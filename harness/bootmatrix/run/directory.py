@@ -26,7 +26,7 @@ def new_name() -> str:
 
 
 LATEST = "latest"
-"""Stands for the run whose directory in runs/ is the newest."""
+"""Stands for the run in runs/ that has recorded a cell last."""
 RUNS = Path("runs")
 
 
@@ -42,11 +42,11 @@ def run_of(given: Path) -> Path:
     What is neither is left as it is. Raises UserError if there is no latest run.
     """
     if given == Path(LATEST) and not given.exists():
-        # Their names sort by time.
-        runs = sorted(path.parent for path in RUNS.glob(f"*/{RECORDS}"))
+        # By when their last cell was recorded: a directory of one's own choice has any name.
+        runs = [(path.stat().st_mtime_ns, path.parent) for path in RUNS.glob(f"*/{RECORDS}")]
         if not runs:
             raise UserError("there is no run in it: nothing is the latest", file=RUNS)
-        return runs[-1]
+        return max(runs)[1]
     if given.name == RECORDS and (given.parent / CELLS).is_dir():
         return given.parent
     return given
