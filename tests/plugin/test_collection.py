@@ -150,3 +150,12 @@ def test_what_is_given_wrong_is_a_line_with_workers_too(
     assert "go on:" not in said
     assert ran(pytester.path) == []
     assert not (pytester.path / "runs").exists()
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("hosts:", "host:"), ("axes:", "axis:")])
+def test_a_mistyped_section_is_told(pytester: pytest.Pytester, right: str, wrong: str) -> None:
+    plant(pytester.path, matrix=MATRIX.replace(right, wrong, 1))
+    for arguments in ((M,), ("matrices",)):
+        result = pytester.runpytest(*arguments)
+        assert result.ret != pytest.ExitCode.OK
+        result.stdout.fnmatch_lines([f"*{M}:*{wrong[:-1]}*no such field*"])

@@ -217,10 +217,11 @@ def load(path: Path, given: Given | None = None) -> Matrix:
 
 
 def looks_like_matrix(path: Path, *, named: bool = False) -> bool:
-    """Whether a YAML file has ``hosts:`` and ``axes:`` at its top level; cheap, never raises.
+    """Whether a YAML file has two of ``schema:``, ``hosts:``, ``axes:`` at its top level.
 
-    One that was ``named`` is read as YAML where it does not look like that at first sight: it can
-    be in flow form, or have line ends of its own.
+    The third may be mistyped, which is to be told. One that was ``named`` is read as YAML where it
+    does not look like that at first sight: it can be in flow form, or have line ends of its own.
+    Cheap, never raises.
     """
     try:
         text = given_file.read(path, yaml_file.LARGEST)
@@ -229,15 +230,15 @@ def looks_like_matrix(path: Path, *, named: bool = False) -> bool:
     if named and not _at_first_sight(text):
         with suppress(UserError):
             tree = yaml_file.parse(path, yaml_file.read_text(path))
-            return isinstance(tree, Mapping) and {"hosts", "axes"} <= tree.keys()
+            return isinstance(tree, Mapping) and len(tree.keys() & {"schema", "hosts", "axes"}) > 1
     return _at_first_sight(text)
 
 
 def _at_first_sight(text: bytes) -> bool:
-    return all(
-        re.search(rb"^([\"']?)" + key + rb"\1[ \t]*:", text, re.MULTILINE)
-        for key in (b"hosts", b"axes")
-    )
+    return sum(
+        re.search(rb"^([\"']?)" + key + rb"\1[ \t]*:", text, re.MULTILINE) is not None
+        for key in (b"schema", b"hosts", b"axes")
+    ) > 1
 
 
 def newest_common(family: str, machine_lists: Iterable[Sequence[str]]) -> str | None:
