@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 
 import pytest
 
@@ -22,7 +21,7 @@ def test_there_is_a_command_to_end_before_all_is_imported(
             if name == "bootmatrix.cli.main":
                 signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(ending, "_asked", threading.Event())
+    monkeypatch.setattr(ending, "_asked", False)
     handlers = {number: signal.getsignal(number) for number in ENDING}
     monkeypatch.delitem(sys.modules, "bootmatrix.cli.main", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Importing(), *sys.meta_path])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,7 +14,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # It is asked for again after so long where Python has ignored it; what ignores it is over by then.
 _AGAIN_SECONDS = 0.02
-_asked = threading.Event()
+_asked = False
 # Who waits for longer than this is told that the end is on its way.
 _SILENT_SECONDS = 2.0
 
@@ -46,6 +45,8 @@ def insist() -> None:
 
 
 def _later(seconds: float, function: Callable[..., object], *arguments: object) -> None:
+    import threading  # which would keep the handlers from standing for a third longer
+
     timer = threading.Timer(seconds, function, arguments)
     timer.daemon = True
     with suppress(RuntimeError):  # Python itself is about to end
@@ -62,7 +63,7 @@ def asked_to_end() -> bool:
 
     Libraries make other exceptions of the interrupt, and have them of what it left open.
     """
-    return _asked.is_set()
+    return _asked
 
 
 def ended() -> None:
@@ -73,7 +74,8 @@ def ended() -> None:
 
 def _end_once(number: int, frame: object) -> None:
     """End as by Ctrl-C. Who asks again is heard already: what is left is to be tidied up."""
-    _asked.set()
+    global _asked  # of the process: signals are
+    _asked = True
     _later(_SILENT_SECONDS, _tell)
     for ending in ENDING:
         signal.signal(ending, _heard)

@@ -9,7 +9,6 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,6 +107,8 @@ class _Parser(argparse.ArgumentParser):
         """As all do, but who does not know a word says so: the command, not bootmatrix."""
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
+            from difflib import get_close_matches
+
             names = [option[2:] for option in self._option_string_actions if option[:2] == "--"]
             near = get_close_matches(unknown[0][2:].partition("=")[0], names, 1, 0.7)
             self.error("unrecognized arguments: " + " ".join(unknown)

@@ -33,7 +33,7 @@ CREATE INDEX by_cell ON results(cell, run);
 """
 _OF_VERSION_1 = "ALTER TABLE results ADD COLUMN bytes TEXT NOT NULL DEFAULT ''"
 LONGEST = 60
-"""Seconds for all that one command asks of a history; of a million results it takes some two."""
+"""Seconds for all that one command asks of a history. Chosen: no history that long was here."""
 _STEPS = 10_000  # of SQLite's between two looks at the clock
 _LONGEST_TEXT = 128 << 10  # bytes
 
