@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import socket
 import struct
+import subprocess
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +17,7 @@ import pytest
 
 from bootmatrix.engines import docker
 from bootmatrix.engines.confinement import Priority
-from bootmatrix.errors import EngineError
+from bootmatrix.errors import EngineError, UserError
 
 
 @pytest.fixture
@@ -98,3 +103,32 @@ def test_no_container_keeps_the_others_from_running() -> None:
     """They share among themselves alone: what comes before all would come before the cells only."""
     usual = 1024
     assert docker._SHARES[Priority.LOW] < usual < docker._SHARES[Priority.HIGH] <= 4 * usual
+
+
+@pytest.mark.docker
+def test_how_much_an_image_may_unpack_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends in the midst of the export, and leaves no container."""
+    client = docker._connect(docker.CALL_SECONDS)
+    name = f"bootmatrix-test-{os.getpid()}:large"
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as made:
+        entry = tarfile.TarInfo("zeros")
+        entry.size = 32 << 20
+        made.addfile(entry, io.BytesIO(bytes(entry.size)))
+    with contextlib.closing(client):
+        subprocess.run(["docker", "import", "-", name], input=tar.getvalue(), check=True,
+                       capture_output=True, timeout=300)
+        try:
+            for most, told in ((1 << 20, True), (64 << 20, False)):
+                monkeypatch.setattr(docker, "MOST_EXPORTED", most)
+                root = tmp_path / str(most)
+                root.mkdir()
+                if told:
+                    with pytest.raises(UserError, match="too large for a QEMU's: it unpacks to"):
+                        docker.export_image(name, root)
+                else:
+                    docker.export_image(name, root)
+                    assert (root / "zeros").stat().st_size == 32 << 20
+                assert client.api.containers(all=True, filters={"ancestor": name}) == []
+        finally:
+            client.api.remove_image(name, force=True)

@@ -77,6 +77,19 @@ def test_a_stripped_file_and_a_damaged_one(tmp_path: Path) -> None:
         checked(elf)
 
 
+def test_how_many_sections_an_elf_file_may_have(tmp_path: Path) -> None:
+    """The library reads a name for each, and the names can be one text of any length."""
+    elf = spinning_firmware(tmp_path)[1]
+    content = bytearray(elf.read_bytes())
+    at = 48 if content[4] == 1 else 60  # e_shnum
+    content[at:at + 2] = (1001).to_bytes(2, "little")
+    elf.write_bytes(content)
+    with pytest.raises(UserError, match="is no whole ELF file"):
+        checked(elf)
+    with pytest.raises(ValueError, match="more than 1000 sections"):
+        parse(bytes(content))
+
+
 def test_names_are_short_and_plain() -> None:
     told = parse(b"00001000 T " + b"a" * 1000 + b"\n00002000 T \x1b[31mred\n")
     assert told(0x1000) == "a" * 80

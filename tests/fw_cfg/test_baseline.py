@@ -30,6 +30,7 @@ def test_a_baseline_comes_back_as_it_was() -> None:
     ("[" * 100_000, "not a fw_cfg baseline"),
     ("[]", "its format is not"),
     ('{"schema": 1}', "its format is not"),
+    ("[" + "1" * 5000 + "]", "a number in it is too long"),
     (TEXT.replace('"schema": 1', '"schema": 2'), "a baseline of schema 2"),
     (TEXT[: len(TEXT) // 2], "truncated or damaged"),
     (TEXT.replace('"machine": "pc-q35-5.2", ', ""), "damaged: machine"),
@@ -48,6 +49,18 @@ def test_what_is_no_baseline(text: str, said: str) -> None:
     assert str(caught.value).startswith("b.json:")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_baseline_unpacks_to_is_bounded_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    total = sum(len(item.data) for item in OLD.items)
+    monkeypatch.setattr(baseline, "LARGEST_UNPACKED", total)
+    baseline.loads(TEXT, Path("b.json"))
+    monkeypatch.setattr(baseline, "LARGEST_UNPACKED", total - 1)
+    last = len(OLD.items) + 1
+    with pytest.raises(UserError, match=rf"^b.json:{last}: its items have more than"):
+        baseline.loads(TEXT, Path("b.json"))
 
 
 def test_a_truncated_baseline_says_where() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bootmatrix.errors import NvramError
 from bootmatrix.nvram import Nvram, Part
+from bootmatrix.nvram.file import File
 from bootmatrix.nvram.layout import HEAD, NOTE, PAGE
 from helpers.nvram_files import NEW, OLD, guest_writes
 
@@ -85,3 +86,37 @@ def test_the_note_names_no_one_once_it_is_closed(source: Nvram) -> None:
     assert json.loads(note().rstrip(b"\0"))["pid"] == os.getpid()
     source.close()
     assert not note().strip(b"\0")
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "directory", "link to a FIFO"])
+def test_what_is_no_file_is_not_opened(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "nvram.bin"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        os.mkfifo(tmp_path / "fifo")
+        path.symlink_to("fifo")
+    flags: list[int] = []
+    real = os.open
+
+    def noted(path: str | Path, flag: int, *more: int) -> int:
+        flags.append(flag)
+        return real(path, flag, *more)
+
+    monkeypatch.setattr(os, "open", noted)
+    for create in (False, True):
+        with pytest.raises(NvramError, match=r"nvram\.bin: (no file|Is a directory)"):
+            File(path, "test", create=create)
+    assert flags and all(flag & os.O_PATH for flag in flags), "looked at, never opened"
+
+
+def test_a_new_file_takes_the_place_that_a_link_tells(tmp_path: Path) -> None:
+    (tmp_path / "nvram.bin").symlink_to("there")
+    File(tmp_path / "nvram.bin", "test", create=True).close()
+    assert (tmp_path / "there").is_file()

@@ -195,6 +195,11 @@ def test_a_run_is_known_by_the_bytes_of_its_file(tmp_path: Path) -> None:
     "ALTER TABLE results ADD COLUMN more GENERATED ALWAYS AS (hex(zeroblob(500000000))) VIRTUAL",
     "DROP INDEX by_cell; CREATE INDEX by_cell ON results(hex(cell))",
     "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END",
+    "ALTER TABLE runs ADD COLUMN c TEXT CHECK (length(hex(zeroblob(50000000))))",
+    "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_x', 'runs', "
+    "0, 'CREATE TRIGGER sqlite_x AFTER INSERT ON runs BEGIN DELETE FROM runs; END')",
+    "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'verdict TEXT NOT "
+    "NULL', 'verdict TEXT NOT NULL CHECK (length(hex(verdict)))') WHERE name = 'results'",
 ])
 def test_what_a_stranger_lets_a_history_compute_is_not_computed(path: Path, planted: str) -> None:
     with History(path, create=True) as history:

@@ -48,3 +48,21 @@ def test_the_loader_of_a_program(tmp_path: Path) -> None:
     static.write_bytes(header(next(
         number for number, name in elf._MACHINES.items() if name == platform.machine())))
     assert elf.read(static).loader is None
+
+
+def test_one_dynamic_section_counts_and_a_thousand_of_its_entries(tmp_path: Path) -> None:
+    """As for ld.so; a file could tell of one library 127 times a thousand."""
+    strings, dynamic, entries = 0x200, 0x400, 1024
+    needed = struct.pack("<QQ", 1, 0)
+    table = struct.pack("<QQ", 5, strings) + needed * (entries - 1)
+    load = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, 1 << 20, 1 << 20, 1)
+    segment = struct.pack("<IIQQQQQQ", 2, 4, dynamic, dynamic, 0, len(table) + 160, 0, 1)
+    machine = next(number for number, name in elf._MACHINES.items() if name == platform.machine())
+    head = bytearray(header(machine))
+    head[32:40] = (64).to_bytes(8, "little")  # e_phoff
+    head[56:58] = (4).to_bytes(2, "little")  # e_phnum
+    file = tmp_path / "many"
+    content = bytes(head) + load + segment * 3
+    content = content.ljust(strings, b"\0") + b"libc.so.6\0"
+    file.write_bytes(content.ljust(dynamic, b"\0") + table + needed * 10)
+    assert elf.read(file).needed == ("libc.so.6",) * (entries - 1)

@@ -57,6 +57,8 @@ _LAUNCHER = "/busybox"
 
 ANSWER_SECONDS = 2.0
 CALL_SECONDS = 30.0
+MOST_EXPORTED = 17 << 30
+"""Bytes of an image's file system as a tar: those of a root (foreign_root), and headers."""
 _REMOVED_SECONDS = 3.0
 # Of the processor; the usual is 1024. It is shared with other containers alone: with much more, one
 # would keep the other cells from running, and come no sooner before what else runs here.
@@ -337,7 +339,8 @@ def image_id(name: str) -> str:
 def export_image(image: str, root: Path) -> None:
     """Unpack the file system of an image into ``root``, an empty directory.
 
-    Nothing of the image is run. Its devices are left out.
+    Nothing of the image is run. Its devices are left out. Raises UserError, without a place, for
+    more than ``MOST_EXPORTED`` bytes.
     """
     argv = ["tar", "--extract", "--file", "-", "--directory", str(root), "--exclude=dev/*",
             "--exclude=./dev/*", "--no-same-owner", "--delay-directory-restore"]
@@ -350,11 +353,19 @@ def export_image(image: str, root: Path) -> None:
             with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
                 assert tar.stdin is not None
                 with contextlib.suppress(BrokenPipeError):  # tar says why
+                    left = MOST_EXPORTED
                     for piece in client.api.export(container):
+                        left -= len(piece)
+                        if left < 0:
+                            tar.kill()
+                            break
                         tar.stdin.write(piece)
                 _, said = tar.communicate()
         finally:
             client.api.remove_container(container, v=True, force=True)
+    if left < 0:
+        raise UserError(f"the image is too large for a QEMU's: it unpacks to more than "
+                        f"{MOST_EXPORTED >> 30} GiB")
     if tar.returncode:
         raise EngineError("docker: the image could not be unpacked", argv=argv,
                           status=tar.returncode, tail=said.decode(errors="replace"))

@@ -20,8 +20,10 @@ from bootmatrix.fw_cfg.format.directory import MAX_FILE_BYTES
 
 FORMAT = "bootmatrix fw_cfg baseline"
 SCHEMA = 1
-LARGEST = 64 << 20
+LARGEST = 16 << 20
 """Bytes of a baseline that are read."""
+LARGEST_UNPACKED = 256 << 20
+"""Bytes of all its items together; of one, ``MAX_FILE_BYTES``."""
 
 
 def dumps(offer: Offer) -> str:
@@ -74,6 +76,8 @@ def loads(text: str, path: Path) -> Offer:
         raise _foreign(path, "it is not JSON") from None
     except RecursionError:
         raise _foreign(path, "it is nested without end") from None
+    except ValueError:
+        raise _foreign(path, "a number in it is too long") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise _foreign(path, f"its format is not {FORMAT!r}")
     if found.get("schema") != SCHEMA:
@@ -86,20 +90,25 @@ def loads(text: str, path: Path) -> Offer:
             and type(memory) is int and memory > 0):
         raise UserError("damaged: machine, memory_mib, devices or items is missing or of "
                         "another type", file=path, hint="record it again")
-    return Offer(
-        str(found.get("qemu")), str(found.get("version")), machine,
-        Setup(memory, tuple(devices)),
-        tuple(_read_item(item, number, path) for number, item in enumerate(items)),
-    )
+    read: list[Item] = []
+    left = LARGEST_UNPACKED
+    for number, item in enumerate(items):
+        read.append(_read_item(item, number, path, left))
+        left -= len(read[-1].data)
+    return Offer(str(found.get("qemu")), str(found.get("version")), machine,
+                 Setup(memory, tuple(devices)), tuple(read))
 
 
-def _read_item(found: Any, number: int, path: Path) -> Item:
+def _read_item(found: Any, number: int, path: Path, left: int) -> Item:
     # One item a line, after the line with the head.
     line = number + 2
     try:
         size = int(found["size"])
         if not 0 <= size <= MAX_FILE_BYTES:
             raise ValueError(size)
+        if size > left:
+            raise UserError(f"its items have more than {LARGEST_UNPACKED >> 20} MiB", file=path,
+                            line=line)
         # A damaged or hostile file must not unpack to more than it says.
         packed = base64.b64decode(found["zlib"], validate=True)
         data = zlib.decompressobj().decompress(packed, size + 1)

@@ -34,9 +34,26 @@ _FLOCK = struct.Struct("hh4xqqi4x")  # struct flock: type, whence, start, length
 
 
 def _open(path: Path, flags: int) -> int:
-    """A descriptor of a file of the user's, who names what he likes; but it has to be a file."""
+    """A descriptor of a file of the user's, who names what he likes; but it has to be a file.
+
+    It is looked at first: to open a device, a tape or a watchdog, is a deed already.
+    """
+    wanted = stat.S_ISDIR if flags & os.O_DIRECTORY else stat.S_ISREG
+    with contextlib.suppress(FileNotFoundError):
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(found).st_mode
+            if stat.S_ISDIR(mode) and wanted is stat.S_ISREG:
+                raise IsADirectoryError(errno.EISDIR, "")
+            if not wanted(mode):
+                raise NvramError(f"{path}: no file")
+            return os.open(f"/proc/self/fd/{found}",
+                           flags & ~os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(found)
+    # What has come there since is not waited for, and is refused where it is no file.
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not flags & os.O_DIRECTORY and not stat.S_ISREG(os.fstat(fd).st_mode):
+    if not wanted(os.fstat(fd).st_mode):
         os.close(fd)
         raise NvramError(f"{path}: no file")
     return fd

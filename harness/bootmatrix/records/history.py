@@ -31,7 +31,7 @@ CREATE TABLE results (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE
                       bytes TEXT NOT NULL DEFAULT '');
 CREATE INDEX by_cell ON results(cell, run);
 """
-_OF_VERSION_1 = "ALTER TABLE results ADD COLUMN bytes TEXT NOT NULL DEFAULT ''"
+_NEW_COLUMN = ", bytes TEXT NOT NULL DEFAULT ''"  # since version 2
 LONGEST = 60
 """Seconds for all that one command asks of a history. Chosen: no history that long was here."""
 _STEPS = 10_000  # of SQLite's between two looks at the clock
@@ -83,20 +83,19 @@ class History:
         elif version not in (1, _VERSION) or not self._is_ours():
             raise UserError("no history of bootmatrix, or one of another version", file=self._path)
         elif version == 1:  # which did not tell builds of one name apart
-            self._db.executescript(f"BEGIN; {_OF_VERSION_1}; "
+            self._db.executescript(f"BEGIN; ALTER TABLE results ADD COLUMN {_NEW_COLUMN[2:]}; "
                                    f"PRAGMA user_version = {_VERSION}; COMMIT")
 
     def _is_ours(self) -> bool:
-        """Whether there is nothing but our tables: a stranger's view need never end."""
-        things = {tuple(row) for row in self._db.execute(
-            "SELECT type, name, CASE type WHEN 'table' THEN '' ELSE sql END FROM sqlite_master "
-            "WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")}
-        computed = self._db.execute(
-            "SELECT 1 FROM pragma_table_xinfo('runs') WHERE hidden UNION ALL "
-            "SELECT 1 FROM pragma_table_xinfo('results') WHERE hidden").fetchone()
-        return computed is None and things == {
-            ("table", "runs", ""), ("table", "results", ""),
-            ("index", "by_cell", "CREATE INDEX by_cell ON results(cell, run)")}
+        """Whether there is nothing but our tables, as we make them.
+
+        A stranger's view, trigger, constraint or computed column need never end.
+        """
+        # Those without a text are SQLite's own, for a UNIQUE.
+        found = {_one_line(sql) for sql, in self._db.execute(
+            "SELECT sql FROM sqlite_master WHERE NOT (type = 'index' AND sql IS NULL)")}
+        ours = {_one_line(sql) for sql in _TABLES.split(";") if sql.strip()}
+        return found in (ours, {sql.replace(_NEW_COLUMN, "") for sql in ours})
 
     def __enter__(self) -> Self:
         return self
@@ -240,3 +239,7 @@ def digest_of(path: Path) -> str:
     """The sha256 of a file, by which a run that is added twice is known."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _one_line(sql: object) -> str:
+    return " ".join(str(sql).split())
