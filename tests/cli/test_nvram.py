@@ -121,6 +121,7 @@ def test_init_takes_what_a_matrix_takes(
     with Nvram(Path("other")) as nvram:
         assert nvram.contents() == {Part.FIRMWARE: OTHER}
     for wrong, told in ((("--qemu", "m=/nowhere"), "/nowhere is not there"),
+                        (("--qemu", "debian-sid", "--machine", "pc-q35-99"), "has no machine type"),
                         (("--qemu", "debian-sid", "--firmware", "ovmf-2m"), "has no ovmf-2m"),
                         (("--qemu", f"m={tree}", "--firmware", "ovmf-4m"), "is the one beside a")):
         assert told in refused(capsys, "init", "none", *wrong)
@@ -232,7 +233,7 @@ def spoil(file: str, offset: int) -> None:
         (("init", "new", "--stamp", "1\n2", "--firmware", "mine.fd"), "cannot be printed"),
         (("init", "new", "--qemu", "nosuch"), "nosuch"),
         (("show", "nothing"), "nothing: No such file"),
-        (("show", "."), "no file"),
+        (("show", "."), "Is a directory"),
         (("show", "empty"), "empty: no nvram file: it is empty"),
         (("show", "mine.fd"), "mine.fd: no nvram file: it begins with"),
         (("show", "newer"), "newer: format 2; this version of bootmatrix knows format 1 only"),

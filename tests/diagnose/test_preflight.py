@@ -148,7 +148,7 @@ def test_what_no_qemu_tells_is_no_fault_of_ours() -> None:
 def test_how_many_fields_a_description_may_have() -> None:
     most = [entry(f"f{number}") for number in range(500)]
     assert compare(told(*most), told(*most)) == ()
-    for old, new in ((most + [entry("x")], most), (most, most + [entry("x")])):
+    for old, new in (([*most, entry("x")], most), (most, [*most, entry("x")])):
         with pytest.raises(QemuError) as caught:
             compare(told(*old), told(*new))
         assert "dev has more than 500 fields" in str(caught.value.__cause__)

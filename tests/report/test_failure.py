@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bootmatrix.report.failure import failure
 from helpers.records import record
 
@@ -33,3 +35,11 @@ def test_a_rig_error_shows_command_and_output() -> None:
     lines = failure(broken, artifacts="runs/x").splitlines()
     assert lines[:4] == ["the rig broke; nothing was learnt about the firmware:", "QEMU ended",
                          "exit status: 1", "command: qemu -x"]
+
+
+def test_a_boot_has_two_times_where_the_clock_had_more_for_it() -> None:
+    one = record(verdict="silent", reason="boot 2 (reset): nothing")
+    boots: Any = [dict(boot) for boot in one["boots"]]
+    boots[1] |= {"seconds": 3.8, "wall_seconds": 15.2}
+    lines = failure(one | {"boots": boots}, artifacts="runs/x").splitlines()
+    assert lines[4].endswith("  no, 3.8 s (15.2 s by the clock)")

@@ -115,7 +115,7 @@ def test_the_page_opens_with_what_broke(chromium: Browser, tmp_path: Path) -> No
     chromium.until(READY)
     header = chromium.run("return document.querySelector('header').innerText")
     for part in ("What broke", "1 failed", "silent: boot 2 (reset on destination): nothing",
-                 "2026-11-26 18:00 UTC · 1 min 23 s · bootmatrix ",
+                 "2026-11-26 18:00 UTC · cells ran for 1 min 23 s · bootmatrix ",
                  "bullseye: QEMU 5.2.0, seabios-1.14.0-2", "bootmatrix repro --attach bullseye-to",
                  "bootmatrix bisect --cell bullseye-to-sid"):
         assert part in header, part

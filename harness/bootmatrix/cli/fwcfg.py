@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import Commands, add_engine, qemus_of, tell
+from bootmatrix.cli.options import Commands, add_engine, no_machine, qemus_of, tell
 from bootmatrix.errors import NoFwCfgError, QemuError, Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.terminal import echo
@@ -131,7 +131,7 @@ def _diff(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         builds = _builds(stack, options.builds, options.own)
         if not any(options.machine in build.machines for build in builds):
-            raise _no_machine(options.machine, builds)
+            raise no_machine(options.machine, builds)
         engine = stack.enter_context(choose_for_a_look(options.engine))
         with _told(options):
             offers = survey_all(engine, builds, options.machine, _setup(options))
@@ -232,19 +232,7 @@ def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) ->
     with ExitStack() as stack:
         build, = _builds(stack, [options.qemu])
         if options.machine not in build.machines:
-            raise _no_machine(options.machine, [build])
+            raise no_machine(options.machine, [build])
         engine = stack.enter_context(choose_for_a_look(options.engine))
         with _told(options):
             return survey(engine, build, options.machine, _setup(options), files)
-
-
-def _no_machine(machine: str, builds: Sequence[QemuBuild]) -> UserError:
-    from difflib import get_close_matches
-
-    there = list(dict.fromkeys(name for build in builds for name in build.machines))
-    close = [name for name in there if machine in name][:3] or \
-        get_close_matches(machine, there, n=3)
-    whose = " or ".join(build.name for build in builds)
-    return UserError(f"{whose} has no machine type {machine!r}",
-                     hint="near it: " + ", ".join(close) if close else
-                     f"it has {', '.join(there[:3])}, and {len(there) - 3} more")

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootmatrix.cli.options import Commands, qemus_of, tell
+from bootmatrix.cli.options import Commands, no_machine, qemus_of, tell
 from bootmatrix.errors import NvramError, Status, UserError
 from bootmatrix.files import given_file
 from bootmatrix.firmware.names import resolve
@@ -125,7 +125,7 @@ def _init(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         beside = None
         if options.qemu is not None:
-            stamp, beside = _beside(stack, options.qemu, image)
+            stamp, beside = _beside(stack, options.qemu, image, options.machine)
         if beside is not None:
             firmware, name = _read(beside.path), beside.name
             variables = _read(beside.variables) if beside.variables else b""
@@ -267,24 +267,27 @@ def _known() -> dict[str, FirmwareBuild]:
 
 
 def _beside(
-    stack: ExitStack, qemu: str, image: str | None
+    stack: ExitStack, qemu: str, image: str | None, machine: str
 ) -> tuple[str, FirmwareBuild | None]:
     """The version of a QEMU, and the firmware that a name, or none, means on a host with it.
 
-    None where the image is a file. The build is there while the stack is open.
+    None where the image is a file. The build is there while the stack is open. Raises UserError
+    for a machine type that the QEMU has not.
     """
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
 
     builds = stack.enter_context(Builds(ImageStore()))
     source, = qemus_of([qemu]).values()
-    version = builds.alone([source], tell)[0].version
+    build = builds.alone([source], tell)[0]
+    if machine and machine not in build.machines:
+        raise no_machine(machine, [build])
     if image is not None and _is_file(image):
-        return version, None
+        return build.version, None
     host = HostSpec("nvram", source, image)
     builds.check([host])
     builds.prepare([host], tell)
-    return version, builds.firmware(host)
+    return build.version, builds.firmware(host)
 
 
 def _is_file(image: str) -> bool:

@@ -18,7 +18,7 @@ from bootmatrix.terminal import echo
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
     from bootmatrix.cell import Cell
-    from bootmatrix.model import QemuSource
+    from bootmatrix.model import QemuBuild, QemuSource
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 A_RUN = "a file of run records, a run's directory, or `latest`"
@@ -128,3 +128,16 @@ def _meant(options: argparse.Namespace) -> tuple[Path | None, str]:
         raise UserError("which cell?" if not words else "a cell is given twice",
                         hint="CELL, MATRIX CELL or --cell CELL")
     return (Path(words[0]) if len(words) == 2 else None), str(words[-1])
+
+
+def no_machine(machine: str, builds: Sequence[QemuBuild]) -> UserError:
+    """What to say of a machine type that none of these QEMUs has."""
+    from difflib import get_close_matches
+
+    there = list(dict.fromkeys(name for build in builds for name in build.machines))
+    close = [name for name in there if machine in name][:3] or \
+        get_close_matches(machine, there, n=3)
+    whose = " or ".join(build.name for build in builds)
+    return UserError(f"{whose} has no machine type {machine!r}",
+                     hint="near it: " + ", ".join(close) if close else
+                     f"it has {', '.join(there[:3])}, and {len(there) - 3} more")

@@ -136,9 +136,9 @@ def _job() -> str | None:
     """The address of the CI job that this is run in, if it is one that can be followed."""
     told = os.environ.get
     run = f"{told('GITHUB_SERVER_URL')}/{told('GITHUB_REPOSITORY')}/actions/runs"
-    found = told("CI_JOB_URL") or told("BUILD_URL") or (
-        f"{run}/{told('GITHUB_RUN_ID')}" if told("GITHUB_RUN_ID") else "")
-    return found if found.startswith(("https://", "http://")) else None
+    found = (told("CI_JOB_URL"), told("BUILD_URL"),
+             told("GITHUB_RUN_ID") and f"{run}/{told('GITHUB_RUN_ID')}")
+    return next((url for url in found if url and url.startswith(("https://", "http://"))), None)
 
 
 def _trends(path: Path | None) -> Trends:
@@ -259,4 +259,5 @@ def _terminal(seconds: float | None, colour: bool, records: Sequence[Record]) ->
     style = Style(width=shutil.get_terminal_size().columns, colour=colour,
                   ascii=not encoding.startswith("utf"))
     places = sorted({str(record.get("run_dir", ".")) for record in records})
-    return summary(records, style, seconds=seconds, artifacts=", ".join(places))
+    return summary(records, style, seconds=seconds, artifacts=", ".join(places),
+                   watched=False)

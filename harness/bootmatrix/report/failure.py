@@ -48,6 +48,8 @@ def _boots(boots: Sequence[BootRow]) -> list[str]:
     for boot in boots:
         up = ("late" if boot.get("usual") else "yes") if boot["up"] else "no"
         took = "" if boot.get("seconds") is None else f", {duration(boot['seconds'])}"
+        if took and boot.get("wall_seconds") is not None:
+            took += f" ({duration(boot['wall_seconds'])} by the clock)"
         rows.append((
             str(boot["n"]), boot["step"], boot["host"], str(boot["expected"]),
             boot["console"] or "-", boot["rom"] or "-", up + took,

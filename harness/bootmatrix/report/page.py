@@ -122,7 +122,7 @@ def _facts(records: Sequence[Record], seconds: float | None) -> list[str]:
     builds = dict.fromkeys(
         f"{host_name(host)}: QEMU {host.get('qemu')}, {host.get('firmware')}"
         for record in records for host in hosts_of(record))
-    took = duration(seconds) if seconds is not None else None
+    took = f"cells ran for {duration(seconds)}" if seconds is not None else None
     return [*filter(None, (when(records), took, f"bootmatrix {__version__}")),
             *sorted(builds, key=natural)]
 
@@ -233,7 +233,8 @@ def _story(
                    _well(s, record["verdict"]), s.boot is not None and bool(s.boot.get("usual"))]
                   for s in life],
         "boots": [[b["n"], b["step"], b["host"], b["expected"], b["console"], b["rom"], b["up"],
-                   b.get("expected_disk"), b.get("disk"), b.get("seconds"), b.get("usual")]
+                   b.get("expected_disk"), b.get("disk"), b.get("seconds"), b.get("usual"),
+                   b.get("wall_seconds")]
                   for b in record["boots"]],
         "near": near and [str(near), near.cell],
         "mismatch": record.get("layout_mismatch"), "doing": record.get("black_box"),

@@ -223,6 +223,7 @@ async function copy(button) {
   button.textContent = done ? "copied" : "selected: press Ctrl-C";
 }
 addEventListener("click", (event) => { if (event.target.matches?.("button.copy")) copy(event.target); });
+const clock = (wall) => wall ? ` (${seconds(wall)} by the clock)` : ""; // where it has notably more than QEMU was able to run
 const seconds = (number) => (number === null || number === undefined ? "" : number < 1 ? `${Math.round(number * 1000)} ms` : `${number.toFixed(1)} s`);
 function marked(said) {
   const pre = el("pre", { class: "console", tabindex: "0" });
@@ -349,9 +350,9 @@ async function tell(n) {
     told.steps.length ? el("h3", {}, "What happened") : null, told.steps.length ? timeline(told) : null,
     boots.length ? el("h3", {}, "Expected, and seen") : null,
     boots.length ? table(["boot", "on", "expected", "console", "ROM", "guest", "disk"], boots.map(
-      ([number, step, host, expected, said, rom, up, disk, had, took, usual]) => [td(`${number} ${step}`), td(host), td(expected),
+      ([number, step, host, expected, said, rom, up, disk, had, took, usual, wall]) => [td(`${number} ${step}`), td(host), td(expected),
         td(said ?? "nothing", said !== null ? said !== expected && rom !== expected : !up), td(rom, rom !== null && rom !== expected),
-        td(up ? `up, ${seconds(took)}${usual ? `: late, usually within ${seconds(usual)}` : ""}` : `down after ${seconds(took)}`, !up || usual), td(had, up && disk && had !== disk)])) : null,
+        td(`${up ? "up," : "down after"} ${seconds(took)}${clock(wall)}${up && usual ? `: late, usually within ${seconds(usual)}` : ""}`, !up || usual), td(had, up && disk && had !== disk)])) : null,
     el("h3", {}, "Console"),
     ...(told.consoles === null ? [el("p", { class: "facts" }, "The logs are not beside the records: nothing to show.")]
       : told.consoles.length ? told.consoles.flatMap(([name, said]) => [el("div", { class: "facts" }, name), said ? marked(said) : el("p", { class: "facts" }, "It said nothing.")])
