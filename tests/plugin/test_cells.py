@@ -32,6 +32,30 @@ def test_every_verdict_has_its_outcome(pytester: pytest.Pytester) -> None:
                                  "the monitor broke off"])
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(("beside", "status"), [
+    ("", pytest.ExitCode.NO_TESTS_COLLECTED),
+    ("def test_ours(): pass\n", pytest.ExitCode.OK),
+    ("import pytest\ndef test_ours(): pytest.skip()\n", pytest.ExitCode.NO_TESTS_COLLECTED),
+    ("def test_ours(): assert 0\n", pytest.ExitCode.TESTS_FAILED),
+], ids=["alone", "one passes", "one is skipped", "one fails"])
+def test_a_session_in_which_no_cell_can_be_run_is_not_green(
+    pytester: pytest.Pytester, beside: str, status: pytest.ExitCode, workers: str
+) -> None:
+    cannot = {"verdict": "unsupported", "reason": "QEMU 11.1.3 has no pc-q35-5.2"}
+    plant(pytester.path, verdicts={
+        Q35_GUEST: cannot, Q35_GUEST.replace("guest", "machine"): cannot,
+        Q35_STOCK: cannot | {"known": "declared"}})
+    more = []
+    if beside:
+        (pytester.path / "test_beside.py").write_text(beside)
+        more = ["test_beside.py"]
+    result = pytester.runpytest_subprocess(M, *more, "-n", workers, "-k", "test_ours or q35")
+    assert result.ret == status
+    told = "none of these cells can be run: nothing was learnt" in result.stdout.str()
+    assert told is (status == pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 def interrupted_where_there_is_no_line() -> pytest.ExceptionInfo[BaseException]:
     """A KeyboardInterrupt that came through code of which a compiler has told no lines."""
     def raises() -> None:

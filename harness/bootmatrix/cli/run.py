@@ -98,7 +98,8 @@ def _run(options: argparse.Namespace) -> int:
     if code == _NONE_SELECTED and options.shard and matrices.selected(options, read):
         echo("no cell falls into this shard")
         return Status.GREEN
-    if code == _NONE_SELECTED and (options.keyword or options.marker):
+    if code == _NONE_SELECTED and not reporter.learnt_nothing and (
+            options.keyword or options.marker):
         _complain("no cell matches the expression")
     for matrix in read:
         ran = reporter.cells.get(os.path.abspath(matrix.path), {})  # noqa: PTH100
@@ -108,8 +109,6 @@ def _run(options: argparse.Namespace) -> int:
     if status == Status.GREEN and idle and options.strict:
         _complain("an entry that matches nothing is red with --strict")
         return Status.RED
-    if status == Status.USER_ERROR and reporter.learnt_nothing:
-        _complain("none of these cells can be run: nothing was learnt")
     return status
 
 

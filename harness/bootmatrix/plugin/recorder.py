@@ -116,6 +116,7 @@ class Recorder:
         self._planned: list[str] = []
         self._recorded: set[str] = set()
         self._broken: str | None = None
+        self._learnt = False  # whether any test or cell had something to say
         self._fresh: set[str] = set()
         self._ended: set[str] = set()
         self._records: dict[tuple[str, str, int], Record] = {}
@@ -221,6 +222,8 @@ class Recorder:
                 report.longrepr = STOPPED
             self._stop(broken)
         record = getattr(report, "bootmatrix", None)
+        if report.failed or (record is None and report.when == "call" and report.passed):
+            self._learnt = True
         if record is None:
             if hasattr(report, "bootmatrix") and report.failed and not broken:
                 self._ended.add(report.nodeid)  # as after pytest-timeout's end
@@ -269,6 +272,20 @@ class Recorder:
                 self._stop(str(error))
         if self._broken is not None:
             session.exitstatus = int(Status.RIG_BROKEN)
+        elif session.exitstatus == pytest.ExitCode.OK and self._learnt_nothing:
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED  # as if there were no cells
+
+    @property
+    def _learnt_nothing(self) -> bool:
+        """Whether nothing was run but cells, and none of them can be run.
+
+        One of several shards can be such by chance.
+        """
+        if self._learnt or not self._recorded or self._config.getoption("bootmatrix_shard"):
+            return False
+        from bootmatrix.records.outcome import Outcome, outcome_of
+
+        return all(outcome_of(record) is Outcome.UNSUPPORTED for record in self.records)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """A cell that passes against its declaration is counted apart."""
@@ -290,6 +307,8 @@ class Recorder:
             return
         if self._broken is not None:
             terminalreporter.write_line(visible(f"stopped: the rig broke: {self._broken}"))
+        elif self._learnt_nothing:
+            terminalreporter.write_line("none of these cells can be run: nothing was learnt")
         if left:
             from bootmatrix.report.summary import unfinished
             from bootmatrix.run.directory import RECORDS
