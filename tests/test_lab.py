@@ -115,3 +115,31 @@ def test_axes_are_a_matrix_file_s(axes: dict[str, Any], said: str, tmp_path: Pat
         lab.guest("debian-sid", machine="pc", **axes)
     assert str(raised.value).startswith(said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("step", "word", "accepted"), [
+    ("reset", "button", "monitor, cf9, keyboard"), ("shutdown", "now", "monitor, guest"),
+])
+def test_how_a_step_is_done_is_one_of_a_few(
+    guest: LabGuest, step: str, word: str, accepted: str
+) -> None:
+    guest.start()
+    with pytest.raises(UserError, match=rf"no such choice: '{word}' \(accepted: {accepted}"):
+        getattr(guest, step)(word)
+    with pytest.raises(UserError, match=r"no such choice: 'tape' \(accepted: unix, tcp, file"):
+        guest.migrate("h1", "tape")
+
+
+def test_a_guest_that_leaves_while_its_firmware_runs_needs_time_for_it(guest: LabGuest) -> None:
+    with pytest.raises(UserError, match=r"before it can leave \(make it with long_post=True\)"):
+        guest.start(leaves_for="h1")
+
+
+def test_a_guest_shuts_itself_down_and_programs_its_flash(guest: LabGuest) -> None:
+    guest._guest.setup.flash = guest._builds.named_firmware(NEW)
+    guest.start()
+    assert guest.guest_flash().up
+    assert guest.reset().firmware == NEW
+    assert guest.shutdown("guest").observed.failed is None
+    assert guest.start().firmware == NEW
+    guest.suspend()

@@ -5,11 +5,12 @@ The pytest fixture ``bootmatrix`` is a Lab. Nothing here knows pytest; a script 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
@@ -28,6 +29,7 @@ from bootmatrix.model import (
     HostSpec,
     QemuSource,
     ResetBy,
+    ShutdownBy,
 )
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.runner import keep_logs
@@ -36,15 +38,21 @@ from bootmatrix.run.steps.upgrade_host import install
 from bootmatrix.run.steps.upgrade_nvram import stage
 from bootmatrix.steps.base import Scenario, Step
 from bootmatrix.steps.clear_nvram import ClearNvram
+from bootmatrix.steps.fill_variables import FillVariables
+from bootmatrix.steps.guest_flash import GuestFlash
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.shutdown import Shutdown
 from bootmatrix.steps.start import Start
+from bootmatrix.steps.suspend import Suspend
 from bootmatrix.steps.upgrade_host import UpgradeHost
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
+from bootmatrix.steps.write_variable import WriteVariable
 from bootmatrix.witnesses.observation import StepObserved
 from bootmatrix.witnesses.refusal import Refusal
+
+E = TypeVar("E", bound=StrEnum)
 
 
 @dataclass(frozen=True)
@@ -102,21 +110,47 @@ class LabGuest:
         """The QEMU process in which the guest runs."""
         return self._guest.able(QemuMachine).vm
 
-    def start(self, host: str | None = None) -> Seen:
-        """Boot in a new process on a host (default: the first)."""
-        return self._do(Start(0 if host is None else self._index(host)))
+    def start(self, host: str | None = None, *, leaves_for: str | None = None) -> Seen:
+        """Boot in a new process on a host (default: the first).
 
-    def reset(self, by: str = "monitor") -> Seen:
-        """Boot in the same process; ``by`` monitor, cf9, keyboard or triple-fault."""
-        return self._do(Reset(ResetBy(by)))
+        With ``leaves_for``, a host, it is watched no further than to the firmware's name: migrate
+        it there ``during_post``.
+        """
+        return self._do(Start(0 if host is None else self._index(host)), leaves_for)
 
-    def migrate(self, host: str, channel: str = "unix") -> Seen:
-        """Move the running guest to a host, live, through unix, tcp or file."""
-        return self._do(Migrate(self._index(host), Channel(channel)))
+    def reset(self, by: str = "monitor", *, leaves_for: str | None = None) -> Seen:
+        """Boot in the same process; ``by`` monitor, cf9, keyboard, triple-fault, ...
 
-    def shutdown(self) -> Seen:
-        """End the guest's process."""
-        return self._do(Shutdown())
+        ``leaves_for`` as in ``start``.
+        """
+        return self._do(Reset(_choice(ResetBy, by)), leaves_for)
+
+    def migrate(self, host: str, channel: str = "unix", *, during_post: bool = False) -> Seen:
+        """Move the running guest to a host, live, through unix, tcp or file.
+
+        ``during_post``: its firmware still runs (``leaves_for``), and it is seen to come up there.
+        """
+        return self._do(Migrate(self._index(host), _choice(Channel, channel), during_post))
+
+    def suspend(self) -> Seen:
+        """Let the guest suspend itself to RAM, and wake it up: no boot. Linux guests alone."""
+        return self._do(Suspend())
+
+    def shutdown(self, by: str = "monitor") -> Seen:
+        """End the guest's process, or, ``by`` guest, let it shut itself down."""
+        return self._do(Shutdown(_choice(ShutdownBy, by)))
+
+    def write_variable(self) -> Seen:
+        """Let the guest write its variable and its boot entry: ``observed.wrote``. UEFI alone."""
+        return self._do(WriteVariable())
+
+    def fill_variables(self) -> Seen:
+        """Let the guest fill its variable store: ``observed.wrote``. UEFI alone."""
+        return self._do(FillVariables())
+
+    def guest_flash(self) -> Seen:
+        """Let the guest program its flash with its image: ``Lab.guest(flash=...)``."""
+        return self._do(GuestFlash(0))  # which host's is for a matrix to say
 
     def upgrade_host(self, host: str, firmware: str) -> Seen:
         """Replace the firmware file on a host by a known build."""
@@ -143,8 +177,14 @@ class LabGuest:
             raise UserError(f"no such host: {host!r}", hint="hosts: " + ", ".join(self._hosts))
         return self._hosts[host]
 
-    def _do(self, step: Step) -> Seen:
-        return self._seen(do_step(self._guest, step))
+    def _do(self, step: Step, leaves_for: str | None = None) -> Seen:
+        following = None
+        if leaves_for is not None:
+            if not self._guest.setup.long_post:
+                raise UserError("this guest's firmware is over before it can leave",
+                                hint="make it with long_post=True")
+            following = Migrate(self._index(leaves_for), during_post=True)
+        return self._seen(do_step(self._guest, step, following))
 
     def _seen(self, step: StepObserved) -> Seen:
         boot = step.boot
@@ -171,15 +211,30 @@ class LabGuest:
         )
 
 
+@dataclass(frozen=True)
+class Made:
+    """Where to look at a guest: ``processes`` are its QEMUs as in a record, the last one the last.
+
+    ``consoles`` has a directory for each of them while the guest is there, ``logs`` afterwards.
+    """
+
+    processes: Sequence[Mapping[str, Any]]
+    consoles: Path
+    logs: Path
+
+
 class Lab:
-    """Makes guests. Leaving it ends them; their logs stay below ``directory``."""
+    """Makes guests. Leaving it ends them; their logs stay below ``directory``.
+
+    ``made`` are those that it has made.
+    """
 
     def __init__(self, builds: Builds, engine: Engine, directory: Path) -> None:
         self._builds = builds
         self._engine = engine
         self._directory = directory
         self._opened = ExitStack()
-        self._made = 0
+        self.made: list[Made] = []
 
     def __enter__(self) -> Self:
         return self
@@ -198,13 +253,17 @@ class Lab:
         firmware: Mapping[str, str | FirmwareSource] | None = None,
         seconds: float = 10.0,
         patience: float | None = None,
+        flash: str | None = None,
+        long_post: bool = False,
         **axes: str | int,
     ) -> LabGuest:
         """A guest that can live on hosts with these QEMU builds; a host is named as its build.
 
-        ``firmware`` gives a host another firmware build than the one beside its QEMU. ``axes`` are
-        those of a matrix file (docs/matrix-file.md) but the scenario: ``policy`` (stock, if not
-        given), ``disk`` (ide), ``arch``, ``guest``, ``cpu``, ``smp``, ``nic``, ...
+        ``firmware`` gives a host another firmware build than the one beside its QEMU, ``flash`` is
+        the known build that the guest finds to program its flash with. ``long_post``: a BIOS waits
+        for a key, so that there is time to migrate the guest meanwhile. ``axes`` are those of a
+        matrix file (docs/matrix-file.md) but the scenario: ``policy`` (stock, if not given),
+        ``disk`` (ide), ``arch``, ``guest``, ``cpu``, ``smp``, ``nic``, ...
         A boot is late after ``seconds``, and given up after ``patience``, by default two minutes
         or more (see bootmatrix.model.Cell). Images that are missing are built. Raises UserError for
         a name that there is not, or a build of the user's own that is none.
@@ -219,15 +278,27 @@ class Lab:
             specs, scenario=Scenario("by-hand", ()), seconds=seconds, patience=patience, **values)
         self._builds.prepare(specs)
         hosts = [self._builds.host(spec) for spec in specs]
-        self._made += 1
-        scratch = self._directory / f"guest-{self._made}"
+        setup = setup_of(cell, hosts, image_store.cache_home()).patient(cell.longest)
+        setup.long_post = long_post
+        if flash is not None:
+            setup.flash = self._builds.named_firmware(flash)
+        number = len(self.made) + 1
+        scratch, logs = self._directory / f"guest-{number}", self._directory / f"logs-{number}"
         scratch.mkdir(parents=True)
         self._opened.callback(remove_tree, scratch)
-        self._opened.callback(keep_logs, scratch, self._directory / f"logs-{self._made}")
-        setup = setup_of(cell, hosts, image_store.cache_home()).patient(cell.longest)
-        made = self._opened.enter_context(Guest(QemuHosts(self._engine, setup, scratch)))
+        self._opened.callback(keep_logs, scratch, logs)
+        there = QemuHosts(self._engine, setup, scratch)
+        guest = self._opened.enter_context(Guest(there))
+        self.made.append(Made(there.processes, there.scratch.kept, logs))
         known = self._builds.known_firmware(hosts, machine)
-        return LabGuest(made, known, self._builds, seconds)
+        return LabGuest(guest, known, self._builds, seconds)
+
+
+def _choice(kind: type[E], word: str) -> E:
+    try:
+        return kind(word)
+    except ValueError:
+        raise UserError(f"no such choice: {word!r}", hint=f"accepted: {', '.join(kind)}") from None
 
 
 def _parsed(axes: Mapping[str, str | int]) -> dict[str, Any]:

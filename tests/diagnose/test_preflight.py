@@ -154,6 +154,23 @@ def test_how_many_fields_a_description_may_have() -> None:
         assert "dev has more than 500 fields" in str(caught.value.__cause__)
 
 
+def test_names_and_findings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finding tells its whole path: of hostile ones a page took gigabytes."""
+    for old, new in ((told(entry("x" * 2000)), told(entry("x" * 2000, 8))),
+                     (told(entry("x" * 2000)), told())):
+        with pytest.raises(QemuError) as caught:
+            compare(old, new)
+        assert "is longer than 1000 characters" in str(caught.value.__cause__)
+    many = [entry(f"f{number}", 3) for number in range(60)]
+    found, = compare(told(*many), told())
+    assert found.text.count("bytes)") == 50
+    assert ", 10 more, " in found.text
+    monkeypatch.setattr(preflight, "_MOST_FINDINGS", 59)
+    with pytest.raises(QemuError) as caught:
+        compare(told(*many), told(*(one | {"size": 4} for one in many)))
+    assert "more than 59 differences" in str(caught.value.__cause__)
+
+
 # ---- for real -------------------------------------------------------------------------------
 
 

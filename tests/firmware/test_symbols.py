@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,28 @@ from bootmatrix.firmware import symbols
 from bootmatrix.firmware.symbols import FARTHEST, Symbols, checked, naming, parse
 from bootmatrix.model import FirmwareBuild
 from helpers.programs import spinning_firmware
+
+
+def symbol_file(symbols: list[tuple[int, int, int, int, bytes]], wide: bool, order: str) -> bytes:
+    """An ELF file of nothing but (address, size, type, section, name) of symbols."""
+    names, entries = b"", b""
+    for address, size, kind, where, name in symbols:
+        at = len(names)
+        names += name + b"\0" if name or not names else b""
+        entries += (struct.pack(order + "IBBHQQ", at if name else 0, kind, 0, where, address, size)
+                    if wide else
+                    struct.pack(order + "IIIBBH", at if name else 0, address, size, kind, 0, where))
+    head, section = (64, 64) if wide else (52, 40)
+    each = 24 if wide else 16
+    start = head + 3 * section
+    ident = bytes([0x7F, 0x45, 0x4C, 0x46, 1 + wide, 1 + (order == ">"), 1]).ljust(16, b"\0")
+    header = struct.pack(order + ("16sHHIQQQIHHHHHH" if wide else "16sHHIIIIIHHHHHH"), ident, 1, 0,
+                         1, 0, 0, head, 0, head, 0, 0, section, 3, 0)
+    shape = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
+    table = struct.pack(shape, 0, 2, 0, 0, start, len(entries), 1, 0, 1, each)
+    table += struct.pack(shape, 0, 3, 0, 0, start + len(entries), len(names), 0, 0, 1, 0)
+    return header + table + bytes(section) + entries + names
+
 
 GNU_LD = b"""
  .text          0x00000000000f0000     0x1000 build/a.o
@@ -78,15 +101,14 @@ def test_a_stripped_file_and_a_damaged_one(tmp_path: Path) -> None:
 
 
 def test_how_many_sections_an_elf_file_may_have(tmp_path: Path) -> None:
-    """The library reads a name for each, and the names can be one text of any length."""
     elf = spinning_firmware(tmp_path)[1]
     content = bytearray(elf.read_bytes())
     at = 48 if content[4] == 1 else 60  # e_shnum
-    content[at:at + 2] = (1001).to_bytes(2, "little")
+    content[at:at + 2] = (10_001).to_bytes(2, "little")
     elf.write_bytes(content)
     with pytest.raises(UserError, match="is no whole ELF file"):
         checked(elf)
-    with pytest.raises(ValueError, match="more than 1000 sections"):
+    with pytest.raises(ValueError, match="it has 10001 sections"):
         parse(bytes(content))
 
 
@@ -119,3 +141,23 @@ def test_builds_are_asked_once_each_and_both_named_where_they_differ(tmp_path: P
                          ids=["lines", "spaces", "address", "name"])
 def test_a_hostile_map_is_read_once(hostile: bytes) -> None:
     assert len(parse(hostile)) == 0
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_elf_files_of_each_size_and_order(wide: bool, order: str) -> None:
+    content = symbol_file([(0x1000, 0x10, 2, 1, b"one"), (0x2000, 0, 0, 1, b"two"),
+                           (0x3000, 4, 1, 1, b"data"), (0x4000, 4, 2, 0, b"elsewhere")],
+                          wide, order)
+    found = parse(content)
+    assert len(found) == 2
+    assert (found(0x100F), found(0x2004), found(0x3000)) == ("one+0xf", "two+0x4", "two+0x1000")
+
+
+def test_a_name_as_long_as_the_file_is_read_as_far_as_it_is_shown() -> None:
+    """200,000 symbols with one name of 16 MiB: three terabytes, if each were read whole."""
+    content = symbol_file([(at, 1, 2, 1, b"") for at in range(200_000)], True, "<")
+    found = parse(content + b"a" * (16 << 20), )
+    assert len(found) == 0, "their name is empty"
+    named = content[:-1] + b"a" * (16 << 20) + b"\0"
+    assert parse(named)(5) == "a" * 80

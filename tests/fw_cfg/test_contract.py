@@ -174,3 +174,18 @@ def test_the_documented_classes_are_those_that_are_given() -> None:
 
 def one_line(error: Exception) -> None:
     assert "\n" not in str(error)
+
+
+def test_bytes_that_differ_are_counted_at_once() -> None:
+    """An initrd has as many as hundreds of millions."""
+    raw = bytearray(32 << 20)
+    raw[7] = raw[-1] = 1
+    old, new = (data(replace(E820, name="etc/raw"), content)
+                for content in (bytes(32 << 20), bytes(raw)))
+    found = compare(old, new)
+    assert [one.details for one in found] == [("2 bytes differ, the first at 0x7",)]
+
+
+def test_features_that_are_malformed_on_both_sides_are_no_fault_of_ours() -> None:
+    old, new = data(SMI, b"\x01" * 9), data(SMI, b"\x02" * 9)
+    assert [one.change for one in compare(old, new)] == [ChangeKind.CHANGED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,82 @@ def test_what_a_stranger_lets_a_history_compute_is_not_computed(path: Path, plan
         added(history, 1, record())
     with sqlite3.connect(path) as db:
         db.executescript(planted)
+    db.close()
+    with pytest.raises(UserError, match="no history of bootmatrix"):
+        History(path)
+
+
+def hot_journal(path: Path, victim: Path) -> bytes:
+    """What a crash leaves, of a transaction over several databases with a super-journal."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[16:18])
+    check = sum(content[size - 200:0:-200]) & 0xFFFFFFFF
+    header = bytes.fromhex("d9d505f920a163d7") + struct.pack(
+        ">IIIII", 1, 0, len(content) // size, 512, size)
+    name = os.fsencode(victim)
+    return (header.ljust(512, b"\0") + struct.pack(">I", 1) + content[:size]
+            + struct.pack(">I", check) + struct.pack(">I", (1 << 30) // size + 1) + name
+            + struct.pack(">II", len(name), sum(name)) + header[:8])
+
+
+def test_a_stranger_s_journal_removes_nothing(path: Path, tmp_path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record())
+    victim, journal = tmp_path / "victim", path.with_name("h.sqlite-journal")
+    victim.write_text("precious")
+    hostile = hot_journal(path, victim)
+    journal.write_bytes(hostile)
+    for create in (False, True):
+        with pytest.raises(UserError, match=r"h\.sqlite-journal beside it is none that boot"):
+            History(path, create=create)
+    assert victim.read_text() == "precious"
+    sqlite3.connect(path).execute("SELECT * FROM runs").connection.close()
+    assert not victim.exists(), "it is what SQLite would have done"
+
+
+@pytest.mark.parametrize("beside", ["-journal", "-wal", "-shm"])
+def test_what_is_beside_a_history(path: Path, beside: str) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record())
+    other = path.with_name(path.name + beside)
+    os.mkfifo(other)
+    with pytest.raises(UserError, match=f"h.sqlite{beside} beside it is no regular file"):
+        History(path)
+    other.unlink()
+    other.write_bytes(b"x" * 512)
+    if beside == "-journal":
+        with History(path) as history:
+            assert len(history.runs()) == 1
+    else:
+        with pytest.raises(UserError, match="is none that bootmatrix has left"):
+            History(path)
+
+
+def test_a_run_that_was_killed_as_it_was_added_is_not_there(path: Path, tmp_path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record())
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA cache_size = 1")
+    db.execute("BEGIN")
+    db.executemany("INSERT INTO runs(digest, time, label) VALUES (?, '', ?)",
+                   [(str(number), "x" * 500) for number in range(500)])
+    crashed = tmp_path / "crashed.sqlite"
+    for beside in ("", "-journal"):
+        crashed.with_name(crashed.name + beside).write_bytes(
+            path.with_name(path.name + beside).read_bytes())
+    db.close()
+    assert len(crashed.read_bytes()) > 100_000, "it had begun to be written"
+    with History(crashed) as history:
+        assert len(history.runs()) == 1
+        assert added(history, 2, record())
+
+
+def test_what_stands_once_and_is_told_often_is_short(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, record(), label="x" * 5000)
+        assert history.runs()[0][1] == "x" * 1000
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE runs SET label = ?", ("x" * 1001,))
     db.close()
     with pytest.raises(UserError, match="no history of bootmatrix"):
         History(path)

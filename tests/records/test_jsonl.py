@@ -179,3 +179,16 @@ def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
     with RecordWriter(path) as writer:
         writer.write(record(reason="\udc80 → é"))
     assert "? → é" in path.read_text("utf-8")
+
+
+def test_how_many_values_a_file_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes far more of memory than of the file: two bytes are a list."""
+    path = tmp_path / "records.jsonl"
+    line = json.dumps(record()).encode() + b"\n"
+    path.write_bytes(line * 3)
+    most = 3 * sum(map(line.count, (b",", b"[", b"{")))
+    monkeypatch.setattr(jsonl, "MOST_VALUES", most)
+    assert len(list(read_records(path))) == 3
+    monkeypatch.setattr(jsonl, "MOST_VALUES", most - 1)
+    with pytest.raises(UserError, match=f":3: more than {most - 1} values up to here"):
+        list(read_records(path))

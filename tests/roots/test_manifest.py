@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,3 +77,16 @@ def test_a_manifest_that_says_nothing_is_made_anew(tree: Path, content: str | No
 def test_a_touched_file_is_read_and_believed(tree: Path) -> None:
     (tree / "file").write_text("12345")
     assert manifest.damage(tree, tree.with_name("manifest")) is None
+
+
+def test_a_large_file_is_not_taken_into_memory(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    with (root / "large").open("wb") as file:
+        file.truncate(256 << 20)
+    tracemalloc.start()
+    try:
+        Manifest.of(root)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

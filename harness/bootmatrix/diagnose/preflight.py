@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
+from itertools import chain, islice
 from typing import Any
 
 from bootmatrix.deadline import Deadline
@@ -35,6 +36,7 @@ SECONDS = 30.0
 
 _AT, _VMSTATE = "1-qemu", "vmstate.json"
 _MOST_FIELDS = 500  # of one description; 70 is the most of q35 in three Debian QEMUs
+_MOST_FINDINGS, _MOST_LISTED, _LONGEST_PATH = 5000, 50, 1000
 _VMSTATE_BYTES = 16 << 20  # q35's takes at most 0.9 MB in three Debian QEMUs
 # The longest description of a stream that is looked for; a PC's takes some 100 KiB.
 _DESCRIPTION_BYTES = 4 << 20
@@ -195,7 +197,10 @@ def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Obs
 def compare(old: Facts, new: Facts) -> tuple[Obstacle, ...]:
     """What the destination ``new`` would find in a stream of the source ``old``, refusals first."""
     with _understood(old.host, new.host):
-        found = (*_blocks(old.blocks, new.blocks), *_sections(old, new))
+        every = chain(_blocks(old.blocks, new.blocks), _sections(old, new))
+        found = tuple(islice(every, _MOST_FINDINGS + 1))
+        if len(found) > _MOST_FINDINGS:
+            raise ValueError(f"more than {_MOST_FINDINGS} differences")
     return tuple(sorted(found, key=lambda finding: not finding.refuses))
 
 
@@ -272,7 +277,7 @@ def _fields(
         mine, theirs = old[a:b], new[c:d]
         if tag == "equal":
             for before, after in zip(mine, theirs, strict=True):
-                yield from _field(f"{path}.{before['field']}", before, after)
+                yield from _field(_path(path, before["field"]), before, after)
         elif _bytes(mine) != _bytes(theirs):
             sure = not any(entry.get("field_exists") for entry in (*mine, *theirs))
             yield Obstacle(Kind.FIELD, sure, f"{path}: {_listed(mine)}, the destination reads "
@@ -300,8 +305,19 @@ def _bytes(fields: Iterable[Mapping[str, Any]]) -> int:
     )
 
 
+def _path(above: str, name: object) -> str:
+    """Where a field is. Raises ValueError for names that nobody could read in a line."""
+    path = f"{above}.{name}"
+    if len(path) > _LONGEST_PATH:
+        raise ValueError(f"{path[:80]}... is longer than {_LONGEST_PATH} characters")
+    return path
+
+
 def _listed(fields: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{entry['field']} ({entry['size']} bytes)" for entry in fields) or "nothing"
+    told = [f"{_path('', entry['field'])[1:]} ({entry['size']} bytes)"
+            for entry in fields[:_MOST_LISTED]]
+    more = len(fields) - len(told)
+    return ", ".join([*told, *([f"{more} more"] if more else [])]) or "nothing"
 
 
 # ---- proof ----------------------------------------------------------------------------------

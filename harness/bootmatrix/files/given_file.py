@@ -74,12 +74,19 @@ def read(path: Path, largest: int) -> bytes:
 
 
 def copy(file: BufferedReader, made: BufferedWriter, size: int) -> None:
-    """Copy so many bytes, which it had. Raises Unreadable for more: it grows, and need not end."""
+    """Copy so many bytes, which it had. Raises Unreadable for more: it grows, and need not end.
+
+    What are zeros becomes a hole: a file of holes can be larger than the disk.
+    """
     while part := file.read(1 << 20):
         size -= len(part)
         if size < 0:
             raise Unreadable("was changed while it was read")
-        made.write(part)
+        if part.count(0) == len(part):
+            made.seek(len(part), os.SEEK_CUR)
+        else:
+            made.write(part)
+    made.truncate()  # where it ends in a hole
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -6,8 +6,8 @@ From an ELF file (SeaBIOS' out/rom.o, OVMF's .debug files) or a map (GNU ld's, o
 from __future__ import annotations
 
 import bisect
-import io
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,9 @@ FARTHEST = 64 << 10
 
 _MOST = 1_000_000  # symbols
 _LONGEST = 80  # characters of a name
-_MOST_SECTIONS = 1000
+_MOST_SECTIONS = 10_000  # SeaBIOS' rom.o has some dozen; one for each function gives thousands
+# Numbers of the gABI: a section's type, a symbol's kinds (none said, and function), its section.
+_SYMTAB, _FUNCTIONS, _UNDEFINED = 2, (0, 2), 0
 # The last 128 KiB below 4 GiB are the same bytes as those below 1 MiB: where a PC starts, and where
 # its firmware is linked to.
 _TOP, _DOWN = 0xFFFE0000, 0xFFF00000
@@ -70,7 +72,7 @@ def checked(path: Path) -> bytes:
         raise UserError(f"{path} {error}", hint="a file with a firmware's symbols") from None
     try:
         found = parse(content)
-    except Exception as error:  # the library raises of all kinds for a file that is damaged
+    except ValueError as error:
         raise UserError(f"{path} is no whole ELF file: {error}") from None
     if not found:
         raise UserError(f"{path} holds no symbols",
@@ -97,28 +99,40 @@ def naming(builds: Iterable[FirmwareBuild], address: int) -> str:
 
 
 def _of_elf(content: bytes) -> Iterator[Symbol]:
-    from elftools.elf.elffile import ELFFile  # which takes as long as all the rest of a start
-    from elftools.elf.sections import SymbolTableSection
+    """The functions of an ELF file of either size and byte order. Raises ValueError.
 
-    count, file = 0, ELFFile(io.BytesIO(content))
-    if file.num_sections() > _MOST_SECTIONS:  # the library reads a name for each, however long
-        raise ValueError(f"it has more than {_MOST_SECTIONS} sections")
-    for section in file.iter_sections():
-        if not isinstance(section, SymbolTableSection):
+    Not by a library: those read the name of each section and symbol whole, and in a hostile file
+    each can be as long as the file.
+    """
+    wide, order = content[4:5] == b"\x02", ">" if content[5:6] == b"\x02" else "<"
+    header = struct.Struct(order + ("16sHHIQQQIHHHHHH" if wide else "16sHHIIIIIHHHHHH"))
+    section = struct.Struct(order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII"))
+    entry = struct.Struct(order + ("IBBHQQ" if wide else "IIIBBH"))
+    try:
+        *_, table, _, _, _, _, size, number, _ = header.unpack_from(content)
+        if number > _MOST_SECTIONS or (number and size != section.size):
+            raise ValueError(f"it has {number} sections of {size} bytes")
+        sections = [section.unpack_from(content, table + each * size) for each in range(number)]
+    except struct.error as error:
+        raise ValueError(str(error)) from None
+    left = _MOST
+    for _, kind, _, _, begin, length, link, *_, each in sections:
+        if kind != _SYMTAB or each != entry.size or link >= len(sections):
             continue
-        names = section.stringtable
-        for symbol in section.iter_symbols():
-            count += 1
-            if count > _MOST:
-                return
-            kind, where = symbol["st_info"]["type"], symbol["st_shndx"]
-            if kind not in ("STT_FUNC", "STT_NOTYPE") or where == "SHN_UNDEF":
+        if begin + length > len(content):
+            raise ValueError("its symbols are not all there")
+        names = sections[link][4]
+        for symbol in entry.iter_unpack(content[begin:begin + min(length, left * each)
+                                                // each * each]):
+            left -= 1
+            name, info, where, at, bytes_ = (
+                (symbol[0], symbol[1], symbol[3], symbol[4], symbol[5]) if wide
+                else (symbol[0], symbol[3], symbol[5], symbol[1], symbol[2]))
+            if info & 0xF not in _FUNCTIONS or where == _UNDEFINED:
                 continue
-            at = names["sh_offset"] + symbol["st_name"]
-            # Not the library's own way: a hostile name can be as long as the file.
-            name = content[at:at + _LONGEST].partition(b"\0")[0].decode("ascii", "replace")
-            if re.fullmatch(_NAME, name):
-                yield symbol["st_value"], symbol["st_size"], name
+            text = content[names + name:names + name + _LONGEST].partition(b"\0")[0]
+            if re.fullmatch(_NAME, text.decode("ascii", "replace")):
+                yield at, bytes_, text.decode("ascii", "replace")
 
 
 def _of_map(content: bytes) -> Iterator[Symbol]:

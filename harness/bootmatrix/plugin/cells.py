@@ -13,6 +13,8 @@ from _pytest._code import Traceback, TracebackEntry
 from _pytest.runner import runtestprotocol
 
 from bootmatrix.errors import HarnessError, UserError, in_a_line
+from bootmatrix.plugin.console_tail import console_tail
+from bootmatrix.plugin.fixtures import tell_of_guests
 from bootmatrix.plugin.session import (
     RigLike,
     finished_of,
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from bootmatrix.model import Known
     from bootmatrix.records.model import Record
 
-TAIL_LINES = 12
-TAIL_BYTES = 64 << 10
 ALLURE = "allure_listener"
 UNREADABLE = "unreadable"
 STOPPED = "the rig broke: no other cell is run"
@@ -184,7 +184,7 @@ class CellItem(pytest.Item):
             run_dir = rig_of(self.config).run_dir
             artifacts = _artifacts(run_dir, record)
             # A record that was read can lead anywhere: what is elsewhere is not looked into.
-            tail = _console_tail(artifacts) if artifacts.is_relative_to(run_dir) else []
+            tail = console_tail(artifacts) if artifacts.is_relative_to(run_dir) else []
             return failure(
                 record, artifacts=str(shown(artifacts)), command=own_command(), tail=tail)
         if isinstance(excinfo.value, RigBroken):
@@ -284,6 +284,7 @@ def pytest_runtest_makereport(
         if hasattr(report, "wasxfail"):
             report.wasxfail = visible(report.wasxfail)
     elif "bootmatrix" in getattr(item, "fixturenames", ()):
+        tell_of_guests(item, report)
         _show(report.longrepr)
     return report
 
@@ -328,23 +329,3 @@ def _show(failure: Any) -> None:
 def _artifacts(run_dir: Path, record: Record) -> Path:
     """Where a record says that its cell's artifacts are, which can be anywhere."""
     return Path(os.path.normpath(run_dir / (record.get("artifacts") or "")))
-
-
-def _console_tail(artifacts: Path) -> list[str]:
-    """The last lines of the console that was written last, of all the cell's QEMUs."""
-    logs = sorted(artifacts.glob("*/console.log"), key=lambda path: path.stat().st_mtime_ns)
-    if not logs:
-        return []
-    from bootmatrix.files import given_file
-    from bootmatrix.firmware.identity import EscapeFilter
-    from bootmatrix.records.jsonl import LARGEST_FILE
-
-    try:
-        with given_file.open_regular(logs[-1], LARGEST_FILE) as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
-            said = log.read()
-    except given_file.Unreadable:
-        return []
-    text = EscapeFilter().feed(said).decode("utf-8", "replace")
-    lines = ("".join(char for char in line if char.isprintable()) for line in text.splitlines())
-    return [line for line in lines if line.strip()][-TAIL_LINES:]

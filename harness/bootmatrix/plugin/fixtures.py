@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootmatrix.plugin.session import rig_of
+from bootmatrix.plugin.console_tail import console_tail
+from bootmatrix.plugin.session import rig_of, shown
+from bootmatrix.run.options import OWN_BUILDS, RUN
 from bootmatrix.run.rig import Rig
+from bootmatrix.terminal import visible
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.engines import Engine
     from bootmatrix.lab import Lab
+
+_lab_key = pytest.StashKey["Lab"]()
+_REPEATED = ("--qemu", "--firmware", "--engine")
+"""Options that say with what a test is run."""
 
 
 @pytest.fixture(scope="session")
@@ -52,4 +59,27 @@ def bootmatrix(
     name = re.sub(r"[^A-Za-z0-9._,-]+", "-", request.node.nodeid.partition("::")[2])
     directory = rig_of(request.config).run_dir / "tests" / name
     with Lab(bootmatrix_builds, bootmatrix_engine, directory) as lab:
+        request.node.stash[_lab_key] = lab
         yield lab
+
+
+def tell_of_guests(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Put into the report of a test that failed what a cell that failed tells of its guest."""
+    lab = item.stash.get(_lab_key, None)
+    if lab is None or not report.failed or report.when == "teardown":
+        return
+    from bootmatrix.records.words import joined
+
+    for number, made in enumerate(lab.made, 1):
+        lines = [f"{row['role']}: {joined(map(str, row['argv']))}" for row in made.processes]
+        tail = console_tail(made.consoles)
+        if tail:
+            lines += ["", "the console's last lines:", *(f"    {line}" for line in tail)]
+        lines += ["", f"logs: {shown(made.logs)}"]
+        report.sections.append((f"bootmatrix guest {number}", visible("\n".join(lines))))
+    options = [word for option in (*OWN_BUILDS, *RUN) if option.flag in _REPEATED
+               for word in option.words(item.config.getoption(
+                   option.pytest[2:].replace("-", "_")))]
+    file, _, name = item.nodeid.partition("::")
+    again = ["pytest", *options, f"{shown(item.config.rootpath / file)}::{name}"]
+    report.sections.append(("bootmatrix", visible(f"again: {joined(again)}")))

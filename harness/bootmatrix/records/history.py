@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import sys
 from collections import Counter
@@ -36,6 +37,9 @@ LONGEST = 60
 """Seconds for all that one command asks of a history. Chosen: no history that long was here."""
 _STEPS = 10_000  # of SQLite's between two looks at the clock
 _LONGEST_TEXT = 128 << 10  # bytes
+_LONGEST_LABEL = 1000  # characters
+# How a rollback journal ends that names a super-journal (SQLite's "Database File Format", 3).
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class History:
         if not create and not path.is_file():
             raise UserError("no such history", file=path, hint="bootmatrix history add RECORDS")
         self._path = path
+        _check_journal(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path)
@@ -95,7 +100,10 @@ class History:
         found = {_one_line(sql) for sql, in self._db.execute(
             "SELECT sql FROM sqlite_master WHERE NOT (type = 'index' AND sql IS NULL)")}
         ours = {_one_line(sql) for sql in _TABLES.split(";") if sql.strip()}
-        return found in (ours, {sql.replace(_NEW_COLUMN, "") for sql in ours})
+        # What stands once in a small file would be there once for each result of its run.
+        return found in (ours, {sql.replace(_NEW_COLUMN, "") for sql in ours}) and not (
+            self._db.execute("SELECT 1 FROM runs WHERE max(length(label), length(time)) > ?",
+                             (_LONGEST_LABEL,)).fetchone())
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +121,7 @@ class History:
                 if self._db.execute("SELECT 1 FROM runs WHERE digest = ?", (digest,)).fetchone():
                     return False
                 run = self._db.execute("INSERT INTO runs(digest, time, label) VALUES (?, ?, ?)",
-                                       (digest, time, label)).lastrowid
+                                       (digest, time, label[:_LONGEST_LABEL])).lastrowid
                 self._db.executemany("INSERT INTO results VALUES (?,?,?,?,?,?,?,?,?,?)",
                                      (_row(run, record) for record in records))
         except sqlite3.Error as error:
@@ -222,6 +230,28 @@ def _row(run: int | None, record: Record) -> tuple[Any, ...]:
         " → ".join(str(host.get("firmware")) for host in hosts),
         " ".join(f"{host.get('digest')} {host.get('firmware_sha256')}" for host in hosts),
     )
+
+
+def _check_journal(path: Path) -> None:
+    """Raise UserError for what SQLite must not take for the journal of a history.
+
+    As it opens one it plays back what a crash has left beside it, and removes the file that a
+    journal names as that of several databases: a stranger's can name any file of the user's.
+    """
+    for beside in ("-journal", "-wal", "-shm"):
+        journal = path.with_name(path.name + beside)
+        try:
+            with given_file.open_regular(journal, sys.maxsize) as file:
+                if beside == "-journal":
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER)))
+                    if file.read() != _NAMES_ANOTHER:
+                        continue  # a run of `history add` was killed
+            what = "is none that bootmatrix has left"
+        except given_file.Missing:
+            continue
+        except given_file.Unreadable as error:
+            what = str(error)
+        raise UserError(f"{journal.name} beside it {what}", file=path, hint="it is not opened")
 
 
 def is_history(path: Path) -> bool:

@@ -20,6 +20,8 @@ from bootmatrix.records.model import NoJson, Record, parsed
 LONGEST_LINE = 16 << 20
 LARGEST_FILE = 2 << 30
 """Bytes. A record has some 5 kB, and 10,000 cells make 50 MB."""
+MOST_VALUES = 50_000_000
+"""Of all records of a file: a value takes some 60 bytes and more of memory, and 2 in the file."""
 
 
 class RecordWriter:
@@ -115,7 +117,7 @@ def read_records(
     file or larger than can be read.
     """
     with _opened(path) as file:
-        number = 0
+        number = values = 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
             if len(line) > LONGEST_LINE:
@@ -123,6 +125,10 @@ def read_records(
                                 file=path, line=number)
             if not line.strip():
                 continue
+            values += line.count(b",") + line.count(b"[") + line.count(b"{")
+            if values > MOST_VALUES:
+                raise UserError(f"more than {MOST_VALUES} values up to here: is it one run's?",
+                                file=path, line=number)
             try:
                 record = parsed(line)
             except ValueError as error:

@@ -166,7 +166,9 @@ def _entry(path: Path, info: os.stat_result) -> Entry:
     if stat.S_ISLNK(info.st_mode):
         content = os.fsencode(path.readlink())
     elif stat.S_ISREG(info.st_mode):
-        content = path.read_bytes()
+        with path.open("rb") as file:  # not whole in memory: one of 16 GiB is still a root's
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Entry(mode, info.st_size, changed, digest)
     else:
         raise ImageError(f"{path} is neither file, directory nor link")
     return Entry(mode, len(content), changed, hashlib.sha256(content).hexdigest())

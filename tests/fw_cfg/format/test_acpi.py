@@ -61,3 +61,18 @@ def test_the_loader_script() -> None:
     assert acpi.loader_files(script) == ("etc/a", "etc/b")
     with pytest.raises(FormatError, match="no multiple of 128"):
         acpi.loader(script + b"x")
+
+
+def test_padding_tables_and_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = table(b"SSDT", b"one")
+    assert len(acpi.tables(one + bytes(4 << 20) + one)) == 2, "zeros are passed over at once"
+    monkeypatch.setattr(acpi, "_MOST_TABLES", 3)
+    assert len(acpi.tables(one * 3)) == 3
+    with pytest.raises(FormatError, match="more than 3"):
+        acpi.tables(one * 4)
+    monkeypatch.setattr(acpi, "_MOST_ENTRIES", 5)
+    for signature, fixed, entry in ((b"APIC", 8, b"\x09\x04xx"), (b"MCFG", 8, bytes(16))):
+        decoded = acpi.tables(table(signature, bytes(fixed) + entry * 3))
+        assert sum(" " in key for key in decoded[signature.decode()]) == 3
+        with pytest.raises(FormatError, match="more than 5 entries"):
+            acpi.tables(table(signature, bytes(fixed) + entry * 9))

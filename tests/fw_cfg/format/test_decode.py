@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bootmatrix.fw_cfg.format import keys
-from bootmatrix.fw_cfg.format.decode import STRUCTS, decode
+from bootmatrix.fw_cfg.format.decode import LARGEST, STRUCTS, decode
 from bootmatrix.fw_cfg.format.wire import FormatError
 
 FILE_NAMES = [*sorted(STRUCTS), "bios-geometry", "bootorder", "etc/acpi/rsdp", "etc/acpi/tables",
@@ -70,3 +71,14 @@ def test_small_formats() -> None:
     assert decode("opt/org.example/x", 0x30, b"\x1b[2J") is None
     assert decode("etc/unheard-of", 0x30, b"x") is None
     assert decode("uuid", 2, bytes(16)) is None
+
+
+@pytest.mark.parametrize(("name", "data", "told"), [
+    ("etc/e820", bytes(20 * 1001), "e820: more than 1000 ranges"),
+    ("etc/smi/supported-features", b"\xff" * 9, "bits: 9 bytes"),
+    ("etc/msr_feature_control", b"\xff" * (1 << 20), "bits: 1048576 bytes"),
+    *((name, bytes(LARGEST + 1), "bytes, at most 4194304 are decoded") for name in FILE_NAMES[:-2]),
+], ids=lambda value: value[:30] if isinstance(value, str) else "")
+def test_what_no_qemu_offers_is_not_worked_through(name: str, data: bytes, told: str) -> None:
+    with pytest.raises(FormatError, match=told):
+        decode(name, 0x20, data)

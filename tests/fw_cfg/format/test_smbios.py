@@ -20,3 +20,14 @@ def test_smbios_structures() -> None:
     for damaged in (raw[:10], raw[:40], b"\1\3\0\0\0\0", raw.replace(b"\0pc-q35-7.2", b"")):
         with pytest.raises(FormatError, match="SMBIOS structure"):
             smbios.tables(damaged)
+
+
+def test_many_structures_are_read_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of small ones; copying the rest for each would move 90 GiB."""
+    small = bytes([200, 4, 0, 0, 0, 0])
+    with pytest.raises(FormatError, match="more than 65536 structures"):
+        smbios.tables(small * 180_000)
+    monkeypatch.setattr(smbios, "_LONGEST_STRUCTURE", 100)
+    assert len(smbios.tables(bytes([200, 4, 0, 0]) + b"x" * 94 + b"\0\0")) == 1
+    with pytest.raises(FormatError, match="its strings do not end"):
+        smbios.tables(bytes([200, 4, 0, 0]) + b"x" * 95 + b"\0\0")

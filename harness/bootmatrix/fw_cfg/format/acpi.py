@@ -17,6 +17,8 @@ from bootmatrix.fw_cfg.format.wire import Fields, FormatError, printable
 
 HEADER_BYTES = 36
 LOADER_ENTRY_BYTES = 128
+# QEMU makes some dozen tables, and an entry or two for each of at most 4096 processors.
+_MOST_TABLES, _MOST_ENTRIES = 1000, 20_000
 _FILE_BYTES = 56
 
 # Offset, size, name (ACPI 5.2.9, "Fixed ACPI Description Table").
@@ -70,12 +72,14 @@ def tables(data: bytes) -> dict[str, Any]:
 def split(data: bytes) -> list[tuple[int, bytes]]:
     """The tables' offsets and bytes, in the blob's order. Raises FormatError."""
     fields = Fields(data, "ACPI tables")
-    found = []
+    found: list[tuple[int, bytes]] = []
     offset, end = 0, len(data.rstrip(b"\0"))
     while offset < end:
         if not data[offset]:  # between tables there may be padding
-            offset += 1
+            offset = end - len(data[offset:end].lstrip(b"\0"))
             continue
+        if len(found) == _MOST_TABLES:
+            raise FormatError(f"ACPI tables: more than {_MOST_TABLES}")
         signature = fields.bytes(offset, 4)
         length = fields.number(offset + 4, 4)
         if not all(0x30 <= c <= 0x39 or 0x41 <= c <= 0x5A for c in signature) or length < 8:
@@ -130,6 +134,8 @@ def _madt(fields: Fields) -> dict[str, Any]:
         kind, length = fields.number(offset, 1), fields.number(offset + 1, 1)
         if length < 2:
             raise FormatError(f"{fields.what}: an entry of {length} bytes at offset {offset}")
+        if len(decoded) > _MOST_ENTRIES:
+            raise FormatError(f"{fields.what}: more than {_MOST_ENTRIES} entries")
         name = _MADT_TYPES.get(kind, f"type-{kind}")
         decoded[f"{name} {seen[name]}"] = fields.bytes(offset + 2, length - 2).hex()
         seen[name] += 1
@@ -140,6 +146,8 @@ def _madt(fields: Fields) -> dict[str, Any]:
 def _mcfg(fields: Fields) -> dict[str, Any]:
     decoded: dict[str, Any] = {}
     for number, offset in enumerate(range(44, len(fields.data), 16)):
+        if number == _MOST_ENTRIES:
+            raise FormatError(f"{fields.what}: more than {_MOST_ENTRIES} entries")
         decoded[f"ecam {number}"] = (
             f"{fields.number(offset, 8):#x}, segment {fields.number(offset + 8, 2)}, "
             f"buses {fields.number(offset + 10, 1)}-{fields.number(offset + 11, 1)}"

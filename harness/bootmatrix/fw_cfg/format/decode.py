@@ -17,6 +17,9 @@ from bootmatrix.fw_cfg.format import acpi, keys, smbios
 from bootmatrix.fw_cfg.format.wire import Fields, FormatError, printable
 
 _LONGEST_TEXT = 4096
+_MOST_RANGES = 1000
+LARGEST = 4 << 20
+"""Bytes of an item that is decoded; QEMU allows its ACPI tables half of it."""
 
 
 def _number(size: int, *, signed: bool = False) -> Callable[[bytes], int]:
@@ -29,6 +32,8 @@ def _number(size: int, *, signed: bool = False) -> Callable[[bytes], int]:
 
 def _bits(*names: str) -> Callable[[bytes], dict[str, Any]]:
     def decoder(data: bytes) -> dict[str, Any]:
+        if len(data) > 8:
+            raise FormatError(f"bits: {len(data)} bytes, more than 8")
         value = _number(len(data))(data)
         set_bits = [bit for bit in range(value.bit_length()) if value >> bit & 1]
         return {"value": f"{value:#x}",
@@ -48,6 +53,8 @@ def _lines(data: bytes) -> list[str]:
 def _e820(data: bytes) -> dict[str, str]:
     if len(data) % 20:
         raise FormatError(f"e820: {len(data)} bytes are no multiple of 20")
+    if len(data) > 20 * _MOST_RANGES:
+        raise FormatError(f"e820: more than {_MOST_RANGES} ranges")
     kinds = {1: "RAM", 2: "reserved", 3: "ACPI", 4: "NVS", 5: "unusable"}
     fields = Fields(data, "e820")
     ranges: dict[str, str] = {}
@@ -166,12 +173,14 @@ def decode(name: str, key: int, data: bytes) -> Any:
 
     Raises FormatError if the bytes are not what the item's format says.
     """
-    if key < keys.FILE_FIRST or key >= keys.ARCH_FIRST:
-        decoder = _FIXED.get(key)
+    fixed = key < keys.FILE_FIRST or key >= keys.ARCH_FIRST
+    decoder = _FIXED.get(key) if fixed else _STRUCTS.get(name) or _OTHERS.get(name)
+    if decoder is not None and len(data) > LARGEST:
+        raise FormatError(f"{len(data)} bytes, at most {LARGEST} are decoded")
+    if fixed:
         return decoder(data) if decoder and any(data) else None
     if not data:
         return None
-    decoder = _STRUCTS.get(name) or _OTHERS.get(name)
     if decoder is not None:
         return decoder(data)
     if name.startswith("opt/") and len(data) <= _LONGEST_TEXT and data.isascii() \

@@ -13,6 +13,8 @@ from typing import Any
 from bootmatrix.fw_cfg.format.wire import Fields, FormatError, printable
 
 _END = 127
+# A handle has 16 bits. Strings are short: of more than 64 KiB nobody has made one structure.
+_MOST_STRUCTURES, _LONGEST_STRUCTURE = 1 << 16, 64 << 10
 
 _TYPES = {
     0: "BIOS", 1: "System", 2: "Baseboard", 3: "Chassis", 4: "Processor", 8: "Port Connector",
@@ -80,7 +82,10 @@ def tables(data: bytes) -> dict[str, Any]:
     seen: Counter[int] = Counter()
     offset = 0
     while offset < len(data):
-        fields = Fields(data[offset:], f"SMBIOS structure at offset {offset:#x}")
+        if len(found) == _MOST_STRUCTURES:
+            raise FormatError(f"SMBIOS: more than {_MOST_STRUCTURES} structures")
+        fields = Fields(data[offset:offset + _LONGEST_STRUCTURE],
+                        f"SMBIOS structure at offset {offset:#x}")
         kind, length = fields.number(0, 1), fields.number(1, 1)
         if length < 4:
             raise FormatError(f"{fields.what}: a length of {length}")

@@ -1,0 +1,32 @@
+"""The end of what a guest said, for a test that failed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TAIL_LINES = 12
+TAIL_BYTES = 64 << 10
+
+
+def console_tail(artifacts: Path) -> list[str]:
+    """The last lines of the console that was written last, of all the QEMUs there.
+
+    Each has a directory below ``artifacts``. Without what a terminal would obey.
+    """
+    logs = sorted(artifacts.glob("*/console.log"), key=lambda path: path.stat().st_mtime_ns)
+    if not logs:
+        return []
+    from bootmatrix.files import given_file
+    from bootmatrix.firmware.identity import EscapeFilter
+    from bootmatrix.records.jsonl import LARGEST_FILE
+
+    try:
+        with given_file.open_regular(logs[-1], LARGEST_FILE) as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
+            said = log.read()
+    except given_file.Unreadable:
+        return []
+    text = EscapeFilter().feed(said).decode("utf-8", "replace")
+    lines = ("".join(char for char in line if char.isprintable()) for line in text.splitlines())
+    return [line for line in lines if line.strip()][-TAIL_LINES:]
