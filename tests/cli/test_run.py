@@ -304,3 +304,13 @@ def test_how_to_go_on_is_said_as_it_is_typed_here(here: Path) -> None:
 
 
 # ---- output that goes nowhere -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["run", "list"])
+def test_a_closed_stderr_changes_nothing(here: Path, what: str) -> None:
+    plant(here)
+    script = f"{' '.join(map(str, command(what, M, '-k', 'i440fx')))} 2>&-"
+    done = subprocess.run(["bash", "-c", script], cwd=here, capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout if what == "run" else "cells" in done.stdout

@@ -84,6 +84,7 @@ def test_a_slower_machine_is_no_regression_but_a_slower_cell_is() -> None:
     result = compare(old, new, 1.5)
     assert result.worse
     assert "10.00x as long" in result.lines[0]
+    assert result.same == len(old) - 1
     assert "noise unknown" in result.lines[0]
     assert not compare(old, new).worse
     repeats = [one | {"seconds": seconds, "repeat": n} for one in old

@@ -11,7 +11,7 @@ from helpers.records import HOSTS, all_pairs, record
 
 
 def whole(records: list[Any], **style: Any) -> str:
-    return summary(records, Style(**style), seconds=72.0, artifacts="runs/x")
+    return summary(records, Style(**style), seconds=72.0, artifacts="runs/x", ran=len(records))
 
 
 def test_reasons_of_cells_that_cannot_be_run_are_told_in_groups() -> None:
@@ -19,8 +19,11 @@ def test_reasons_of_cells_that_cannot_be_run_are_told_in_groups() -> None:
               for number, reason in enumerate(["QEMU 5.2.0 has no such machine"] * 3 + ["no disk"])]
     text = summary(cannot, Style(), seconds=1.0, artifacts="runs/x")
     assert "· n/a, 3 cells: QEMU 5.2.0 has no such machine\n· n/a, 1 cell: no disk\n" in text
+    assert "in 1.0 s\n" in text, "none was run"
     for seconds, told in ((200.0, "in 3 min 20 s, 1 cell a minute\n"), (700.0, "11 min 40 s\n")):
-        assert told in summary(cannot, Style(), seconds=seconds, artifacts="runs/x")
+        assert told in summary(cannot, Style(), seconds=seconds, artifacts="runs/x", ran=4)
+    assert markdown(cannot).startswith("### · Which firmware ran?")
+    assert markdown([*cannot, record()]).startswith("### ✓ Which firmware ran?")
     assert "n/a, 3 cells: QEMU 5.2.0 has no such machine" in markdown(cannot)
     many = [record(verdict="unsupported", reason=f"why {number}", machine=f"pc-q35-{number}")
             for number in range(20)]

@@ -227,6 +227,27 @@ def test_a_crashed_worker_costs_its_cell_only(pytester: pytest.Pytester) -> None
     pytester.runpytest(M, *RESUME).assert_outcomes(passed=5, xfailed=1)
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_is_not_selected_counts_nowhere(pytester: pytest.Pytester, workers: str) -> None:
+    """Table, counts, exit status, copy and JUnit are about the same cells."""
+    plant(pytester.path, verdicts={Q35_GUEST: SILENT})
+    assert pytester.runpytest(M, *OUT).ret == pytest.ExitCode.TESTS_FAILED
+    done = pytester.runpytest_subprocess(M, *RESUME, "-k", "i440fx", "-n", workers,
+                                         "--bootmatrix-records", "copy.jsonl", "--junit-xml", "j")
+    assert done.ret == pytest.ExitCode.OK
+    told = done.stdout.str()
+    assert "3 cells: 3 passed" in told
+    assert "3 from the earlier run" in told
+    assert "silent" not in told
+    assert len(ids(pytester.path / "copy.jsonl")) == 3
+    assert 'tests="3"' in (pytester.path / "j").read_text()
+    assert len(ids(pytester.path / "out" / "records.jsonl")) == 6, "nothing is lost"
+    done = pytester.runpytest_subprocess(M, *RESUME, "-k", "q35", "-n", workers)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    assert "3 cells: 1 passed, 1 known (silent), 1 failed (1 silent)" in done.stdout.str().replace(
+        "1 failed (silent)", "1 failed (1 silent)")
+
+
 # ---- the command line -------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def test_late_the_right_firmware_after_its_usual_time() -> None:
     assert judgement.verdict is Verdict.LATE
     assert judgement.reason == (
         "boot 2 (reset on destination): not up within 5.0 s "
-        "(up after 32.6 s when waited for; boot 1 took 0.1 s)"
+        "(up after 32.6 s when waited for)"
     )
     assert rows_of(judgement)[1]["up"]
     assert rows_of(judgement)[1]["usual"] == 5.0
@@ -49,7 +49,7 @@ def test_late_by_a_clock_of_its_own_on_a_busy_machine() -> None:
     assert judgement.verdict is Verdict.LATE
     assert judgement.reason == (
         "boot 2 (reset on destination): not up within 5.0 s (up after 33.6 s, in which QEMU was "
-        "able to run for 0.7 s, when waited for; boot 1 took 0.1 s)"
+        "able to run for 0.7 s, when waited for)"
     )
     quiet = replace(boot(NEW, 1, counter=2), seconds=33.6, wall=33.6, limit=120.0)
     assert repeatable(judgement.reason) == judge_late(quiet).reason

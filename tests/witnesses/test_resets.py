@@ -90,7 +90,8 @@ def test_what_else_is_wrong_comes_first() -> None:
 def test_a_machine_that_goes_round_explains_a_guest_that_does_not_come_up() -> None:
     silent = judge_reset(resets=1000, up=None, banners=())
     assert silent.verdict is Verdict.SILENT
-    assert silent.reason.endswith("not a byte before the machine was reset 100 times")
+    assert silent.reason.endswith(
+        "not a byte in 5.0 s, in which the machine was reset 100 times and more")
     waited = judge_reset(resets=ENDLESS - 1, up=None, banners=())
     assert waited.reason.endswith("not a byte in 5.0 s; the machine was reset again and again")
     assert "again" not in judge_reset(resets=2, up=None, banners=()).reason

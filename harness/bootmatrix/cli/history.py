@@ -91,7 +91,7 @@ def _show(options: argparse.Namespace) -> int:
             echo("runs")
             for time, label, cells, bad in history.runs():
                 echo(f"  {time} {label:<10} {cells} cells, {bad} bad")
-            echo("\nfailing now, and since when")
+            echo("\nfailing now, known failures among them, and since when")
             for one in history.changes():
                 echo(f"  {one.time} {one.label:<10} {one.cell}: {one.before} → {one.verdict}: "
                       f"{one.reason}")

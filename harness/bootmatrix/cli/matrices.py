@@ -96,7 +96,9 @@ def collected(arguments: Sequence[str], matrices: Sequence[Matrix] = ()) -> list
     selection = Selection()
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-        code = run_pytest(["--collect-only", "-q", *arguments], matrices, selection)
+        # Its faulthandler needs a real stderr, which somebody may have closed.
+        code = run_pytest(["-p", "no:faulthandler", "--collect-only", "-q", *arguments], matrices,
+                          selection)
     if selection.interrupted:
         raise KeyboardInterrupt
     if code not in (0, 5):

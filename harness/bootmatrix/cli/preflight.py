@@ -41,7 +41,8 @@ examples:
       --machine pc-q35-10.0 --records records.jsonl
   bootmatrix preflight --measure docs/preflight.md       against real migrations, some minutes
 
-exit status: 0 nothing would refuse it; 1 refused; 2 a mistake in what was given; 3 the rig broke
+exit status: 0 nothing of what is compared would refuse it; 1 refused; 2 a mistake in what was
+given; 3 the rig broke
 """
 
 
@@ -115,7 +116,8 @@ def _preflight(options: argparse.Namespace) -> int:
         if records:
             echo(f"         proof: {row['proof'] or 'no cell of the records shows it'}")
     echo(f"{options.source} to {options.destination}, {options.machine}: "
-          + ("would be refused" if refused else "nothing would refuse it"))
+          + ("would be refused" if refused else
+             "nothing of what is compared would refuse it"))
     return Status.RED if refused else Status.GREEN
 
 

@@ -118,6 +118,7 @@ class Recorder:
         self._broken: str | None = None
         self._learnt = False  # whether any test or cell had something to say
         self._fresh: set[str] = set()
+        self._ran = 0
         self._ended: set[str] = set()
         self._records: dict[tuple[str, str, int], Record] = {}
         self._copy: RecordWriter | None = None
@@ -125,10 +126,7 @@ class Recorder:
             # A directory of one's own choice can be another run's: this is told at once.
             if given_dir(config) is not None and not config.option.collectonly:
                 self._directory.claim(resume=config.getoption("bootmatrix_resume") is not None)
-            finished = finished_of(config, self._notices.append)
-            for record in finished.records.values() if finished else ():
-                self._keep(record)
-            self._goes_on = finished is not None
+            self._goes_on = finished_of(config, self._notices.append) is not None
             given: Path | None = config.getoption("bootmatrix_records")
             if given is not None:
                 copy = config.invocation_params.dir / given
@@ -145,7 +143,7 @@ class Recorder:
 
     @property
     def records(self) -> list[Record]:
-        """What is known of the cells, those of the run that is gone on with included."""
+        """Of the cells that this session has: those of the run gone on with come as if they ran."""
         return list(self._records.values())
 
     @cached_property
@@ -249,6 +247,7 @@ class Recorder:
             self._stop(str(error))
             return False
         self._fresh.add(report.nodeid)
+        self._ran += record["verdict"] != "unsupported"
         return True
 
     def _keep(self, record: Record) -> None:
@@ -336,4 +335,4 @@ class Recorder:
         terminalreporter.write_line(summary(
             merged(self.records), style, seconds=time.monotonic() - self._begun,
             artifacts=str(shown(self.run_dir)), command=own_command(),
-            earlier=len(self.records) - len(self._fresh)))
+            earlier=len(self.records) - len(self._fresh), ran=self._ran))

@@ -139,10 +139,10 @@ def compare(
             kind, text = difference
             found.append(CellDifference(kind, _name(pair), text, kind not in _HARMLESS))
     there = sum(pair.old is not None and pair.new is not None for pair in both)
-    same = there - sum(finding.kind not in (Delta.GONE, Delta.NEW, Delta.NEW_BAD)
-                       for finding in found)
     pace, slow = _slower(both, max_slower)
     found += slow
+    same = there - len({finding.cell for finding in found
+                        if finding.kind not in (Delta.GONE, Delta.NEW, Delta.NEW_BAD)})
     found.sort(key=lambda finding: (finding.kind, natural(finding.cell)))
     return Comparison(found, other_builds(both), wishes.unseen,
                       [called(record) for record in new], same, pace, than)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bootmatrix.matrix import axes
 from bootmatrix.records.model import Record
-from bootmatrix.records.outcome import WORST_FIRST, outcome_of
+from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
 from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.decision import QUESTIONS, Row, counterexamples, decide
@@ -32,7 +32,9 @@ def markdown(records: Sequence[Record], command: str = "bootmatrix") -> str:
     """The counts, what is wrong, and the matrix folded up, scenario by scenario."""
     bad = [record for record in records if outcome_of(record).is_bad]
     bad.sort(key=lambda record: WORST_FIRST.index(outcome_of(record)))
-    lines = [f"### {'✗' if bad else '✓'} Which firmware ran?", "",
+    learnt = any(outcome_of(record) is not Outcome.UNSUPPORTED for record in records)
+    worst = "✗" if bad else "✓" if learnt else MARKS[Outcome.UNSUPPORTED]
+    lines = [f"### {worst} Which firmware ran?", "",
              escaped(counts(records).plain), ""]
     if bad:
         near = neighbours(records)

@@ -28,6 +28,7 @@ def summary(
     artifacts: str,
     command: str = "bootmatrix",
     earlier: int = 0,
+    ran: int = 0,
     watched: bool = True,
 ) -> str:
     """The table and all that stands under it, as one text that ends with the rerun command.
@@ -35,7 +36,7 @@ def summary(
     ``seconds`` is the wall time of the run, None where nobody knows it, or, if nobody ``watched``
     it, that in which at least one cell ran, which is less where cells waited; ``artifacts`` its
     directory as it is to be shown, ``command`` how bootmatrix is called here. ``earlier`` of the
-    records are from an earlier run.
+    results are from an earlier run, and so often a cell ``ran`` in this one.
     """
     records = sorted(records, key=lambda record: natural(called(record)))
     return "\n".join((
@@ -43,7 +44,8 @@ def summary(
         "",
         rendered(list(_findings(records)), style),
         rendered([counts(records), *map(str, causes(records)), *_retried(records),
-                  *mismatches(records), Text(_time(records, earlier, seconds, watched))], style),
+                  *mismatches(records),
+                  Text(_time(records, earlier, ran, seconds, watched))], style),
         "",
         # Not through rich: a path or a command that is broken over lines cannot be copied.
         visible(f"artifacts: {artifacts}"),
@@ -121,12 +123,12 @@ def mismatches(records: Sequence[Record]) -> list[str]:
 
 
 def _time(
-    records: Sequence[Record], earlier: int, seconds: float | None, watched: bool
+    records: Sequence[Record], earlier: int, ran: int, seconds: float | None, watched: bool
 ) -> str:
     if seconds is None:
         added = sum(float(record.get("seconds") or 0) for record in records)
         return f"{duration(added)} for all cells, one after the other"
-    each = round(60 * (len(records) - earlier) / seconds) if seconds > 0 else 0
+    each = round(60 * ran / seconds) if seconds > 0 else 0
     rate = f", {plural(each, 'cell')} a minute" if each else ""
     if not watched:
         return f"cells ran for {duration(seconds)}"

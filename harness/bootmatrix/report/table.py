@@ -61,11 +61,11 @@ WORDS = {
     Verdict.WRONG_CMOS: ("wrong CMOS", "what the guest had written to the CMOS was lost"),
     Verdict.WRONG_TABLES: ("wrong tables", "not the ACPI or SMBIOS tables that it must find"),
     Verdict.WRONG_HARDWARE: ("wrong hw", "fewer CPUs or less memory than the guest was given"),
-    Verdict.EXTRA_RESET: ("extra reset", "the firmware reset the machine once more than asked"),
+    Verdict.EXTRA_RESET: ("extra reset", "the machine was reset more often than it was asked for"),
     Verdict.LATE: ("late", "the right firmware, but it took so long; the usual time is far less"),
     Verdict.NOT_RESET: ("not reset", "nothing reset the machine: QEMU's event never came"),
     Verdict.STOPPED: ("stopped", "QEMU stopped the guest by itself: KVM could not run it on"),
-    Verdict.NO_BOOT: ("no boot", "the firmware spoke, but the guest never came up"),
+    Verdict.NO_BOOT: ("no boot", "the firmware spoke, but the guest did not come up in its time"),
     Verdict.SILENT: ("silent", "not even the firmware's banner on the console"),
     Verdict.BLOCKED: ("blocked", "QEMU refused the migration or the launch"),
     Verdict.WITNESS_CONFLICT: (
@@ -124,9 +124,10 @@ def tables(records: Sequence[Record], style: Style) -> str:
     telling = axes.telling(record["cell"] for record in records)
     for name, of_it in by_scenario(records):
         rows = [_Row(record, telling) for record in of_it]
-        title = Text(f"{name}: the firmware of the last boot", style="bold")
-        parts += [title, ""]
-        for table in _fitting(rows, style.width):
+        fitting, sequences = _fitting(rows, style.width)
+        more = " (a→b: a at the boot before)" if sequences else ""
+        parts += [Text(f"{name}: the firmware of the last boot{more}", style="bold"), ""]
+        for table in fitting:
             parts += [table, ""]
     parts += [*_hosts(records), *_legend(records)]
     return rendered(parts, style)
@@ -214,8 +215,8 @@ def _ambiguous(rows: Sequence[_Row]) -> bool:
     return len({version for version, _ in pairs}) < len(pairs)
 
 
-def _fitting(rows: Sequence[_Row], width: int) -> list[Table]:
-    """The fullest table that fits: first the sequences go, then the hosts' names.
+def _fitting(rows: Sequence[_Row], width: int) -> tuple[list[Table], bool]:
+    """The fullest table that fits, and whether it has sequences: they go first, then host names.
 
     Where none does, hosts are broken over lines, and policies stand in as many tables as needed.
     """
@@ -224,7 +225,7 @@ def _fitting(rows: Sequence[_Row], width: int) -> list[Table]:
     for label, sequence in (("both", True), ("both", False), (short, True), (short, False)):
         table = _Table(rows, label, sequence)
         if table.label + sum(map(table.column, names)) <= width + GAP:
-            return [table.build(names)]
+            return [table.build(names)], table.sequences
     tables, fitting = [], list[str]()
     available = width + GAP - min(table.label, width // 2)
     for name in names:
@@ -235,7 +236,7 @@ def _fitting(rows: Sequence[_Row], width: int) -> list[Table]:
     tables.append(fitting)
     widest = max(sum(map(table.column, part)) for part in tables)
     left = max(width + GAP - widest, NARROWEST_COLUMN)
-    return [table.build(part, left) for part in tables]
+    return [table.build(part, left) for part in tables], table.sequences
 
 
 class _Table:
@@ -252,6 +253,11 @@ class _Table:
             for key, line in self._lines.items() for policy, records in line.items()
         }
         self._longest = max(len(hosts) for _, _, hosts in self._lines)
+
+    @property
+    def sequences(self) -> bool:
+        """Whether an entry says more than the firmware of the last boot."""
+        return any("→" in text.plain for text in self._entries.values())
 
     @property
     def label(self) -> int:

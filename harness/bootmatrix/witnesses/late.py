@@ -30,7 +30,5 @@ def problem(moment: Moment) -> Problem | None:
             f"not done within {usual} "
             f"(after {came_after(seen.usual, seen.seconds, seen.wall)} when waited for)"
         )
-    first = in_seconds(moment.boots[0].boot.seconds) if moment.boots else ""
-    before = f"; boot 1 took {first}" if first else ""
     after = came_after(seen.usual, seen.boot.seconds, seen.boot.wall)
-    return Verdict.LATE, f"not up within {usual} (up after {after} when waited for{before})"
+    return Verdict.LATE, f"not up within {usual} (up after {after} when waited for)"

@@ -18,7 +18,7 @@ from bootmatrix.witnesses.observation import BootObserved
 _STOPS_AT_ONCE = (8, 2)
 
 ENDLESS = 100
-"""A machine that is reset so often for one boot, and has not come up, goes round for ever."""
+"""A machine that is reset so often for one boot, and is not up in its time, goes round."""
 
 
 class ResetsRow(TypedDict, total=False):
@@ -44,7 +44,10 @@ def problem(moment: Moment) -> Problem | None:
 
 
 def endless(boot: BootObserved) -> bool:
-    """Whether it was not waited for to the end, because the machine goes round for ever."""
+    """Whether it is not waited for with patience, because the machine goes round.
+
+    It takes all of a processor for nothing: an hour of it would tell no more for certain.
+    """
     return boot.up is None and (boot.resets or 0) >= ENDLESS
 
 
@@ -54,7 +57,7 @@ def goes_round(moment: Moment, why: str) -> str:
     Without a number, which is another each time: the same finding has the same reason.
     """
     if endless(moment.boot):
-        return f"before the machine was reset {ENDLESS} times"
+        return f"{why}, in which the machine was reset {ENDLESS} times and more"
     again = "; the machine was reset again and again" if (moment.boot.resets or 0) > 2 else ""
     return why + again
 

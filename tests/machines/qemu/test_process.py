@@ -20,7 +20,6 @@ from bootmatrix.engines.scratch import QEMU_LOG, Scratch
 from bootmatrix.errors import CellError, DeadlineExceeded, HarnessError, QemuError
 from bootmatrix.machines.qemu.process import VM, Qemu, listen
 from bootmatrix.model import QemuBuild
-from bootmatrix.witnesses import resets
 from helpers.descriptors import many_open
 
 BUILD = QemuBuild("q", "5.2.0", "0123456789abcdef" * 4, Path())
@@ -287,7 +286,6 @@ def test_before_it_is_connected_there_is_no_console(sandbox: Any, scratch: Scrat
             with pytest.raises(HarnessError, match="not connected yet"):
                 getattr(vm, end)
         assert not vm.stopped
-        assert not vm.goes_round
 
 
 def test_a_guest_that_qemu_has_stopped(pair: tuple[VM, Other]) -> None:
@@ -300,19 +298,15 @@ def test_a_guest_that_qemu_has_stopped(pair: tuple[VM, Other]) -> None:
     assert vm.stopped
 
 
-def test_resets_are_counted_from_the_last_boot_on(
-    pair: tuple[VM, Other], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resets_are_counted_from_the_last_boot_on(pair: tuple[VM, Other]) -> None:
     vm, other = pair
-    monkeypatch.setattr(resets, "ENDLESS", 3)
     for number in range(1, 4):
         mark = vm.monitor.mark()
         other.event("RESET")
         vm.monitor.wait("RESET", since=mark, deadline=soon())
         assert vm.resets == number
-        assert vm.goes_round is (number == 3)
     vm.resets_before = vm.monitor.resets
-    assert (vm.resets, vm.goes_round) == (0, False)
+    assert vm.resets == 0
 
 
 def test_notes_of_one_that_was_seen_and_said_no_more_than_is_kept(pair: tuple[VM, Other]) -> None:

@@ -23,7 +23,7 @@ from bootmatrix.machines.qemu import reactor
 from bootmatrix.machines.qemu.able_clock import AbleClock
 from bootmatrix.machines.qemu.monitor import Monitor
 from bootmatrix.machines.qemu.slowed import Slowed
-from bootmatrix.witnesses import resets, stopped
+from bootmatrix.witnesses import stopped
 
 # A QEMU that has not connected by then will not: it takes 25-45 ms.
 LAUNCH_SECONDS = 30.0
@@ -217,7 +217,7 @@ class VM(Qemu):
         deadline = deadline.sooner(LAUNCH_SECONDS)
         console = self.connection("console", deadline)
         self._console = self._stack.enter_context(
-            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped or self.goes_round)
+            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped)
         )
         monitor = self.connection("monitor", deadline)
         try:
@@ -257,11 +257,6 @@ class VM(Qemu):
     def resets(self) -> int:
         """How often it was reset since the last boot was over."""
         return self.monitor.resets - self.resets_before
-
-    @property
-    def goes_round(self) -> bool:
-        """Whether the guest is reset for ever."""
-        return self._monitor is not None and self.resets >= resets.ENDLESS
 
     def _close_monitor(self) -> None:
         # What does not close is a QEMU's that is killed next, and no fault of the rig's.
