@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bootmatrix import engines
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cli import preflight
 from bootmatrix.cli.main import main
 from bootmatrix.cli.preflight import MARKS, Measured, measured_text
 from bootmatrix.model import HostSpec
+from bootmatrix.run import runner as runner_module
 from bootmatrix.run.runner import Runner
+from helpers.leavings import deep_tree
 from helpers.own_builds import build_tree
 
 
@@ -88,3 +95,23 @@ def test_a_build_tree_without_a_bios_with_another_firmware(
     assert main(["preflight", "--source", "m/f", "--destination", "debian-bookworm", "--qemu",
                  f"m={tree}", "--firmware", f"f={bios}", "--machine", "pc-q35-5.2"]) == 0
     assert "nothing of what is compared would refuse it" in capsys.readouterr().out
+
+
+def test_what_a_hostile_qemu_leaves_goes_however_deep_it_is(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("".join(MARKS))
+    places: list[Path] = []
+
+    @contextlib.contextmanager
+    def leaving(builds: Any, engine: Any, directory: Path) -> Iterator[None]:
+        places.append(directory)
+        yield
+        deep_tree(directory / "cell")
+
+    monkeypatch.setattr(engines, "choose_for_a_look", contextlib.nullcontext)
+    monkeypatch.setattr(runner_module, "Runner", leaving)
+    monkeypatch.setattr(preflight, "_all", lambda *arguments: [])
+    assert main(["preflight", "--measure", str(page)]) == 0
+    assert not places[0].exists()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bootmatrix import engines
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cli.main import main
+from bootmatrix.diagnose import attach
 from bootmatrix.diagnose.attach import steps_until
-from bootmatrix.errors import UserError
+from bootmatrix.errors import Status, UserError
 from helpers.cells import cell
+from helpers.leavings import deep_tree
 
 MATRIX = Path(__file__).parents[2] / "matrices" / "quickstart.yaml"
 SILENT = "bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci"
@@ -32,3 +39,22 @@ def test_the_json_of_list_names_what_repro_takes(store: ImageStore) -> None:
         [sys.executable, "-c", "import sys; from bootmatrix.__main__ import main; sys.exit(main())",
          "list", str(MATRIX), "--json"], capture_output=True, text=True, timeout=300)
     assert SILENT in [row["id"] for row in json.loads(listed.stdout)]
+
+
+def test_what_a_hostile_qemu_leaves_goes_however_deep_it_is(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places: list[Path] = []
+
+    @contextlib.contextmanager
+    def attached(*arguments: Any) -> Iterator[None]:
+        places.append(arguments[-1])
+        deep_tree(places[0] / "cell")
+        raise UserError("no guest to attach to")
+        yield
+
+    monkeypatch.setattr(engines, "choose_for_a_look", contextlib.nullcontext)
+    monkeypatch.setattr(attach, "attached", attached)
+    assert main(["repro", "--attach", str(MATRIX), SILENT]) == Status.USER_ERROR
+    assert capsys.readouterr().err == "bootmatrix: no guest to attach to\n"
+    assert not places[0].exists()

@@ -345,3 +345,26 @@ def test_whoever_has_to_do_with_cells_is_looked_at() -> None:
         said = {node.id for node in ast.walk(ast.parse(file.read_text()))
                 if isinstance(node, ast.Name)}
         assert module in known or not said & names, module
+
+
+# What is removed by its path, a tree at once, and why nothing in it can be of a sandbox's making.
+REMOVED_BY_PATH = {
+    "cli/nvram": "read by a command of this host's, which writes one file",
+    "cli/run": "empty",
+    "engines/bubblewrap": "seen by `true`",
+    "engines/docker": "a device node, in no sandbox's sight",
+    "guests/linux": "Debian's packages, unpacked",
+    "guests/tools": "a guest of ours, compiled",
+    "run/sharing": "copies of single files, by names of ours",
+}
+
+
+def test_what_a_sandbox_has_written_is_removed_by_descriptors_alone() -> None:
+    """A tree can be deeper than rmtree goes, and chmod by path can be led away (CVE-2023-6597)."""
+    found = set()
+    for file in HARNESS.rglob("*.py"):
+        module = str(file.relative_to(HARNESS)).removesuffix(".py")
+        calls = {call.rpartition(" ")[2] for call in by_path(module)}
+        if calls & {"rmtree", "TemporaryDirectory"}:
+            found.add(module)
+    assert found == set(REMOVED_BY_PATH)

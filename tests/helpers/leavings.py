@@ -43,6 +43,18 @@ def wait_for(
         pytest.fail(f"exit status {status}, and it has said: {''.join(said)}", pytrace=False)
 
 
+def deep_tree(place: Path, depth: int = 1200) -> None:
+    """Make directories in each other, deeper than shutil.rmtree goes."""
+    place.mkdir()
+    here = os.open(place, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
 def processes(place: Path) -> list[int]:
     """The processes that know a directory: by argument, by working directory, or by a mount.
 

@@ -185,11 +185,10 @@ class Measured:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    import tempfile
-
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.engines import choose_for_a_look
+    from bootmatrix.files.cell_files import temporary
     from bootmatrix.run.runner import Runner
 
     page = options.measure
@@ -203,8 +202,8 @@ def _measure(options: argparse.Namespace) -> int:
     store = ImageStore()
     with (
         Builds(store) as builds, choose_for_a_look(options.engine) as engine,
-        tempfile.TemporaryDirectory(prefix="bootmatrix-") as directory,
-        Runner(builds, engine, Path(directory)) as runner,
+        temporary("bootmatrix-") as directory,
+        Runner(builds, engine, directory) as runner,
     ):
         rows = _all(store.names(), builds, engine, runner)
     before, rest = text.split(MARKS[0])

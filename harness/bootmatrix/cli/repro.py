@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli.options import Commands, add_cell, add_engine, cell_of
@@ -66,17 +65,16 @@ def _repro(options: argparse.Namespace) -> int:
 
 
 def _attach(options: argparse.Namespace, cell: Cell, builds: Builds) -> int:
-    import tempfile
-
     from bootmatrix.diagnose import attach
     from bootmatrix.engines import choose_for_a_look
+    from bootmatrix.files.cell_files import temporary
 
     steps = attach.steps_until(cell, options.until)
     with (
         choose_for_a_look(options.engine) as engine,
         # Short: a unix socket's address takes 107 bytes.
-        tempfile.TemporaryDirectory(prefix="bootmatrix-") as directory,
-        attach.attached(cell, steps, builds, engine, Path(directory)) as guest,
+        temporary("bootmatrix-") as directory,
+        attach.attached(cell, steps, builds, engine, directory) as guest,
     ):
         for number, seen in enumerate(guest.seen, 1):
             text = str(seen.refusal) if seen.refusal else "done"
