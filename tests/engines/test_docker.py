@@ -10,8 +10,9 @@ import struct
 import subprocess
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,41 @@ def test_no_container_keeps_the_others_from_running() -> None:
     """They share among themselves alone: what comes before all would come before the cells only."""
     usual = 1024
     assert docker._SHARES[Priority.LOW] < usual < docker._SHARES[Priority.HIGH] <= 4 * usual
+
+
+class Listing:
+    """An engine that has containers with these owners' labels, and keeps none that is removed."""
+
+    def __init__(self, owners: Sequence[str | None]) -> None:
+        self.api = self
+        self.there = {str(number): {docker.SESSION: "1-0"} for number in range(len(owners))}
+        for labels, owner in zip(self.there.values(), owners, strict=True):
+            labels |= {docker.OWNER: owner} if owner else {}
+
+    def containers(self, **asked: Any) -> list[dict[str, Any]]:
+        return [{"Id": key, "Labels": labels} for key, labels in self.there.items()]
+
+    def remove_container(self, name: str, **how: Any) -> None:
+        del self.there[name]
+
+    def close(self) -> None:
+        """It is none."""
+
+
+def test_a_container_that_is_not_labelled_as_ours_are_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can give one such labels; it kept every engine from being opened."""
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    foreign = [None, "abc", "-1", "\u0663", f" {dead.pid}", f"0{dead.pid}", "9" * 5000]
+    listing = Listing([*foreign, str(os.getpid()), str(dead.pid)])
+    monkeypatch.setattr(docker, "_connect", lambda seconds: listing)
+    last = str(len(foreign) + 1)
+    assert docker.leftovers() == (last,)
+    docker.DockerEngine().close()
+    assert set(listing.there) == {str(number) for number in range(len(foreign) + 1)}
+    assert docker.leftovers() == ()
 
 
 @pytest.mark.docker

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import stat
@@ -60,6 +61,7 @@ CALL_SECONDS = 30.0
 MOST_EXPORTED = 17 << 30
 """Bytes of an image's file system as a tar: those of a root (foreign_root), and headers."""
 _REMOVED_SECONDS = 3.0
+_PID = re.compile(r"[1-9][0-9]{0,9}")
 # Of the processor; the usual is 1024. It is shared with other containers alone: with much more, one
 # would keep the other cells from running, and come no sooner before what else runs here.
 _SHARES = {Priority.LOW: 128, Priority.HIGH: 4096}
@@ -179,7 +181,7 @@ class DockerEngine(WarmEngine):
             for found in self._client.api.containers(
                 all=True, filters={"label": SESSION, "status": "created"}
             ):
-                if not _alive(int(found["Labels"][OWNER])):
+                if _owner_is_dead(found):
                     with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
                         self._client.api.remove_container(found["Id"], v=True, force=True)
 
@@ -400,13 +402,16 @@ def leftovers(session: str | None = None) -> tuple[str, ...]:
     label = f"{SESSION}={session}" if session else SESSION
     with contextlib.closing(client), _engine_errors("containers cannot be listed"):
         listed = client.api.containers(all=True, filters={"label": label})
-    return tuple(
-        found["Id"] for found in listed if session or not _alive(int(found["Labels"][OWNER]))
-    )
+    return tuple(found["Id"] for found in listed if session or _owner_is_dead(found))
 
 
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+def _owner_is_dead(found: Mapping[str, Any]) -> bool:
+    """Whether a container is one of ours that nobody has any more.
+
+    Anybody can give a container our labels: one whose owner is not written as a pid is none.
+    """
+    pid = found["Labels"].get(OWNER, "")
+    return bool(_PID.fullmatch(pid)) and not Path(f"/proc/{pid}").exists()
 
 
 def _frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
