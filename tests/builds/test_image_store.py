@@ -279,6 +279,7 @@ def test_removing_touches_no_other_build(tmp_path: Path, catalogue: Callable[[st
         root.mkdir(parents=True)
         (root / "file").write_text("12345")
         Path(f"{root}.lock").touch()
+        Path(f"{root}.docker").touch()
         store._facts_file(name).write_text("{}")
     former = tmp_path / "roots" / f"small-{'0' * 16}"  # of an entry that has changed since
     former.mkdir()

@@ -11,6 +11,8 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import pytest
 from bootmatrix.engines import docker
 from bootmatrix.engines.confinement import Priority
 from bootmatrix.errors import EngineError, UserError
+from bootmatrix.model import QemuBuild
+from bootmatrix.roots.cache import Cache
 
 
 @pytest.fixture
@@ -168,3 +172,99 @@ def test_how_much_an_image_may_unpack_to(tmp_path: Path, monkeypatch: pytest.Mon
                 assert client.api.containers(all=True, filters={"ancestor": name}) == []
         finally:
             client.api.remove_image(name, force=True)
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    with contextlib.closing(docker._connect(docker.CALL_SECONDS)) as client:
+        yield client
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[QemuBuild]:
+    """A build with next to nothing in its root; in the end the engine has nothing of it."""
+    root = tmp_path / "roots" / "r-1"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "busybox").write_bytes(b"ours")
+    yield QemuBuild(f"test-{os.getpid()}", "1", "0" * 64, root)
+    docker.remove_images([f"test-{os.getpid()}"], tmp_path)
+
+
+def strangers(image: str) -> None:
+    """Give the name of an image to another one, as anybody can who reaches the engine."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as made:
+        made.addfile(tarfile.TarInfo("busybox"))
+    subprocess.run(["docker", "import", "-", image], input=tar.getvalue(), check=True,
+                   capture_output=True, timeout=300)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("when", ["before", "after", "after, and the cache has lost it"])
+def test_an_image_of_a_stranger_s_by_our_name_is_none_of_ours(
+    client: Any, small: QemuBuild, tmp_path: Path, when: str
+) -> None:
+    ours = docker.ensure_image(client, small)
+    (name,) = client.api.inspect_image(ours)["RepoTags"]
+    kept = tmp_path / "roots" / "r-1.docker"
+    if when == "before":
+        docker.remove_images([small.name], tmp_path)
+        kept.unlink()
+    strangers(name)
+    theirs = client.api.inspect_image(name)["Id"]
+    try:
+        if when == "after, and the cache has lost it":
+            kept.write_text("{")
+        found = docker.ensure_image(client, small)
+        assert found != theirs
+        assert (found == ours) == (when == "after")
+        assert client.api.inspect_image(found)["Config"]["Labels"][docker.DIGEST] == small.digest
+        assert docker.ensure_image(client, small) == found
+    finally:
+        client.api.remove_image(theirs, force=True)
+
+
+@pytest.mark.docker
+def test_an_image_that_the_engine_has_lost_is_imported_again(
+    client: Any, small: QemuBuild, tmp_path: Path
+) -> None:
+    ours = docker.ensure_image(client, small)
+    client.api.remove_image(ours, force=True)
+    again = docker.ensure_image(client, small)
+    assert again == docker.ensure_image(client, small) != ours
+    # What a version has imported that kept no id goes, once there is one with it.
+    (tmp_path / "roots" / "r-1.docker").unlink()
+    assert docker.ensure_image(client, small) != again
+    assert docker.remove_images([small.name], tmp_path) == 1
+
+
+@pytest.mark.docker
+def test_two_at_once_have_one_image(client: Any, small: QemuBuild, tmp_path: Path) -> None:
+    """A build of another digest in the same root, as another program in it is one, is another."""
+    other = replace(small, digest="1" * 64)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(docker.ensure_image, [client] * 4, [small, other] * 2))
+    assert found[:2] == found[2:]
+    assert len(set(found)) == 2
+    assert not list((tmp_path / "roots").glob("*.new"))
+    assert docker.remove_images([small.name], tmp_path) == 2
+
+
+@pytest.mark.docker
+def test_the_id_lies_in_no_tree_that_has_a_manifest(client: Any, tmp_path: Path) -> None:
+    """In one it would be damage."""
+    cache = Cache(tmp_path)
+
+    def fill(entry: Path) -> None:
+        (entry / "root" / "bin").mkdir(parents=True)
+        (entry / "root" / "bin" / "busybox").write_bytes(b"")
+
+    root = cache.entry("root-1", fill) / "root"
+    docker.ensure_image(client, QemuBuild(f"test-{os.getpid()}", "1", "0" * 64, root))
+    try:
+        assert cache.damage("root-1") is None
+        cache.close()
+        cache.remove("root-1")
+        assert not list(tmp_path.iterdir())
+    finally:
+        assert docker.remove_images([f"test-{os.getpid()}"], tmp_path) == 1

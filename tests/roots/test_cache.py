@@ -80,7 +80,8 @@ def filled(cache: Cache, name: str) -> Path:
 def test_the_cache_keeps_what_is_in_use_and_the_latest(tmp_path: Path) -> None:
     with_hold, other = Cache(tmp_path), Cache(tmp_path)
     held = filled(with_hold, "kind-held")
-    (tmp_path / "kind-held.json").write_text("{}")
+    for name in ("kind-held.json", "kind-held.docker"):
+        (tmp_path / name).write_text("{}")
     entries = []
     for number in range(KEPT + 3):
         entries.append(filled(other, f"kind-{number}"))
@@ -97,7 +98,7 @@ def test_the_cache_keeps_what_is_in_use_and_the_latest(tmp_path: Path) -> None:
     with_hold.close()
     filled(Cache(tmp_path), "kind-more")
     assert not held.exists()
-    assert not (tmp_path / "kind-held.json").exists()
+    assert not list(tmp_path.glob("kind-held*"))
 
 
 def test_the_cache_fills_an_entry_once(tmp_path: Path) -> None:

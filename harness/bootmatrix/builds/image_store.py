@@ -369,6 +369,7 @@ class ImageStore:
                     debian.remove(self._roots / stem)
                     debian.remove(self._roots / f"{stem}.tmp")
                     debian.remove(self._roots / f"{stem}.manifest")
+                    debian.remove(self._roots / f"{stem}.docker")  # an engine's
                     (self._roots / f"{stem}.lock").unlink()
             self._facts.pop(name, None)
             self._made.pop(name, None)

@@ -61,6 +61,7 @@ CALL_SECONDS = 30.0
 MOST_EXPORTED = 17 << 30
 """Bytes of an image's file system as a tar: those of a root (foreign_root), and headers."""
 _REMOVED_SECONDS = 3.0
+_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _PID = re.compile(r"[1-9][0-9]{0,9}")
 # Of the processor; the usual is 1024. It is shared with other containers alone: with much more, one
 # would keep the other cells from running, and come no sooner before what else runs here.
@@ -268,36 +269,71 @@ class DockerEngine(WarmEngine):
 
 
 def ensure_image(client: Any, build: QemuBuild) -> str:
-    """The tag of a build's image, imported from its root if the engine has it not yet.
+    """The id of a build's image, imported from its root if the engine has it not yet.
 
     The image is the root without what is in /usr: that is mounted from the root itself, which
     saves a second copy of it, and the storage driver's share in each start of a QEMU. Each cache
     has images of its own, so that it can remove them.
+
+    The tag is for people: whoever reaches the engine can give it to another image. The id is a
+    hash over the image, and is kept in the cache.
     """
     name, digest = build.root_name or build.name, build.root_digest or build.digest
     root = str(build.root.resolve())
     place = hashlib.sha256(os.fsencode(root)).hexdigest()
     image = f"{REPOSITORY}/{name}:{digest[:16]}-{place[:8]}"
+    # Beside what the cache checks and removes as one: a stranger's root lies in a tree of those.
+    above = build.root.parent
+    entry = above if above.with_name(f"{above.name}.manifest").exists() else build.root
+    file = Path(f"{entry}.docker")
     with _engine_errors(f"the image {image} cannot be imported"):
-        with contextlib.suppress(docker.errors.ImageNotFound):
-            client.api.inspect_image(image)
-            return image
+        if found := _imported(client, file, image):
+            return found
         # One import at a time: the lock is the kernel's, on a directory that no sandbox sees.
-        held = os.open(build.root.parent, os.O_RDONLY | os.O_DIRECTORY)
+        held = os.open(above, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
-            with contextlib.suppress(docker.errors.ImageNotFound):
-                client.api.inspect_image(image)
-                return image
-            _import(client, build.root, image, {BUILD: name, DIGEST: digest, ROOT: root})
-            client.api.inspect_image(image)
+            if found := _imported(client, file, image):
+                return found
+            # Of an earlier version, which kept no id, or of a cache that has lost it.
+            former = client.api.images(image, quiet=True, filters={"label": f"{ROOT}={root}"})
+            new = Path(f"{file}.new")
+            try:
+                with new.open("w") as opened:  # before the import: not all caches can be written
+                    found = _import(client, build.root, image,
+                                    {BUILD: name, DIGEST: digest, ROOT: root})
+                    json.dump({**_kept(file), image: found}, opened)
+                new.replace(file)
+            finally:
+                new.unlink(missing_ok=True)
+            for old in {*former} - {found}:
+                with contextlib.suppress(docker.errors.APIError):  # it is in use
+                    client.api.remove_image(old)
         finally:
             os.close(held)
-    return image
+    return found
 
 
-def _import(client: Any, root: Path, image: str, labels: Mapping[str, str]) -> None:
-    """Import a root's image, with the launcher's program in it."""
+def _imported(client: Any, file: Path, image: str) -> str | None:
+    """The id that was kept of an image, if the engine still has it."""
+    found = _kept(file).get(image)
+    if found is not None:
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            client.api.inspect_image(found)
+            return found
+    return None
+
+
+def _kept(file: Path) -> dict[str, str]:
+    """The ids of a root's images by their names, as they were kept."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        kept: dict[str, str] = json.loads(file.read_bytes())
+        return kept
+    return {}
+
+
+def _import(client: Any, root: Path, image: str, labels: Mapping[str, str]) -> str:
+    """Import a root's image, with the launcher's program in it; its id."""
     repository, _, tag = image.partition(":")
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -313,13 +349,16 @@ def _import(client: Any, root: Path, image: str, labels: Mapping[str, str]) -> N
             with debian.follow(root, SHELL[0]).open("rb") as content:
                 archive.addfile(cast(tarfile.TarInfo, plain(busybox)), content)
         file.seek(0)
-        answer = client.api.import_image_from_stream(
+        answer: str = client.api.import_image_from_stream(
             iter(lambda: file.read(1 << 20), b""), repository=repository, tag=tag,
             changes=[f"LABEL {label}={json.dumps(value)}" for label, value in labels.items()],
         )
-    # Errors come in the body of a success, as the last of several JSON objects.
-    if '"error"' in answer:
+    # Errors come in the body of a success, as the last of several JSON objects, and so does the id:
+    # asked of the tag, it could be another's already.
+    found = _ID.search(answer)
+    if '"error"' in answer or found is None:
         raise EngineError("docker: the import failed", tail=answer)
+    return found[0]
 
 
 def image_id(name: str) -> str:

@@ -36,7 +36,7 @@ class Cache:
     def entry(self, name: str, fill: Callable[[Path], None]) -> Path:
         """The directory of this name, filled by ``fill`` if it is not there yet, or is damaged.
 
-        ``name.json`` beside it is the caller's to use, and goes when the entry goes.
+        ``name.json`` and ``name.docker`` beside it are its users', and go when the entry goes.
         """
         directory = self._home / name
         self._home.mkdir(parents=True, exist_ok=True)
@@ -118,6 +118,7 @@ class Cache:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 remove(self._home / name)
                 (self._home / f"{name}.json").unlink(missing_ok=True)
+                (self._home / f"{name}.docker").unlink(missing_ok=True)
                 self._manifest(name).unlink(missing_ok=True)
                 self._file(name).unlink(missing_ok=True)
             except BlockingIOError:
