@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,31 @@ def test_another_file_than_was_meant(
     assert "is no regular file" in capsys.readouterr().err
     refused(tmp_path / "none")
     refused(tmp_path)
-    assert not (tmp_path / "there").exists()
+    assert roots(tmp_path) == []
+
+
+def test_a_file_that_is_changed_when_it_has_been_compared(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever can write to it cannot have another unpacked than the one that was meant."""
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    monkeypatch.setenv("PLACE", "here")
+    assert main(["images", "export", str(tmp_path / "other.tar.gz"), "small"]) == Status.GREEN
+    monkeypatch.setenv("PLACE", "there")
+    unpack = ImageStore.take_in
+
+    def take_in(store: ImageStore, file: Any) -> tuple[str, ...]:
+        with made.open("r+b") as same:
+            same.write((tmp_path / "other.tar.gz").read_bytes())
+            same.truncate()
+        return unpack(store, file)
+
+    monkeypatch.setattr(ImageStore, "take_in", take_in)
+    capsys.readouterr()
+    assert main(["images", "import", str(made), "--sha256", digest]) == Status.GREEN
+    assert capsys.readouterr().out == "2 images imported: other, small\n"
+    assert roots(tmp_path) == ["other"] * 3 + ["small"] * 3
 
 
 def test_what_is_no_build_is_not_exported(

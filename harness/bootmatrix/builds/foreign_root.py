@@ -128,7 +128,7 @@ def _copy_file(directory: int, target: Path, size: int) -> None:
         if os.getuid() or mode & FOR_EVERYONE:
             with target.open("xb") as made:
                 target.chmod(stat.S_IRUSR | stat.S_IWUSR)
-                given_file.copy(file, made, size)
+                given_file.copy(file, made, size, holes=True)
             target.chmod(mode & 0o755)
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from bootmatrix.builds import root_firmware
 from bootmatrix.builds.catalogue import Catalogue, QemuEntry, load
@@ -390,7 +391,12 @@ class ImageStore:
             archive.Packed(self._root(name).name, self._root(name),
                            self._facts_file(name).read_bytes()) for name in sorted(names)))
 
-    def take_in(self, file: BinaryIO) -> tuple[str, ...]:
+    def unnamed_file(self) -> IO[bytes]:
+        """A file in the cache that nobody else can open, and that is gone when it is closed."""
+        self._roots.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=self._roots)
+
+    def take_in(self, file: IO[bytes]) -> tuple[str, ...]:
         """Take the builds of such a file into the cache, all or none; the names of those.
 
         What is there stays. What is in a root is compared with the digest in the file, and the rest

@@ -256,7 +256,7 @@ def copy(path: Path, cache: Cache, named: Path | None = None) -> Copy:
                 with _opened(file, tree) as opened, target.open("xb") as made:
                     found = os.fstat(opened.fileno())
                     _check_size(program, size := size + found.st_size)
-                    given_file.copy(opened, made, found.st_size)
+                    given_file.copy(opened, made, found.st_size, holes=True)
             except (FileExistsError, IsADirectoryError, NotADirectoryError):
                 raise UserError(f"{program}: {inside} would be a file and a directory in its copy",
                                 hint="give it another name") from None

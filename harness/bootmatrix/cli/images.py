@@ -161,8 +161,6 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from hashlib import file_digest
-
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.roots import archive
 
@@ -171,14 +169,20 @@ def _import(options: argparse.Namespace) -> int:
         file = given_file.open_regular(options.file, archive.LARGEST)
     except given_file.Unreadable as error:
         raise UserError(str(error), file=options.file) from None
-    with file:
-        # Before anything of it is looked at: a root made by a stranger is no sandbox for strangers.
-        digest = file_digest(file, "sha256").hexdigest()
+    # Before anything of it is looked at: a root made by a stranger is no sandbox for strangers.
+    # And of a copy, which is what is unpacked: the file itself can be written to meanwhile.
+    with file, store.unnamed_file() as copy:
+        hashed = archive.Digest(copy)
+        try:
+            given_file.copy(file, hashed, archive.LARGEST)
+        except given_file.Unreadable as error:
+            raise UserError(str(error), file=options.file) from None
+        digest = hashed.hexdigest()
         if digest != options.sha256.lower():
             raise UserError(f"its sha256 is {digest}, not {options.sha256}", file=options.file)
-        file.seek(0)
+        copy.seek(0)
         try:
-            taken = store.take_in(file)
+            taken = store.take_in(copy)
         except ImageError as error:
             raise UserError(error.message, file=options.file, hint="nothing was imported") from None
     echo(f"{plural(len(taken), 'image')} imported" + f": {', '.join(taken)}" * bool(taken))

@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader, BufferedWriter
+from io import BufferedReader, BufferedWriter, RawIOBase
 from pathlib import Path
 
 from bootmatrix.errors import UserError
@@ -73,20 +73,23 @@ def read(path: Path, largest: int) -> bytes:
     return content
 
 
-def copy(file: BufferedReader, made: BufferedWriter, size: int) -> None:
+def copy(
+    file: BufferedReader, made: BufferedWriter | RawIOBase, size: int, *, holes: bool = False
+) -> None:
     """Copy so many bytes, which it had. Raises Unreadable for more: it grows, and need not end.
 
-    What are zeros becomes a hole: a file of holes can be larger than the disk.
+    With ``holes`` zeros become a hole: a file of holes can be larger than the disk.
     """
     while part := file.read(1 << 20):
         size -= len(part)
         if size < 0:
             raise Unreadable("was changed while it was read")
-        if part.count(0) == len(part):
+        if holes and part.count(0) == len(part):
             made.seek(len(part), os.SEEK_CUR)
         else:
             made.write(part)
-    made.truncate()  # where it ends in a hole
+    if holes:
+        made.truncate()  # where it ends in one
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from bootmatrix.errors import ImageError
 from bootmatrix.roots import manifest
@@ -36,7 +36,7 @@ class Packed(NamedTuple):
 
 def write(file: BinaryIO, packed: Iterable[Packed]) -> str:
     """Write roots; the sha256 of all that was written."""
-    digest = _Digest(file)
+    digest = Digest(file)
     with gzip.GzipFile("", "wb", _LEVEL, digest, mtime=0) as zipped, \
             tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for stem, root, facts in packed:
@@ -71,10 +71,10 @@ def _directory(name: str, mode: int) -> tarfile.TarInfo:
     return info
 
 
-class _Digest(io.RawIOBase):
+class Digest(io.RawIOBase):
     """Hashes what is written to a file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
 
@@ -92,7 +92,7 @@ class _Digest(io.RawIOBase):
         return self._sha256.hexdigest()
 
 
-def read(file: BinaryIO, place: Callable[[str, bytes], Path | None]) -> None:
+def read(file: IO[bytes], place: Callable[[str, bytes], Path | None]) -> None:
     """Unpack each root to where ``place(STEM, FACTS)`` says, a new path; None passes it over.
 
     Nothing is written elsewhere, and nothing but files, directories and links is made; what a link
