@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -234,6 +235,57 @@ def test_a_temporary_directory_is_gone_whatever_is_in_it() -> None:
         (place / "closed" / "deep").mkdir(parents=True)
         (place / "closed").chmod(0)
     assert not place.exists()
+
+
+AS_A_PLAIN_USER = """
+import sys
+from pathlib import Path
+from bootmatrix.errors import CellError
+from bootmatrix.files import cell_files
+
+cell_files.MOST_NAMES = 2
+place = Path(sys.argv[1])
+with cell_files.CellDir(place) as cell:
+    print(cell.excess())
+    for mode in (0o444, 0):
+        (place / "d" / str(mode)).mkdir()
+        place.chmod(mode)
+        try:
+            cell.exists("d")
+        except CellError as error:
+            print(error)
+        print(cell.excess())
+    place.chmod(0)
+    cell.empty()
+    print(list(place.iterdir()))
+"""
+
+
+def test_a_cell_closed_by_its_program_is_looked_at_and_emptied(place: Path) -> None:
+    """Where the harness is no root; a program that stands in a directory below can go on there."""
+    plain = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if not os.getuid() else []
+    (place / "d").mkdir()
+    done = subprocess.run([*plain, sys.executable, "-c", AS_A_PLAIN_USER, place],
+                          capture_output=True, text=True, timeout=300, check=True)
+    refused = f"{place}/d: nothing is there (Permission denied)"
+    assert done.stdout.splitlines() == [
+        "None", refused, "None", refused, "more than 2 names", "[]"]
+
+
+def test_what_is_closed_again_and_again_is_too_much(
+    cell: CellDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended each look before it had seen what else is there."""
+    (cell.path / "d").mkdir()
+    entered = cell_files._entered
+
+    def closed(entry: int) -> int:
+        if Path(f"/proc/self/fd/{entry}").readlink().name == "d":
+            raise PermissionError
+        return entered(entry)
+
+    monkeypatch.setattr(cell_files, "_entered", closed)
+    assert cell.excess() == "what cannot be looked at"
 
 
 # ---- no other way ------------------------------------------------------------------------------

@@ -107,7 +107,10 @@ class CellDir:
     def lstat(self, name: str) -> os.stat_result:
         """What a name stands for, without following it."""
         with self._at(name) as (directory, leaf):
-            return os.stat(leaf, dir_fd=directory, follow_symlinks=False)
+            try:
+                return os.stat(leaf, dir_fd=directory, follow_symlinks=False)
+            except PermissionError as error:
+                raise self._refusal(name, error, None) from error
 
     def exists(self, name: str) -> bool:
         """Whether there is anything of that name."""
@@ -223,7 +226,8 @@ class CellDir:
         """What there is too much of in the directory; None if of nothing.
 
         It takes milliseconds, however much there is. A file that was removed and is still open
-        is not seen.
+        is not seen. Whoever takes the harness's permission away while it looks has something to
+        hide: where it is no root, sandboxes run as its user, and own what it has opened.
         """
         left = {"bytes": MOST_BYTES, "names": MOST_NAMES}
 
@@ -246,9 +250,15 @@ class CellDir:
                                     return much
             return None
 
-        # Opened anew: two who read the same open directory take entries from each other.
-        with _listed(".", self._fd) as directory:
-            return count(directory, 0)
+        try:
+            # Opened anew: two who read the same open directory take entries from each other.
+            directory = _entered(self._fd)
+            try:
+                return count(directory, 0)
+            finally:
+                os.close(directory)
+        except PermissionError:
+            return "what cannot be looked at"
 
     def empty(self) -> None:
         """Remove all that is in the directory, however deep, and whatever its modes.
@@ -257,6 +267,7 @@ class CellDir:
         two are open at a time. Raises CellError if somebody goes on filling it.
         """
         deadline = Deadline.after(EMPTY_SECONDS)
+        os.close(_entered(self._fd))  # whatever its own mode, too
         while left := os.listdir(self._fd):
             while left:
                 if deadline.expired:
@@ -387,7 +398,7 @@ def _listed(name: str, directory: int) -> Iterator[int]:
 
 
 def _entered(entry: int) -> int:
-    """A descriptor to list a directory with, which is held by an O_PATH one, whatever its mode."""
+    """A descriptor to list a directory with, which another one holds, whatever its mode."""
     itself = f"/proc/self/fd/{entry}"
     mode = stat.S_IMODE(os.fstat(entry).st_mode)
     if mode & 0o700 != 0o700:
