@@ -120,6 +120,25 @@ def test_a_root_without_usr_gets_what_the_engines_want(
         assert {path.name for path in root.iterdir()} == {"nix"}, "what was given stays as it is"
 
 
+@pytest.mark.parametrize(("link", "target", "told"), [
+    ("bin", "bin", "{root}: /bin in it is a link that goes round"),
+    ("usr", "/usr/usr", "{root}: /usr in it is a link that goes round"),
+    ("bin", "x" * 300, "{root}: /bin in it is a link to too long a name"),
+    ("share", "share", "nix/../share/qemu/bios-256k.bin in {root} is a link that goes round"),
+])
+def test_a_hostile_root_is_told_by_the_name_that_its_user_gave(
+    store: ImageStore, tmp_path: Path, link: str, target: str, told: str
+) -> None:
+    """And not by that of a copy which is gone already."""
+    root = tmp_path / "root"
+    (root / "nix").mkdir(parents=True)
+    shutil.copy("/bin/true", root / "nix" / "qemu")
+    (root / link).symlink_to(target)
+    with Builds(store, tmp_path / "cache") as builds, pytest.raises(UserError) as raised:
+        builds.qemu(QemuSource(root=root, program="nix/qemu"))
+    assert str(raised.value) == told.format(root=root)
+
+
 def test_what_is_missing_is_named_once(builds: Builds) -> None:
     hosts = [HostSpec("a", "debian-sid"), HostSpec("b", "debian-bookworm"),
              HostSpec("c", "debian-sid"), HostSpec("d", QemuSource(path=Path("/nowhere")))]

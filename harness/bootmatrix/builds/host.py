@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -404,9 +405,9 @@ class Builds:
             export_image(identity, target)
             foreign_root.leave_out_devices(target)
 
-        entry = self._whole(f"image-{identity[:16]}", unpack, say)
-        return self._in_whole(entry, source.name or safe_name(image.lower()), None,
-                              f"the image {image}")
+        what = f"the image {image}"
+        entry = self._whole(f"image-{identity[:16]}", unpack, what, say)
+        return self._in_whole(entry, source.name or safe_name(image.lower()), None, what)
 
     def _from_root(
         self, source: QemuSource, root: Path, say: Callable[[str], None]
@@ -422,22 +423,25 @@ class Builds:
             if foreign_root.fingerprint(root) != seen:
                 raise ImageError(f"{root} was changed while it was read; try again")
 
-        entry = self._whole(f"root-{seen[:16]}", unpack, say)
+        entry = self._whole(f"root-{seen[:16]}", unpack, str(root), say)
         return self._in_whole(entry, source.name, program, str(root))
 
     def _whole(
-        self, name: str, unpack: Callable[[Path], None], say: Callable[[str], None]
+        self, name: str, unpack: Callable[[Path], None], what: str, say: Callable[[str], None]
     ) -> Path:
-        """The entry of the cache with somebody else's root, which ``unpack`` fills."""
+        """The entry of the cache with somebody else's root, which ``unpack`` fills.
+
+        ``what`` is what its user calls it.
+        """
         shell = debian.follow(self._roots(say)[0].directory, "bin/busybox")
 
         def fill(entry: Path) -> None:
             root = entry / "root"
             root.mkdir()
             unpack(root)
-            debian.make_place(root, "usr")  # Docker mounts it
+            _place(root, "usr", what)  # Docker mounts it
             # What the engines start programs with; the root's own may need libraries.
-            busybox = debian.make_place(root, "bin") / "busybox"
+            busybox = _place(root, "bin", what) / "busybox"
             debian.remove(busybox)
             shutil.copyfile(shell, busybox)
             busybox.chmod(0o755)
@@ -452,6 +456,7 @@ class Builds:
         root = entry / "root"
         try:
             program = foreign_root.find(root, program)
+            bios = foreign_root.default_firmware(root, program)
         except UserError as error:
             raise UserError(str(error).replace(str(root), what)) from None
         told = f"{(entry / 'digest').read_text()} {program}"
@@ -462,7 +467,7 @@ class Builds:
             digest=digest,
             root=root,
             binary=f"/{program}",
-            firmware=self._keep_beside(foreign_root.default_firmware(root, program)),
+            firmware=self._keep_beside(bios),
             root_name=entry.name,
         )
         return self._described(build, entry.with_suffix(".json"), what)
@@ -507,6 +512,18 @@ class Builds:
             build, version=said["version"], machines=tuple(said["machines"]),
             default_machine=said["default_machine"], debug_port=said["debug_port"],
         )
+
+
+def _place(root: Path, path: str, what: str) -> Path:
+    """A directory of a copied root, which is made if need be. UserError where there can be none."""
+    try:
+        return debian.make_place(root, path)
+    except ImageError:
+        raise UserError(f"{what}: /{path} in it is a link that goes round") from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError(f"{what}: /{path} in it is a link to too long a name") from None
 
 
 def _in_root(copy: own_qemu.Copy, root: Root) -> QemuBuild:
