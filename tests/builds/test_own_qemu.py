@@ -296,8 +296,8 @@ def test_a_file_that_grows_while_it_is_copied(
 ) -> None:
     copied = given_file.copy
 
-    def grown(file: BufferedReader, made: BufferedWriter, size: int) -> None:
-        copied(file, made, size - 1)
+    def grown(file: BufferedReader, made: BufferedWriter, size: int, *, holes: bool) -> None:
+        copied(file, made, size - 1, holes=holes)
 
     monkeypatch.setattr(given_file, "copy", grown)
     with pytest.raises(UserError, match=r"was changed while it was read \(try again\)"):

@@ -19,6 +19,7 @@ from bootmatrix.machines.qemu.command_line import Launch, qemu_argv
 from bootmatrix.machines.qemu.machine import QemuMachine
 from bootmatrix.model import Channel, FirmwareBuild, Verdict
 from bootmatrix.witnesses.refusal import Refusal
+from bootmatrix.witnesses.resets import ENDLESS
 from helpers.cells import cell
 from helpers.hostile import RunnerWith
 from helpers.programs import PROGRAMS
@@ -96,10 +97,12 @@ def test_a_machine_that_has_other_tables_for_a_guest_that_came(
 # ---- firmware that resets the machine once more ----------------------------------------------
 
 
-def once_more(build: FirmwareBuild, directory: Path, delay: int) -> FirmwareBuild:
-    """A BIOS that resets the machine once at each boot, and then does what it always does."""
+def once_more(
+    build: FirmwareBuild, directory: Path, delay: int, times: int = 1
+) -> FirmwareBuild:
+    """A BIOS that resets the machine so often at each boot, and then does what it always does."""
     code = directory / "once_more.bin"
-    subprocess.run(["nasm", "-f", "bin", f"-DDELAY={delay}", "-o", code,
+    subprocess.run(["nasm", "-f", "bin", f"-DDELAY={delay}", f"-DTIMES={times}", "-o", code,
                     PROGRAMS / "once_more.asm"], check=True)  # fmt: skip
     image = bytearray(build.path.read_bytes())
     size, segment = code.stat().st_size, len(image) - 0x10000
@@ -124,6 +127,19 @@ def test_firmware_that_resets_the_machine_once_more(
         assert first["resets"] == 1
         assert record["reason"] == (
             "boot 1 (start on source): the machine was reset once, and nobody had asked for it")
+
+
+def test_a_machine_that_is_reset_many_times_is_up_when_it_is_up(
+    runner: RunnerWith, store: ImageStore, tmp_path: Path
+) -> None:
+    """It goes round a hundred times and more, and is no less in time for that."""
+    runner.firmware["sid"] = once_more(store.beside("debian-sid", "seabios"), tmp_path, 100_000,
+                                       2 * ENDLESS)
+    record = runner.run(replace(cell("sid", "stock", "cold-boot"), seconds=20.0))
+    assert record["verdict"] == Verdict.EXTRA_RESET, record["reason"]
+    boot, = record["boots"]
+    assert boot["up"]
+    assert (boot["resets"] or 0) > ENDLESS
 
 
 @pytest.mark.parametrize(("policy", "resets"), [("stock", 2), ("reread", 1)])
