@@ -394,6 +394,18 @@ def test_logs_that_are_gone_are_said_to_be(loaded: Browser) -> None:
         "return document.getElementById('story').innerText")
 
 
+def test_a_copy_of_records_tells_where_the_logs_are(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    told = failing() | {"run": "runs/7", "artifacts": "cells/m/<b>x"}
+    path.write_text(page([told], lambda record: None, title="T"))
+    chromium.open(path)
+    chromium.until(READY)
+    chromium.run("location.hash = '#cell=' + document.querySelector('#grid .tile').dataset.cell")
+    chromium.until(OPEN)
+    assert "The run had them in runs/7/cells/m/<b>x." in chromium.run(
+        "return document.getElementById('story').innerText")
+
+
 def test_a_long_console_keeps_both_ends(tmp_path: Path) -> None:
     place = tmp_path / "cells/x/1-source"
     place.mkdir(parents=True)

@@ -233,7 +233,7 @@ class Recorder:
         self._recorded.add(report.nodeid)
         try:
             if self._copy is not None:
-                self._copy.write(record)
+                self._copy.write(record | {"run": str(shown(self.run_dir))})
         except UserError as error:  # which is a copy: the record is there
             self._stop(str(error))
 

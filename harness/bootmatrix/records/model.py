@@ -199,6 +199,7 @@ class Record(Notes):
     called: NotRequired[str]
     # What bootmatrix.records.merging adds: the directory that the file lay in.
     run_dir: NotRequired[str]
+    run: NotRequired[Name]
 
 
 _RECORD = TypeAdapter(Record)

@@ -243,7 +243,7 @@ def _story(
         "qemus": [[f"{row.get('role')}, QEMU {row.get('version')}",
                    _lines(tuple(row.get("argv", ())))]
                   for row in record.get("qemus", ())],
-        "artifacts": record.get("artifacts"),
+        "artifacts": record.get("artifacts"), "run": record.get("run"),
     }
 
 

@@ -354,7 +354,7 @@ async function tell(n) {
         td(said ?? "nothing", said !== null ? said !== expected && rom !== expected : !up), td(rom, rom !== null && rom !== expected),
         td(`${up ? "up," : "down after"} ${seconds(took)}${clock(wall)}${up && usual ? `: late, usually within ${seconds(usual)}` : ""}`, !up || usual), td(had, up && disk && had !== disk)])) : null,
     el("h3", {}, "Console"),
-    ...(told.consoles === null ? [el("p", { class: "facts" }, "The logs are not beside the records: nothing to show.")]
+    ...(told.consoles === null ? [el("p", { class: "facts" }, `The logs are not beside the records: nothing to show.${told.run ? ` The run had them in ${told.run}/${told.artifacts}.` : ""}`)]
       : told.consoles.length ? told.consoles.flatMap(([name, said]) => [el("div", { class: "facts" }, name), said ? marked(said) : el("p", { class: "facts" }, "It said nothing.")])
         : [el("p", { class: "facts" }, "No QEMU was started.")]),
     ...(told.consoles?.length ? sides(n, told) : []),
