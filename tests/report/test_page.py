@@ -267,6 +267,30 @@ def test_consoles_stand_beside_each_other_and_what_differs_is_marked(
         ["! up <b>boot</b>=2", "! Booting"], ["", "! "], ["", "! up <b>boot</b>=1"]]
 
 
+def test_consoles_are_compared_qemu_by_qemu_and_without_what_no_two_boots_have_alike(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    good, bad = record("bullseye sid"), failing()
+    good["cell"]["id"] = bad["cell"]["id"]
+    said = {"pass": [("1-source", b"up nonce=12 boot=1\n"), ("2-destination", b"SeaBIOS\n")],
+            "silent": [("1-source", b"up nonce=345 boot=1\nSeaBIOS...\n"),
+                       ("2-destination", b"SeaBIOS..\n"), ("3-source", b"more\n")]}
+    path = tmp_path / "index.html"
+    path.write_text(page([bad], lambda told: said[told["verdict"]], title="T",
+                         before=[good], compared=compare([good], [bad], than="old.jsonl")))
+    chromium.open(path, "#cell=" + bad["cell"]["id"])
+    chromium.until(OPEN)
+    chromium.click("#story .sides summary")
+    rows = ("[...document.querySelectorAll('.beside tbody tr')].map((row) => [...row.children].map("
+            "(one) => (one.className ? '! ' : '') + one.textContent))")
+    chromium.until(rows + ".length")
+    assert chromium.run("return " + rows) == [
+        ["-- 1-source --", "-- 1-source --"], ["up nonce=345 boot=1", "up nonce=12 boot=1"],
+        ["! SeaBIOS...", ""],
+        ["-- 2-destination --", "-- 2-destination --"], ["SeaBIOS..", "SeaBIOS"],
+        ["! -- 3-source --", ""], ["! more", ""]]
+
+
 def test_the_neighbour_s_console_stands_beside_a_failure_s(loaded: Browser, report: Path) -> None:
     loaded.open(report, "#cell=" + failing()["cell"]["id"])
     loaded.until(OPEN)

@@ -235,20 +235,22 @@ function marked(said) {
   pre.append(said.slice(from));
   return pre;
 }
+// A line without what is another in each boot: the guest's random number, and how many dots came.
+const steady = (line) => line.replace(/\bnonce=\d+/g, "nonce=").replace(/\.+$/, "");
 // Lines of two texts beside each other, those that only one has apart: by their longest common part.
 function pairs(one, other) {
-  const n = one.length, m = other.length, found = [];
-  if (n * m > 4e6) return [...Array(Math.max(n, m)).keys()].map((at) => [one[at], other[at], one[at] !== other[at]]);
+  const n = one.length, m = other.length, found = [], a = one.map(steady), b = other.map(steady);
+  if (n * m > 4e6) return [...Array(Math.max(n, m)).keys()].map((at) => [one[at], other[at], a[at] !== b[at]]);
   const longest = Array.from({ length: n + 1 }, () => new Uint16Array(m + 1));
   for (let i = n - 1; i >= 0; i--) for (let j = m - 1; j >= 0; j--) {
-    longest[i][j] = one[i] === other[j] ? longest[i + 1][j + 1] + 1 : Math.max(longest[i + 1][j], longest[i][j + 1]);
+    longest[i][j] = a[i] === b[j] ? longest[i + 1][j + 1] + 1 : Math.max(longest[i + 1][j], longest[i][j + 1]);
   }
   for (let i = 0, j = 0; i < n || j < m;) {
-    if (i < n && j < m && one[i] === other[j]) found.push([one[i++], other[j++], false]);
+    if (i < n && j < m && a[i] === b[j]) found.push([one[i++], other[j++], false]);
     else {
       let left = i, right = j; // what differs at one place stands side by side
       while (left < n || right < m) {
-        if (left < n && right < m && one[left] === other[right]) break;
+        if (left < n && right < m && a[left] === b[right]) break;
         if (right >= m || (left < n && longest[left + 1][right] >= longest[left][right + 1])) left++; else right++;
       }
       for (; i < left || j < right; i += i < left, j += j < right) found.push([i < left ? one[i] : undefined, j < right ? other[j] : undefined, true]);
@@ -257,9 +259,13 @@ function pairs(one, other) {
   return found;
 }
 function beside(names, consoles) {
-  const lines = consoles.map((said) => (said ?? []).flatMap(([name, log]) => [`-- ${name} --`, ...log.replace(/\r?\n$/, "").split(/\r*\n/)]));
+  const logs = consoles.map((said) => (said ?? []).map(([name, log]) => [`-- ${name} --`, log.replace(/\r?\n$/, "").split(/\r*\n/)]));
+  const rows = [...Array(Math.max(...logs.map((of) => of.length))).keys()].flatMap((at) => { // QEMU by QEMU
+    const [one, other] = logs.map((of) => of[at] ?? [undefined, []]);
+    return [[one[0], other[0], one[0] !== other[0]], ...pairs(one[1], other[1])];
+  });
   return el("div", { class: "scroll beside" }, el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name) => el("th", {}, name)))),
-    el("tbody", {}, ...pairs(...lines).map((row) => el("tr", {}, ...[0, 1].map((side) =>
+    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...[0, 1].map((side) =>
       el("td", row[2] && row[side] !== undefined ? { class: "differs" } : {}, row[side] ?? "")))))));
 }
 function sides(n, told) {
