@@ -72,6 +72,15 @@ def test_an_unknown_option_is_the_command_s_to_tell(capsys: pytest.CaptureFixtur
         (["images", "list", "--jsonl"],
          "bootmatrix images list: unrecognized arguments: --jsonl (near it: --json) "
          "(see bootmatrix images list --help)\n"),
+        (["repro", "--attch"],  # before what is missing, as it stands there
+         "bootmatrix repro: unrecognized arguments: --attch (near it: --attach) "
+         "(see bootmatrix repro --help)\n"),
+        (["gate", "new.jsonl", "--baselin=old.jsonl"],
+         "bootmatrix gate: unrecognized arguments: --baselin (near it: --baseline) "
+         "(see bootmatrix gate --help)\n"),
+        (["gate", "--", "--new"],
+         "bootmatrix gate: the following arguments are required: NEW, --baseline "
+         "(see bootmatrix gate --help)\n"),
         (["schema", "x"],
          "bootmatrix schema: unrecognized arguments: x (see bootmatrix schema --help)\n"),
     ):

@@ -6,6 +6,7 @@ A command is a file of this package, which adds its options and its deed, and a 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -100,20 +101,32 @@ def _complain(text: str, status: int) -> int:
 class _Parser(argparse.ArgumentParser):
     """Its complaints are a line, as all others are, and repeat what was given."""
 
+    _words: Sequence[str] = ()
+
     def error(self, message: str) -> NoReturn:
+        # What is missing stands in the place of a mistyped option, as often as not.
+        if message.startswith("the following arguments are required"):
+            ours = [word.partition("=")[0] for word in itertools.takewhile("--".__ne__, self._words)
+                    if word.startswith("--")]
+            unknown = [word for word in ours if word not in self._option_string_actions]
+            message = self._unknown(unknown) if unknown else message
         self.exit(Status.USER_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, Any]:
         """As all do, but who does not know a word says so: the command, not bootmatrix."""
+        self._words = sys.argv[1:] if args is None else tuple(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            from difflib import get_close_matches
-
-            names = [option[2:] for option in self._option_string_actions if option[:2] == "--"]
-            near = get_close_matches(unknown[0][2:].partition("=")[0], names, 1, 0.7)
-            self.error("unrecognized arguments: " + " ".join(unknown)
-                       + "".join(f" (near it: --{name})" for name in near))
+            self.error(self._unknown(unknown))
         return namespace, unknown
+
+    def _unknown(self, words: Sequence[str]) -> str:
+        from difflib import get_close_matches
+
+        names = [option[2:] for option in self._option_string_actions if option[:2] == "--"]
+        near = get_close_matches(words[0][2:].partition("=")[0], names, 1, 0.7)
+        return "unrecognized arguments: " + " ".join(words) + "".join(
+            f" (near it: --{name})" for name in near)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(visible(message), file)
