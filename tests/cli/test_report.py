@@ -184,3 +184,17 @@ def test_a_history_tells_the_page_of_earlier_runs(
     assert main(["report", "new.jsonl", "--history", "none"]) == 2
     assert capsys.readouterr().err == (
         "bootmatrix: none: no such history (bootmatrix history add RECORDS)\n")
+
+
+def test_where_nobody_said_where_no_link_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "r.jsonl", [failing()])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "report").symlink_to("site")
+    assert main(["report", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        "bootmatrix: report: is a symbolic link (-o DIR says where to write)\n")
+    assert list((tmp_path / "site").iterdir()) == []
+    assert main(["report", str(path), "-o", "site"]) == 0

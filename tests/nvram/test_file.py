@@ -13,6 +13,7 @@ from bootmatrix.errors import NvramError
 from bootmatrix.nvram import Nvram, Part
 from bootmatrix.nvram.file import File
 from bootmatrix.nvram.layout import HEAD, NOTE, PAGE
+from bootmatrix.nvram.repair import repair
 from helpers.nvram_files import NEW, OLD, guest_writes
 
 
@@ -121,3 +122,36 @@ def test_a_new_file_takes_the_place_that_a_link_tells(tmp_path: Path) -> None:
     (tmp_path / "nvram.bin").symlink_to("there")
     File(tmp_path / "nvram.bin", "test", create=True).close()
     assert (tmp_path / "there").is_file()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO"])
+def test_what_is_made_beside_an_nvram_goes_through_no_link(source: Nvram, kind: str) -> None:
+    """A directory can come from a stranger, and the names beside a file are known beforehand."""
+    victim, beside = source.path.with_name("victim"), source.path.with_name(
+        source.path.name + ".new")
+    source.close()
+    if kind == "FIFO":
+        os.mkfifo(beside)
+    else:
+        beside.symlink_to(victim)
+    if kind == "link":
+        victim.write_text("precious")
+    with Nvram(source.path) as nvram:
+        nvram.clear()
+        with pytest.raises(NvramError, match=r"\.new: (no file|Too many levels)"):
+            nvram.initialise(NEW, qemu="11.1.3")
+    assert victim.exists() is (kind == "link")
+    if kind == "link":
+        assert victim.read_text() == "precious"
+    assert not source.path.is_symlink()
+
+
+def test_an_nvram_that_arrives_by_a_link_does_not_arrive(source: Nvram, tmp_path: Path) -> None:
+    source.close()
+    elsewhere = tmp_path / "elsewhere"
+    source.path.rename(elsewhere)
+    source.path.with_name(source.path.name + ".incoming").symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    with pytest.raises(NvramError, match="No such file"):
+        repair(source.path)
+    assert elsewhere.read_bytes() == before

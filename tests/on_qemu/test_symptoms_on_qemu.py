@@ -126,7 +126,8 @@ def test_firmware_that_resets_the_machine_once_more(
     if delay:  # without, it can be so soon after the launch that no monitor tells of it
         assert first["resets"] == 1
         assert record["reason"] == (
-            "boot 1 (start on source): the machine was reset once, and nobody had asked for it")
+            "boot 1 (start on source): the machine was reset once or more, and nobody had asked "
+            "for it")
 
 
 def test_a_machine_that_is_reset_many_times_is_up_when_it_is_up(

@@ -45,6 +45,12 @@ def test_runs_are_in_the_order_of_time_and_count_each_cell_once(path: Path) -> N
         assert history.runs() == [("2026-01-01", "v1", 1, 0), ("2026-01-02", "v2", 2, 2)]
 
 
+def test_a_cell_that_failed_in_several_repeats_is_one_bad_cell(path: Path) -> None:
+    with History(path, create=True) as history:
+        added(history, 1, *(record() | BAD | {"repeat": n} for n in range(3)), record("sid trixie"))
+        assert history.runs() == [("2026-01-01", "v1", 2, 1)]
+
+
 def test_since_when_a_cell_is_as_it_is(path: Path) -> None:
     with History(path, create=True) as history:
         added(history, 4, record(verdict="silent", reason="again"))
@@ -232,9 +238,12 @@ def test_a_stranger_s_journal_removes_nothing(path: Path, tmp_path: Path) -> Non
     victim.write_text("precious")
     hostile = hot_journal(path, victim)
     journal.write_bytes(hostile)
-    for create in (False, True):
-        with pytest.raises(UserError, match=r"h\.sqlite-journal beside it is none that boot"):
-            History(path, create=create)
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    for named in (path, link):
+        for create in (False, True):
+            with pytest.raises(UserError, match=r"h\.sqlite-journal beside it is none that boot"):
+                History(named, create=create)
     assert victim.read_text() == "precious"
     sqlite3.connect(path).execute("SELECT * FROM runs").connection.close()
     assert not victim.exists(), "it is what SQLite would have done"

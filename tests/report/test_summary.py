@@ -98,3 +98,23 @@ def test_order_of_arrival_does_not_show() -> None:
     records = [*all_pairs(), record(verdict="silent"), record("sid trixie", verdict="silent")]
     expected = whole(records)
     assert whole(list(reversed(records))) == expected
+
+
+def test_a_cell_that_was_run_once_more_is_named() -> None:
+    again = "step 1 was missed; when waited for: up within the usual time"
+    one = record() | {"run_again": again}
+    told = ("1 cell run once more: a step was missed, and then it was not; that counts: "
+            f"{one['cell']['id']}")
+    assert told in whole([one, record("sid trixie")], width=300)
+    assert "run once more: a step was missed" in markdown([one])
+    many = [record(machine=f"pc-{number}") | {"run_again": again} for number in range(5)]
+    assert "5 cells run once more" in whole(many, width=300)
+    assert " and 2 more" in whole(many, width=400)
+    assert "once more" not in whole([record()])
+
+
+def test_what_is_shown_of_a_reason_is_bounded() -> None:
+    """rich works with the square of it, and a record can have megabytes."""
+    long = record(verdict="silent", reason="x" * 3_000_000)
+    text = whole([long, long | {"known": "y" * 3_000_000}], width=100)
+    assert len(text) < 50_000

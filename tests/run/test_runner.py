@@ -66,7 +66,7 @@ def test_a_hang_on_a_busy_machine_is_found_by_its_own_clock(runner: FakeRunner) 
     assert record["verdict"] == Verdict.SILENT
     assert re.fullmatch(
         r"boot 2 \(reset on destination\): not a byte in 0\.2 s \((0\.[89]|[1-3]\.\d) s by the "
-        r"clock, in which QEMU was kept waiting\)", record["reason"])
+        r"clock, in which QEMU was able to run for [0-9.]+ s\)", record["reason"])
     boot, step = record["boots"][1], record["steps"][2]
     for row in (boot, step):
         assert SECONDS <= row["seconds"] < 2 * SECONDS

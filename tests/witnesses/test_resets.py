@@ -59,7 +59,8 @@ def test_of_a_reset(qemu: str, seen: dict[str, object], told: str) -> None:
 
 
 @pytest.mark.parametrize(("resets", "told"), [
-    (0, ""), (1, "once, and nobody had asked for it"), (3, "3 times, and nobody had asked for it"),
+    (0, ""), (1, "once or more, and nobody had asked for it"),
+    (3, "3 times or more, and nobody had asked for it"),
 ])
 def test_of_a_start(resets: int, told: str) -> None:
     judgement = judge(planned(START), [started(replace(boot(OLD), resets=resets))], KNOWN)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bootmatrix.report.compare import Comparison
     from bootmatrix.report.page import Trends
 
+_DEFAULT = Path("report")
 FORMATS = ("html", "terminal", "markdown", "github", "gitlab", "junit")
 NOTES = """\
 Several files are read as one: the shards of a run, or repeats of its cells. Two that have a cell
@@ -43,7 +44,7 @@ def add(commands: Commands) -> None:
     report.set_defaults(command=_report)
     report.add_argument("records", metavar="RECORDS", nargs="+", type=Path,
                         help=A_RUN)
-    report.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("report"),
+    report.add_argument("-o", "--output", metavar="DIR", type=Path, default=_DEFAULT,
                         help="where index.html goes (default: report/)")
     report.add_argument("--format", choices=FORMATS, default="html",
                         help="all but html go to standard output (default: html)")
@@ -121,6 +122,8 @@ def _write(
     from bootmatrix.report.page import page
 
     target = directory / "index.html"
+    if directory == _DEFAULT and directory.is_symlink():  # a stranger's, in a checkout
+        raise UserError("is a symbolic link", file=directory, hint="-o DIR says where to write")
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -19,7 +19,7 @@ LARGEST_UNPACKED = 64 << 20
 _SIGNATURE = b"_FVH"
 _SIGNATURE_AT = 40
 _HEADER = struct.Struct("<16x16sQ4sIHHHBB")
-_LONGEST_HEADER = 1024  # of a volume: 56 bytes and 8 for each run of blocks, of which some have two
+_LONGEST_HEADER = 256  # of a volume: 56 bytes and 8 for each run of blocks, of which some have two
 _FILE_HEADER = struct.Struct("<16sHBB3sB")
 _FILE_SYSTEMS = (
     UUID("8c8ce578-8a3d-4f1c-9935-896185c32dd3"),  # FFS version 2

@@ -40,7 +40,7 @@ def _open(path: Path, flags: int) -> int:
     """
     wanted = stat.S_ISDIR if flags & os.O_DIRECTORY else stat.S_ISREG
     with contextlib.suppress(FileNotFoundError):
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC | flags & os.O_NOFOLLOW)
         try:
             mode = os.fstat(found).st_mode
             if stat.S_ISDIR(mode) and wanted is stat.S_ISREG:
@@ -48,7 +48,7 @@ def _open(path: Path, flags: int) -> int:
             if not wanted(mode):
                 raise NvramError(f"{path}: no file")
             return os.open(f"/proc/self/fd/{found}",
-                           flags & ~os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC)
+                           flags & ~(os.O_CREAT | os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_CLOEXEC)
         finally:
             os.close(found)
     # What has come there since is not waited for, and is refused where it is no file.
@@ -86,27 +86,30 @@ class System:
 class File:
     """A file that this process alone may change, until it is closed.
 
-    ``create`` makes it if it is missing. Raises NvramError if another harness or a QEMU has it.
+    ``create`` makes it if it is missing. ``beside``: its name is none that a user has given, but
+    made beside one, and no link. Raises NvramError if another harness or a QEMU has it.
     """
 
     def __init__(
-        self, path: Path, role: str, *, create: bool = False, system: System | None = None
+        self, path: Path, role: str, *, create: bool = False, beside: bool = False,
+        system: System | None = None,
     ) -> None:
         self.path = path
+        self._flags = os.O_RDWR | (os.O_CREAT if create else 0) | (os.O_NOFOLLOW if beside else 0)
         self._system = system or System()
         self._role = role
         self._signed = False
         with _told(path):
-            self._fd = self._opened(create)
+            self._fd = self._opened()
         try:
             self.lock_out_qemus()
         except BaseException:
             os.close(self._fd)
             raise
 
-    def _opened(self, create: bool) -> int:
+    def _opened(self) -> int:
         while True:
-            fd = self._system.open(self.path, os.O_RDWR | (os.O_CREAT if create else 0))
+            fd = self._system.open(self.path, self._flags)
             try:
                 if not _try_lock(fd, fcntl.F_WRLCK, _HARNESS_BYTE, 1):
                     raise NvramError(f"{self.path}: in use by {holder(fd)}")

@@ -130,7 +130,7 @@ def _take_over(path: Path, system: System | None) -> list[str]:
     header = waiting(path, system)
     if header is None:
         return []
-    file = File(arrival(path), "bootmatrix nvram repair", system=system)
+    file = File(arrival(path), "bootmatrix nvram repair", beside=True, system=system)
     try:
         try:
             left = inspect(Path(header.came_from)).header.moved is not None

@@ -336,7 +336,7 @@ class Nvram:
         nvram._header = None
         nvram._stale = False
         nvram._arriving = True
-        nvram._file = File(path, role, create=True, system=system)
+        nvram._file = File(path, role, create=True, beside=True, system=system)
         try:
             nvram._file.truncate(0)
         except BaseException:
@@ -524,7 +524,7 @@ def arrival(path: Path) -> Path:
 def waiting(path: Path, system: System) -> Header | None:
     """The header of a complete nvram that arrived for ``path`` and was not taken over, if any."""
     try:
-        fd = system.open(arrival(path), os.O_RDONLY)
+        fd = system.open(arrival(path), os.O_RDONLY | os.O_NOFOLLOW)
     except (OSError, NvramError):
         return None
     try:

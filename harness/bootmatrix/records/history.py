@@ -61,10 +61,12 @@ class History:
         if not create and not path.is_file():
             raise UserError("no such history", file=path, hint="bootmatrix history add RECORDS")
         self._path = path
-        _check_journal(path)
+        # SQLite takes the journal beside the file that a link leads to.
+        real = Path(os.path.realpath(path))
+        _check_journal(real)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path)
+            real.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(real)
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot read this history: {error}", file=path) from None
         try:
@@ -132,7 +134,8 @@ class History:
         """(time, label, cells, of these bad), the oldest first."""
         return self._rows("""
             SELECT time, label, COUNT(DISTINCT matrix || ':' || cell),
-                   SUM(outcome IN ('failed', 'error'))
+                   COUNT(DISTINCT CASE WHEN outcome IN ('failed', 'error')
+                                  THEN matrix || ':' || cell END)
             FROM runs JOIN results ON run = runs.id GROUP BY runs.id ORDER BY time, runs.id""")
 
     def cell(self, cell: str) -> list[tuple[str, str, str, str, float | None, str, str]]:

@@ -237,7 +237,8 @@ def _story(
                    b.get("wall_seconds")]
                   for b in record["boots"]],
         "near": near and [str(near), near.cell],
-        "mismatch": record.get("layout_mismatch"), "doing": record.get("black_box"),
+        "mismatch": record.get("layout_mismatch"), "again": record.get("run_again"),
+        "doing": record.get("black_box"),
         "box": None if black_box is None else visible(black_box.decode("utf-8", "replace")),
         "consoles": _said(consoles),
         "qemus": [[f"{row.get('role')}, QEMU {row.get('version')}",

@@ -17,6 +17,8 @@ from bootmatrix.report.table import MARKS, STYLES, Style, rendered, tables
 from bootmatrix.terminal import visible
 
 MOST_LISTED = 12
+LONGEST = 4096
+"""Characters of one finding that are shown."""
 FIRST = 3
 
 
@@ -44,7 +46,7 @@ def summary(
         "",
         rendered(list(_findings(records)), style),
         rendered([counts(records), *map(str, causes(records)), *_retried(records),
-                  *mismatches(records),
+                  *missed(records), *mismatches(records),
                   Text(_time(records, earlier, ran, seconds, watched))], style),
         "",
         # Not through rich: a path or a command that is broken over lines cannot be copied.
@@ -111,6 +113,14 @@ def _retried(records: Sequence[Record]) -> Iterator[RenderableType]:
         str(record["retried"]) for record in records if record.get("retried")
     ).items():
         yield Text(f"{plural(number, 'cell')} run once more, the engine had failed: {reason}")
+
+
+def missed(records: Sequence[Record]) -> list[str]:
+    """Cells that missed a step, and did not when they were run again, which counted."""
+    again = [called(record) for record in records if record.get("run_again")]
+    more = f" and {len(again) - FIRST} more" if len(again) > FIRST else ""
+    return [f"{plural(len(again), 'cell')} run once more: a step was missed, and then it was not; "
+            f"that counts: {', '.join(again[:FIRST])}{more}"] if again else []
 
 
 def mismatches(records: Sequence[Record]) -> list[str]:
@@ -189,6 +199,8 @@ def not_run(records: Sequence[Record]) -> list[str]:
 
 
 def _item(outcome: Outcome, text: str) -> RenderableType:
+    if len(text) > LONGEST:  # rich takes its time with the square of it
+        text = text[:LONGEST] + " ..."
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_row(Text(MARKS[outcome], style=STYLES[outcome]), Text(text, overflow="fold"))
     return grid

@@ -62,12 +62,14 @@ WORDS = {
     Verdict.WRONG_TABLES: ("wrong tables", "not the ACPI or SMBIOS tables that it must find"),
     Verdict.WRONG_HARDWARE: ("wrong hw", "fewer CPUs or less memory than the guest was given"),
     Verdict.EXTRA_RESET: ("extra reset", "the machine was reset more often than it was asked for"),
-    Verdict.LATE: ("late", "the right firmware, but it took so long; the usual time is far less"),
+    Verdict.LATE: (
+        "late", "the right firmware, but only after so long (from QEMU's own time to the clock's)"),
     Verdict.NOT_RESET: ("not reset", "nothing reset the machine: QEMU's event never came"),
     Verdict.STOPPED: ("stopped", "QEMU stopped the guest by itself: KVM could not run it on"),
     Verdict.NO_BOOT: ("no boot", "the firmware spoke, but the guest did not come up in its time"),
     Verdict.SILENT: ("silent", "not even the firmware's banner on the console"),
-    Verdict.BLOCKED: ("blocked", "QEMU refused the migration or the launch"),
+    Verdict.BLOCKED: (
+        "blocked", "refused: a migration or launch by QEMU, or an image that does not fit"),
     Verdict.WITNESS_CONFLICT: (
         "conflict", "what told of one boot (banners, guest, ROM) disagrees, or names no firmware"),
     Verdict.WRONG_DISK: ("wrong disk", "the guest booted another disk than it should"),

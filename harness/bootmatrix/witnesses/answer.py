@@ -54,5 +54,4 @@ def missing(moment: Moment) -> Problem | None:
     if seen.answer is not None or not silent:
         return None
     waited = f" (waited {in_seconds(seen.limit)})" if seen.limit else ""
-    took = max(seen.seconds, seen.limit or 0.0)
-    return Verdict.NO_BOOT, f"{silent}{waited}{kept_waiting(took, seen.wall)}"
+    return Verdict.NO_BOOT, f"{silent}{waited}{kept_waiting(seen.seconds, seen.wall)}"

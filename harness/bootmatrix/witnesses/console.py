@@ -59,8 +59,7 @@ def problem(moment: Moment) -> Problem | None:
     """The guest did not come up, or several firmware said their names."""
     boot = moment.boot
     if boot.up is None:
-        took = max(boot.seconds, boot.limit)
-        why = f"in {in_seconds(boot.limit)}{kept_waiting(took, boot.wall)}"
+        why = f"in {in_seconds(boot.limit)}{kept_waiting(boot.seconds, boot.wall)}"
         if boot.ended is not None:
             why = f"before QEMU ended: {last_line(boot.ended)}"
         why = resets.goes_round(moment, why)

@@ -16,9 +16,10 @@ from bootmatrix.witnesses.probe_line import ProbeLine, Tables
 # than so many seconds.
 _NOTABLY, _NOTABLE_SECONDS = 1.2, 0.1
 _KEPT_WAITING = re.compile(
-    r" \([\d.]+ s by the clock, in which QEMU was kept waiting\)"
+    r" \([\d.]+ s by the clock, in which QEMU was (?:kept waiting|able to run for [\d.]+ s)\)"
     r"|, in which QEMU was able to run for [\d.]+ s,")
-_GONE_ROUND = re.compile(r"(?<=the machine was reset )\d+(?= times meanwhile)")
+_GONE_ROUND = re.compile(
+    r"(?<=the machine was reset )(?:\d+(?= times meanwhile)|(?:once|\d+ times)(?= or more))")
 
 Problem = tuple[Verdict, str]
 """What a witness finds wrong, without where it was."""
@@ -101,7 +102,8 @@ def kept_waiting(seconds: float, wall: float) -> str:
     """What reasons say behind a wait where the wall clock has another one for it."""
     if not differs(seconds, wall):
         return ""
-    return f" ({in_seconds(wall)} by the clock, in which QEMU was kept waiting)"
+    return (f" ({in_seconds(wall)} by the clock, in which QEMU was able to run for "
+            f"{in_seconds(seconds)})")
 
 
 def came_after(usual: float, seconds: float, wall: float) -> str:

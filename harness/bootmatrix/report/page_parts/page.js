@@ -346,6 +346,7 @@ async function tell(n) {
       told.engine ? ` · ${told.engine}` : "", told.time ? ` · ${told.time}` : ""),
     el("p", { class: "reason" }, words[columns.reason[n]]),
     told.mismatch ? el("p", { class: "note" }, told.mismatch) : null,
+    told.again ? el("p", { class: "note" }, `Run once more, and that counts: ${told.again}`) : null,
     told.near ? el("p", { class: "facts" }, el("a", { href: "#cell=" + encodeURIComponent(told.near[1]) }, told.near[0])) : null,
     told.doing ? el("p", { class: "facts" }, `black box: ${told.doing}`) : null,
     told.box ? el("details", { class: "box" }, el("summary", {}, "All of the black box"), el("pre", { class: "console", tabindex: "0" }, told.box)) : null,
