@@ -5,17 +5,6 @@ from __future__ import annotations
 from bootmatrix.lab import Lab
 
 
-def test_a_guest_moves_while_its_firmware_runs(bootmatrix: Lab) -> None:
-    guest = bootmatrix.guest("debian-bullseye", "debian-sid", machine="pc-i440fx-5.2",
-                             long_post=True)
-    assert not guest.start(leaves_for="debian-sid").up
-    moved = guest.migrate("debian-sid", during_post=True)
-    assert moved.firmware.startswith("seabios-1.14.0-")
-    assert moved.observed.boot is not None
-    assert not guest.reset(leaves_for="debian-bullseye").up
-    assert guest.migrate("debian-bullseye", during_post=True).firmware == moved.firmware
-
-
 def test_a_guest_programs_the_flash_that_it_is_given(bootmatrix: Lab) -> None:
     guest = bootmatrix.guest("debian-bookworm", "debian-sid", machine="pc-i440fx-5.2",
                              policy="guest-owned", flash="seabios-1.17.0")
