@@ -14,6 +14,7 @@ from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.lab import Lab, LabGuest, Seen
 from bootmatrix.machines.fake import FakeHosts, Script
 from bootmatrix.run.guest import Guest
+from bootmatrix.run.steps import DEEDS
 from helpers.fakes import SECONDS, setup
 
 OLD, NEW, THIRD = "seabios-1.14.0-2", "seabios-1.17.0-1", "seabios-1.16.2-1"
@@ -143,3 +144,7 @@ def test_a_guest_shuts_itself_down_and_programs_its_flash(guest: LabGuest) -> No
     assert guest.shutdown("guest").observed.failed is None
     assert guest.start().firmware == NEW
     guest.suspend()
+
+
+def test_it_has_every_step_there_is() -> None:
+    assert {kind.replace("-", "_") for kind in DEEDS} <= set(dir(LabGuest))

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,9 +107,9 @@ def test_what_is_no_file_is_not_opened(
     flags: list[int] = []
     real = os.open
 
-    def noted(path: str | Path, flag: int, *more: int) -> int:
+    def noted(path: str | Path, flag: int, *more: int, **where: Any) -> int:
         flags.append(flag)
-        return real(path, flag, *more)
+        return real(path, flag, *more, **where)
 
     monkeypatch.setattr(os, "open", noted)
     for create in (False, True):

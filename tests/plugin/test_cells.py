@@ -56,6 +56,16 @@ def test_a_session_in_which_no_cell_can_be_run_is_not_green(
     assert told is (status == pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
+def test_one_of_many_shards_may_have_none_that_can_be_run(pytester: pytest.Pytester) -> None:
+    cannot = {"verdict": "unsupported", "reason": "QEMU 11.1.3 has no pc-q35-5.2"}
+    plant(pytester.path, verdicts={
+        Q35_GUEST: cannot, Q35_GUEST.replace("guest", "machine"): cannot,
+        Q35_STOCK: cannot | {"known": "declared"}})
+    for shard in ("1/2", "2/2"):
+        result = pytester.runpytest_subprocess(M, "-k", "q35", "--bootmatrix-shard", shard)
+        assert result.ret == pytest.ExitCode.OK, shard
+
+
 def interrupted_where_there_is_no_line() -> pytest.ExceptionInfo[BaseException]:
     """A KeyboardInterrupt that came through code of which a compiler has told no lines."""
     def raises() -> None:

@@ -115,7 +115,7 @@ def test_who_waits_is_told_until_the_verdict_comes() -> None:
     ([report("silent", known="hangs")], 0, Status.GREEN),
     ([report("error", failed=True)], 1, Status.RIG_BROKEN),
     ([report("error", failed=True), report("silent", failed=True)], 1, Status.RED),
-    ([report("unsupported")], 0, Status.USER_ERROR),
+    ([report("unsupported")], 5, Status.USER_ERROR),
     ([report("unsupported"), report(policy="reread")], 0, Status.GREEN),
     ([report("silent", known="x"), report("late", known="x")], 0, Status.RED),
     ([report(None, failed=True)], 1, Status.RIG_BROKEN),
@@ -134,7 +134,7 @@ def test_the_status(reports: list[Any], code: int, status: Status) -> None:
 
 
 def test_a_part_of_many_may_have_learnt_nothing() -> None:
-    reporter, _ = begun(1, part=True)
+    reporter, _ = begun(1)
     reporter.pytest_runtest_logreport(report("unsupported"))
     assert reporter.status(0) == Status.GREEN
 

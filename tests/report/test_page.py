@@ -246,35 +246,12 @@ def test_filters_are_in_the_address(loaded: Browser, report: Path) -> None:
     assert loaded.run(address) == "#policy=guest-owned&outcome=failed&search=sid bullseye"
 
 
-def test_consoles_stand_beside_each_other_and_what_differs_is_marked(
-    chromium: Browser, tmp_path: Path
-) -> None:
+def beside_each_other(
+    chromium: Browser, tmp_path: Path, said: dict[str, list[tuple[str, bytes]]]
+) -> Any:
+    """The rows of a failure's consoles beside those of the run before, "! " where marked."""
     good, bad = record("bullseye sid"), failing()
     good["cell"]["id"] = bad["cell"]["id"]
-    said = {"pass": b"SeaBIOS\r\nBooting\r\n\r\nup <b>boot</b>=1\r\n",
-            "silent": b"noise\r\nSeaBIOS\r\nup <b>boot</b>=2\r\n"}
-    path = tmp_path / "index.html"
-    path.write_text(page([bad], lambda told: [("1-source", said[told["verdict"]])], title="T",
-                         before=[good], compared=compare([good], [bad], than="old.jsonl")))
-    chromium.open(path, "#cell=" + bad["cell"]["id"])
-    chromium.until(OPEN)
-    chromium.click("#story .sides summary")
-    rows = ("[...document.querySelectorAll('.beside tbody tr')].map((row) => [...row.children].map("
-            "(one) => (one.className ? '! ' : '') + one.textContent))")
-    chromium.until(rows + ".length")
-    assert chromium.run("return " + rows) == [
-        ["-- 1-source --", "-- 1-source --"], ["! noise", ""], ["SeaBIOS", "SeaBIOS"],
-        ["! up <b>boot</b>=2", "! Booting"], ["", "! "], ["", "! up <b>boot</b>=1"]]
-
-
-def test_consoles_are_compared_qemu_by_qemu_and_without_what_no_two_boots_have_alike(
-    chromium: Browser, tmp_path: Path
-) -> None:
-    good, bad = record("bullseye sid"), failing()
-    good["cell"]["id"] = bad["cell"]["id"]
-    said = {"pass": [("1-source", b"up nonce=12 boot=1\n"), ("2-destination", b"SeaBIOS\n")],
-            "silent": [("1-source", b"up nonce=345 boot=1\nSeaBIOS...\n"),
-                       ("2-destination", b"SeaBIOS..\n"), ("3-source", b"more\n")]}
     path = tmp_path / "index.html"
     path.write_text(page([bad], lambda told: said[told["verdict"]], title="T",
                          before=[good], compared=compare([good], [bad], than="old.jsonl")))
@@ -284,7 +261,26 @@ def test_consoles_are_compared_qemu_by_qemu_and_without_what_no_two_boots_have_a
     rows = ("[...document.querySelectorAll('.beside tbody tr')].map((row) => [...row.children].map("
             "(one) => (one.className ? '! ' : '') + one.textContent))")
     chromium.until(rows + ".length")
-    assert chromium.run("return " + rows) == [
+    return chromium.run("return " + rows)
+
+
+def test_consoles_stand_beside_each_other_and_what_differs_is_marked(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    said = {"pass": [("1-source", b"SeaBIOS\r\nBooting\r\n\r\nup <b>boot</b>=1\r\n")],
+            "silent": [("1-source", b"noise\r\nSeaBIOS\r\nup <b>boot</b>=2\r\n")]}
+    assert beside_each_other(chromium, tmp_path, said) == [
+        ["-- 1-source --", "-- 1-source --"], ["! noise", ""], ["SeaBIOS", "SeaBIOS"],
+        ["! up <b>boot</b>=2", "! Booting"], ["", "! "], ["", "! up <b>boot</b>=1"]]
+
+
+def test_consoles_are_compared_qemu_by_qemu_and_without_what_no_two_boots_have_alike(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    said = {"pass": [("1-source", b"up nonce=12 boot=1\n"), ("2-destination", b"SeaBIOS\n")],
+            "silent": [("1-source", b"up nonce=345 boot=1\nSeaBIOS...\n"),
+                       ("2-destination", b"SeaBIOS..\n"), ("3-source", b"more\n")]}
+    assert beside_each_other(chromium, tmp_path, said) == [
         ["-- 1-source --", "-- 1-source --"], ["up nonce=345 boot=1", "up nonce=12 boot=1"],
         ["! SeaBIOS...", ""],
         ["-- 2-destination --", "-- 2-destination --"], ["SeaBIOS..", "SeaBIOS"],

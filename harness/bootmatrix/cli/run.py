@@ -93,13 +93,12 @@ def _run(options: argparse.Namespace) -> int:
     from bootmatrix.plugin.progress import ProgressReporter
     from bootmatrix.plugin.session import run_pytest
 
-    reporter = ProgressReporter(silent=options.verbose, part=options.shard is not None)
+    reporter = ProgressReporter(silent=options.verbose)
     code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter)
     if code == _NONE_SELECTED and options.shard and matrices.selected(options, read):
         echo("no cell falls into this shard")
         return Status.GREEN
-    if code == _NONE_SELECTED and not reporter.learnt_nothing and (
-            options.keyword or options.marker):
+    if code == _NONE_SELECTED and not reporter.cells and (options.keyword or options.marker):
         _complain("no cell matches the expression")
     for matrix in read:
         ran = reporter.cells.get(os.path.abspath(matrix.path), {})  # noqa: PTH100

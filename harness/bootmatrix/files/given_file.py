@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BufferedWriter, RawIOBase
 from pathlib import Path
@@ -35,30 +35,42 @@ def open_regular(
 
     With an open ``directory`` it is a name in that, and no link.
     """
-    # Looked at before it is opened: to open a device, or a FIFO with a writer, is a deed already.
-    fd = None
-    try:
-        flags = os.O_PATH | os.O_CLOEXEC | (0 if directory is None else os.O_NOFOLLOW)
-        fd = os.open(path, flags, dir_fd=directory)
-        found = os.fstat(fd)
+    def check(found: os.stat_result) -> None:
         if stat.S_ISDIR(found.st_mode):
             raise Unreadable("is a directory")
         if not stat.S_ISREG(found.st_mode):
             raise Unreadable("is no regular file")
         if found.st_size > largest:
             raise Unreadable(f"has {found.st_size} bytes, at most {largest} are read")
-        # Not waiting, where somebody has a lease on it.
-        again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        return os.fdopen(again, "rb")
+
+    try:
+        flags = os.O_RDONLY | (0 if directory is None else os.O_NOFOLLOW)
+        return os.fdopen(open_checked(path, flags, check, directory), "rb")
     except FileNotFoundError:
         raise Missing("cannot be read: No such file or directory") from None
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL in it
         raise Unreadable(f"cannot be read: {error}") from None
+
+
+def open_checked(
+    path: Path | str, flags: int, check: Callable[[os.stat_result], None],
+    directory: int | None = None,
+) -> int:
+    """Open what is there, as it was when ``check`` saw it, which raises if it is not to be.
+
+    It is looked at first: to open a device, or a FIFO with a writer, is a deed already. Nothing is
+    made, and nobody who has a lease on it is waited for. Raises OSError.
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | flags & os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        check(os.fstat(fd))
+        # /proc has a link there, which is ours.
+        return os.open(f"/proc/self/fd/{fd}",
+                       flags & ~(os.O_CREAT | os.O_NOFOLLOW) | os.O_CLOEXEC | os.O_NONBLOCK)
     finally:
-        if fd is not None:
-            os.close(fd)
+        os.close(fd)
 
 
 def read(path: Path, largest: int) -> bytes:

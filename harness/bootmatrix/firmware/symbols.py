@@ -23,7 +23,7 @@ FARTHEST = 64 << 10
 
 _MOST = 1_000_000  # symbols
 _LONGEST = 80  # characters of a name
-_MOST_SECTIONS = 10_000  # SeaBIOS' rom.o has some dozen; one for each function gives thousands
+_MOST_SECTIONS = 10_000  # chosen: a compiler can make one for each function
 # Numbers of the gABI: a section's type, a symbol's kinds (none said, and function), its section.
 _SYMTAB, _FUNCTIONS, _UNDEFINED = 2, (0, 2), 0
 # The last 128 KiB below 4 GiB are the same bytes as those below 1 MiB: where a PC starts, and where
@@ -130,9 +130,10 @@ def _of_elf(content: bytes) -> Iterator[Symbol]:
                 else (symbol[0], symbol[3], symbol[5], symbol[1], symbol[2]))
             if info & 0xF not in _FUNCTIONS or where == _UNDEFINED:
                 continue
-            text = content[names + name:names + name + _LONGEST].partition(b"\0")[0]
-            if re.fullmatch(_NAME, text.decode("ascii", "replace")):
-                yield at, bytes_, text.decode("ascii", "replace")
+            raw = content[names + name:names + name + _LONGEST].partition(b"\0")[0]
+            text = raw.decode("ascii", "replace")
+            if re.fullmatch(_NAME, text):
+                yield at, bytes_, text
 
 
 def _of_map(content: bytes) -> Iterator[Symbol]:

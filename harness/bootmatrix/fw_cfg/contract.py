@@ -267,7 +267,7 @@ def _changes(before: Item, after: Item) -> Iterator[str]:
         yield "only offsets, which another table's length has moved"
     else:
         same = min(len(before.data), len(after.data))
-        # As one number: byte by byte in Python it takes a minute where an item is an initrd.
+        # As one number: an item can be an initrd, and Python goes slowly byte by byte.
         one, other = (int.from_bytes(item.data[:same]) for item in (before, after))
         differing = (one ^ other).to_bytes(same)
         if number := same - differing.count(0):

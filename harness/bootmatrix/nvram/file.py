@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootmatrix.errors import HarnessError, NvramError
+from bootmatrix.files import given_file
 from bootmatrix.nvram.layout import HEADERS, JOURNAL, NOTE, PAGE
 
 _HARNESS_BYTE = 0
@@ -34,28 +35,24 @@ _FLOCK = struct.Struct("hh4xqqi4x")  # struct flock: type, whence, start, length
 
 
 def _open(path: Path, flags: int) -> int:
-    """A descriptor of a file of the user's, who names what he likes; but it has to be a file.
+    """A descriptor of a file of the user's, who names what he likes; but it has to be a file."""
+    def check(found: os.stat_result) -> None:
+        if flags & os.O_DIRECTORY:
+            return  # the kernel looks
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "")
+        if not stat.S_ISREG(found.st_mode):
+            raise NvramError(f"{path}: no file")
 
-    It is looked at first: to open a device, a tape or a watchdog, is a deed already.
-    """
-    wanted = stat.S_ISDIR if flags & os.O_DIRECTORY else stat.S_ISREG
     with contextlib.suppress(FileNotFoundError):
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC | flags & os.O_NOFOLLOW)
-        try:
-            mode = os.fstat(found).st_mode
-            if stat.S_ISDIR(mode) and wanted is stat.S_ISREG:
-                raise IsADirectoryError(errno.EISDIR, "")
-            if not wanted(mode):
-                raise NvramError(f"{path}: no file")
-            return os.open(f"/proc/self/fd/{found}",
-                           flags & ~(os.O_CREAT | os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_CLOEXEC)
-        finally:
-            os.close(found)
+        return given_file.open_checked(path, flags, check)
     # What has come there since is not waited for, and is refused where it is no file.
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not wanted(os.fstat(fd).st_mode):
+    try:
+        check(os.fstat(fd))
+    except BaseException:
         os.close(fd)
-        raise NvramError(f"{path}: no file")
+        raise
     return fd
 
 

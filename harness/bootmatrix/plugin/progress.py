@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bootmatrix.errors import Status
-from bootmatrix.model import Verdict
 from bootmatrix.records.outcome import Outcome, outcome_of
 from bootmatrix.report.progress import Progress, waiting
 from bootmatrix.terminal import visible
@@ -26,15 +25,12 @@ class ProgressReporter:
     """Tells cells done and failures so far instead of pytest's dots, and judges the session.
 
     On a terminal it rewrites one line; elsewhere it writes one at each tenth of the cells.
-    With ``silent`` it leaves the telling to pytest (``-v``). ``part`` says that it is one of many
-    sessions that are judged together: in such a one it can happen that no cell can be run.
+    With ``silent`` it leaves the telling to pytest (``-v``). That no cell can be run the recorder
+    says, by pytest's exit code.
     """
 
-    def __init__(self, silent: bool = False, part: bool = False) -> None:
+    def __init__(self, silent: bool = False) -> None:
         self._silent = silent
-        self._part = part
-        self._verdict_count = 0  # cells with a verdict on firmware
-        self._without = 0  # cells without
         self._progress = Progress(0)
         self._terminal: Any = None
         self._waits: dict[Any, int] = {}  # the cells that wait for a late guest, by worker
@@ -43,11 +39,6 @@ class ProgressReporter:
         self._interrupted = False
         self.cells: dict[str, dict[str, Any]] = {}
         """What was run, as records describe it: by the matrix's absolute path and the id."""
-
-    @property
-    def learnt_nothing(self) -> bool:
-        """Whether cells were asked for, and none of them gave a verdict on firmware."""
-        return self._without > 0 and not self._verdict_count and not self._part
 
     def status(self, code: int) -> int:
         """The command's exit status, from pytest's exit code and what was seen.
@@ -63,8 +54,6 @@ class ProgressReporter:
             return Status.RED
         if self._progress.counts[Outcome.ERROR]:
             return Status.RIG_BROKEN
-        if self.learnt_nothing:
-            return Status.USER_ERROR
         return _STATUSES.get(pytest.ExitCode(code), Status.RIG_BROKEN)
 
     @pytest.hookimpl(trylast=True)
@@ -103,10 +92,6 @@ class ProgressReporter:
         record = getattr(report, "bootmatrix", None)
         if record is not None:
             outcome = outcome_of(record)
-            if record["verdict"] in (Verdict.UNSUPPORTED, Verdict.ERROR):
-                self._without += 1
-            else:
-                self._verdict_count += 1
             bad = report.failed
             # A repeat that ends otherwise: flaky, a finding even where each verdict is known.
             about = str(record.get("matrix")), str(record["cell"]["id"])

@@ -138,10 +138,10 @@ def _time(
     if seconds is None:
         added = sum(float(record.get("seconds") or 0) for record in records)
         return f"{duration(added)} for all cells, one after the other"
-    each = round(60 * ran / seconds) if seconds > 0 else 0
-    rate = f", {plural(each, 'cell')} a minute" if each else ""
     if not watched:
         return f"cells ran for {duration(seconds)}"
+    each = round(60 * ran / seconds) if seconds > 0 else 0
+    rate = f", {plural(each, 'cell')} a minute" if each else ""
     return f"in {duration(seconds)}{rate}" + (
         f"; {earlier} from the earlier run" if earlier else "")
 

@@ -17,7 +17,7 @@ from bootmatrix.fw_cfg.format.wire import Fields, FormatError, printable
 
 HEADER_BYTES = 36
 LOADER_ENTRY_BYTES = 128
-# QEMU makes some dozen tables, and an entry or two for each of at most 4096 processors.
+# Chosen, far above what the QEMUs here offer.
 _MOST_TABLES, _MOST_ENTRIES = 1000, 20_000
 _FILE_BYTES = 56
 

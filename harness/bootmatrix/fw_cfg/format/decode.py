@@ -19,7 +19,7 @@ from bootmatrix.fw_cfg.format.wire import Fields, FormatError, printable
 _LONGEST_TEXT = 4096
 _MOST_RANGES = 1000
 LARGEST = 4 << 20
-"""Bytes of an item that is decoded; QEMU allows its ACPI tables half of it."""
+"""Bytes of an item that is decoded; QEMU reserves half (ACPI_BUILD_TABLE_MAX_SIZE) for tables."""
 
 
 def _number(size: int, *, signed: bool = False) -> Callable[[bytes], int]:

@@ -13,7 +13,7 @@ from typing import Any
 from bootmatrix.fw_cfg.format.wire import Fields, FormatError, printable
 
 _END = 127
-# A handle has 16 bits. Strings are short: of more than 64 KiB nobody has made one structure.
+# A handle has 16 bits. The length of one structure with its strings is chosen.
 _MOST_STRUCTURES, _LONGEST_STRUCTURE = 1 << 16, 64 << 10
 
 _TYPES = {
