@@ -125,7 +125,7 @@ def test_a_new_file_takes_the_place_that_a_link_tells(tmp_path: Path) -> None:
     assert (tmp_path / "there").is_file()
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "hard link"])
 def test_what_is_made_beside_an_nvram_goes_through_no_link(source: Nvram, kind: str) -> None:
     """A directory can come from a stranger, and the names beside a file are known beforehand."""
     victim, beside = source.path.with_name("victim"), source.path.with_name(
@@ -133,16 +133,19 @@ def test_what_is_made_beside_an_nvram_goes_through_no_link(source: Nvram, kind: 
     source.close()
     if kind == "FIFO":
         os.mkfifo(beside)
+    elif kind == "hard link":
+        victim.write_text("precious")
+        beside.hardlink_to(victim)
     else:
         beside.symlink_to(victim)
     if kind == "link":
         victim.write_text("precious")
     with Nvram(source.path) as nvram:
         nvram.clear()
-        with pytest.raises(NvramError, match=r"\.new: (no file|Too many levels)"):
+        with pytest.raises(NvramError, match=r"\.new: (no file|Too many levels|has other names)"):
             nvram.initialise(NEW, qemu="11.1.3")
-    assert victim.exists() is (kind == "link")
-    if kind == "link":
+    assert victim.exists() is (kind in ("link", "hard link"))
+    if kind in ("link", "hard link"):
         assert victim.read_text() == "precious"
     assert not source.path.is_symlink()
 

@@ -99,6 +99,8 @@ class File:
         with _told(path):
             self._fd = self._opened()
         try:
+            if beside and os.fstat(self._fd).st_nlink != 1:
+                raise NvramError(f"{path}: has other names (what is it?)")
             self.lock_out_qemus()
         except BaseException:
             os.close(self._fd)
