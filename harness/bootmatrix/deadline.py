@@ -101,11 +101,14 @@ class Deadline:
         return Deadline.after(self.remaining, clock)
 
     def until(self, waits: Callable[[float], bool]) -> bool:
-        """Whether something comes in time: ``waits`` waits for it, for so many seconds at most."""
+        """Whether something comes in time: ``waits`` waits for it, for so many seconds at most.
+
+        What had come when no time was left, and nobody had looked, has come.
+        """
         while not self.expired:
             if waits(self.remaining):
                 return True
-        return False
+        return waits(0)
 
     def check(self, waiting_for: str) -> None:
         """Raise DeadlineExceeded, naming what was waited for, if no time is left."""

@@ -11,6 +11,7 @@
      ├─ FwCfgError          the fw_cfg device reported a DMA error, or its directory is malformed
      │   └─ NoFwCfgError    there is no fw_cfg device where a PC has its
      ├─ CellError           a file of a cell is not what it should be: a link, a FIFO, too large
+     ├─ LeftTooLate         a guest that was to leave during its POST was up before
      ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
     UserError               a user's mistake, told in one line: where, what, what would be right
@@ -99,6 +100,10 @@ class NoFwCfgError(FwCfgError):
 
 class CellError(HarnessError):
     """What a sandbox can write is not what it should be; the message says what was found."""
+
+
+class LeftTooLate(HarnessError):
+    """A guest that was to leave while its firmware ran was up before it had left."""
 
 
 class NvramError(HarnessError):

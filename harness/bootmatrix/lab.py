@@ -21,7 +21,7 @@ from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine
 from bootmatrix.machines.qemu.process import VM
-from bootmatrix.machines.setup import setup_of
+from bootmatrix.machines.setup import POST_MS, setup_of
 from bootmatrix.model import (
     Arch,
     Channel,
@@ -180,7 +180,7 @@ class LabGuest:
     def _do(self, step: Step, leaves_for: str | None = None) -> Seen:
         following = None
         if leaves_for is not None:
-            if not self._guest.setup.long_post:
+            if not self._guest.setup.post_ms:
                 raise UserError("this guest's firmware is over before it can leave",
                                 hint="make it with long_post=True")
             following = Migrate(self._index(leaves_for), during_post=True)
@@ -279,7 +279,7 @@ class Lab:
         self._builds.prepare(specs)
         hosts = [self._builds.host(spec) for spec in specs]
         setup = setup_of(cell, hosts, image_store.cache_home()).patient(cell.longest)
-        setup.long_post = long_post
+        setup.post_ms = POST_MS if long_post else 0
         if flash is not None:
             setup.flash = self._builds.named_firmware(flash)
         number = len(self.made) + 1

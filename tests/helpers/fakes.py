@@ -10,7 +10,7 @@ from typing import Any
 from bootmatrix.cell import Cell
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.machines.fake import FakeHosts, Script, firmware
-from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.machines.setup import GuestSetup, post_ms
 from bootmatrix.model import FirmwareBuild, Host, HostSpec, QemuBuild
 from bootmatrix.policies import Policy
 from bootmatrix.run.guest import Guest
@@ -84,7 +84,8 @@ class FakeRunner(Runner):
     def setup(self, cell: Cell, hosts: Sequence[Host]) -> GuestSetup:
         """With the disks of the test's own."""
         return GuestSetup(hosts, cell.machine, cell.policy, self.fakes.disks,
-                          seconds=cell.seconds, flash=hosts[-1].firmware)
+                          seconds=cell.seconds, flash=hosts[-1].firmware,
+                          post_ms=post_ms(cell.scenario.steps))
 
     def machines(self, setup: GuestSetup, rows: list[dict[str, Any]]) -> FakeHosts:
         """Fakes."""

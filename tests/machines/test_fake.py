@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,24 @@ def test_a_deaf_guest_does_nothing(fakes: FakeHosts) -> None:
         machine.start(soon())
         assert not machine.reset_by(b"c", Deadline.after(0.01))
         assert machine.console.ask(Deadline.after(0.01)) is None
+
+
+def test_its_clock_stands_still_until_its_guest_has_done_what_it_was_typed(
+    fakes: FakeHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine nobody may let its thread run for a while."""
+    does = FakeMachine._do
+
+    def slowly(machine: FakeMachine, key: bytes, nonce: str) -> None:
+        time.sleep(0.6)
+        does(machine, key, nonce)
+
+    monkeypatch.setattr(FakeMachine, "_do", slowly)
+    with fakes:
+        machine = fakes.launch(0, incoming=False)
+        machine.start(soon())
+        assert machine.console.ask(machine.clock.deadline(0.05))
+        assert machine.reset_by(b"c", machine.clock.deadline(0.05))
 
 
 def test_an_engine_that_has_lost_its_machines(tmp_path: Path) -> None:

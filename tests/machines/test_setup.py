@@ -48,15 +48,15 @@ def test_one_build_of_the_users_own_makes_it_none_of_the_catalogue(made: GuestSe
     assert not replace(made, hosts=[ours[0], own]).catalogued
 
 
-@pytest.mark.parametrize(("scenario", "long_post"), [
-    ("migrate-reset", False), ("migrate-during-post", True),
+@pytest.mark.parametrize(("scenario", "post_ms"), [
+    ("migrate-reset", 0), ("migrate-during-post", 500),
 ])  # fmt: skip
 def test_firmware_waits_where_it_is_left_during_post(
-    tmp_path: Path, scenario: str, long_post: bool
+    tmp_path: Path, scenario: str, post_ms: int
 ) -> None:
     wanted = replace(cell("bullseye sid", "stock", scenario), debug_log=False)
     made = setup_of(wanted, hosts(tmp_path), tmp_path)
-    assert made.long_post is long_post
+    assert made.post_ms == post_ms
     assert not made.debug_log
     assert made.flash is None
     assert made.kernel is None
@@ -76,3 +76,16 @@ def test_disks_a_and_b_are_two_files_that_are_built_once(tmp_path: Path) -> None
     at = [disk.stat().st_mtime_ns for disk in first]
     again = setup_of(wanted, hosts(tmp_path), tmp_path).disks
     assert (first, at) == (again, [disk.stat().st_mtime_ns for disk in again])
+
+
+def test_a_longer_post_has_a_longer_boot(tmp_path: Path) -> None:
+    """Three times are tried; a guest that waits for nothing has none that is longer."""
+    made = setup_of(cell("bullseye sid", "stock", "migrate-during-post"), hosts(tmp_path), tmp_path)
+    second = made.longer_post()
+    assert second is not None
+    assert (second.post_ms, second.seconds) == (2000, made.seconds + 1.5)
+    third = second.longer_post()
+    assert third is not None
+    assert (third.post_ms, third.seconds) == (8000, made.seconds + 7.5)
+    assert third.longer_post() is None
+    assert replace(made, post_ms=0).longer_post() is None

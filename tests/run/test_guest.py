@@ -88,11 +88,12 @@ def test_a_migration_is_asked_for_what_needs_no_boot(tmp_path: Path) -> None:
 
 
 def test_a_guest_that_moves_while_its_firmware_runs_is_watched_there(tmp_path: Path) -> None:
-    """A fake boots at once: its line is read where it was printed, and is lost."""
-    seen = life(fake_guest(tmp_path), ["start", {"migrate": {"during-post": True}}])
+    guest = fake_guest(tmp_path, post_ms=60_000)
+    seen = life(guest, ["start", {"migrate": {"during-post": True}}])
     assert seen[0].boot is None
     assert seen[1].boot is not None
     assert seen[1].boot.banners == (OLD,)
+    assert seen[1].boot.up is not None
 
 
 def test_a_row_for_each_machine(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_the_resets_of_a_boot_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_boot_that_moves_is_one_with_all_its_resets(tmp_path: Path) -> None:
-    guest = fake_guest(tmp_path, script=Script(resets_again={2}))
+    guest = fake_guest(tmp_path, script=Script(resets_again={2}), post_ms=300, seconds=60.0)
     seen = life(guest, ["start", "reset", {"migrate": {"during-post": True}}])
     assert [step.boot.resets for step in seen if step.boot] == [0, 2]
 

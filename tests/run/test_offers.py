@@ -100,13 +100,13 @@ def test_where_none_has_told_the_same_machine_is_started(
 ) -> None:
     """On that host, with the firmware that ran; once, for all workers."""
     starts = Starts()
-    cell = replace(setup, long_post=True)
+    cell = replace(setup, post_ms=500)
     assert offers.asked(a_reset(STALE), cell, KNOWN, starts) == FRESH
     ((made, start),) = starts.made
     assert start == Start(1)
     assert [host.firmware for host in made.hosts] == [OLD, OLD]
     assert made.hosts[1].qemu == setup.hosts[1].qemu
-    assert (made.long_post, made.flash) == (False, None), "no part of the machine"
+    assert (made.post_ms, made.flash) == (0, None), "no part of the machine"
     assert Offers(tmp_path / "offered").asked(a_reset(STALE), setup, KNOWN, starts) == FRESH
     other = replace(setup, policy=Policy.GUEST_OWNED)
     assert offers.asked(a_reset(FRESH), other, KNOWN, starts) == FRESH

@@ -15,9 +15,11 @@ from bootmatrix.cell import Cell
 from bootmatrix.engines import confinement
 from bootmatrix.errors import CellError, EngineError
 from bootmatrix.machines.fake import FakeHosts, Script, firmware
+from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import Accel, Disk, HostSpec, Known, Verdict
 from bootmatrix.policies import Policy
 from bootmatrix.records.model import Record
+from bootmatrix.run import faults
 from bootmatrix.run import guest as guest_module
 from bootmatrix.run.patience import Patience, Wait
 from bootmatrix.steps.base import Ability
@@ -301,6 +303,28 @@ def test_a_host_without_kvm_has_the_cell_unsupported(
     assert record["reason"] == "this host has no /dev/not-there"
     assert runner.made == []
     assert runner.run(cell())["verdict"] == Verdict.PASS
+
+
+@pytest.mark.parametrize(("hurried", "verdict"), [(1, Verdict.PASS), (9, Verdict.ERROR)])
+def test_a_guest_that_was_up_before_it_could_leave_has_a_longer_post(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, hurried: int, verdict: Verdict
+) -> None:
+    """It is nobody's fault but this machine's: no finding, and no third way."""
+    posts: list[int] = []
+
+    def machines(setup: GuestSetup, rows: list[dict[str, Any]]) -> FakeHosts:
+        posts.append(setup.post_ms)
+        runner.script = Script(hurries=len(posts) <= hurried)
+        return FakeRunner.machines(runner, setup, rows)
+
+    monkeypatch.setattr(runner, "machines", machines)
+    monkeypatch.setattr(faults, "check_engine", lambda error, *_: error)  # it is none
+    record = runner.run(cell(scenario=["start", {"migrate": {"during-post": True}}]))
+    assert record["verdict"] == verdict
+    assert posts == [500, 2000, 8000][: hurried + 1]
+    assert len(record["qemus"]) == 2, "of the last attempt only"
+    if verdict is Verdict.ERROR:
+        assert "the guest was up before it left" in record["reason"]
 
 
 @pytest.mark.parametrize(("lacks", "policy"), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import secrets
 import select
 import socket
@@ -21,6 +22,7 @@ from bootmatrix.firmware.identity import BANNER, EscapeFilter
 from bootmatrix.witnesses.probe_line import ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
+_PROBE_WORD = "BOOTMATRIX"
 _PROBE = rb"(BOOTMATRIX (?:up|here|reset|flash(?:ing)?|written|filled)[^\r\n]*)\r?\n"
 # What a guest has to repeat in its answer: decimal digits, which are nobody's command. What is
 # neither a digit nor a command makes it forget digits of before.
@@ -189,6 +191,14 @@ class Console:
         self._expect([])
         self._socket.close()
         self._log.close()
+
+    def guest_spoke(self) -> bool:
+        """Whether the guest has begun to speak since the last banner; reads all that has come."""
+        self._until(Deadline.after(0))
+        self._expect([])
+        since = re.split(BANNER, self.tail(_LATE_BYTES))[-1]
+        begun = re.split("[\r\n]", since)[-1]  # it may have left in the middle of its word
+        return _PROBE_WORD in since or (begun != "" and _PROBE_WORD.startswith(begun))
 
     def fileno(self) -> int:
         """The connection's number, for those who wait for it."""

@@ -8,6 +8,7 @@ is ``firmware``'s: an image that begins with the version that it prints.
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -61,10 +62,11 @@ class Script:
     start, ``refuses`` the reason for which no guest moves. ``resets_itself``: the guest resets the
     machine unasked while it is asked how it is. In ``resets_again`` the firmware does so once,
     before it says its name. ``no_reset``: nothing resets it, and its guest goes on.
-    ``clears_cmos`` and ``changes_tables``: so much is lost on the way to another host. In ``stale``
-    the firmware finds the tables that it found before, in ``fewer`` half the CPUs and memory.
-    ``lost``: the engine has lost its machines. ``share`` is the part of the time in which they are
-    able to run, ``does`` what a machine says that it is doing.
+    ``clears_cmos`` and ``changes_tables``: so much is lost on the way to another host. In
+    ``stale`` the firmware finds the tables that it found before, in ``fewer`` half the CPUs and
+    memory. ``hurries``: its firmware waits for no key. ``lost``: the engine has lost its
+    machines. ``share`` is the part of the time in which they are able to run, ``does`` what a
+    machine says that it is doing.
     """
 
     silent: set[int] = field(default_factory=set)
@@ -84,6 +86,7 @@ class Script:
     changes_tables: bool = False
     stale: set[int] = field(default_factory=set)
     fewer: set[int] = field(default_factory=set)
+    hurries: bool = False
     lost: bool = False
     share: float = 1.0
     does: str = "a fake waits"
@@ -102,6 +105,7 @@ class _State:
     runs: str = ""  # the version of the firmware that it was booted by
     rom: str = ""  # in hex
     flash: dict[str, str] = field(default_factory=dict)  # by its part, in hex; on the way only
+    coming: bool = False  # its firmware still waits; on the way only
 
     @property
     def version(self) -> str:
@@ -110,15 +114,24 @@ class _State:
 
 
 class FakeClock:
-    """The clock of machines that are able to run in a ``share`` of the time."""
+    """The clock of a machine that is able to run in a ``share`` of the time.
 
-    def __init__(self, share: float) -> None:
+    It stands still while the guest is ``kept`` from what it was typed: its thread has no clock of
+    its own, and on a busy machine it may be that nobody lets it run.
+    """
+
+    def __init__(self, share: float, kept: Callable[[], bool] = lambda: False) -> None:
         self._share = share
-        self._begun = awake()
+        self._kept = kept
+        self._looked = self._time = awake()
 
     def __call__(self) -> float:
         """The time."""
-        return self._begun + self._share * (awake() - self._begun)
+        now = awake()
+        if not self._kept():
+            self._time += self._share * (now - self._looked)
+        self._looked = now
+        return self._time
 
     look = __call__
 
@@ -151,9 +164,11 @@ class FakeMachine:
         self._misfit: str | None = None
         self._console: Console | None = None
         self._theirs: socket.socket | None = None
+        self._comes: threading.Timer | None = None  # what its guest will say
         self._typed: dict[bytes, threading.Event] = {}
         self._ended = threading.Event()
-        self.clock = FakeClock(hosts.script.share)
+        self._doing = False  # what was typed last
+        self.clock = FakeClock(hosts.script.share, self._kept)
 
     def __str__(self) -> str:
         return self.name
@@ -285,7 +300,10 @@ class FakeMachine:
     def _leave(self) -> _State:
         flash = {part.value: content.hex() for part, content in self.nvram.contents().items()} \
             if self.nvram is not None else {}
-        return replace(self._state, flash=flash)
+        coming = self._comes is not None and not self._comes.finished.is_set()
+        if self._comes is not None:
+            self._comes.cancel()
+        return replace(self._state, flash=flash, coming=coming)
 
     def _arrive(self, state: _State) -> None:
         self._state = state
@@ -293,6 +311,8 @@ class FakeMachine:
             state.cmos = 0
         if self._hosts.script.changes_tables:
             state.tables = self._offered
+        if state.coming:
+            self._up()
         if self.nvram is None:
             return
         for window in self.nvram.header.windows:
@@ -329,11 +349,17 @@ class FakeMachine:
             self._print(f"SeaBIOS (version {state.runs})")
             if number not in script.hangs:
                 state.disk = self._hosts.disk
-                up = f"BOOTMATRIX up boot={state.boots}{self._identity}"
-                if number in script.waits:
-                    threading.Timer(script.waits[number], self._print, [up]).start()
+                post = 0 if script.hurries else self._hosts.setup.post_ms / 1000
+                wait = script.waits.get(number, post)
+                if wait:
+                    self._comes = threading.Timer(wait, self._up)
+                    self._comes.daemon = True
+                    self._comes.start()
                 else:
-                    self._print(up)
+                    self._up()
+
+    def _up(self) -> None:
+        self._print(f"BOOTMATRIX up boot={self._state.boots}{self._identity}")
 
     @property
     def _offered(self) -> str:
@@ -353,7 +379,9 @@ class FakeMachine:
         """Do what is typed: digits are a nonce, anything else a command."""
         nonce = b""
         with keyboard, suppress(OSError):
-            while typed := keyboard.recv(4096):
+            while keyboard.recv(1, socket.MSG_PEEK):
+                self._doing = True
+                typed = keyboard.recv(4096)
                 for key in (typed[n:n + 1] for n in range(len(typed))):
                     if key.isdigit():
                         nonce += key
@@ -361,6 +389,14 @@ class FakeMachine:
                         nonce = b""
                     elif not self._hosts.script.deaf:
                         self._do(key, f" nonce={nonce.decode()}")
+                self._doing = False
+
+    def _kept(self) -> bool:
+        """Whether the guest has not done yet what it was typed."""
+        theirs = self._theirs
+        if theirs is None or not self.alive or theirs.fileno() < 0:
+            return False
+        return self._doing or bool(select.select([theirs], [], [], 0)[0])
 
     def _do(self, key: bytes, nonce: str) -> None:
         state = self._state

@@ -21,8 +21,14 @@ from bootmatrix.model import (
 )
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import FIRST_DISK, SECOND_DISK, Mechanism
+from bootmatrix.steps.base import Step
 from bootmatrix.steps.guest_flash import flashed
 from bootmatrix.steps.migrate import leaves_during_post
+
+# SeaBIOS with a boot menu waits so long for a key (QEMU's -boot splash-time): the window in which
+# a guest can be migrated while its firmware still runs, and the longest that is tried where a
+# busy machine lets it pass.
+POST_MS, LONGEST_POST_MS = 500, 8000
 
 
 @dataclass
@@ -30,9 +36,10 @@ class GuestSetup:
     """What a guest is made of.
 
     ``seconds`` bounds each boot, and ``least`` is how long everything else that the guest does is
-    waited for, at least; ``disks`` are disks A and B. ``long_post`` makes the firmware
-    wait for a key, so that there is time to migrate the guest during it. ``flash`` is what the
-    guest finds in fw_cfg to program its flash with, ``kernel`` what ``-kernel`` boots.
+    waited for, at least; ``disks`` are disks A and B. ``post_ms`` makes the firmware
+    wait so long for a key, in ms, so that there is time to migrate the guest during it.
+    ``flash`` is what the guest finds in fw_cfg to program its flash with, ``kernel`` what
+    ``-kernel`` boots.
     ``urgent``: its QEMUs come before all others, as far as they may. ``share``: each has no
     more than this part of a processor, if that can be had; 0 is no bound.
     ``debug_log``: its QEMUs have the port for firmware's debug log, where they can.
@@ -46,7 +53,7 @@ class GuestSetup:
     accel: Accel = Accel.TCG
     seconds: float = 5.0
     least: float = 0.0
-    long_post: bool = False
+    post_ms: int = 0
     flash: FirmwareBuild | None = None
     guest: GuestKind = GuestKind.PROBE
     cpu: str = ""
@@ -67,6 +74,14 @@ class GuestSetup:
         """
         return replace(self, seconds=seconds, least=seconds, share=share,
                        urgent=urgent and self.catalogued)
+
+    def longer_post(self) -> GuestSetup | None:
+        """The same guest with a longer time to leave during its POST; None: there is no longer."""
+        longer = 4 * self.post_ms
+        if not 0 < longer <= LONGEST_POST_MS:
+            return None
+        return replace(self, post_ms=longer,
+                       seconds=self.seconds + (longer - self.post_ms) / 1000)
 
     @property
     def arch(self) -> Arch:
@@ -105,6 +120,11 @@ class GuestSetup:
         return all(host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
 
 
+def post_ms(steps: Sequence[Step]) -> int:
+    """How long firmware has to wait for a key, in ms, so that a guest can do these steps."""
+    return POST_MS if any(map(leaves_during_post, steps)) else 0
+
+
 def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
     """What the guest of a cell is made of; its disks are built first if ``cache`` lacks them."""
     steps = cell.scenario.steps
@@ -115,7 +135,7 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
         hosts, cell.machine, cell.policy,
         [program.disk(label, cache, cell.arch, firmware) for label in (FIRST_DISK, SECOND_DISK)],
         cell.disk, cell.accel, cell.seconds,
-        long_post=any(leaves_during_post(step) for step in steps),
+        post_ms=post_ms(steps),
         flash=hosts[image].firmware if image is not None else None,
         guest=cell.guest, cpu=cell.cpu, smp=cell.smp, nic=cell.nic,
         kernel=program.kernel(cache, cell.arch) if program.kernel else None,

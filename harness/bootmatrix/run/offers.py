@@ -96,7 +96,7 @@ def _with(
         if firmware.by_bytes(one.sha256) == name:
             hosts = list(setup.hosts)
             hosts[host] = replace(hosts[host], firmware=one)
-            same = replace(setup, hosts=hosts, flash=None, long_post=False)
+            same = replace(setup, hosts=hosts, flash=None, post_ms=0)
             # Firmware can ask for more memory, or for SMM.
             if (same.memory_mib, one.needs_smm) == (setup.memory_mib, own.needs_smm):
                 return same

@@ -160,7 +160,7 @@ def key_of(
     parts = (
         _FORMAT, engine, patience, tuple(steps), how.nvram, how if swaps else None,
         setup.machine, setup.disk, setup.accel, setup.guest, setup.cpu, setup.smp, setup.nic,
-        setup.long_post, [tuple(argv) for argv in argvs],
+        setup.post_ms, [tuple(argv) for argv in argvs],
         [(host.qemu.digest, host_label(index, host.qemu), host.firmware.store_size)
          for index, host in enumerate(setup.hosts)],
         [file and _sha256(file) for file in files],

@@ -18,7 +18,7 @@ from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine, choose
 from bootmatrix.engines.confinement import Priority, kvm_complaint
 from bootmatrix.engines.scratch import Scratch
-from bootmatrix.errors import CellError, EngineError, HarnessError, SandboxLost
+from bootmatrix.errors import CellError, EngineError, HarnessError, LeftTooLate, SandboxLost
 from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.machines.base import Hosts, abilities
 from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine
@@ -196,6 +196,9 @@ class Runner:
             run.seconds = time.monotonic() - begun  # without what is done for other cells, too
             judgement = run.judge(seen)
         except Exception as error:  # a fault of ours must not take the other cells with it
+            longer = setup.longer_post() if isinstance(error, LeftTooLate) else None
+            if longer is not None:
+                return self._attempt(run, longer)
             run.seconds = time.monotonic() - begun
             failed = faults.check_disk(error, self._run_dir, run.hosts) or error
             if isinstance(failed, HarnessError):
@@ -315,6 +318,11 @@ class Runner:
                 run_steps(guest, steps, seen)
         except EngineError:
             raise
+        except LeftTooLate:
+            longer = setup.longer_post()
+            if longer is None:
+                raise
+            return self._watch_apart(name, longer, steps)
         except HarnessError:  # a QEMU whose guest spins is slow to end
             if len(seen) < len(steps):
                 raise

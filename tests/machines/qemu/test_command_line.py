@@ -10,7 +10,6 @@ import pytest
 from bootmatrix.boards import known_board
 from bootmatrix.errors import UserError
 from bootmatrix.machines.qemu.command_line import (
-    POST_WINDOW_MS,
     FlashWindow,
     Kernel,
     Launch,
@@ -208,8 +207,8 @@ def test_incoming_waits_for_the_monitor() -> None:
 
 def test_a_long_post() -> None:
     assert values(LAUNCH, "-boot") == []
-    long = replace(LAUNCH, long_post=True)
-    assert values(long, "-boot") == [f"menu=on,splash-time={POST_WINDOW_MS}"]
+    long = replace(LAUNCH, post_ms=700)
+    assert values(long, "-boot") == ["menu=on,splash-time=700"]
 
 
 def test_memory() -> None:

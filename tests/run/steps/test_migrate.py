@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from bootmatrix.errors import LeftTooLate
 from bootmatrix.machines.base import KeepsNvram, able
 from bootmatrix.machines.fake import Script
 from bootmatrix.run.steps import do_step, run_steps
@@ -33,3 +36,10 @@ def test_a_refused_migration_leaves_the_guest_where_it_is(tmp_path: Path) -> Non
         assert nvram is not None
         assert nvram.header.moved is None
         assert do_step(guest, Reset()).boot is not None
+
+
+def test_a_guest_that_is_up_before_it_leaves_is_not_waited_for_in_vain(tmp_path: Path) -> None:
+    """As on a busy machine, whose POST is over before anybody can move it."""
+    guest = fake_guest(tmp_path, script=Script(hurries=True), post_ms=500)
+    with pytest.raises(LeftTooLate, match="up before it left"):
+        life(guest, ["start", {"migrate": {"during-post": True}}])

@@ -59,7 +59,6 @@ class ShellScript:
         self.files = [host.firmware for host in self.hosts]
         self.mechanism = self.setup.mechanism
         self.flashes = flashed(self.cell.scenario.steps)
-        self.long_post = any(map(leaves_during_post, self.cell.scenario.steps))
 
     def add(self, *lines: str) -> None:
         """Add lines."""
@@ -163,8 +162,8 @@ class ShellScript:
         argv = qemu_argv(Launch(
             binary=build.binary, machine=self.cell.machine, board=self.setup.board,
             accel=self.cell.accel.on(host), disk=self.cell.disk, disk_file="disk.img",
-            firmware=firmware, directory=process.name, incoming=incoming, long_post=self.long_post,
-            arguments=build.arguments, label=host_label(host, build),
+            firmware=firmware, directory=process.name, incoming=incoming,
+            post_ms=self.setup.post_ms, arguments=build.arguments, label=host_label(host, build),
             flash_file=FLASH if self.flashes is not None else "",
             memory_mib=self.setup.memory_mib, cpu=self.cell.cpu, smp=self.cell.smp,
             nic=self.cell.nic, rom_size=rom_block_size(self.setup, host),

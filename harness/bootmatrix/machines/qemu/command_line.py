@@ -12,9 +12,6 @@ from bootmatrix.boards import Attachment, Board
 from bootmatrix.fw_cfg.format.option import FwCfgFile
 from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Nic
 
-# SeaBIOS with a boot menu waits so long for a key (QEMU's -boot splash-time, in ms): the window
-# in which a guest can be migrated while its firmware still runs.
-POST_WINDOW_MS = 500
 # What images/guests/probe.asm looks for in fw_cfg.
 LABEL_ITEM = "opt/bootmatrix/host"
 FLASH_ITEM = "opt/bootmatrix/flash"
@@ -68,7 +65,7 @@ class Launch:
     firmware: str | Flash
     directory: str
     incoming: bool = False
-    long_post: bool = False
+    post_ms: int = 0
     memory_mib: int = 32
     arguments: tuple[str, ...] = ()
     label: str = ""
@@ -136,8 +133,8 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         argv += FwCfgFile(LABEL_ITEM, string=launch.label).argv
     if launch.flash_file:
         argv += FwCfgFile(FLASH_ITEM, file=launch.flash_file).argv
-    if launch.long_post:
-        argv += ["-boot", f"menu=on,splash-time={POST_WINDOW_MS}"]
+    if launch.post_ms:
+        argv += ["-boot", f"menu=on,splash-time={launch.post_ms}"]
     if launch.debug_log:
         argv += debug_log()
     if launch.incoming:

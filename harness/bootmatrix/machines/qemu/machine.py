@@ -288,7 +288,7 @@ class QemuHosts:
                 firmware=prepared.firmware,
                 directory=f"{SHOWN}/{name}",
                 incoming=incoming,
-                long_post=setup.long_post,
+                post_ms=setup.post_ms,
                 memory_mib=setup.memory_mib,
                 arguments=build.arguments,
                 label=host_label(host, build),

@@ -25,7 +25,7 @@ def do(guest: Guest, step: GuestFlash, following: Step | None) -> StepObserved:
         nonlocal flashed
         flashed = at
 
-    line = machine.console.tell(KEY.encode(), LINE, guest.rig, progress)
+    line = machine.console.tell(KEY.encode(), LINE, guest.deadline(guest.command_seconds), progress)
     if line is None:
         if machine.outlives(machine.clock.deadline(LAST_WORDS_SECONDS)):
             words = "the guest fell silent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bootmatrix.deadline import Deadline, slowest
-from bootmatrix.errors import QemuError
+from bootmatrix.errors import LeftTooLate, QemuError
 from bootmatrix.machines.base import KeepsNvram, Migrates, SwitchesOff, able
 from bootmatrix.run.guest import RIG_SECONDS, Guest
 from bootmatrix.steps.base import Step
@@ -37,6 +37,8 @@ def do(guest: Guest, step: Migrate, following: Step | None) -> StepObserved:
     if source is not None:
         guest.left(source)
         able(source, SwitchesOff).off(guest.rig)
+        if step.during_post and source.console.guest_spoke():
+            raise LeftTooLate("the guest was up before it left: it did not migrate during its POST")
     guest.running, guest.saved = target, None
     observed = guest.boot() if step.during_post else _ask(guest)
     if isinstance(guest.hosts, KeepsNvram):
