@@ -185,17 +185,19 @@ class Console:
 
     def close(self) -> None:
         """Read what is still there into the log, then close."""
-        if self._log.closed:
-            return
-        self._until(Deadline.after(0))
-        self._expect([])
+        self._read_all()
         self._socket.close()
         self._log.close()
 
+    def _read_all(self) -> None:
+        """All that has come goes into the log. A console that is closed has done so."""
+        if not self._log.closed:
+            self._until(Deadline.after(0))
+            self._expect([])
+
     def guest_spoke(self) -> bool:
         """Whether the guest has begun to speak since the last banner; reads all that has come."""
-        self._until(Deadline.after(0))
-        self._expect([])
+        self._read_all()
         since = re.split(BANNER, self.tail(_LATE_BYTES))[-1]
         begun = re.split("[\r\n]", since)[-1]  # it may have left in the middle of its word
         return _PROBE_WORD in since or (begun != "" and _PROBE_WORD.startswith(begun))
