@@ -36,3 +36,22 @@ def test_what_nobody_reads_is_not_waited_for_without_end(
         assert writer.send(b"a")
         assert theirs.recv(9) == b"a"
         assert not writer.send(bytes(16 << 20))
+
+
+@pytest.mark.parametrize(("said", "spoke"), [
+    ("", False), ("SeaBIOS (version 1.17.0)\r\n\r\nPress ESC for boot menu.\r\n", False),
+    ("SeaBIOS (version 1.17.0)\r\nBOOTMATRIX up boot=1\r\n", True),
+    ("SeaBIOS (version 1.17.0)\r\nBooting...\r\nBOOTM", True),
+    ("SeaBIOS (version 1)\r\nBOOTMATRIX up boot=1\r\nSeaBIOS (version 1)\r\nBooting\r\n", False),
+])  # fmt: skip
+@pytest.mark.parametrize("closed", [False, True])
+def test_whether_the_guest_of_the_last_boot_has_spoken(
+    tmp_path: Path, said: str, spoke: bool, closed: bool
+) -> None:
+    """Be it in the middle of its word, and that it was not read by anybody."""
+    ours, theirs = socket.socketpair()
+    with theirs, Console(ours, tmp_path / "log") as reader:
+        theirs.sendall(said.encode())
+        if closed:
+            reader.close()
+        assert reader.guest_spoke() is spoke

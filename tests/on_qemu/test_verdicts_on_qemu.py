@@ -271,6 +271,17 @@ def test_a_reset_that_ends_on_another_host(
     ]
 
 
+def test_a_guest_that_is_up_before_it_can_leave_has_more_time(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of 1 ms is over before anybody can move it, as 500 are on a busy machine."""
+    monkeypatch.setattr(machine_setup, "POST_MS", 1)
+    record = runner.run(cell("trixie sid", "stock", "migrate-during-post"))
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    (post,) = {word for word in record["qemus"][0]["argv"] if "splash-time" in word}
+    assert int(post.rpartition("=")[2]) > 1
+
+
 def log_of(directory: Path, record: Record) -> str:
     logs = sorted((directory / record["artifacts"]).glob("*/console.log"))
     with contextlib.suppress(IndexError):
