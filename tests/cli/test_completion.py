@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cli.main import main
 from bootmatrix.errors import Status
 from helpers.planting import MATRIX, Q35_STOCK
+from helpers.records import record
 
 PROGRAM = Path(sys.executable).with_name("bootmatrix")
 ASKING = """\
@@ -25,11 +27,19 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
+CELL = record()["cell"]["id"]
+SUITES_S = [name for name in ImageStore().names(None) if name.startswith("debian-s")]
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     (tmp_path / "matrices").mkdir()
     (tmp_path / "matrices" / "m.yaml").write_text(MATRIX)
     (tmp_path / "matrices" / "notes.txt").touch()
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "records.jsonl").write_text(json.dumps(record()) + "\n")
+    main(["history", "add", str(run), "--db", str(tmp_path / "h.sqlite")])
     return tmp_path
 
 
@@ -56,6 +66,19 @@ def test_bash(here: Path) -> None:
     ("bootmatrix fwcfg show --qemu debian-t", [n for n in ImageStore().names(None) if "-t" in n]),
     ("bootmatrix matrix quick", ["quickstart"]),
     ("bootmatrix doctor --engine bub", ["bubblewrap"]),
+    ("bootmatrix repro matrices/m.yaml bullseye-to-sid,pc-q35-5.2,st", [Q35_STOCK]),
+    ("bootmatrix bisect matrices/m.yaml bullseye-to-sid,pc-q35-5.2,st", [Q35_STOCK]),
+    (f"bootmatrix repro runs/one/records.jsonl {CELL[:-2]}", [CELL]),
+    (f"bootmatrix repro --records runs/one {CELL[:-2]}", [CELL]),
+    ("bootmatrix repro --records runs/none a-to", []),
+    (f"bootmatrix history show --db h.sqlite --cell {CELL[:-2]}", [CELL]),
+    ("bootmatrix repro lat", ["latest"]),
+    ("bootmatrix report lat", ["latest"]),
+    ("bootmatrix gate --baseline lat", ["latest"]),
+    ("bootmatrix run --resume lat", ["latest"]),
+    ("bootmatrix run matrices/m.yaml --host debian-s", SUITES_S),
+    ("bootmatrix preflight --source debian-s", SUITES_S),
+    ("bootmatrix bisect --over source --good debian-s", SUITES_S),
 ])  # fmt: skip
 def test_as_other_shells_ask(here: Path, shell: str, line: str, names: list[str]) -> None:
     done = subprocess.run(

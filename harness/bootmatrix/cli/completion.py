@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from bootmatrix.cli import options as shared
 from bootmatrix.errors import HarnessError, Status, UserError
+from bootmatrix.matrix import SUFFIXES
 from bootmatrix.terminal import echo
 
+Completer: TypeAlias = "Callable[..., list[str]]"
 SHELLS = ("bash", "zsh", "fish")
 EXAMPLES = """\
 examples:
@@ -48,11 +51,19 @@ def complete(parser: argparse.ArgumentParser) -> None:
     import argcomplete
     from argcomplete.completers import FilesCompleter
 
-    matrix_files = FilesCompleter(("yaml", "yml"))
+    # A matrix's file, a run's directory or its records: those that take either are told by dest.
+    matrices = FilesCompleter(("yaml", "yml"))
+    runs = _both(_latest, FilesCompleter())
     for action in _actions(parser):
         completer = _by_name(action)
-        if completer is None and action.dest in ("matrices", "matrix", "where"):
-            completer = matrix_files
+        if action.dest == "cell" and not action.option_strings:
+            action.nargs = "?"  # a word that stands alone may be the matrix before it
+        if completer is None and action.dest in ("matrices", "matrix"):
+            completer = matrices
+        elif completer is None and action.dest == "where":
+            completer = _both(_cells, _latest, matrices)
+        elif completer is None and action.dest in ("records", "resume", "baseline"):
+            completer = runs
         if completer is not None:
             action.completer = completer  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser, always_complete_options="long")
@@ -67,34 +78,86 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
                 yield from _actions(command)
 
 
-def _by_name(action: argparse.Action) -> Callable[..., list[str]] | None:
+def _by_name(action: argparse.Action) -> Completer | None:
     """What completes a name that is no file's."""
-    if action.dest == "cell":
+    if action.dest in ("cell", "positional"):
         return _cells
     if action.metavar == "BUILD" or action.dest == "names":
         return _builds
+    if action.metavar == "QEMU[/FIRMWARE]":
+        return _hosts
+    if action.dest in ("good", "bad"):
+        return _candidates
     if action.dest == "name":
         return _shipped
     return None
 
 
+def _both(*completers: Completer) -> Completer:
+    """What any of them knows."""
+    return lambda **asked: [name for completer in completers for name in completer(**asked)]
+
+
+def _latest(**asked: Any) -> list[str]:
+    return ["latest"]
+
+
 def _cells(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
-    """The ids of the matrices' cells; none where a file or an image is not there."""
+    """The ids of the cells that the words before mean: a matrix's, a run's, or a history's.
+
+    None where a file or an image is not there.
+    """
+    try:
+        if (history := getattr(parsed_args, "db", None)) is not None:
+            from bootmatrix.records.history import History
+
+            with History(history) as opened:
+                return opened.names()
+        run = getattr(parsed_args, "records", None)
+        where = getattr(parsed_args, "where", None)
+        if where is not None and Path(where).suffix.lower() not in SUFFIXES:
+            run, where = where, None
+        if run is not None:
+            from bootmatrix.records.jsonl import read_records
+            from bootmatrix.records.words import called
+            from bootmatrix.run.directory import records_of
+
+            return [called(record) for record in read_records(records_of(Path(run)))]
+        named = getattr(parsed_args, "matrices", None) or [
+            getattr(parsed_args, "matrix", None) or where or shared.QUICKSTART]
+        return [cell for path in named for cell in _of_matrix(path)]
+    except (UserError, HarnessError):
+        return []
+
+
+def _of_matrix(path: Path) -> list[str]:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.matrix.expansion import load
 
-    named = getattr(parsed_args, "matrices", None) or [
-        getattr(parsed_args, "matrix", None) or getattr(parsed_args, "where", None)
-        or shared.QUICKSTART]
-    builds = Builds(ImageStore())
-    found: list[str] = []
-    for path in named:
-        try:
-            found += [cell.id for cell in load(path).cells(builds.machines_as_built)]
-        except (UserError, HarnessError):
-            continue
-    return found
+    try:
+        return [cell.id for cell in load(path).cells(Builds(ImageStore()).machines_as_built)]
+    except (UserError, HarnessError):
+        return []
+
+
+def _hosts(prefix: str, **asked: Any) -> list[str]:
+    """QEMU builds; behind a slash also firmware."""
+    qemu, slash, _ = prefix.partition("/")
+    return [f"{qemu}/{name}" for name in _firmware()] if slash else _builds()
+
+
+def _candidates(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
+    """The ends of a bisection, where they are the catalogue's."""
+    if getattr(parsed_args, "over", None) == "firmware":
+        return _firmware()
+    return _builds()
+
+
+def _firmware() -> list[str]:
+    from bootmatrix.builds.image_store import ImageStore
+
+    return [firmware.name for firmware in ImageStore().firmwares()]
 
 
 def _builds(**asked: Any) -> list[str]:

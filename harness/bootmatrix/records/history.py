@@ -207,6 +207,10 @@ class History:
             groups.setdefault((matrix, cell), []).append(tuple(row))
         return groups
 
+    def names(self) -> list[str]:
+        """What its cells are called."""
+        return list(self._names().values())
+
     def _cells(self) -> list[Key]:
         return self._rows("SELECT DISTINCT matrix, cell FROM results")
 

@@ -11,7 +11,7 @@ from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
 from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.decision import QUESTIONS, Row, counterexamples, decide
-from bootmatrix.report.summary import counts, mismatches, missed, not_run, rerun_command
+from bootmatrix.report.summary import LONGEST, counts, mismatches, missed, not_run, rerun_command
 from bootmatrix.report.table import (
     MARKS,
     REFUSED,
@@ -101,7 +101,9 @@ def _beside(record: Record, near: Mapping[str, Neighbour]) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Text in which Markdown and HTML find nothing to interpret."""
+    """Text in which Markdown and HTML find nothing to interpret; of more than a page, its begin."""
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + " ..."
     text = "".join(char if char.isprintable() else " " for char in text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text)
