@@ -372,6 +372,7 @@ async function tell(n) {
     told.qemus.length ? el("h3", {}, "QEMU") : null,
     ...told.qemus.flatMap(([name, line]) => [el("details", {}, el("summary", {}, name), copyable(line))]),
     el("h3", {}, "Hosts"), table(["host", "QEMU", "firmware", "build", "digest"], told.hosts.map((host) => host.map((one, at) => td(at === 4 && one ? one.slice(0, 12) : one)))));
+  $("story").scrollIntoView({ block: "nearest" });
   document.querySelector("#grid .open")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 const go = (n) => { const hash = address(n); location.hash === hash ? tell(n) : (location.hash = hash); };
