@@ -61,3 +61,19 @@ def test_history_tells_cells_of_two_matrices_apart(
     with History(Path(db)) as history:
         assert history.times() == {("a.yaml", cell): 1.0, ("b.yaml", cell): 9.0}
         assert [one.cell for one in history.changes()] == [f"b.yaml::{cell}"]
+
+
+@pytest.mark.parametrize("words", [["show"], ["add", "latest"]])
+def test_a_link_at_the_default_name_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    victim = tmp_path / "victim"
+    victim.touch()
+    (tmp_path / "bootmatrix-history.sqlite").symlink_to(victim)
+    assert main(["history", *words]) == 2
+    assert capsys.readouterr().err == (
+        "bootmatrix: bootmatrix-history.sqlite: is a symbolic link "
+        "(--db FILE says which is meant)\n")
+    assert victim.stat().st_size == 0

@@ -195,6 +195,6 @@ def test_where_nobody_said_where_no_link_is_followed(
     (tmp_path / "report").symlink_to("site")
     assert main(["report", str(path)]) == 2
     assert capsys.readouterr().err == (
-        "bootmatrix: report: is a symbolic link (-o DIR says where to write)\n")
+        "bootmatrix: report: is a symbolic link (-o DIR says which is meant)\n")
     assert list((tmp_path / "site").iterdir()) == []
     assert main(["report", str(path), "-o", "site"]) == 0

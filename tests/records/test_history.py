@@ -249,6 +249,27 @@ def test_a_stranger_s_journal_removes_nothing(path: Path, tmp_path: Path) -> Non
     assert not victim.exists(), "it is what SQLite would have done"
 
 
+@pytest.mark.parametrize("size", [4096, 0])
+def test_a_stranger_s_journal_makes_no_history_larger(path: Path, size: int) -> None:
+    """SQLite gives a file the size that the journal names: terabytes, of a few bytes."""
+    with History(path, create=True) as history:
+        added(history, 1, record())
+    header = bytes.fromhex("d9d505f920a163d7") + struct.pack(">IIIII", 0, 0, 1 << 20, 512, size)
+    path.with_name("h.sqlite-journal").write_bytes(header.ljust(1024, b"\0"))
+    before = path.stat().st_size
+    with pytest.raises(UserError, match=r"h\.sqlite-journal beside it is none that boot"):
+        History(path)
+    assert path.stat().st_size == before
+
+
+def test_who_only_looks_makes_no_tables(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(UserError, match="no history of bootmatrix"):
+        History(path)
+    assert path.stat().st_size == 0
+
+
 @pytest.mark.parametrize("beside", ["-journal", "-wal", "-shm"])
 def test_what_is_beside_a_history(path: Path, beside: str) -> None:
     with History(path, create=True) as history:

@@ -6,7 +6,7 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from bootmatrix.cli.options import A_RUN, Commands
+from bootmatrix.cli.options import A_RUN, Commands, check_default
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
@@ -61,6 +61,7 @@ def _add(options: argparse.Namespace) -> int:
     from bootmatrix.records.words import plural
     from bootmatrix.run.directory import records_of
 
+    check_default(options.db, DEFAULT, "--db FILE")
     runs = [(path, load([path], mixed=True)) for path in map(records_of, options.records)]
     with History(options.db, create=True) as history:
         for path, records in runs:
@@ -77,6 +78,7 @@ def _show(options: argparse.Namespace) -> int:
     from bootmatrix.records.history import History
     from bootmatrix.records.words import duration
 
+    check_default(options.db, DEFAULT, "--db FILE")
     with History(options.db) as history:
         if options.cell:
             rows = history.cell(options.cell)

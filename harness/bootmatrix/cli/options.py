@@ -97,6 +97,12 @@ def qemus_of(texts: Sequence[str], definitions: Sequence[str] = ()) -> dict[str,
     return found
 
 
+def check_default(given: Path, default: Path, option: str) -> None:
+    """Raise UserError for a link at the default name: a stranger's, in a checkout."""
+    if given == default and given.is_symlink():
+        raise UserError("is a symbolic link", file=given, hint=f"{option} says which is meant")
+
+
 def tell(line: str) -> None:
     """Say at once what is going on, beside what is asked for."""
     echo(line, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootmatrix.cli.options import A_RUN, Commands, coloured
+from bootmatrix.cli.options import A_RUN, Commands, check_default, coloured
 from bootmatrix.errors import Status, UserError
 from bootmatrix.terminal import echo
 
@@ -122,8 +122,7 @@ def _write(
     from bootmatrix.report.page import page
 
     target = directory / "index.html"
-    if directory == _DEFAULT and directory.is_symlink():  # a stranger's, in a checkout
-        raise UserError("is a symbolic link", file=directory, hint="-o DIR says where to write")
+    check_default(directory, _DEFAULT, "-o DIR")
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import struct
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,10 @@ _LONGEST_TEXT = 128 << 10  # bytes
 _LONGEST_LABEL = 1000  # characters
 # How a rollback journal ends that names a super-journal (SQLite's "Database File Format", 3).
 _NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
+# How each begins, with the same magic, too: the size of the database in pages is the fourth, that
+# of a page, in bytes, the sixth.
+_MOST_OF_A_PAGE = 65536
+_MAGIC, _HEADER = _NAMES_ANOTHER, struct.Struct(">8s5I")
 
 
 @dataclass(frozen=True)
@@ -70,14 +75,14 @@ class History:
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot read this history: {error}", file=path) from None
         try:
-            self._make_ready()
+            self._make_ready(create=create)
         except BaseException as error:
             self._db.close()
             if isinstance(error, sqlite3.Error):
                 raise UserError(f"cannot read this history: {error}", file=path) from None
             raise
 
-    def _make_ready(self) -> None:
+    def _make_ready(self, *, create: bool) -> None:
         """Make the tables where there are none. Raises UserError for somebody else's."""
         # A stranger's file can hold one long text in each of a million rows, and be small.
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_TEXT)
@@ -85,7 +90,8 @@ class History:
         self._db.set_progress_handler(lambda: monotonic() > end, _STEPS)
         self._db.execute("PRAGMA foreign_keys = ON")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        empty = version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if create and empty:
             self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
         elif version not in (1, _VERSION) or not self._is_ours():
             raise UserError("no history of bootmatrix, or one of another version", file=self._path)
@@ -250,8 +256,12 @@ def _check_journal(path: Path) -> None:
         try:
             with given_file.open_regular(journal, sys.maxsize) as file:
                 if beside == "-journal":
+                    header = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
                     file.seek(max(0, file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER)))
-                    if file.read() != _NAMES_ANOTHER:
+                    # The history has only grown since: it is cut to what it was.
+                    was = header[3] * (header[5] or _MOST_OF_A_PAGE) if header[0] == _MAGIC else 0
+                    now = path.stat().st_size if path.exists() else 0
+                    if file.read() != _NAMES_ANOTHER and was <= now:
                         continue  # a run of `history add` was killed
             what = "is none that bootmatrix has left"
         except given_file.Missing:
