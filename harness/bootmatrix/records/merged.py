@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from bootmatrix.errors import UserError
 from bootmatrix.records.model import Record
@@ -44,6 +45,11 @@ def meant(given: str, known: Iterable[Key], file: Path) -> Key | None:
     return found[0] if found else None
 
 
+# What a record says beside its verdict.
+_BESIDE: tuple[Literal["run_again", "retried", "layout_mismatch"], ...] = (
+    "run_again", "retried", "layout_mismatch")
+
+
 def merged(records: Iterable[Record]) -> list[Record]:
     """One record for each cell, in the order of the ids.
 
@@ -66,6 +72,9 @@ def _one(group: list[Record]) -> Record:
     counts = Counter(str(record["verdict"]) for record in group)
     worst = min(group, key=lambda record: WORST_FIRST.index(outcome_of(record)))
     one: Record = {**worst, "repeats": len(group)}
+    for beside in _BESIDE:  # no better verdict takes it back
+        if said := next((record[beside] for record in group if record.get(beside)), None):
+            one.setdefault(beside, said)
     times = [float(record["seconds"]) for record in group if record.get("seconds")]
     if times:
         one |= {"times": times, "seconds": statistics.median(times)}
