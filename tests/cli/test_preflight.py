@@ -50,6 +50,17 @@ def test_the_command(
     said = capsys.readouterr().out
     assert "REFUSED  ram-block: pc.bios has 0x40000 bytes, the destination's 0x20000" in said
     assert "proof: sid-to-small,pc-i440fx-5.2,stock,migrate-reset,ide (blocked)" in said
+    # The same of a pair of which nothing is foretold: what was seen is not contradicted.
+    host = record["cell"]["destination"]
+    host |= {"build": "debian-bullseye", "firmware": runner.host(wanted.hosts[1]).firmware.name}
+    (tmp_path / "seen.jsonl").write_text(json.dumps(record) + "\n")
+    pair[-1] = "debian-bullseye"
+    seen = [*pair, "--machine", "pc-i440fx-5.2", "--records", str(tmp_path / "seen.jsonl")]
+    assert main(seen) == 1
+    assert ("but a cell of the records was refused: sid-to-small,pc-i440fx-5.2,stock,"
+            f"migrate-reset,ide: {record['reason']}") in capsys.readouterr().out
+    assert main([*seen, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["not_foretold"].startswith("sid-to-small,")
 
 
 @pytest.mark.parametrize(("arguments", "wanted"), [

@@ -107,17 +107,23 @@ def _preflight(options: argparse.Namespace) -> int:
              "proof": preflight.proof(records, hosts[0], hosts[1], options.machine,
                                        one.refuses)}
             for one in found]
-    refused = any(one.refuses for one in found)
+    foretold = any(one.refuses for one in found)
+    unforeseen = None if foretold else preflight.refused_cell(
+        records, hosts[0], hosts[1], options.machine)
+    refused = foretold or unforeseen is not None
     if options.json:
-        echo(json.dumps({"refused": refused, "findings": rows}, indent=1))
+        echo(json.dumps({"refused": refused, "findings": rows, "not_foretold": unforeseen},
+                        indent=1))
         return Status.RED if refused else Status.GREEN
     for row in rows:
         echo(f"{'REFUSED' if row['refuses'] else 'warning'}  {row['kind']}: {row['text']}")
         if records:
             echo(f"         proof: {row['proof'] or 'no cell of the records shows it'}")
     echo(f"{options.source} to {options.destination}, {options.machine}: "
-          + ("would be refused" if refused else
+          + ("would be refused" if foretold else
              "nothing of what is compared would refuse it"))
+    if unforeseen is not None:
+        echo(f"         but a cell of the records was refused: {unforeseen}")
     return Status.RED if refused else Status.GREEN
 
 

@@ -328,17 +328,31 @@ def proof(
     refuses: bool,
 ) -> str | None:
     """The first record's cell that shows it: a refused migration, or a boot that failed after."""
+    for record in _between(records, source, destination, machine):
+        verdict = record["verdict"]
+        if (verdict in ("blocked", "unsupported")) if refuses else verdict not in (
+                "pass", "blocked", "unsupported", "error"):
+            return f"{record['cell']['id']} ({verdict})"
+    return None
+
+
+def refused_cell(
+    records: Iterable[Mapping[str, Any]], source: Host, destination: Host, machine: str
+) -> str | None:
+    """The first record's cell whose migration QEMU has refused, and why."""
+    return next((f"{record['cell']['id']}: {record['reason']}"
+                 for record in _between(records, source, destination, machine)
+                 if record["verdict"] == "blocked"), None)
+
+
+def _between(
+    records: Iterable[Mapping[str, Any]], source: Host, destination: Host, machine: str
+) -> Iterator[Mapping[str, Any]]:
+    """The records of the cells between two hosts with a machine."""
     for record in records:
         cell = record["cell"]
-        if cell["machine"] != machine or "destination" not in cell:
-            continue
-        for role, host in (("source", source), ("destination", destination)):
-            if (cell[role].get("build"), cell[role].get("firmware")) != (
-                    host.qemu.name, host.firmware.name):
-                break
-        else:
-            verdict = record["verdict"]
-            if (verdict in ("blocked", "unsupported")) if refuses else verdict not in (
-                    "pass", "blocked", "unsupported", "error"):
-                return f"{cell['id']} ({verdict})"
-    return None
+        if cell["machine"] == machine and "destination" in cell and all(
+                (cell[role].get("build"), cell[role].get("firmware")) == (
+                    host.qemu.name, host.firmware.name)
+                for role, host in (("source", source), ("destination", destination))):
+            yield record
