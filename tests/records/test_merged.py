@@ -40,7 +40,8 @@ def test_the_worst_of_the_repeats_stands_for_all_and_no_time_is_lost() -> None:
 @pytest.mark.parametrize("beside", ["run_again", "retried", "layout_mismatch"])
 def test_what_a_repeat_says_beside_its_verdict_is_not_lost(beside: str) -> None:
     (one,) = merged([record(), record() | {beside: "so"}, record(verdict="silent", reason="x")])
-    assert (one["verdict"], one[beside]) == ("silent", "so")
+    assert one["verdict"] == "silent"
+    assert one.get(beside) == "so"
     assert beside not in merged([record(), record()])[0]
 
 
