@@ -249,6 +249,28 @@ def test_a_stranger_s_journal_removes_nothing(path: Path, tmp_path: Path) -> Non
     assert not victim.exists(), "it is what SQLite would have done"
 
 
+def test_what_a_run_is_called_is_there_once_for_all_its_results(path: Path) -> None:
+    """A row of 40 bytes would take 8 KB: the longest label and time, in the widest characters."""
+    with History(path, create=True) as history:
+        added(history, 1, record(), record(policy="stock"), record(), label="x" * 1000)
+        one, other = history.cell(CELL)
+        assert one[0] is other[0]
+        assert one[1] is other[1]
+        (a, *_), (b, *_) = history.trends().values()
+        assert a[0] is b[0]
+        groups = list(history._by_cell().values())
+        assert groups[0][0][1] is groups[1][0][1]
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name, why in ((tmp_path / "fifo", "no regular file"), (Path("/dev/full"), "no regular fi"),
+                      (tmp_path, "is a directory")):
+        for create in (False, True):
+            with pytest.raises(UserError, match=why):
+                History(name, create=create)
+
+
 @pytest.mark.parametrize("size", [4096, 0])
 def test_a_stranger_s_journal_makes_no_history_larger(path: Path, size: int) -> None:
     """SQLite gives a file the size that the journal names: terabytes, of a few bytes."""

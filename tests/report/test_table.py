@@ -9,6 +9,7 @@ import pytest
 
 from bootmatrix.model import Verdict
 from bootmatrix.records.outcome import Outcome
+from bootmatrix.report import table
 from bootmatrix.report.compare import baseline
 from bootmatrix.report.markdown import markdown
 from bootmatrix.report.table import MARKS, Style, entry, tables
@@ -201,3 +202,18 @@ def test_long_names_leave_hosts_and_verdicts_on_the_page(width: int) -> None:
     assert text.count("✓ 1.14.0-2") == 3
     assert text.count("✓ ") == 6  # one is the legend's
     assert text.count("  head-of-a-branch") >= 4  # two moves, in two tables at least
+
+
+def test_of_a_run_without_end_a_terminal_is_shown_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record can have a machine, a policy and hosts of its own, and there can be thousands."""
+    records = [record(machine=f"m{number}", policy=policy)
+               for number in range(9) for policy in ("stock", "reread", "mine")]
+    every = tables(records, Style())
+    assert "m8" in every
+    assert "more cell" not in every
+    monkeypatch.setattr(table, "MOST_ROWS", 5)
+    monkeypatch.setattr(table, "MOST_POLICIES", 2)
+    some = tables(records, Style())
+    assert "m4" in some
+    assert not {"m5", "mine"} & {*some.split()}
+    assert "... and 17 more cells, in the records" in some

@@ -159,6 +159,9 @@ def _logs(home: str, record: Record) -> list[tuple[str, str]]:
     from urllib.parse import quote
 
     place = _artifacts(record)
+    inside = _real(str(record.get("run_dir", "."))) + os.sep
+    if place and not os.path.realpath(place).startswith(inside):
+        return []  # a link leads elsewhere
     found = []
     for directory in ("", *_entries(place, files=False)) if place else ():
         for name in _entries(os.path.join(place or "", directory), files=True):  # noqa: PTH118

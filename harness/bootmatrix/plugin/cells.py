@@ -13,7 +13,7 @@ from _pytest._code import Traceback, TracebackEntry
 from _pytest.runner import runtestprotocol
 
 from bootmatrix.errors import HarnessError, UserError, in_a_line
-from bootmatrix.plugin.console_tail import console_tail
+from bootmatrix.plugin.console_tail import console_tail, files_of
 from bootmatrix.plugin.fixtures import tell_of_guests
 from bootmatrix.plugin.session import (
     RigLike,
@@ -146,12 +146,9 @@ class CellItem(pytest.Item):
         for axis, value in self._axes:
             allure.dynamic.parameter(axis, value)
         run_dir = rig_of(self.config).run_dir
-        artifacts = _artifacts(run_dir, record)
-        if artifacts != run_dir and artifacts.is_relative_to(run_dir):
-            for file in sorted(artifacts.glob("*/*")):
-                if file.is_file() and not file.is_symlink():
-                    allure.attach.file(file, f"{file.parent.name}/{file.name}",
-                                       allure.attachment_type.TEXT)
+        for file in files_of(_artifacts(run_dir, record), run_dir):
+            allure.attach.file(file, f"{file.parent.name}/{file.name}",
+                               allure.attachment_type.TEXT)
 
     def _earlier(self, rig: RigLike) -> Record | None:
         """The record that this cell has from the run that is gone on with."""
@@ -183,10 +180,8 @@ class CellItem(pytest.Item):
             record = excinfo.value.record
             run_dir = rig_of(self.config).run_dir
             artifacts = _artifacts(run_dir, record)
-            # A record that was read can lead anywhere: what is elsewhere is not looked into.
-            tail = console_tail(artifacts) if artifacts.is_relative_to(run_dir) else []
-            return failure(
-                record, artifacts=str(shown(artifacts)), command=own_command(), tail=tail)
+            return failure(record, artifacts=str(shown(artifacts)), command=own_command(),
+                           tail=console_tail(artifacts, run_dir))
         if isinstance(excinfo.value, RigBroken):
             return f"the rig broke; nothing was learnt about the firmware:\n{excinfo.value}"
         return super().repr_failure(excinfo, style)

@@ -9,12 +9,26 @@ TAIL_LINES = 12
 TAIL_BYTES = 64 << 10
 
 
-def console_tail(artifacts: Path) -> list[str]:
+def files_of(artifacts: Path, within: Path, name: str = "*") -> list[Path]:
+    """The files of this name of a cell's QEMUs, to which no link leads out of ``within``.
+
+    A record that was read can lead anywhere, and a stranger's run directory is full of names.
+    """
+    inside = os.path.realpath(within) + os.sep
+    if not os.path.realpath(artifacts).startswith(inside):
+        return []
+    return sorted(file for file in artifacts.glob(f"*/{name}")
+                  if file.is_file() and os.path.realpath(file).startswith(inside))
+
+
+def console_tail(artifacts: Path, within: Path) -> list[str]:
     """The last lines of the console that was written last, of all the QEMUs there.
 
-    Each has a directory below ``artifacts``. Without what a terminal would obey.
+    Each has a directory below ``artifacts``; for ``within`` see files_of. Without what a terminal
+    would obey.
     """
-    logs = sorted(artifacts.glob("*/console.log"), key=lambda path: path.stat().st_mtime_ns)
+    logs = sorted(files_of(artifacts, within, "console.log"),
+                  key=lambda path: path.stat().st_mtime_ns)
     if not logs:
         return []
     from bootmatrix.files import given_file

@@ -72,7 +72,7 @@ def tell_of_guests(item: pytest.Item, report: pytest.TestReport) -> None:
 
     for number, made in enumerate(lab.made, 1):
         lines = [f"{row['role']}: {joined(map(str, row['argv']))}" for row in made.processes]
-        tail = console_tail(made.consoles)
+        tail = console_tail(made.consoles, made.consoles.parent)
         if tail:
             lines += ["", "the console's last lines:", *(f"    {line}" for line in tail)]
         lines += ["", f"logs: {shown(made.logs)}"]

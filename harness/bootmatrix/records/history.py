@@ -63,8 +63,15 @@ class History:
     """The file, which is made where it is missing. Raises UserError if it is none of ours."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        if not create and not path.is_file():
-            raise UserError("no such history", file=path, hint="bootmatrix history add RECORDS")
+        try:
+            with given_file.open_regular(path, sys.maxsize):
+                pass
+        except given_file.Missing:
+            if not create:
+                raise UserError("no such history", file=path,
+                                hint="bootmatrix history add RECORDS") from None
+        except given_file.Unreadable as error:
+            raise UserError(str(error), file=path) from None
         self._path = path
         # SQLite takes the journal beside the file that a link leads to.
         real = Path(os.path.realpath(path))
@@ -149,10 +156,11 @@ class History:
 
         It is given by its id, or as MATRIX::ID. Raises UserError where several matrices have it.
         """
-        return self._rows("""
-            SELECT time, label, verdict, reason, seconds, qemu, firmware
+        runs = self._runs()
+        return [(*runs[run], *row) for run, *row in self._rows("""
+            SELECT runs.id, verdict, reason, seconds, qemu, firmware
             FROM results JOIN runs ON runs.id = run WHERE matrix = ? AND cell = ? ORDER BY time,
-            runs.id, results.rowid""", *(meant(cell, self._cells(), self._path) or ("", cell)))
+            runs.id, results.rowid""", *(meant(cell, self._cells(), self._path) or ("", cell)))]
 
     def changes(self) -> list[VerdictChange]:
         """For each cell whose last verdict is none of passing: since when it is so."""
@@ -191,11 +199,12 @@ class History:
     def trends(self) -> dict[Key, list[tuple[str, str, str, float | None]]]:
         """Of each cell, the oldest first: (the run's label or time, verdict, firmware, seconds)."""
         found: dict[Key, list[tuple[str, str, str, float | None]]] = {}
-        for matrix, cell, *row in self._rows("""
-                SELECT matrix, cell, CASE label WHEN '' THEN time ELSE label END, verdict, firmware,
-                       seconds FROM results JOIN runs ON runs.id = run
-                ORDER BY time, runs.id, results.rowid"""):
-            found.setdefault((matrix, cell), []).append(tuple(row))
+        runs = self._runs()
+        for matrix, cell, run, *row in self._rows("""
+                SELECT matrix, cell, runs.id, verdict, firmware, seconds
+                FROM results JOIN runs ON runs.id = run ORDER BY time, runs.id, results.rowid"""):
+            time, label = runs[run]
+            found.setdefault((matrix, cell), []).append((label or time, *row))
         return found
 
     def times(self) -> dict[Key, float]:
@@ -204,13 +213,19 @@ class History:
             SELECT matrix, cell, AVG(seconds) FROM results WHERE seconds IS NOT NULL
             GROUP BY matrix, cell""")}
 
+    def _runs(self) -> dict[int, tuple[str, str]]:
+        """Time and label of each run, once: what a result's run is called it shares with others."""
+        return {run: (time, label) for run, time, label in self._rows(
+            "SELECT id, time, label FROM runs")}
+
     def _by_cell(self) -> dict[Key, list[tuple[Any, ...]]]:
         groups: dict[Key, list[tuple[Any, ...]]] = {}
-        for matrix, cell, *row in self._rows("""
-                SELECT matrix, cell, time, label, verdict, reason, outcome
+        runs = self._runs()
+        for matrix, cell, run, *row in self._rows("""
+                SELECT matrix, cell, runs.id, verdict, reason, outcome
                 FROM results JOIN runs ON runs.id = run
                 ORDER BY matrix, cell, time, runs.id, results.rowid"""):
-            groups.setdefault((matrix, cell), []).append(tuple(row))
+            groups.setdefault((matrix, cell), []).append((*runs[run], *row))
         return groups
 
     def names(self) -> list[str]:

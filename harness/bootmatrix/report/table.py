@@ -6,6 +6,7 @@ import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -24,6 +25,7 @@ from bootmatrix.records.words import (
     hosts_of,
     matrix_name,
     natural,
+    plural,
     short_firmware,
 )
 from bootmatrix.report.story import ran as firmware_of
@@ -120,17 +122,29 @@ class _Shown:
             yield Segment(visible(segment.text), segment.style, segment.control)
 
 
+MOST_ROWS, MOST_POLICIES = 2000, 10
+"""What a terminal is shown of a run: it takes about a millisecond for each row and policy."""
+
+
 def tables(records: Sequence[Record], style: Style) -> str:
     """One table for each scenario, the hosts' firmware, and a legend."""
     parts: list[RenderableType] = []
     telling = axes.telling(record["cell"] for record in records)
+    hidden, left = 0, MOST_ROWS
     for name, of_it in by_scenario(records):
-        rows = [_Row(record, telling) for record in of_it]
+        every = [_Row(record, telling) for record in of_it]
+        rows = _fewer(every, left)
+        hidden += len(every) - len(rows)
+        left -= len({row.key for row in rows})
+        if not rows:
+            continue
         fitting, sequences = _fitting(rows, style.width)
         more = " (a→b: a at the boot before)" if sequences else ""
         parts += [Text(f"{name}: the firmware of the last boot{more}", style="bold"), ""]
         for table in fitting:
             parts += [table, ""]
+    if hidden:
+        parts += [f"... and {plural(hidden, 'more cell')}, in the records", ""]
     parts += [*_hosts(records), *_legend(records)]
     return rendered(parts, style)
 
@@ -208,6 +222,13 @@ class _Row:
     @property
     def key(self) -> tuple[str, str, str]:
         return self.heading, self.versions, self.names
+
+
+def _fewer(rows: Sequence[_Row], most: int) -> list[_Row]:
+    """Those of the first rows, as many as there may be, and of the first policies."""
+    names = policies([row.record for row in rows])[:MOST_POLICIES]
+    keys = set(islice(dict.fromkeys(row.key for row in rows), most))
+    return [row for row in rows if row.key in keys and row.record["cell"]["policy"] in names]
 
 
 def _ambiguous(rows: Sequence[_Row]) -> bool:
@@ -318,9 +339,12 @@ def _hosts(records: Sequence[Record]) -> Iterator[RenderableType]:
     table.add_column("host", overflow="fold")
     for title in ("QEMU", "its own firmware"):
         table.add_column(title, no_wrap=True)
-    for version, name, firmware in sorted(hosts, key=lambda row: [natural(part) for part in row]):
+    in_order = sorted(hosts, key=lambda row: [natural(part) for part in row])
+    for version, name, firmware in in_order[:MOST_ROWS]:
         table.add_row(name, version, firmware)
     yield table
+    if more := in_order[MOST_ROWS:]:
+        yield f"... and {plural(len(more), 'more host')}, in the records"
     yield ""
 
 

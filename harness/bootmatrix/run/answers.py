@@ -16,6 +16,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from bootmatrix.files import given_file
+from bootmatrix.records.jsonl import LONGEST_LINE
 from bootmatrix.witnesses.observation import StepObserved
 
 Seen = tuple[StepObserved, ...]
@@ -25,9 +27,10 @@ _SEEN = TypeAdapter(Seen)
 def read(directory: Path, key: str) -> Seen | None:
     """The answer of this name; None where there is none that is whole."""
     try:
-        digest, _, text = (directory / f"{key}.json").read_bytes().partition(b"\n")
-    except OSError:
+        content = given_file.read(directory / f"{key}.json", LONGEST_LINE)
+    except given_file.Unreadable:  # or it is not there
         return None
+    digest, _, text = content.partition(b"\n")
     if digest.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
         return None
     try:
