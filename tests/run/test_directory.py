@@ -392,3 +392,17 @@ def test_a_directory_that_is_deeper_than_a_path_is_no_run_s(run_dir: Path) -> No
     os.close(home)
     with pytest.raises(UserError, match="is no directory of a run: File name too long"):
         check_is_run(run_dir)
+
+
+@pytest.mark.parametrize(("fails", "status"), [(False, 3), (True, 1)])
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_junit_file_that_cannot_be_written_takes_nothing_else_with_it(
+    pytester: pytest.Pytester, fails: bool, status: int, workers: tuple[str, ...]
+) -> None:
+    plant(pytester.path, verdicts={Q35_GUEST: SILENT} if fails else {})
+    result = pytester.runpytest(
+        M, "--bootmatrix-run-dir", "out", "--junit-xml", "/dev/full", *workers)
+    assert result.ret == status
+    result.stdout.fnmatch_lines([
+        "* cells: *passed*", "artifacts: out",
+        "/dev/full: cannot be written: No space left on device"])

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,7 @@ class Recorder:
         self._planned: list[str] = []
         self._recorded: set[str] = set()
         self._broken: str | None = None
+        self._lost = ""
         self._learnt = False  # whether any test or cell had something to say
         self._fresh: set[str] = set()
         self._ran = 0
@@ -273,6 +274,18 @@ class Recorder:
             session.exitstatus = int(Status.RIG_BROKEN)
         elif session.exitstatus == pytest.ExitCode.OK and self._learnt_nothing:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED  # as if there were no cells
+        for hook in self._config.hook.pytest_sessionfinish.get_hookimpls():
+            if type(hook.plugin).__name__ == "LogXML":  # pytest's JUnit, which asks nobody
+                hook.function = partial(self._finish_junit, hook.plugin, session)
+
+    def _finish_junit(self, junit: Any, session: pytest.Session) -> None:
+        """Write it; that it cannot be written takes nothing from what the run is about to say."""
+        try:
+            junit.pytest_sessionfinish()
+        except OSError as error:
+            self._lost = f"{shown(Path(junit.logfile))}: cannot be written: {error.strerror}"
+            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                session.exitstatus = int(Status.RIG_BROKEN)
 
     @property
     def _learnt_nothing(self) -> bool:
@@ -306,7 +319,9 @@ class Recorder:
             return
         if self._broken is not None:
             terminalreporter.write_line(visible(f"stopped: the rig broke: {self._broken}"))
-        elif self._learnt_nothing:
+        if self._lost:
+            terminalreporter.write_line(visible(self._lost))
+        if self._broken is None and self._learnt_nothing:
             terminalreporter.write_line("none of these cells can be run: nothing was learnt")
         if left:
             from bootmatrix.report.summary import unfinished

@@ -126,15 +126,18 @@ def own_words(config: pytest.Config) -> list[str]:
             for word in (option.flag, value)]
 
 
-_OTHERS = ("-n", "-x", "--lf", "--json", "--junit-xml", "--run-dir", "--resume")
+_OTHERS = ("-n", "-x", "--lf", "--run-dir", "--resume")
 """Options that say nothing of which cells are run, or how; of --lf the answer has changed."""
 
 
 def same_words(config: pytest.Config) -> list[str]:
-    """The options with which the same cells are run in the same way, as the command has them."""
+    """The options with which the same cells are run in the same way, as the command has them.
+
+    They are told in the same files, whole: what a run goes on with is written there again.
+    """
     words = []
     for option in (*SELECTION, *RUN):
-        name = {"-k": "keyword", "-m": "markexpr"}.get(
+        name = {"-k": "keyword", "-m": "markexpr", "--junit-xml": "xmlpath"}.get(
             option.flag, option.pytest[2:].replace("-", "_"))
         if option.flag not in _OTHERS:
             words += option.words(config.getoption(name), option.flag)
