@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +188,7 @@ class Recorder:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Tidy up after the run that is gone on with, which may have been killed."""
         self._session = session
+        self._guard_junit()
         if session.config.option.collectonly or not self.run_dir.is_dir():
             return
         self._sweep()
@@ -274,18 +275,30 @@ class Recorder:
             session.exitstatus = int(Status.RIG_BROKEN)
         elif session.exitstatus == pytest.ExitCode.OK and self._learnt_nothing:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED  # as if there were no cells
-        for hook in self._config.hook.pytest_sessionfinish.get_hookimpls():
-            if type(hook.plugin).__name__ == "LogXML":  # pytest's JUnit, which asks nobody
-                hook.function = partial(self._finish_junit, hook.plugin, session)
 
-    def _finish_junit(self, junit: Any, session: pytest.Session) -> None:
-        """Write it; that it cannot be written takes nothing from what the run is about to say."""
-        try:
-            junit.pytest_sessionfinish()
-        except OSError as error:
-            self._lost = f"{shown(Path(junit.logfile))}: cannot be written: {error.strerror}"
-            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-                session.exitstatus = int(Status.RIG_BROKEN)
+    def _guard_junit(self) -> None:
+        """Let no JUnit file that cannot be written take with it what the run is about to say.
+
+        pytest writes it before its summary, and an error there ends all.
+        """
+        plugins = self._config.pluginmanager
+        for junit in plugins.get_plugins():
+            if type(junit).__name__ == "LogXML":
+                plugins.unregister(junit)
+                junit.pytest_sessionfinish = self._guarded(junit, junit.pytest_sessionfinish)
+                plugins.register(junit)
+
+    def _guarded(self, junit: Any, write: Callable[[], None]) -> Callable[[], None]:
+        def finish() -> None:
+            try:
+                write()
+            except OSError as error:
+                self._lost = f"{shown(Path(junit.logfile))}: cannot be written: {error.strerror}"
+                if self._session.exitstatus in (
+                        pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                    self._session.exitstatus = int(Status.RIG_BROKEN)
+
+        return finish
 
     @property
     def _learnt_nothing(self) -> bool:
