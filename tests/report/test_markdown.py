@@ -59,3 +59,11 @@ def test_what_passes_beside_a_failure_and_what_failures_share() -> None:
 def test_what_the_machine_did_stands_behind_the_reason() -> None:
     loops = record(verdict="silent", reason="nothing") | {"black_box": "loops in 0x10"}
     assert "| silent: nothing; black box: loops in 0x10 |" in markdown([loops])
+
+
+def test_what_is_declared_is_told_with_its_link() -> None:
+    known = record(verdict="silent", reason="x", known="it hangs") | {
+        "known_link": "https://bugs.example/1"}
+    said = markdown([known, record(policy="stock", known="it is late"), record(policy="reread")])
+    assert "- known, 1 cell: it hangs (https:&#47;/bugs.example/1)" in said
+    assert "- no longer, 1 cell: it is late" in said

@@ -11,7 +11,15 @@ from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
 from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.decision import QUESTIONS, Row, counterexamples, decide
-from bootmatrix.report.summary import LONGEST, counts, mismatches, missed, not_run, rerun_command
+from bootmatrix.report.summary import (
+    LONGEST,
+    counts,
+    declarations,
+    mismatches,
+    missed,
+    not_run,
+    rerun_command,
+)
 from bootmatrix.report.table import (
     MARKS,
     REFUSED,
@@ -47,7 +55,8 @@ def markdown(records: Sequence[Record], command: str = "bootmatrix") -> str:
         again = rerun_command(bad[0], command)
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", again)), default=0))
         lines += ["", "Again, the first of them:", "", f"{fence}sh", again, fence, ""]
-    if more := [*map(str, causes(records)), *not_run(records), *missed(records),
+    if more := [*(line for _, line in declarations(records)[:MOST_FINDINGS]),
+                *map(str, causes(records)), *not_run(records), *missed(records),
                 *mismatches(records)]:
         lines += [*(f"- {escaped(line)}" for line in more), ""]
     for name, of_it in by_scenario(records):

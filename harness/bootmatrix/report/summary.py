@@ -166,11 +166,8 @@ def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
         more = [f"... and {len(ids) - MOST_LISTED} more"] if len(ids) > MOST_LISTED else []
         yield _item(outcome, "\n".join((
             reason, *_black_box(cells), *ids[:MOST_LISTED], *more)))
-    for outcome, word in ((Outcome.FIXED, "no longer"), (Outcome.KNOWN, "known")):
-        reasons = Counter(declared(record) for record in records
-                          if outcome_of(record) is outcome)
-        for reason, number in sorted(reasons.items()):
-            yield _item(outcome, f"{word}, {plural(number, 'cell')}: {reason}")
+    for outcome, line in declarations(records):
+        yield _item(outcome, line)
     cannot = not_run(records)
     for line in cannot:
         yield _item(Outcome.UNSUPPORTED, line)
@@ -184,6 +181,15 @@ def _black_box(cells: Sequence[Record]) -> Iterator[str]:
     line = next(filter(None, (record.get("black_box") for record in cells)), None)
     if line is not None:
         yield f"black box{'' if len(lines) == 1 else ' of one of them'}: {line}"
+
+
+def declarations(records: Sequence[Record]) -> list[tuple[Outcome, str]]:
+    """What the matrix declares of cells that are as declared, or no longer so: a line each."""
+    return [(outcome, f"{word}, {plural(number, 'cell')}: {reason}")
+            for outcome, word in ((Outcome.FIXED, "no longer"), (Outcome.KNOWN, "known"))
+            for reason, number in sorted(Counter(
+                declared(record) for record in records
+                if outcome_of(record) is outcome).items())]
 
 
 def not_run(records: Sequence[Record]) -> list[str]:

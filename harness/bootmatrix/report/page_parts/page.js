@@ -367,7 +367,7 @@ async function tell(n) {
     ...(told.consoles?.length ? sides(n, told) : []),
     told.logs.length ? el("p", { class: "facts" }, "raw: ", ...told.logs.flatMap(([name, href], at) => [at ? ", " : null, el("a", { href }, name)])) : null,
     told.trend.length > 1 ? el("h3", {}, "In earlier runs") : null,
-    told.trend.length > 1 ? table(["run", "verdict", "firmware", "seconds"], told.trend.map(([run, verdict, ran, took]) => [td(run), td(verdict, verdict !== "pass"), td(ran), td(took === null ? "" : seconds(took))])) : null,
+    told.trend.length > 1 ? table(["run", "verdict", "the hosts' own firmware", "seconds"], told.trend.map(([run, verdict, ran, took]) => [td(run), td(verdict, verdict !== "pass"), td(ran), td(took === null ? "" : seconds(took))])) : null,
     el("h3", {}, "Go on"), ...told.deeds.flatMap(([what, command]) => [el("div", { class: "facts" }, what), copyable(command)]), el("p", { class: "facts" }, "artifacts: ", el("code", {}, told.artifacts || "none")),
     told.qemus.length ? el("h3", {}, "QEMU") : null,
     ...told.qemus.flatMap(([name, line]) => [el("details", {}, el("summary", {}, name), copyable(line))]),
