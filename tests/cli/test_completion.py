@@ -77,6 +77,7 @@ def test_bash(here: Path) -> None:
     ("bootmatrix gate --baseline lat", ["latest"]),
     ("bootmatrix run --resume lat", ["latest"]),
     ("bootmatrix run matrices/m.yaml --host debian-s", SUITES_S),
+    ("bootmatrix run matrices/m.yaml --host sid", ["sid"]),
     ("bootmatrix preflight --source debian-s", SUITES_S),
     ("bootmatrix bisect --over source --good debian-s", SUITES_S),
 ])  # fmt: skip

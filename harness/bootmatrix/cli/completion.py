@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -141,10 +142,18 @@ def _of_matrix(path: Path) -> list[str]:
         return []
 
 
-def _hosts(prefix: str, **asked: Any) -> list[str]:
-    """QEMU builds; behind a slash also firmware."""
+def _hosts(prefix: str, parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
+    """The hosts of the matrices that were named, and QEMU builds; behind a slash firmware."""
+    from bootmatrix.matrix.expansion import load
+
     qemu, slash, _ = prefix.partition("/")
-    return [f"{qemu}/{name}" for name in _firmware()] if slash else _builds()
+    if slash:
+        return [f"{qemu}/{name}" for name in _firmware()]
+    found: list[str] = []
+    for path in getattr(parsed_args, "matrices", None) or ():
+        with suppress(UserError):
+            found += [host.name for host in load(path).hosts]
+    return [*dict.fromkeys([*found, *_builds()])]
 
 
 def _candidates(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
