@@ -237,13 +237,13 @@ def scripts(name: str) -> list[str]:
 def checkout(here: Path) -> Path:
     """What the scripts find: a checkout whose cells end as planted, and nothing else."""
     plant(here, verdicts={Q35_GUEST: SILENT})
-    for part in ("images", "ci", ".venv/bin"):
+    for part in ("ci", ".venv/bin"):
         (here / part).mkdir(parents=True)
     command = f"#!/bin/sh\nexec {shlex.quote(sys.executable)} command.py \"$@\"\n"
-    for name, text in (("images/setup.sh", "#!/bin/sh\n"), (".venv/bin/bootmatrix", command)):
+    for name, text in (("ci/setup.sh", "#!/bin/sh\n"), (".venv/bin/bootmatrix", command)):
         (here / name).write_text(text)
         (here / name).chmod(0o755)
-    (here / "matrices/quickstart.yaml").write_text(MATRIX)
+    (here / "matrices/mine.yaml").write_text(MATRIX)
     return here
 
 
@@ -275,6 +275,24 @@ def test_the_shell_of_the_ci_examples_is_green_on_an_accepted_failure_and_red_on
                                              '"verdict": "pass", "reason": "boot 2'))
     assert sh(judge, checkout, GITHUB_STEP_SUMMARY="summary.md") == 1
     assert 'tests="6" failures="1"' in (place / "gate.xml").read_text()
+
+
+def test_the_set_up_of_the_ci_examples(tmp_path: Path) -> None:
+    """Programs are apt's to install: a stand-in notes what it is asked for."""
+    apt = tmp_path / "stand-ins" / "apt-get"
+    apt.parent.mkdir()
+    apt.write_text(f"#!/bin/sh\necho \"$*\" >>{shlex.quote(str(tmp_path / 'asked'))}\n")
+    apt.with_name("sudo").write_text("#!/bin/sh\nexec \"$@\"\n")
+    for stand_in in apt.parent.iterdir():
+        stand_in.chmod(0o755)
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci" / "requirements.txt").write_text("# nothing else\n")
+    path = f"{apt.parent}:/usr/bin:/bin"
+    assert sh(str(HERE / "examples/ci/setup.sh"), tmp_path, PATH=path) == 0
+    assert (tmp_path / ".venv/bin/pip").exists()
+    assert {"mmdebstrap", "bubblewrap", "nasm"} <= {*(tmp_path / "asked").read_text().split()}
+    (tmp_path / "ci" / "requirements.txt").write_text("./no-such-package\n")
+    assert sh(str(HERE / "examples/ci/setup.sh"), tmp_path, PATH=path) != 0
 
 
 @pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])

@@ -9,7 +9,7 @@ import pytest
 
 from bootmatrix.report.compare import baseline, compare
 from bootmatrix.report.pairing import Expected, Wishes, pairs
-from helpers.records import HOSTS, all_pairs, record
+from helpers.records import HOSTS, POLICIES, all_pairs, record
 
 UPGRADE = "seabios-1.16.2-1=seabios-1.16.3-9"
 
@@ -55,6 +55,26 @@ def test_a_firmware_upgrade_that_is_expected_is_not_worse(text: str) -> None:
     assert result.notes == [
         "other build: bookworm: QEMU 7.2.22 (debian-bookworm), seabios-1.16.2-1; now "
         "bookworm: QEMU 7.2.22 (debian-bookworm), seabios-1.16.3-9 (expected): 60 cells"]
+
+
+def test_a_machine_type_that_is_expected_is_not_another_cell() -> None:
+    """As what `newest-common` means moves on with the QEMUs."""
+    old = [record("bookworm sid", machine="pc-q35-7.2", policy=policy) for policy in POLICIES]
+    new = [record("bookworm sid", machine="pc-q35-10.0", policy=policy) for policy in POLICIES]
+    assert compare(old, new).worse, "they are gone"
+    result = compare(old, new, expected=expect("pc-q35-7.2=pc-q35-*"))
+    assert (result.worse, result.same, result.lines) == (False, len(new), [])
+    assert result.notes == [
+        f"other build: machine pc-q35-7.2; now pc-q35-10.0 (expected): {len(new)} cells"]
+    bad = [record("bookworm sid", "stock", "silent", machine="pc-q35-10.0"), *new[1:]]
+    assert compare(old, bad, expected=expect("pc-q35-7.2=pc-q35-*")).worse
+    still = compare(old, old, expected=expect("pc-q35-7.2=pc-q35-*"))
+    assert still.unseen, "no machine type has changed"
+    moved = [record("bookworm trixie", machine="pc-q35-10.0", policy=policy)
+             for policy in POLICIES]
+    both = compare(old, moved, expected=expect("pc-q35-7.2=pc-q35-10.0", "sid=trixie",
+                                               "debian-sid=debian-trixie"))
+    assert both.same == len(new)
 
 
 def test_what_is_still_different_is_named() -> None:

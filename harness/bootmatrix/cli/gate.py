@@ -48,7 +48,8 @@ def add(commands: Commands) -> None:
                       help="fail if a cell takes so many times as long as in the baseline")
     gate.add_argument("--expect", metavar="OLD=NEW", type=_expected, action="append", default=[],
                       help="a change that is wanted, as globs: of firmware, of a QEMU's version or "
-                           "build, of a host's name; can be given several times")
+                           "build, of a host's name, of a machine type; can be given several "
+                           "times")
     gate.add_argument("--format", choices=FORMATS, default="text",
                       help="how it is told on standard output (default: text)")
 

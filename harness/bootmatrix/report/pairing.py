@@ -23,7 +23,7 @@ from bootmatrix.report.story import ran
 class Expected:
     """A change that is wanted: globs of what was, and of what is.
 
-    They are of firmware, of a QEMU's version or build, or of a host's name.
+    They are of firmware, of a QEMU's version or build, of a host's name, or of a machine type.
     """
 
     old: str
@@ -59,6 +59,10 @@ class Wishes:
 
     def host(self, old: str, new: str) -> bool:
         """Whether a host may have another name."""
+        return self._covers(_glob, [(old, new)])
+
+    def machine(self, old: str, new: str) -> bool:
+        """Whether a cell may have another machine type, as `newest-common` of newer QEMUs has."""
         return self._covers(_glob, [(old, new)])
 
     def _covers(
@@ -134,7 +138,7 @@ class Pair:
         """A reason of the old run, with what became another in it as it is called now."""
         if self.old is None or self.new is None:
             return text
-        words: dict[str, str] = {}
+        words = {_machine(self.old): _machine(self.new)}
         for _, one, other, why in self.changes:
             if why:
                 words |= {str(one.get(name)): str(other.get(name))
@@ -161,23 +165,40 @@ def pairs(old: Sequence[Record], new: Sequence[Record], wishes: Wishes) -> Itera
     """The cells of two runs, each once: those of one id, and then those of hosts in one role."""
     names = _renamed(old, new, wishes)
     before = {key(record): record for record in old}
+    machines = sorted({_machine(record) for record in old}, key=natural)
     for record in new:
         about = key(record)
-        yield Pair(before.pop(about if about in before else _as_before(record, names), None),
-                   record, wishes)
+        if about not in before:
+            about = _as_before(record, names, machines, before, wishes)
+        yield Pair(before.pop(about, None), record, wishes)
     for record in before.values():
         yield Pair(record, None, wishes)
 
 
-def _as_before(record: Record, names: Mapping[str, str]) -> Key:
-    """What the cell was about when its hosts had their former names."""
+def _as_before(
+    record: Record, names: Mapping[str, str], machines: Sequence[str],
+    before: Mapping[Key, Record], wishes: Wishes,
+) -> Key:
+    """What the cell was about when its hosts, or its machine type, had their former names."""
     matrix, cell = key(record)
     hosts = [host_name(host) for host in hosts_of(record)]
     now = BETWEEN_HOSTS.join(hosts)
     if not cell.startswith(f"{now},"):
         return matrix, cell
     then = BETWEEN_HOSTS.join(names.get(host, host) for host in hosts)
-    return matrix, then + cell.removeprefix(now)
+    about = matrix, then + cell.removeprefix(now)
+    if about in before:
+        return about
+    rest = cell.removeprefix(f"{now},{_machine(record)}")
+    for machine in machines:
+        other = matrix, f"{then},{machine}{rest}"
+        if other in before and wishes.machine(machine, _machine(record)):
+            return other
+    return about
+
+
+def _machine(record: Record) -> str:
+    return str(record["cell"]["machine"])
 
 
 @dataclass
@@ -232,4 +253,6 @@ def other_builds(found: Sequence[Pair]) -> list[str]:
         for line in {f"{said(old)}; now {said(new)}{f' ({why})' if why else ''}"
                      for _, old, new, why in pair.changes}:
             counts[line] += 1
+        if pair.old and pair.new and _machine(pair.old) != _machine(pair.new):
+            counts[f"machine {_machine(pair.old)}; now {_machine(pair.new)} (expected)"] += 1
     return [f"{line}: {plural(counts[line], 'cell')}" for line in sorted(counts, key=natural)]
