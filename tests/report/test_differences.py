@@ -40,6 +40,9 @@ def test_json(compared: Comparison) -> None:
     assert [(one["kind"], one["worse"]) for one in found["findings"]] == [
         ("new failure", True), ("new cell", False)]
     assert found["expected_not_seen"] == ["a=b"]
+    gone = compare(all_pairs(), all_pairs()[:-3])
+    assert json.loads(FORMATS["json"](gone))["cells"] == len(all_pairs())
+    assert f": {len(all_pairs())} cells: 3 gone, " in gone.summary
 
 
 def test_junit_fails_what_is_worse(compared: Comparison) -> None:

@@ -113,11 +113,16 @@ class Comparison:
                 *(f"expected, and not seen: {wish}" for wish in self.unseen)]
 
     @property
+    def number(self) -> int:
+        """How many cells were compared: those of the new run, and those that are gone."""
+        return len(self.cells) + self.counts.get("gone", 0)
+
+    @property
     def summary(self) -> str:
         """One line that says how it went."""
         parts = [f"{number} {word}" for word, number in self.counts.items()]
         return (f"{'worse' if self.worse else 'not worse'} than {self.than}: "
-                f"{plural(len(self.cells) + self.counts.get('gone', 0), 'cell')}: "
+                f"{plural(self.number, 'cell')}: "
                 f"{', '.join([*parts, f'{self.same} the same'])}{self.pace}")
 
 
@@ -226,7 +231,8 @@ def _slower(both: Sequence[Pair], limit: float | None) -> tuple[str, list[CellDi
         shown = f"noise of repeats {noise:.2f}x" if noise > 1 else "noise unknown: run once"
         found.append(CellDifference(
             Delta.SLOWER, called(new), f"{relative:.2f}x as long ({duration(before)} → "
-            f"{duration(after)}), {shown}", limit is not None))
+            f"{duration(after)}, where all cells together take {pace:.2f}x), {shown}",
+            limit is not None))
     return f"; {pace:.2f}x the time", found
 
 

@@ -43,7 +43,7 @@ def _rows(findings: list[Any]) -> list[str]:
 def as_json(compared: Comparison) -> str:
     """One object; docs/release-gate.md has its keys."""
     return json.dumps({
-        "worse": compared.worse, "summary": compared.summary, "cells": len(compared.cells),
+        "worse": compared.worse, "summary": compared.summary, "cells": compared.number,
         "same": compared.same, "counts": compared.counts,
         "findings": [{"kind": finding.word, "worse": finding.worse, "cell": finding.cell,
                       "text": finding.text} for finding in compared.findings],
