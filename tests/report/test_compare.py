@@ -83,7 +83,8 @@ def test_a_slower_machine_is_no_regression_but_a_slower_cell_is() -> None:
     new[5]["seconds"] = 8.0
     result = compare(old, new, 1.5)
     assert result.worse
-    assert "10.00x as long (0.400 s → 8.0 s, where all cells together take 2.00x)" in result.lines[0]
+    assert ("10.00x as long (0.400 s → 8.0 s, where all cells together take 2.00x)"
+            in result.lines[0])
     assert result.same == len(old) - 1
     assert "noise unknown" in result.lines[0]
     assert not compare(old, new).worse

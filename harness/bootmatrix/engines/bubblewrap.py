@@ -41,6 +41,7 @@ from bootmatrix.model import QemuBuild
 from bootmatrix.roots import debian
 
 KILL_SECONDS = 10.0
+_PROBE_SECONDS = 60.0  # it takes milliseconds; on a busy machine it has taken more than ten seconds
 END_SECONDS = 1.0  # the launcher ends by itself, in milliseconds, when its input does
 
 # RLIMIT_NPROC is -p in older busyboxes and -u in newer ones.
@@ -273,8 +274,8 @@ class BubblewrapEngine(WarmEngine):
     def _try(self, argv: Sequence[str]) -> None:
         try:
             done = self._parent.submit(
-                subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10,
-                env=debian.host_environment(),
+                subprocess.run, argv, stdin=subprocess.DEVNULL, capture_output=True,
+                timeout=_PROBE_SECONDS, env=debian.host_environment(),
             ).result()
         except subprocess.TimeoutExpired as error:
             raise EngineError("bubblewrap: does not end", argv=argv) from error
