@@ -264,11 +264,6 @@ def test_what_is_kept_for_later_runs(tmp_path: Path) -> None:
     assert not outlasts(setup, after(5.2)), "the machine had no time to spare"
     for accel in (Accel.KVM, Accel.TCG_TO_KVM, Accel.KVM_TO_TCG):
         assert not outlasts(replace(setup, accel=accel), after(0.2))
-    for wall, kept in ((33.0, True), (80.0, False)):
-        came = StepObserved(RESET, 32.6, 0, boot=replace(DOWN, up=UP, seconds=32.6, wall=wall))
-        assert outlasts(setup, (*after(0.2)[:1], came)) is kept
-    starved = StepObserved(RESET, 0.6, 0, boot=replace(DOWN, up=UP, seconds=0.6, wall=4.8))
-    assert not outlasts(replace(setup, seconds=3.0), (*after(0.2)[:1], starved))
 
 
 @pytest.mark.parametrize("damage", [
