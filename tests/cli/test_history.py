@@ -63,12 +63,13 @@ def test_history_tells_cells_of_two_matrices_apart(
         assert [one.cell for one in history.changes()] == [f"b.yaml::{cell}"]
 
 
-@pytest.mark.parametrize("words", [["show"], ["add", "latest"]])
+@pytest.mark.parametrize("words", [["show"], ["add", "new.jsonl"]])
 def test_a_link_at_the_default_name_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     words: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write(tmp_path / "new.jsonl", [record()])
     victim = tmp_path / "victim"
     victim.touch()
     (tmp_path / "bootmatrix-history.sqlite").symlink_to(victim)

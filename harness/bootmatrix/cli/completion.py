@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -110,10 +110,10 @@ def _cells(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
     """
     try:
         if (history := getattr(parsed_args, "db", None)) is not None:
-            from bootmatrix.records.history import History
+            from bootmatrix.cli.history import opened
 
-            with History(history) as opened:
-                return opened.names()
+            with opened(history) as there:
+                return there.names()
         run = getattr(parsed_args, "records", None)
         where = getattr(parsed_args, "where", None)
         if where is not None and Path(where).suffix.lower() not in SUFFIXES:
@@ -126,20 +126,22 @@ def _cells(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
             return [called(record) for record in read_records(records_of(Path(run)))]
         named = getattr(parsed_args, "matrices", None) or [
             getattr(parsed_args, "matrix", None) or where or shared.QUICKSTART]
-        return [cell for path in named for cell in _of_matrix(path)]
+        return _of_matrices(named)
     except (UserError, HarnessError):
         return []
 
 
-def _of_matrix(path: Path) -> list[str]:
+def _of_matrices(paths: Sequence[Path]) -> list[str]:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.matrix.expansion import load
 
-    try:
-        return [cell.id for cell in load(path).cells(Builds(ImageStore()).machines_as_built)]
-    except (UserError, HarnessError):
-        return []
+    builds = Builds(ImageStore())
+    found: list[str] = []
+    for path in paths:
+        with suppress(UserError, HarnessError):
+            found += [cell.id for cell in load(path).cells(builds.machines_as_built)]
+    return found
 
 
 def _hosts(prefix: str, parsed_args: argparse.Namespace, **asked: Any) -> list[str]:

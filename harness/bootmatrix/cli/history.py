@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootmatrix.cli.options import A_RUN, Commands, check_default
 from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
+
+if TYPE_CHECKING:
+    from bootmatrix.records.history import History
 
 DEFAULT = Path("bootmatrix-history.sqlite")
 EXAMPLES = """\
@@ -55,15 +59,22 @@ def _time(text: str) -> datetime:
             f"{text!r} is no time such as 2026-11-24T13:42") from None
 
 
+def opened(path: Path, *, create: bool = False) -> History:
+    """The history that is meant. Raises UserError."""
+    from bootmatrix.records.history import History
+
+    check_default(path, DEFAULT, "--db FILE")
+    return History(path, create=create)
+
+
 def _add(options: argparse.Namespace) -> int:
-    from bootmatrix.records.history import History, digest_of
+    from bootmatrix.records.history import digest_of
     from bootmatrix.records.merging import load
     from bootmatrix.records.words import plural
     from bootmatrix.run.directory import records_of
 
-    check_default(options.db, DEFAULT, "--db FILE")
     runs = [(path, load([path], mixed=True)) for path in map(records_of, options.records)]
-    with History(options.db, create=True) as history:
+    with opened(options.db, create=True) as history:
         for path, records in runs:
             when = options.time or datetime.fromtimestamp(path.stat().st_mtime).astimezone()
             new = history.add(records, digest=digest_of(path), label=options.label,
@@ -75,11 +86,9 @@ def _add(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from bootmatrix.errors import UserError
-    from bootmatrix.records.history import History
     from bootmatrix.records.words import duration
 
-    check_default(options.db, DEFAULT, "--db FILE")
-    with History(options.db) as history:
+    with opened(options.db) as history:
         if options.cell:
             rows = history.cell(options.cell)
             if not rows:

@@ -41,7 +41,7 @@ from bootmatrix.model import QemuBuild
 from bootmatrix.roots import debian
 
 KILL_SECONDS = 10.0
-_PROBE_SECONDS = 60.0  # it takes milliseconds; on a busy machine it has taken more than ten seconds
+_PROBE_SECONDS = 60.0  # it takes milliseconds; once, at a load of 10, ten seconds were too few
 END_SECONDS = 1.0  # the launcher ends by itself, in milliseconds, when its input does
 
 # RLIMIT_NPROC is -p in older busyboxes and -u in newer ones.

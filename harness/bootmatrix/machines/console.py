@@ -19,11 +19,10 @@ from pexpect.socket_pexpect import SocketSpawn
 from bootmatrix.deadline import Deadline
 from bootmatrix.errors import HarnessError
 from bootmatrix.firmware.identity import BANNER, EscapeFilter
-from bootmatrix.witnesses.probe_line import ProbeLine, parse_line
+from bootmatrix.witnesses.probe_line import WORD, ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
-_PROBE_WORD = "BOOTMATRIX"
-_PROBE = rb"(BOOTMATRIX (?:up|here|reset|flash(?:ing)?|written|filled)[^\r\n]*)\r?\n"
+_PROBE = rb"(" + WORD.encode() + rb" (?:up|here|reset|flash(?:ing)?|written|filled)[^\r\n]*)\r?\n"
 # What a guest has to repeat in its answer: decimal digits, which are nobody's command. What is
 # neither a digit nor a command makes it forget digits of before.
 _NONCE_DIGITS = 16
@@ -200,7 +199,7 @@ class Console:
         self._read_all()
         since = re.split(BANNER, self.tail(_LATE_BYTES))[-1]
         begun = re.split("[\r\n]", since)[-1]  # it may have left in the middle of its word
-        return _PROBE_WORD in since or (begun != "" and _PROBE_WORD.startswith(begun))
+        return WORD in since or (begun != "" and WORD.startswith(begun))
 
     def fileno(self) -> int:
         """The connection's number, for those who wait for it."""

@@ -39,12 +39,11 @@ LONGEST = 60
 _STEPS = 10_000  # of SQLite's between two looks at the clock
 _LONGEST_TEXT = 128 << 10  # bytes
 _LONGEST_LABEL = 1000  # characters
-# How a rollback journal ends that names a super-journal (SQLite's "Database File Format", 3).
-_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
-# How each begins, with the same magic, too: the size of the database in pages is the fourth, that
-# of a page, in bytes, the sixth.
-_MOST_OF_A_PAGE = 65536
-_MAGIC, _HEADER = _NAMES_ANOTHER, struct.Struct(">8s5I")
+# How a rollback journal begins (SQLite's "Database File Format", 3): behind the magic the third is
+# the size that the database had, in pages, and the last that of a page, in bytes. One that names a
+# super-journal ends with the magic, too.
+_MAGIC, _HEADER = bytes.fromhex("d9d505f920a163d7"), struct.Struct(">8s5I")
+_LARGEST_PAGE = 65536  # bytes
 
 
 @dataclass(frozen=True)
@@ -272,11 +271,11 @@ def _check_journal(path: Path) -> None:
             with given_file.open_regular(journal, sys.maxsize) as file:
                 if beside == "-journal":
                     header = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
-                    file.seek(max(0, file.seek(0, os.SEEK_END) - len(_NAMES_ANOTHER)))
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - len(_MAGIC)))
                     # The history has only grown since: it is cut to what it was.
-                    was = header[3] * (header[5] or _MOST_OF_A_PAGE) if header[0] == _MAGIC else 0
+                    was = header[3] * (header[5] or _LARGEST_PAGE) if header[0] == _MAGIC else 0
                     now = path.stat().st_size if path.exists() else 0
-                    if file.read() != _NAMES_ANOTHER and was <= now:
+                    if file.read() != _MAGIC and was <= now:
                         continue  # a run of `history add` was killed
             what = "is none that bootmatrix has left"
         except given_file.Missing:

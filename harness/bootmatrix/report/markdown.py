@@ -110,7 +110,7 @@ def _beside(record: Record, near: Mapping[str, Neighbour]) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Text in which Markdown and HTML find nothing to interpret; of more than a page, its begin."""
+    """Text in which Markdown and HTML find nothing to interpret; a long one is cut."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + " ..."
     text = "".join(char if char.isprintable() else " " for char in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -64,6 +64,11 @@ class Wishes:
     def machine(self, old: str, new: str) -> bool:
         """Whether a cell may have another machine type, as `newest-common` of newer QEMUs has."""
         return self._covers(_glob, [(old, new)])
+
+    def of_old(self, names: Iterable[str]) -> list[str]:
+        """Those in whose place another is expected."""
+        return sorted((name for name in names
+                       if any(_glob(one.old, name) for one in self.expected)), key=natural)
 
     def _covers(
         self, fits: Callable[[str, str], bool], changes: Sequence[tuple[str, str]]
@@ -165,7 +170,7 @@ def pairs(old: Sequence[Record], new: Sequence[Record], wishes: Wishes) -> Itera
     """The cells of two runs, each once: those of one id, and then those of hosts in one role."""
     names = _renamed(old, new, wishes)
     before = {key(record): record for record in old}
-    machines = sorted({_machine(record) for record in old}, key=natural)
+    machines = wishes.of_old({_machine(record) for record in old})
     for record in new:
         about = key(record)
         if about not in before:

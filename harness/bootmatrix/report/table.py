@@ -123,7 +123,7 @@ class _Shown:
 
 
 MOST_ROWS, MOST_POLICIES = 2000, 10
-"""What a terminal is shown of a run: it takes about a millisecond for each row and policy."""
+"""What a terminal is shown of a run. Chosen: so many rows of so many policies took 4.6 s here."""
 
 
 def tables(records: Sequence[Record], style: Style) -> str:

@@ -12,6 +12,9 @@ LineKind = Literal[
     "up", "here", "beat", "reset", "flashing", "flash", "written", "filled", "suspend", "shutdown"
 ]
 
+WORD = "BOOTMATRIX"
+"""With which each line of a probe guest begins."""
+
 # What the harness typed before the command that a line answers.
 _NONCE = r"(?: nonce=(?P<nonce>[0-9]{1,16}))?"
 _BOOT = r" boot=(?P<boot>[0-9]{1,10})"
@@ -153,7 +156,7 @@ def parse_line(text: str) -> ProbeLine | None:
     whose end was seen. images/guests/probe.asm describes the format.
     """
     words = text.strip("\r\n").split(" ", 2)
-    if len(words) < 2 or words[0] != "BOOTMATRIX":
+    if len(words) < 2 or words[0] != WORD:
         return None
     fields_of_it = "".join(f" {word}" for word in words[2:])
     for kind, fields in _FIELDS.items():
