@@ -296,11 +296,12 @@ def test_how_to_go_on_is_said_as_it_is_typed_here(here: Path) -> None:
     below.mkdir()
     for name in ("plan.json", "built.json", "command.py"):
         (below / name).symlink_to(here / name)
-    done = bootmatrix(below, "run", "../matrices/m.yaml", "-n", "1")
+    done = bootmatrix(below, "run", "../matrices/m.yaml", "-n", "1", "--strict")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("go on: ")]
     words = line.split()
     given = Path(words[words.index("run") + 1])
     assert (below / given).resolve() == here / "matrices" / "m.yaml"
+    assert "--strict" in words, "what only the command knows decides its status, too"
 
 
 # ---- output that goes nowhere -----------------------------------------------------------

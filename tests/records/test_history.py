@@ -252,11 +252,14 @@ def test_a_stranger_s_journal_removes_nothing(path: Path, tmp_path: Path) -> Non
 def test_what_a_run_is_called_is_there_once_for_all_its_results(path: Path) -> None:
     """A row of 40 bytes would take 8 KB: the longest label and time, in the widest characters."""
     with History(path, create=True) as history:
-        added(history, 1, record(), record(policy="stock"), record(), label="x" * 1000)
+        added(history, 1, record(), record(policy="stock"), record(), record("sid trixie"),
+              label="x" * 1000)
+        (c, d) = (label for _, _, label, *_ in history.trend())
+        assert c is d
         one, other = history.cell(CELL)
         assert one[0] is other[0]
         assert one[1] is other[1]
-        (a, *_), (b, *_) = history.trends().values()
+        (a, *_), (b, *_), _ = history.trends().values()
         assert a[0] is b[0]
         groups = list(history._by_cell().values())
         assert groups[0][0][1] is groups[1][0][1]
@@ -335,6 +338,11 @@ def test_what_stands_once_and_is_told_often_is_short(path: Path) -> None:
         assert history.runs()[0][1] == "x" * 1000
     with sqlite3.connect(path) as db:
         db.execute("UPDATE runs SET label = ?", ("x" * 1001,))
+    db.close()
+    with pytest.raises(UserError, match="no history of bootmatrix"):
+        History(path)
+    with sqlite3.connect(path) as db:  # of a text SQLite counts what is before a NUL
+        db.execute("UPDATE runs SET label = ?", ("\0" + "x" * 1001,))
     db.close()
     with pytest.raises(UserError, match="no history of bootmatrix"):
         History(path)

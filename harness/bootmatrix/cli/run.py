@@ -94,7 +94,8 @@ def _run(options: argparse.Namespace) -> int:
     from bootmatrix.plugin.session import run_pytest
 
     reporter = ProgressReporter(silent=options.verbose)
-    code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter)
+    code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter,
+                      ["--strict"] if options.strict else [])
     if code == _NONE_SELECTED and options.shard and matrices.selected(options, read):
         echo("no cell falls into this shard")
         return Status.GREEN

@@ -61,6 +61,7 @@ run_dir_key = pytest.StashKey[Path]()
 _rig_key = pytest.StashKey[RigLike]()
 _finished_key = pytest.StashKey["Finished | None"]()
 _matrices_key = pytest.StashKey["dict[Path, Matrix]"]()
+_own_key = pytest.StashKey[Sequence[str]]()
 
 
 def rig_of(config: pytest.Config) -> RigLike:
@@ -135,7 +136,7 @@ def same_words(config: pytest.Config) -> list[str]:
 
     They are told in the same files, whole: what a run goes on with is written there again.
     """
-    words = []
+    words = [*config.stash.get(_own_key, ())]
     for option in (*SELECTION, *RUN):
         name = {"-k": "keyword", "-m": "markexpr", "--junit-xml": "xmlpath"}.get(
             option.flag, option.pytest[2:].replace("-", "_"))
@@ -158,9 +159,10 @@ def own_command() -> str:
 
 
 class _Read:
-    """Hands to a session the matrices that its process has read before."""
+    """Hands to a session what its process has read before, and options of the command alone."""
 
-    def __init__(self, matrices: Sequence[Matrix]) -> None:
+    def __init__(self, matrices: Sequence[Matrix], own: Sequence[str]) -> None:
+        self._own = own
         self._matrices = {Path(os.path.abspath(matrix.path)): matrix  # noqa: PTH100  # as pytest does
                           for matrix in matrices}
 
@@ -168,6 +170,7 @@ class _Read:
     def pytest_configure(self, config: pytest.Config) -> None:
         """They are read once, and expanded once."""
         config.stash[_matrices_key] = self._matrices
+        config.stash[_own_key] = self._own
 
     def pytest_sessionstart(self) -> None:
         """pytest has a hook of its own by now for what Python ignores."""
@@ -190,7 +193,12 @@ class Selection:
         self.cells = [item.cell for item in session.items if hasattr(item, "cell")]
 
 
-def run_pytest(arguments: Sequence[str], matrices: Sequence[Matrix], plugin: object) -> int:
-    """Run pytest in this process for the command line, on what it has read; its exit code."""
+def run_pytest(
+    arguments: Sequence[str], matrices: Sequence[Matrix], plugin: object, own: Sequence[str] = ()
+) -> int:
+    """Run pytest in this process for the command line, on what it has read; its exit code.
+
+    ``own`` are options that only the command knows, and that its run is to be gone on with.
+    """
     words = ["-p", "bootmatrix", *arguments]
-    return int(pytest.main(words, plugins=[_Read(matrices), plugin]))
+    return int(pytest.main(words, plugins=[_Read(matrices, own), plugin]))

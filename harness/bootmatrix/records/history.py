@@ -116,7 +116,8 @@ class History:
         ours = {_one_line(sql) for sql in _TABLES.split(";") if sql.strip()}
         # What stands once in a small file would be there once for each result of its run.
         return found in (ours, {sql.replace(_NEW_COLUMN, "") for sql in ours}) and not (
-            self._db.execute("SELECT 1 FROM runs WHERE max(length(label), length(time)) > ?",
+            self._db.execute("SELECT 1 FROM runs WHERE max(length(label), length(time)) > ? "
+                             "OR instr(label || time, char(0))",
                              (_LONGEST_LABEL,)).fetchone())
 
     def __enter__(self) -> Self:
@@ -190,10 +191,11 @@ class History:
 
     def trend(self) -> list[tuple[str, str, str, int, int, float | None]]:
         """(QEMUs, firmware, label, cells, passed, mean seconds) by builds and run."""
-        return self._rows("""
-            SELECT qemu, firmware, label, COUNT(*), SUM(verdict = 'pass'), AVG(seconds)
+        runs = self._runs()
+        return [(qemu, firmware, runs[run][1], *row) for qemu, firmware, run, *row in self._rows("""
+            SELECT qemu, firmware, runs.id, COUNT(*), SUM(verdict = 'pass'), AVG(seconds)
             FROM results JOIN runs ON runs.id = run
-            GROUP BY qemu, firmware, runs.id ORDER BY qemu, firmware, time, runs.id""")
+            GROUP BY qemu, firmware, runs.id ORDER BY qemu, firmware, time, runs.id""")]
 
     def trends(self) -> dict[Key, list[tuple[str, str, str, float | None]]]:
         """Of each cell, the oldest first: (the run's label or time, verdict, firmware, seconds)."""
