@@ -9,7 +9,7 @@ import pytest
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines import console
-from bootmatrix.machines.console import Console
+from bootmatrix.machines.console import BANNERS, Console
 
 
 def test_what_will_not_come_is_waited_for_no_longer(
@@ -25,6 +25,21 @@ def test_what_will_not_come_is_waited_for_no_longer(
         assert (seen.banners, seen.up, seen.ended) == (("1.17.0",), None, False)
         assert reader.ask(deadline) is None
     assert not deadline.expired
+
+
+@pytest.mark.parametrize("banners", [0, 1, 99])
+def test_a_boot_is_given_up_by_whom_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, banners: int
+) -> None:
+    """Where nothing comes, and where the same comes again and again; what comes later is read."""
+    monkeypatch.setattr(console, "_PAUSE_SECONDS", 0.01)
+    ours, theirs = socket.socketpair()
+    with theirs, Console(ours, tmp_path / "log") as reader:
+        theirs.sendall(banners * b"SeaBIOS (version 1.17.0)\r\n")
+        seen = reader.wait_for_boot(Deadline.after(60), given_up=lambda: True)
+        assert (seen.up, seen.ended, len(seen.banners)) == (None, False, min(banners, BANNERS))
+        theirs.sendall(b"BOOTMATRIX up boot=1 bios-vendor=\"SeaBIOS\" bios-version=\"1\" disk=\"A\"\r\n")
+        assert reader.wait_for_boot(Deadline.after(60)).up is not None
 
 
 def test_what_nobody_reads_is_not_waited_for_without_end(

@@ -24,6 +24,7 @@ from bootmatrix.machines.qemu.command_line import DEBUG_LOG_BYTES
 from bootmatrix.machines.qemu.monitor import Monitor
 from bootmatrix.matrix.expansion import load
 from bootmatrix.model import Host, HostSpec, Verdict
+from bootmatrix.records.model import Record
 from bootmatrix.run import guest as guest_module
 from bootmatrix.run.runner import Runner
 from bootmatrix.witnesses.observation import BLACK_BOX
@@ -91,11 +92,25 @@ def test_functions_are_named_where_the_firmware_s_symbols_are_given(
     assert re.search(r"\d+ x F000:100\d wait_for_a_device", told)
 
 
-def test_a_machine_that_goes_round(runner: Runner, tmp_path: Path) -> None:
-    """As SeaBIOS 1.14.0 does on q35 when it is reset: it has its usual time, and no patience."""
-    record = runner.run(cell("bullseye", "stock", "reset", machine="pc-q35-5.2", seconds=4.0))
+def test_a_machine_that_goes_round(
+    store: ImageStore, bubblewrap: Engine, tmp_path: Path
+) -> None:
+    """As SeaBIOS 1.14.0 does on q35 when it is reset: it has its usual time once, no patience."""
+    loops = cell("bullseye", "stock", "reset", machine="pc-q35-5.2", seconds=4.0)
+    with Builds(store) as builds, \
+            Runner(builds, bubblewrap, tmp_path, cache=tmp_path / "kept") as runner:
+        record = runner.run(loops)
+        goes_round_as_seabios_does(record, tmp_path)
+        again = runner.run(loops)
     assert 3.9 < record["boots"][1]["seconds"] < 20
-    assert (record["boots"][1]["resets"] or 0) > ENDLESS
+    assert again["boots"][1]["seconds"] < 3.9
+    assert again["went_round"]["step"] == 2
+    assert again["reason"] == record["reason"]
+    goes_round_as_seabios_does(again, tmp_path)
+
+
+def goes_round_as_seabios_does(record: Record, tmp_path: Path) -> None:
+    assert (record["boots"][1]["resets"] or 0) >= ENDLESS
     assert "waited" not in record
     assert record["verdict"] == Verdict.SILENT, record["reason"]
     assert re.match(r"reset (at least )?\d{2,} times in \d+\.\d s; \w+ ", record["black_box"])

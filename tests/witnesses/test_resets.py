@@ -92,7 +92,10 @@ def test_a_machine_that_goes_round_explains_a_guest_that_does_not_come_up() -> N
     silent = judge_reset(resets=1000, up=None, banners=())
     assert silent.verdict is Verdict.SILENT
     assert silent.reason.endswith(
-        "not a byte in 5.0 s, in which the machine was reset 100 times and more")
+        "not a byte while the machine was reset 100 times and more")
+    gone = judge_reset(resets=1000, up=None, banners=(), ended="killed")
+    assert gone.reason.endswith(
+        "before QEMU ended: killed, and before that the machine was reset 100 times and more")
     waited = judge_reset(resets=ENDLESS - 1, up=None, banners=())
     assert waited.reason.endswith("not a byte in 5.0 s; the machine was reset again and again")
     assert "again" not in judge_reset(resets=2, up=None, banners=()).reason

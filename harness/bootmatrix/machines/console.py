@@ -47,6 +47,10 @@ _PAUSE_SECONDS = 0.25
 _UNREAD_SECONDS = 10
 
 
+def _never() -> bool:
+    return False
+
+
 class _Log:
     """A file with a limit: what exceeds it is dropped."""
 
@@ -72,7 +76,8 @@ class _Spawn(SocketSpawn):  # type: ignore[misc]  # pexpect ships no types
 
     The window and what pexpect keeps are bounded, however much comes.
     ``deadline`` is kept here: pexpect takes the wall clock. ``late`` is how many bytes may still
-    be read after it. ``spoke`` tells whether anything has come since it was cleared.
+    be read after it. ``spoke`` tells whether anything has come since it was cleared. ``given_up``
+    is asked as ``hopeless`` is, by whom it is waited for now.
     """
 
     _before: io.BytesIO
@@ -81,6 +86,7 @@ class _Spawn(SocketSpawn):  # type: ignore[misc]  # pexpect ships no types
     def __init__(self, sock: socket.socket, log: object, hopeless: Callable[[], bool]) -> None:
         super().__init__(sock, maxread=_CHUNK, searchwindowsize=_WINDOW)
         self._hopeless = hopeless
+        self.given_up: Callable[[], bool] = _never
         self.logfile_read = log
         # pexpect waits before and after each read for the sake of terminals; this is none.
         self.delayafterread = None
@@ -140,7 +146,7 @@ class _Spawn(SocketSpawn):  # type: ignore[misc]  # pexpect ships no types
             readable = self.late > 0 and self._poll.poll(1000 * pause)
             if readable:
                 return
-            if pause == 0 or self._hopeless():
+            if pause == 0 or self._hopeless() or self.given_up():
                 raise pexpect.TIMEOUT("nothing to read")
 
 
@@ -217,25 +223,39 @@ class Console:
         self._until(deadline)
         return self._version() if self._expect([_BANNER]) == 0 else None
 
-    def wait_for_boot(self, deadline: Deadline, banners: tuple[str, ...] = ()) -> BootSeen:
+    def wait_for_boot(
+        self,
+        deadline: Deadline,
+        banners: tuple[str, ...] = (),
+        given_up: Callable[[], bool] = _never,
+    ) -> BootSeen:
         """Wait for banner and probe line of one boot, in the order in which they come.
 
-        ``banners`` are those that were read from this boot before. What was said before the
-        boot must have been skipped: a guest that is about to be reset prints what it likes, a
-        banner to pose as firmware or the line of a guest that is up.
+        ``banners`` are those that were read from this boot before. ``given_up`` is asked now and
+        then, where nothing comes or the same again: whether it is not to be waited for. What was
+        said before the boot must have been skipped: a guest that is about to be reset prints what
+        it likes, a banner to pose as firmware or the line of a guest that is up.
         """
         self._until(deadline)
         self._spawn.spoke = False
-        seen = list(banners)
+        self._spawn.given_up = given_up
+        try:
+            return self._boot(list(banners), given_up)
+        finally:
+            self._spawn.given_up = _never
+
+    def _boot(self, seen: list[str], given_up: Callable[[], bool]) -> BootSeen:
         while True:
             found = self._expect([_BANNER, _PROBE])
             if found == 0:
                 version = self._version()
                 if len(seen) < BANNERS or (version not in seen and len(seen) < 2 * BANNERS):
                     seen.append(version)
-                else:
-                    self.cut += 1
-                continue
+                    continue
+                self.cut += 1
+                if not given_up():
+                    continue
+                found = -1
             line = parse_line(_text(self._spawn.match.group(1))) if found == 1 else None
             if line is not None and line.kind == "up":
                 return BootSeen(tuple(seen), line, ended=False, spoke=True)

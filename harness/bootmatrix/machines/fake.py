@@ -30,6 +30,7 @@ from bootmatrix.nvram import Nvram
 from bootmatrix.policies.base import Swap
 from bootmatrix.witnesses.observation import BlackBox
 from bootmatrix.witnesses.refusal import Refusal
+from bootmatrix.witnesses.resets import ENDLESS
 
 SIZE = 64 << 10
 """Bytes of a fake's firmware."""
@@ -61,7 +62,8 @@ class Script:
     replaced at a reset stays. ``refuses_start`` are the last words of a machine that does not
     start, ``refuses`` the reason for which no guest moves. ``resets_itself``: the guest resets the
     machine unasked while it is asked how it is. In ``resets_again`` the firmware does so once,
-    before it says its name. ``no_reset``: nothing resets it, and its guest goes on.
+    before it says its name, in ``rounds`` again and again, and says nothing. ``no_reset``: nothing
+    resets it, and its guest goes on.
     ``clears_cmos`` and ``changes_tables``: so much is lost on the way to another host. In
     ``stale`` the firmware finds the tables that it found before, in ``fewer`` half the CPUs and
     memory. ``hurries``: its firmware waits for no key. ``lost``: the engine has lost its
@@ -82,6 +84,7 @@ class Script:
     refuses: Refusal | None = None
     resets_itself: bool = False
     resets_again: set[int] = field(default_factory=set)
+    rounds: set[int] = field(default_factory=set)
     clears_cmos: bool = False
     changes_tables: bool = False
     stale: set[int] = field(default_factory=set)
@@ -344,8 +347,9 @@ class FakeMachine:
             self._end()
             return
         self._resets += number in script.resets_again
+        self._resets += ENDLESS * (number in script.rounds)
         self._stopped = number in script.stops
-        if not self._stopped and number not in script.silent:
+        if not self._stopped and number not in script.silent | script.rounds:
             self._print(f"SeaBIOS (version {state.runs})")
             if number not in script.hangs:
                 state.disk = self._hosts.disk

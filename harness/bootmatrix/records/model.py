@@ -151,6 +151,14 @@ class WaitedRow(TypedDict, total=False):
     earlier: bool
 
 
+class WentRoundRow(TypedDict, total=False):
+    """A boot that was given up: its machine went round, as it did when it was watched longer."""
+
+    step: Count
+    usual: Seconds
+    key: str
+
+
 class Notes(TypedDict, total=False):
     """What is in a record where there is something to say of it."""
 
@@ -159,6 +167,7 @@ class Notes(TypedDict, total=False):
     known_link: str
     ended: Moment
     waited: WaitedRow
+    went_round: WentRoundRow
     run_again: str
     retried: str
     layout_mismatch: str

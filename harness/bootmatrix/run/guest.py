@@ -8,6 +8,7 @@ compares.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -31,6 +32,7 @@ from bootmatrix.steps.base import Step
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.witnesses.observation import BlackBox, BootObserved, StepObserved
 from bootmatrix.witnesses.refusal import Refusal
+from bootmatrix.witnesses.resets import ENDLESS
 
 T = TypeVar("T")
 
@@ -58,7 +60,9 @@ class Guest:
 
     ``incoming`` is a machine that was launched to receive it, ``saved`` where it is kept instead of
     running. ``launched`` is how many machines there have been after each step. ``banners`` are
-    those that a boot has shown before the step began in which it is watched.
+    those that a boot has shown before the step began in which it is watched. ``never_comes`` is
+    asked in a boot whose machine goes round: whether the same was watched for all of its usual time
+    before, and did so.
     """
 
     def __init__(self, hosts: Hosts) -> None:
@@ -70,6 +74,7 @@ class Guest:
         self.saved: Path | None = None
         self.launched: list[int] = []
         self.banners: tuple[str, ...] = ()
+        self.never_comes: Callable[[], bool] = lambda: False
         self._resets = 0  # of the machines that it has left since its last boot was over
 
     def __enter__(self) -> Self:
@@ -221,7 +226,9 @@ class Guest:
             if banner is not None:
                 self.banners = (banner,)
                 return self.observed()
-        seen = machine.console.wait_for_boot(self.deadline(self.setup.seconds), self.banners)
+        seen = machine.console.wait_for_boot(
+            self.deadline(self.setup.seconds), self.banners,
+            lambda: self.resets() >= ENDLESS and self.never_comes())
         seconds, wall = self._elapsed
         resets = self.resets()
         swapped = isinstance(machine, SwapsFirmware) and machine.swapped

@@ -47,6 +47,7 @@ from bootmatrix.run.patience import (
     outlasts,
     usual_of,
 )
+from bootmatrix.run.rounds import Round
 from bootmatrix.run.sharing import Snapshot, Snapshots
 from bootmatrix.run.steps import run_steps
 from bootmatrix.steps.base import Step
@@ -89,9 +90,8 @@ class Runner:
         fcntl.flock(self._held, fcntl.LOCK_SH)
         self._snapshots = Snapshots(self._run_dir / "shared") if share else None
         self._offers = Offers(self._run_dir / "offered")
-        self._patience = Patience(
-            self._run_dir / "waited", cache or image_store.cache_home() / "waited"
-        )
+        self._answers = self._run_dir / "waited", cache or image_store.cache_home() / "waited"
+        self._patience = Patience(*self._answers)
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +179,7 @@ class Runner:
         qemus: list[dict[str, Any]] = []
         launched: list[int] = []
         steps = run.cell.scenario.steps
+        rounds = Round(setup, steps, seen, qemus, self._engine.name, self._answers)
         failed: BaseException | None = None
         try:
             snapshot = self._snapshot(run.cell, run.hosts, setup)
@@ -191,8 +192,12 @@ class Runner:
             with self._guest(setup, run.artifacts, qemus) as guest:
                 if snapshot is not None and snapshot.saved is not None:
                     guest.resume(snapshot.saved, 0)
+                guest.never_comes = rounds.known
                 run_steps(guest, steps, seen)
             launched += guest.launched
+            rounds.keep()
+            if rounds.earlier is not None:
+                run.notes["went_round"] = rounds.earlier
             run.seconds = time.monotonic() - begun  # without what is done for other cells, too
             judgement = run.judge(seen)
         except Exception as error:  # a fault of ours must not take the other cells with it

@@ -59,7 +59,10 @@ def goes_round(moment: Moment, why: str) -> str:
     Without a number, which is another each time: the same finding has the same reason.
     """
     if endless(moment.boot):
-        return f"{why}, in which the machine was reset {ENDLESS} times and more"
+        rounds = f"the machine was reset {ENDLESS} times and more"
+        if moment.boot.ended is not None:
+            return f"{why}, and before that {rounds}"
+        return f"while {rounds}"  # not for how long: what was watched before is given up sooner
     again = "; the machine was reset again and again" if (moment.boot.resets or 0) > 2 else ""
     return why + again
 
