@@ -38,7 +38,7 @@ def test_a_boot_is_given_up_by_whom_it_is_waited_for(
         theirs.sendall(banners * b"SeaBIOS (version 1.17.0)\r\n")
         seen = reader.wait_for_boot(Deadline.after(60), given_up=lambda: True)
         assert (seen.up, seen.ended, len(seen.banners)) == (None, False, min(banners, BANNERS))
-        theirs.sendall(b"BOOTMATRIX up boot=1 bios-vendor=\"SeaBIOS\" bios-version=\"1\" disk=\"A\"\r\n")
+        theirs.sendall(b'BOOTMATRIX up boot=1 bios-vendor="SeaBIOS" bios-version="1" disk="A"\r\n')
         assert reader.wait_for_boot(Deadline.after(60)).up is not None
 
 
