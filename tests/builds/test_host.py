@@ -146,6 +146,21 @@ def test_what_is_missing_is_named_once(builds: Builds) -> None:
     assert builds.missing(hosts[3:]) == ()
 
 
+@pytest.mark.parametrize(("qemu", "says"), [
+    ("debian-sid", "debian-sid, which is not built; bootmatrix images build debian-sid"),
+    (QemuSource(suite="trixie"), "suite:trixie, and debian-trixie for it, which is not built"),
+    (QemuSource(suite="forky"), "which is not built; a run of the matrix builds it"),
+    (QemuSource(image="mine"), "image:mine, and debian-sid for it, which is not built"),
+], ids=str)
+def test_what_only_looks_at_machine_types_builds_nothing(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch, qemu: str | QemuSource, says: str
+) -> None:
+    monkeypatch.setattr(ImageStore, "build", None)
+    with pytest.raises(UserError) as raised:
+        builds.machines_as_built(HostSpec("a", qemu))
+    assert says in str(raised.value).replace(" (", "; ").replace("\n", "; ").replace(")", "")
+
+
 def test_a_cache_without_own_builds_takes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,8 +82,7 @@ def test_a_mistake_in_a_matrix_that_was_not_named_stops_nobody_else(
 
 
 def test_what_only_collects_builds_no_image(pytester: pytest.Pytester) -> None:
-    plant(pytester.path, unbuilt="debian-sid is not built", matrix=MATRIX.replace(
-        "[pc-i440fx-5.2, pc-q35-5.2]", "newest-common"))
+    plant(pytester.path, unbuilt="debian-sid is not built", matrix=NEWEST)
     found = pytester.runpytest("--collect-only", "-q")
     assert found.ret == 0
     assert "matrices/m.yaml::unreadable" in found.outlines
@@ -94,6 +93,54 @@ def test_what_only_collects_builds_no_image(pytester: pytest.Pytester) -> None:
     run = pytester.runpytest("-k", "stock")
     assert "debian-sid: building" in run.outlines
     run.assert_outcomes(xfailed=1)
+
+
+NEWEST = MATRIX.replace("[pc-i440fx-5.2, pc-q35-5.2]", "newest-common")
+
+
+@pytest.mark.parametrize("words", [
+    ["-k", "plain"], ["-k", "plain and 5.2"], ["-k", "not guest and not stock and not machine"],
+    ["-m", "machine(name='pc-i440fx-5.2')"], ["-m", "plain"], ["--deselect", M],
+    ["--bootmatrix-cell", Q35_STOCK.replace("q35-5.2", "q35")],
+], ids=str)
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["", "workers"])
+def test_of_a_matrix_that_is_not_selected_nothing_is_built_or_asked(
+    pytester: pytest.Pytester, words: list[str], workers: tuple[str, ...]
+) -> None:
+    plant(pytester.path, unbuilt="debian-sid is not built", matrix=NEWEST)
+    (pytester.path / "test_plain.py").write_text("def test_plain():\n    pass\n")
+    result = pytester.runpytest("-p", "no:cacheprovider", *words, *workers)
+    assert "building" not in result.stdout.str()
+    log = pytester.path / "rig.log"
+    assert not log.exists() or "build" not in log.read_text()
+
+
+@pytest.mark.parametrize("words", [
+    ["-k", "5.2 and stock"], ["-k", "pc-q35-5 and stock and not 9.9"], ["-k", "stock and not 9"],
+    ["-m", "machine(name='pc-q35-5.2') and policy(name='stock')"],
+    ["--bootmatrix-cell", Q35_STOCK],
+], ids=str)
+def test_one_that_may_be_selected_is_asked_and_what_is_built_is_told(
+    pytester: pytest.Pytester, words: list[str]
+) -> None:
+    plant(pytester.path, unbuilt="debian-sid is not built", matrix=NEWEST)
+    result = pytester.runpytest("-p", "no:cacheprovider", *words)
+    result.assert_outcomes(xfailed=1, deselected=0 if "cell" in words[0] else 2)
+    assert "debian-sid: building" in result.outlines
+
+
+def test_a_worker_tells_what_it_builds(pytester: pytest.Pytester) -> None:
+    plant(pytester.path, unbuilt="debian-sid is not built", matrix=NEWEST)
+    result = pytester.runpytest_subprocess("-p", "bootmatrix", "-k", "stock", "-n", "1")
+    result.assert_outcomes(xfailed=1)
+    assert "debian-sid: building" in result.errlines
+
+
+def test_fixtures_are_shown_without_a_build(pytester: pytest.Pytester) -> None:
+    plant(pytester.path, unbuilt="debian-sid is not built", matrix=NEWEST)
+    pytester.runpytest("--fixtures").stdout.fnmatch_lines(["*bootmatrix_store*"])
+    log = pytester.path / "rig.log"
+    assert not log.exists() or "build" not in log.read_text()
 
 
 def test_ten_thousand_cells_are_collected_in_three_seconds(pytester: pytest.Pytester) -> None:

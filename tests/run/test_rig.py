@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.errors import EngineError, HarnessError, ImageError, SandboxLost
+from bootmatrix.model import HostSpec, QemuSource
 from bootmatrix.run.rig import Rig
 from helpers.cells import cell
 
@@ -91,3 +92,14 @@ def test_images_that_cannot_be_made_are_tried_once(tmp_path: Path) -> None:
     with pytest.raises(ImageError):
         rig.run(CELL, ())
     rig.close()
+
+
+def test_a_qemu_of_ones_own_that_is_asked_is_told_while_it_is_made(tmp_path: Path) -> None:
+    rig = Rig(None, tmp_path)
+    rig.__dict__["builds"] = SimpleNamespace(
+        alone=lambda sources, say: say(f"building {sources[0]}"),
+        machines=lambda host: (str(host.qemu),))
+    said: list[str] = []
+    host = HostSpec("a", QemuSource(suite="forky"))
+    assert rig.machines(host, said.append) == ("suite:forky",)
+    assert said == ["building suite:forky"]

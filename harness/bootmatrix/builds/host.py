@@ -239,10 +239,23 @@ class Builds:
 
     def machines_as_built(self, host: HostSpec) -> tuple[str, ...]:
         """The same where nothing is to be built. Raises UserError for an image that is not."""
-        for name in self.missing([dataclasses.replace(host, firmware=None)]):
-            raise UserError(f"machine: newest-common has to ask {name}, which is not built",
-                            hint=f"bootmatrix images build {name}")
+        source, known = host.qemu, set(self._store.names(None))
+        for name in self._unbuilt_for(source) if isinstance(source, QemuSource) else \
+                self.missing([dataclasses.replace(host, firmware=None)]):
+            about = f"{source}, and {name} for it" if isinstance(source, QemuSource) else name
+            raise UserError(f"machine: newest-common has to ask {about}, which is not built",
+                            hint=f"bootmatrix images build {name}" if name in known else
+                            "a run of the matrix builds it")
         return self.machines(host)
+
+    def _unbuilt_for(self, source: QemuSource) -> tuple[str, ...]:
+        """The image without which a QEMU of the user's own cannot be asked anything, if missing."""
+        if source in self._qemus:
+            return ()
+        names = self._store.names()  # of which any will do
+        if source.suite is not None:
+            names = self._store.add_suite(source.suite, source.package_version),
+        return () if any(map(self._store.is_built, names)) else names[-1:]
 
     def firmware(self, host: HostSpec) -> FirmwareBuild:
         """The firmware build of a host; one from a file has its bytes as they are now."""

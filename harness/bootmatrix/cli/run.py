@@ -152,6 +152,8 @@ def _asking(store: ImageStore, builds: Builds, matrix: Matrix) -> MachinesOf:
     def machines_of(host: HostSpec) -> Sequence[str]:
         build_missing(store, builds.missing([replace(host, firmware=None)]))
         try:
+            if not isinstance(host.qemu, str):  # it may be of a suite that has to be built
+                builds.alone([host.qemu], lambda line: echo(line, flush=True))
             return builds.machines(host)
         except UserError as error:
             raise matrix.place(host, "qemu", error) from None

@@ -112,6 +112,19 @@ class Matrix:
             left = {n: entry for n, entry in left.items() if not known.matches(entry, flat)}
         return [self._document.error(("known", index), _UNKNOWN) for index in left]
 
+    @property
+    def before_asking(self) -> tuple[Cell, ...]:
+        """The cells before QEMUs are asked which machine type newest-common is; none if none is.
+
+        A family with a dash (``pc-q35-``) stands for it. What a rule drops by the machine type,
+        and a sample leaves out, is still there.
+        """
+        cells = [point for _, _, points in self._points for point in points]
+        if self._expanded or not any(map(_family, cells)):
+            return ()
+        return tuple(replace(cell, machine=f"{family}-") if (family := _family(cell)) else cell
+                     for cell in cells)
+
     def _expand(self, resolve: _Resolver) -> tuple[Cell, ...]:
         cells: dict[str, Cell] = {}
         rows: list[dict[str, str]] = []
@@ -329,6 +342,12 @@ def _with(host: HostSpec, arch: Arch) -> HostSpec:
 _Build = tuple[str | QemuSource, Arch]
 
 
+def _family(point: Cell) -> str | None:
+    """Of which machine types newest-common is the newest; None for a point that names its own."""
+    name, _, family = point.machine.partition(":")
+    return (family or ARCHITECTURES[point.arch].newest) if name == NEWEST_COMMON else None
+
+
 class _Resolver:
     """Turns newest-common into the machine type it stands for on a cell's hosts."""
 
@@ -339,10 +358,9 @@ class _Resolver:
         self._resolved: dict[tuple[str, tuple[_Build, ...]], str | None] = {}
 
     def __call__(self, point: Cell, axes: Axes) -> str:
-        name, _, family = point.machine.partition(":")
-        if name != NEWEST_COMMON:
+        family = _family(point)
+        if family is None:
             return point.machine
-        family = family or ARCHITECTURES[point.arch].newest
         board = board_of(family, point.arch)
         if board is not None and not board.versioned:
             raise self._document.error(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +14,12 @@ import pytest
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.plugin.cells import UNREADABLE, CellItem, collected_key, name_in_run
-from bootmatrix.plugin.session import finished_of, is_worker, matrices_of, rig_of, shown
+from bootmatrix.plugin.session import finished_of, is_worker, matrices_of, only_looks, rig_of, shown
 from bootmatrix.run.options import OWN_BUILDS
-from bootmatrix.terminal import visible
+from bootmatrix.terminal import echo, visible
 
 if TYPE_CHECKING:
+    from bootmatrix.cell import Cell
     from bootmatrix.matrix.expansion import Matrix
     from bootmatrix.matrix.sources import Given
     from bootmatrix.model import HostSpec
@@ -61,6 +64,12 @@ class MatrixFile(pytest.File):
         was_read = self.path in matrices_of(self.config)
         try:
             matrix = self._read()
+            if beforehand := list(self._beforehand(matrix)):
+                from bootmatrix.plugin.beforehand import may_be_selected
+
+                if not may_be_selected(beforehand):
+                    self.config.hook.pytest_deselected(items=beforehand)
+                    return
             cells = matrix.cells(self._machines)
             if not was_read:  # by the command, which warns by itself
                 for idle in matrix.idle(self._machines):
@@ -79,14 +88,25 @@ class MatrixFile(pytest.File):
         wanted = self.config.getoption("bootmatrix_cell")
         for cell in cells:
             if not wanted or cell.id in wanted:
-                for repeat in range(1, self.config.getoption("bootmatrix_repeat") + 1):
-                    name = cell.id if repeat == 1 else f"{cell.id}#{repeat}"
-                    yield CellItem.from_parent(
-                        self, name=name, cell=cell, known=matrix.known, repeat=repeat)
+                yield from self._items(matrix, cell)
+
+    def _items(self, matrix: Matrix, cell: Cell) -> Iterator[CellItem]:
+        """A cell as so many items as it is repeated."""
+        for repeat in range(1, self.config.getoption("bootmatrix_repeat") + 1):
+            name = cell.id if repeat == 1 else f"{cell.id}#{repeat}"
+            yield CellItem.from_parent(
+                self, name=name, cell=cell, known=matrix.known, repeat=repeat)
+
+    def _beforehand(self, matrix: Matrix) -> Iterator[CellItem]:
+        """The items before QEMUs are asked for machine types; none where nobody need ask them."""
+        option = self.config.option
+        if option.keyword or option.markexpr or option.deselect or option.bootmatrix_cell:
+            for cell in matrix.before_asking:
+                yield from self._items(matrix, cell)
 
     def _machines(self, host: HostSpec) -> tuple[str, ...]:
         return rig_of(self.config).machines(
-            host, _progress(self.config), build=not self.config.option.collectonly)
+            host, _progress(self.config), build=not only_looks(self.config))
 
     def _read(self) -> Matrix:
         """The matrix, read now if it was not before."""
@@ -183,7 +203,7 @@ def _named_files(config: pytest.Config) -> list[Path]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build missing images before the first cell, where no cell's time is spent on it."""
     items = [item for item in session.items if isinstance(item, CellItem)]
-    if not items or session.config.option.collectonly:
+    if not items or only_looks(session.config):
         return
     hosts = dict.fromkeys(host for item in items for host in item.cell.hosts)
     with suppress(HarnessError, UserError):  # each cell that needs the image will tell it
@@ -191,11 +211,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _progress(config: pytest.Config) -> Callable[[str], None]:
-    """What writes lines to the terminal."""
+    """What writes lines to the terminal; of a worker's only its standard error gets there."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    at_once = Lock()  # images are built side by side
 
     def write(line: str) -> None:
-        if terminal is not None:
+        if is_worker(config):
+            with at_once, capture.global_and_fixture_disabled() if capture else nullcontext():
+                echo(line, file=sys.stderr, flush=True)
+        elif terminal is not None:
             terminal.write_line(visible(line))
 
     return write

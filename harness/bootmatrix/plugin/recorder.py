@@ -22,6 +22,7 @@ from bootmatrix.plugin.session import (
     finished_of,
     given_dir,
     is_worker,
+    only_looks,
     own_command,
     run_dir_key,
     same_words,
@@ -125,7 +126,7 @@ class Recorder:
         self._copy: RecordWriter | None = None
         try:
             # A directory of one's own choice can be another run's: this is told at once.
-            if given_dir(config) is not None and not config.option.collectonly:
+            if given_dir(config) is not None and not only_looks(config):
                 self._directory.claim(resume=config.getoption("bootmatrix_resume") is not None)
             self._goes_on = finished_of(config, self._notices.append) is not None
             given: Path | None = config.getoption("bootmatrix_records")
@@ -177,7 +178,7 @@ class Recorder:
         from bootmatrix.run.directory import CELLS
 
         try:
-            if not self._config.option.collectonly:
+            if not only_looks(self._config):
                 resume = self._config.getoption("bootmatrix_resume") is not None
                 self._directory.claim(resume=resume)
                 self._file.open()
@@ -189,7 +190,7 @@ class Recorder:
         """Tidy up after the run that is gone on with, which may have been killed."""
         self._session = session
         self._guard_junit()
-        if session.config.option.collectonly or not self.run_dir.is_dir():
+        if only_looks(session.config) or not self.run_dir.is_dir():
             return
         self._sweep()
         if finished := finished_of(self._config):
@@ -328,7 +329,7 @@ class Recorder:
         if self._recorded:
             self._tell_records(terminalreporter)
         left = [nodeid for nodeid in self._planned if nodeid not in self._recorded]
-        if self._config.option.collectonly or exitstatus == pytest.ExitCode.USAGE_ERROR:
+        if only_looks(self._config) or exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         if self._broken is not None:
             terminalreporter.write_line(visible(f"stopped: the rig broke: {self._broken}"))

@@ -81,6 +81,12 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def only_looks(config: pytest.Config) -> bool:
+    """Whether the session collects, and runs nothing."""
+    option = config.option
+    return bool(option.collectonly or option.showfixtures or option.show_fixtures_per_test)
+
+
 def find_run_dir(config: pytest.Config) -> Path:
     """The directory of this run's artifacts, absolute; it is made when there are some."""
     if is_worker(config):

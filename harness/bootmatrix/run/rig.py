@@ -122,6 +122,8 @@ class Rig:
             return self.builds.machines_as_built(host)
         if isinstance(host.qemu, str):
             self.prepare([replace(host, firmware=None)], progress)
+        else:
+            self.builds.alone([host.qemu], progress)
         return self.builds.machines(host)
 
     def prepare(
