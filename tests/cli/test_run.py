@@ -129,7 +129,8 @@ def test_run_side_by_side_stops_writes_and_tells(here: Path) -> None:
     assert "6 cells: 4 passed, 1 known (silent), 1 failed (silent)" in lines
     again = [line for line in lines if line.startswith("one cell again: ")]
     assert len(again) == 1
-    assert again[0].endswith(f"bootmatrix run {M} --cell {Q35_GUEST}")
+    assert again[0].endswith(f"bootmatrix run {M} --engine bubblewrap --cell {Q35_GUEST}")
+    assert lines.count("bringing up nodes...") == 1
     assert "artifacts: out" in lines
     records = [json.loads(line) for line in (here / "all.jsonl").read_text().splitlines()]
     assert len(records) == 6
@@ -296,12 +297,16 @@ def test_how_to_go_on_is_said_as_it_is_typed_here(here: Path) -> None:
     below.mkdir()
     for name in ("plan.json", "built.json", "command.py"):
         (below / name).symlink_to(here / name)
-    done = bootmatrix(below, "run", "../matrices/m.yaml", "-n", "1", "--strict")
+    done = bootmatrix(below, "run", "../matrices/m.yaml", "-n", "1", "--strict", "-v",
+                      "--color", "never", "--", "-x", "--durations=3")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("go on: ")]
     words = line.split()
     given = Path(words[words.index("run") + 1])
     assert (below / given).resolve() == here / "matrices" / "m.yaml"
-    assert "--strict" in words, "what only the command knows decides its status, too"
+    # What only the command knows decides its status, too.
+    assert words[words.index("run") + 2:words.index("--resume")] == [
+        "-n", "1", "-v", "--strict", "--color=never", "--strict-known"]
+    assert words[words.index("--resume") + 2:] == ["--", "-x", "--durations=3"]
 
 
 # ---- output that goes nowhere -----------------------------------------------------------

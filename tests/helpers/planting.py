@@ -155,6 +155,9 @@ class PlantedRig:
             values, verdict, planned["reason"], scenario=cell.scenario, declared=known,
             boots=(boot_row(1, "start", "source", old),
                    boot_row(2, "reset", "destination", ran, up)),
+            qemus=[{"role": role, "version": values[role]["qemu"],
+                    "argv": ["/usr/bin/qemu-system-x86_64", "-name", f"guest {role}"]}
+                   for role in ("source", "destination")],
             engine=self._engine, seconds=0.2, artifacts=place,
         )
 

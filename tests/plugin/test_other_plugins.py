@@ -65,6 +65,9 @@ def test_allure(run: Run, pytester: pytest.Pytester, waits: list[str]) -> None:
                 for one in failed["attachments"]}
     (console,) = [path for name, path in attached.items() if name.endswith("/console.log")]
     assert "SeaBIOS" in console.read_text()
+    assert attached["command lines"].read_text().splitlines() == [
+        f"{role}: /usr/bin/qemu-system-x86_64 -name 'guest {role}'"
+        for role in ("source", "destination")]
 
 
 @pytest.mark.parametrize("waits", [[], [Q35_GUEST]])

@@ -36,14 +36,15 @@ class Terminal:
 
 
 def begun(
-    cells: int, *, tty: bool = False, **options: bool
+    cells: int, *, tty: bool = False, repeat: int = 1, **options: bool
 ) -> tuple[ProgressReporter, Terminal]:
     """A session that has collected so many cells."""
     terminal = Terminal(tty)
     reporter = ProgressReporter(**options)
-    plugins = SimpleNamespace(get_plugin=lambda name: {"terminalreporter": terminal}[name])
-    reporter.pytest_sessionstart(SimpleNamespace(config=SimpleNamespace(pluginmanager=plugins)))
-    reporter.pytest_collection_finish(SimpleNamespace(items=[None] * cells))
+    plugins = SimpleNamespace(get_plugin=lambda name: {"terminalreporter": terminal}.get(name))
+    config = SimpleNamespace(pluginmanager=plugins, getoption=lambda name: repeat)
+    reporter.pytest_sessionstart(SimpleNamespace(config=config))
+    reporter.pytest_collection_finish(SimpleNamespace(items=[None] * cells, config=config))
     return reporter, terminal
 
 
@@ -61,6 +62,11 @@ def test_each_tenth_is_a_line_where_there_is_no_terminal() -> None:
         reporter.pytest_runtest_logreport(report())
     assert terminal.lines == ["cells: 0/40, 0 failed", "cells: 4/40, 0 failed",
                               "cells: 8/40, 0 failed"]
+
+
+def test_what_is_repeated_is_counted_in_runs() -> None:
+    _, terminal = begun(6, repeat=3)
+    assert terminal.lines == ["runs: 0/6, 0 failed"]
 
 
 def test_a_terminal_has_one_line_and_failures_stay() -> None:

@@ -9,8 +9,10 @@ from helpers.records import record
 
 
 def test_a_failure_text() -> None:
-    text = failure(record(verdict="silent", reason="boot 2 (reset): nothing"),
-                   artifacts="runs/x/cells/y", tail=["one", "two"])
+    qemus = [{"role": "source", "argv": ["qemu"]},
+             {"role": "destination", "argv": ["qemu", "-name", "a b"]}]
+    text = failure(record(verdict="silent", reason="boot 2 (reset): nothing") | {"qemus": qemus},
+                   artifacts="runs/x/cells/y", records="out/records.jsonl", tail=["one", "two"])
     assert text.splitlines() == [
         "silent: boot 2 (reset): nothing",
         "",
@@ -22,6 +24,9 @@ def test_a_failure_text() -> None:
         "the console's last lines:",
         "    one",
         "    two",
+        "",
+        "the last QEMU's command line; the others' are in out/records.jsonl, as qemus:",
+        "    destination: qemu -name 'a b'",
         "",
         "artifacts: runs/x/cells/y",
         "again: bootmatrix run matrices/m.yaml "

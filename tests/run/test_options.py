@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.cli.options import add
-from bootmatrix.run.options import RUN, SELECTION
+from bootmatrix.records.model import OPTIONS
+from bootmatrix.run.options import KEPT, RUN, SELECTION
 
 EVERY = {option.flag: option for option in (*SELECTION, *RUN)}
 
@@ -75,3 +76,7 @@ def test_paths_are_paths() -> None:
     parser = argparse.ArgumentParser()
     add(parser, RUN)
     assert parser.parse_args(["--resume", "out"]).resume == Path("out")
+
+
+def test_a_record_takes_what_a_cell_needs_again() -> None:
+    assert [option.flag for option in KEPT] == list(OPTIONS)

@@ -56,6 +56,20 @@ def test_to_go_on_is_to_run_the_same_cells(
     assert line.endswith(f"bootmatrix run {M} {words}--resume out")
 
 
+def test_repeats_are_counted_as_runs(pytester: pytest.Pytester) -> None:
+    done = interrupted(pytester, "--bootmatrix-repeat", "2")
+    done.stdout.fnmatch_lines(["not run: 3 runs of 2 cells", f"  {Q35_GUEST}#2"])
+
+
+def test_the_limit_of_failures_is_for_those_that_have_not_failed(
+    pytester: pytest.Pytester,
+) -> None:
+    """A failure of before counts again: with -x nothing would go on."""
+    plant(pytester.path, breaks=Q35_STOCK)
+    done = pytester.runpytest(M, "-x", *OUT)
+    done.stdout.fnmatch_lines([f"go on: *bootmatrix run {M} -x --resume out"])
+
+
 def test_the_rest_is_named_and_run_later(pytester: pytest.Pytester) -> None:
     result = interrupted(pytester)
     result.stdout.fnmatch_lines([
@@ -222,8 +236,10 @@ def test_a_crashed_worker_costs_its_cell_only(pytester: pytest.Pytester) -> None
     result = pytester.runpytest_subprocess(M, "-n", "2", *OUT)
     result.assert_outcomes(passed=4, xfailed=1, failed=1)
     result.stdout.fnmatch_lines([f"*crashed while running*{Q35_GUEST}*",
-                                 "5 cells: 4 passed, 1 known*", "not run: 1 cell",
-                                 f"  {Q35_GUEST}"])
+                                 "5 cells: 4 passed, 1 known*",
+                                 f"stopped: worker gw? ended by itself*, while it ran {Q35_GUEST}",
+                                 "ended without a record: 1 cell", f"  {Q35_GUEST}",
+                                 f"go on: *bootmatrix run {M} -n 2 --resume out"])
     pytester.runpytest(M, *RESUME).assert_outcomes(passed=5, xfailed=1)
 
 
@@ -268,7 +284,7 @@ def test_the_command_line(pytester: pytest.Pytester) -> None:
     done = run("--run-dir", "out")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "not run: 3 cells" in done.stdout
-    assert f"run {M} --resume out" in done.stdout
+    assert f"run {M} -n 1 --resume out" in done.stdout
     (pytester.path / "plan.json").write_text("{}")
     done = run("--resume", "out")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -158,27 +158,11 @@ def _logs(home: str, record: Record) -> list[tuple[str, str]]:
     """The files of a cell's artifacts, and their addresses from a directory."""
     from urllib.parse import quote
 
+    from bootmatrix.files.run_files import logs
+
     place = _artifacts(record)
-    inside = _real(str(record.get("run_dir", "."))) + os.sep
-    if place and not os.path.realpath(place).startswith(inside):
-        return []  # a link leads elsewhere
-    found = []
-    for directory in ("", *_entries(place, files=False)) if place else ():
-        for name in _entries(os.path.join(place or "", directory), files=True):  # noqa: PTH118
-            inside = f"{directory}/{name}" if directory else name
-            found.append((inside, quote(os.path.relpath(f"{place}/{inside}", home))))
-    return found
-
-
-def _entries(place: str, *, files: bool) -> list[str]:
-    """The names of the files, or of the directories, in a directory; links are neither."""
-    try:
-        with os.scandir(place) as found:
-            return sorted((one.name for one in found
-                           if (one.is_file if files else one.is_dir)(follow_symlinks=False)),
-                          key=_launch_order)
-    except (OSError, ValueError):  # a NUL in the name is a ValueError
-        return []
+    return [(name, quote(os.path.relpath(f"{place}/{name}", home)))
+            for name in (logs(place, str(record.get("run_dir", "."))) if place else ())]
 
 
 LONGEST_CONSOLE = 65_536
@@ -187,14 +171,16 @@ LONGEST_CONSOLE = 65_536
 
 def consoles(record: Record) -> list[tuple[str, bytes]] | None:
     """What the QEMUs of a cell said on their consoles; None if its artifacts are not there."""
+    from bootmatrix.files.run_files import logs
+
     place = _artifacts(record)
     if place is None:
         return [] if not record.get("artifacts") and not record.get("qemus") else None
-    try:
-        processes = sorted(os.listdir(place), key=_launch_order)  # noqa: PTH208
-    except (OSError, ValueError):  # a NUL in the name is a ValueError
+    if not os.path.isdir(place):  # noqa: PTH112  # ten thousand times
         return None
-    said = ((process, _log(record, f"{place}/{process}/console.log")) for process in processes)
+    consoles = (name for name in logs(place, str(record.get("run_dir", ".")))
+                if name.endswith("/console.log"))
+    said = ((name.partition("/")[0], _log(record, f"{place}/{name}")) for name in consoles)
     return [(process, log) for process, log in said if log is not None]
 
 
@@ -217,16 +203,13 @@ def _artifacts(record: Record) -> str | None:
 
 
 def _log(record: Record, path: str) -> bytes | None:
-    """The start and the end of a file of a cell's, to which no link may lead elsewhere."""
-    from bootmatrix.files import given_file
+    """The start and the end of a file of a cell's."""
+    from bootmatrix.files.given_file import Unreadable
+    from bootmatrix.files.run_files import open_log
     from bootmatrix.records.jsonl import LARGEST_FILE
 
-    inside = _real(str(record.get("run_dir", "."))) + os.sep
-    with (suppress(OSError, given_file.Unreadable),
-          given_file.open_regular(Path(path), LARGEST_FILE) as file):
-        # Where it is, asked of the kernel: to resolve each part of a path takes far longer.
-        if not os.readlink(f"/proc/self/fd/{file.fileno()}").startswith(inside):  # noqa: PTH115
-            return None
+    with (suppress(OSError, Unreadable),
+          open_log(path, str(record.get("run_dir", ".")), LARGEST_FILE) as file):
         start = file.read(LONGEST_CONSOLE // 2)
         if len(start) == LONGEST_CONSOLE // 2:
             end = file.seek(0, os.SEEK_END)
@@ -234,16 +217,6 @@ def _log(record: Record, path: str) -> bytes | None:
             start += file.read()
         return start
     return None
-
-
-@functools.cache
-def _real(home: str) -> str:
-    return os.path.realpath(home)
-
-
-def _launch_order(process: str) -> tuple[int, str]:
-    number = process.partition("-")[0]
-    return int(number) if number.isdecimal() else 0, process
 
 
 def _formats(

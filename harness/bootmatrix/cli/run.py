@@ -94,8 +94,11 @@ def _run(options: argparse.Namespace) -> int:
     from bootmatrix.plugin.session import run_pytest
 
     reporter = ProgressReporter(silent=options.verbose)
-    code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter,
-                      ["--strict"] if options.strict else [])
+    own = [*(["-n", options.jobs] if options.jobs != "auto" else []),
+           *["-v"] * options.verbose, *["--strict"] * options.strict,
+           *([f"--color={options.color}"] if options.color != "auto" else [])]
+    code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter, own,
+                      options.pytest_arguments)
     if code == _NONE_SELECTED and options.shard and matrices.selected(options, read):
         echo("no cell falls into this shard")
         return Status.GREEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,16 @@ from _pytest._code import Traceback, TracebackEntry
 from _pytest.runner import runtestprotocol
 
 from bootmatrix.errors import HarnessError, UserError, in_a_line
-from bootmatrix.plugin.console_tail import console_tail, files_of
+from bootmatrix.files.given_file import Unreadable
+from bootmatrix.files.run_files import logs, open_log
+from bootmatrix.plugin.console_tail import console_tail
 from bootmatrix.plugin.fixtures import tell_of_guests
 from bootmatrix.plugin.session import (
     RigLike,
     finished_of,
     is_worker,
+    kept_words,
     own_command,
-    own_words,
     rig_of,
     shown,
 )
@@ -115,8 +118,9 @@ class CellItem(pytest.Item):
                 record["matrix"] = str(shown(self.path))
                 if rig.matrix != self.path.name:
                     record["matrix_name"] = rig.matrix
-                if options := own_words(self.config):
-                    record["options"] = options
+                if kept := kept_words(self.config):
+                    record["options"] = [
+                        word for option, value in kept for word in (option.flag, value)]
                 record["fingerprint"] = fingerprint(self.cell)
             else:
                 self.replayed = True
@@ -140,19 +144,23 @@ class CellItem(pytest.Item):
         self._decide(record)
 
     def _tell_allure(self, record: Record) -> None:
-        """The axes as its parameters, the cell's files as its attachments."""
+        """The axes as its parameters, the cell's files and command lines as its attachments."""
         import allure
 
+        from bootmatrix.records.words import command_line
         from bootmatrix.run.bounds import LOG_BYTES
 
         for axis, value in self._axes:
             allure.dynamic.parameter(axis, value)
-        run_dir = rig_of(self.config).run_dir
-        for file in files_of(_artifacts(run_dir, record), run_dir):
-            if file.stat().st_size > 2 * LOG_BYTES:  # none of ours, which are cut
-                continue
-            allure.attach.file(file, f"{file.parent.name}/{file.name}",
-                               allure.attachment_type.TEXT)
+        if qemus := record.get("qemus"):
+            allure.attach(visible("\n".join(map(command_line, qemus))), "command lines",
+                          allure.attachment_type.TEXT)
+        run = str(rig_of(self.config).run_dir)
+        place = str(_artifacts(Path(run), record))
+        for name in logs(place, run):
+            # None of ours is larger: they are cut.
+            with suppress(Unreadable), open_log(f"{place}/{name}", run, 2 * LOG_BYTES) as log:
+                allure.attach(log.read(), name, allure.attachment_type.TEXT)
 
     def _earlier(self, rig: RigLike) -> Record | None:
         """The record that this cell has from the run that is gone on with."""
@@ -180,11 +188,13 @@ class CellItem(pytest.Item):
         """What happened, for people; a traceback only where the harness itself is wrong."""
         if isinstance(excinfo.value, CellFailed):
             from bootmatrix.report.failure import failure
+            from bootmatrix.run.directory import RECORDS
 
             record = excinfo.value.record
             run_dir = rig_of(self.config).run_dir
             artifacts = _artifacts(run_dir, record)
             return failure(record, artifacts=str(shown(artifacts)), command=own_command(),
+                           records=str(shown(run_dir / RECORDS)),
                            tail=console_tail(artifacts, run_dir))
         if isinstance(excinfo.value, RigBroken):
             return f"the rig broke; nothing was learnt about the firmware:\n{excinfo.value}"

@@ -5,38 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bootmatrix.files.run_files import logs, open_log
+
 TAIL_LINES = 12
 TAIL_BYTES = 64 << 10
-
-
-def files_of(artifacts: Path, within: Path, name: str = "*") -> list[Path]:
-    """The files of this name of a cell's QEMUs, to which no link leads out of ``within``.
-
-    A record that was read can lead anywhere, and a stranger's run directory is full of names.
-    """
-    inside = os.path.realpath(within) + os.sep
-    if not os.path.realpath(artifacts).startswith(inside):
-        return []
-    return sorted(file for file in artifacts.glob(f"*/{name}")
-                  if file.is_file() and os.path.realpath(file).startswith(inside))
 
 
 def console_tail(artifacts: Path, within: Path) -> list[str]:
     """The last lines of the console that was written last, of all the QEMUs there.
 
-    Each has a directory below ``artifacts``; for ``within`` see files_of. Without what a terminal
-    would obey.
+    Each has a directory below ``artifacts``, which is in the run's directory ``within``. Without
+    what a terminal would obey.
     """
-    logs = sorted(files_of(artifacts, within, "console.log"),
-                  key=lambda path: path.stat().st_mtime_ns)
-    if not logs:
+    consoles = [artifacts / name for name in logs(str(artifacts), str(within))
+                if name.endswith("/console.log")]
+    if not consoles:
         return []
+    last = max(consoles, key=lambda path: path.lstat().st_mtime_ns)
     from bootmatrix.files import given_file
     from bootmatrix.firmware.identity import EscapeFilter
     from bootmatrix.records.jsonl import LARGEST_FILE
 
     try:
-        with given_file.open_regular(logs[-1], LARGEST_FILE) as log:
+        with open_log(str(last), str(within), LARGEST_FILE) as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
             said = log.read()
     except given_file.Unreadable:

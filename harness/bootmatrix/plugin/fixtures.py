@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootmatrix.plugin.console_tail import console_tail
-from bootmatrix.plugin.session import rig_of, shown
-from bootmatrix.run.options import OWN_BUILDS, RUN
+from bootmatrix.plugin.session import kept_words, rig_of, shown
 from bootmatrix.run.rig import Rig
 from bootmatrix.terminal import visible
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from bootmatrix.lab import Lab
 
 _lab_key = pytest.StashKey["Lab"]()
-_REPEATED = ("--qemu", "--firmware", "--engine")
-"""Options that say with what a test is run."""
 
 
 @pytest.fixture(scope="session")
@@ -68,18 +65,16 @@ def tell_of_guests(item: pytest.Item, report: pytest.TestReport) -> None:
     lab = item.stash.get(_lab_key, None)
     if lab is None or not report.failed or report.when == "teardown":
         return
-    from bootmatrix.records.words import joined
+    from bootmatrix.records.words import command_line, joined
 
     for number, made in enumerate(lab.made, 1):
-        lines = [f"{row['role']}: {joined(map(str, row['argv']))}" for row in made.processes]
+        lines = [*map(command_line, made.processes)]
         tail = console_tail(made.consoles, made.consoles.parent)
         if tail:
             lines += ["", "the console's last lines:", *(f"    {line}" for line in tail)]
         lines += ["", f"logs: {shown(made.logs)}"]
         report.sections.append((f"bootmatrix guest {number}", visible("\n".join(lines))))
-    options = [word for option in (*OWN_BUILDS, *RUN) if option.flag in _REPEATED
-               for word in option.words(item.config.getoption(
-                   option.pytest[2:].replace("-", "_")))]
+    options = [word for option, value in kept_words(item.config) for word in option.words(value)]
     file, _, name = item.nodeid.partition("::")
     again = ["pytest", *options, f"{shown(item.config.rootpath / file)}::{name}"]
     report.sections.append(("bootmatrix", visible(f"again: {joined(again)}")))

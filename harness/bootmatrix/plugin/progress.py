@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ class ProgressReporter:
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
         self._progress = Progress(0)
+        self._repeat = 1
         self._terminal: Any = None
         self._waits: dict[Any, int] = {}  # the cells that wait for a late guest, by worker
         self._red = False
@@ -58,19 +60,27 @@ class ProgressReporter:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: Any) -> None:
-        """Find pytest's own reporter, through which all lines go."""
-        self._terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        """Find pytest's own reporter, through which all lines go, and have xdist's tell it once.
+
+        With -q what xdist says of its workers is always the same line.
+        """
+        plugins = session.config.pluginmanager
+        self._repeat = session.config.getoption("bootmatrix_repeat")
+        self._terminal = plugins.get_plugin("terminalreporter")
+        workers = plugins.get_plugin("terminaldistreporter")
+        if workers is not None and not self._silent:
+            workers.write_line = cache(workers.write_line)
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Without workers: the number of cells."""
-        self._progress.begin(len(session.items))
+        self._progress.begin(len(session.items), self._repeat)
         if session.items and not self._silent:
             self._show(True)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """With workers: each has collected all cells. xdist has the line at that moment."""
-        self._progress.begin(len(ids))
+        self._progress.begin(len(ids), self._repeat)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:

@@ -118,6 +118,7 @@ class Recorder:
         self._recorded: set[str] = set()
         self._broken: str | None = None
         self._lost = ""
+        self._crashed: list[str] = []
         self._learnt = False  # whether any test or cell had something to say
         self._fresh: set[str] = set()
         self._ran = 0
@@ -214,6 +215,14 @@ class Recorder:
                          if file.lower().endswith(SUFFIXES) and name != UNREADABLE]
         if self._planned:
             self._claim()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """A worker ended by itself, or was killed; another takes its place."""
+        self._ended.add(crashitem)
+        cell = crashitem.partition("::")[2]
+        self._crashed.append(f"stopped: worker {report.node.gateway.id} ended by itself, or was "
+                             f"killed, while it ran {cell}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -333,8 +342,9 @@ class Recorder:
             return
         if self._broken is not None:
             terminalreporter.write_line(visible(f"stopped: the rig broke: {self._broken}"))
-        if self._lost:
-            terminalreporter.write_line(visible(self._lost))
+        for line in (*self._crashed, self._lost):
+            if line:
+                terminalreporter.write_line(visible(line))
         if self._broken is None and self._learnt_nothing:
             terminalreporter.write_line("none of these cells can be run: nothing was learnt")
         if left:
@@ -342,9 +352,19 @@ class Recorder:
             from bootmatrix.run.directory import RECORDS
 
             there = (self.run_dir / RECORDS).exists()
+            options, behind = same_words(self._config, failed=self._has_failed)
             terminalreporter.write_line(unfinished(
                 {self._typed(nodeid): nodeid in self._ended for nodeid in left}, own_command(),
-                str(shown(self.run_dir)) if there else None, same_words(self._config)))
+                str(shown(self.run_dir)) if there else None, options, behind,
+                repeated=self._config.getoption("bootmatrix_repeat") > 1))
+
+    @property
+    def _has_failed(self) -> bool:
+        """Whether a cell has that is not run again when one goes on."""
+        from bootmatrix.records.outcome import Outcome, outcome_of
+
+        strict = [Outcome.FIXED] * self._config.getoption("strict_known")
+        return any(outcome_of(record) in (Outcome.FAILED, *strict) for record in self.records)
 
     def _typed(self, nodeid: str) -> str:
         """A node id, which is relative to pytest's root, with the matrix as one types it here."""

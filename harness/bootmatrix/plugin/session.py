@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from bootmatrix.ending import insist
-from bootmatrix.run.options import OWN_BUILDS, RUN, SELECTION
+from bootmatrix.run.options import KEPT, RUN, SELECTION, Option
 from bootmatrix.run.rig import Begun, Rig
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ run_dir_key = pytest.StashKey[Path]()
 _rig_key = pytest.StashKey[RigLike]()
 _finished_key = pytest.StashKey["Finished | None"]()
 _matrices_key = pytest.StashKey["dict[Path, Matrix]"]()
-_own_key = pytest.StashKey[Sequence[str]]()
+_own_key = pytest.StashKey[tuple[Sequence[str], Sequence[str]]]()
 
 
 def rig_of(config: pytest.Config) -> RigLike:
@@ -126,29 +126,46 @@ def matrices_of(config: pytest.Config) -> dict[Path, Matrix]:
     return config.stash.setdefault(_matrices_key, {})
 
 
-def own_words(config: pytest.Config) -> list[str]:
-    """The options about builds of the user's own, as the command line has them."""
-    return [word for option in OWN_BUILDS
-            for value in config.getoption(f"bootmatrix_{option.name}")
-            for word in (option.flag, value)]
+def kept_words(config: pytest.Config) -> list[tuple[Option, str]]:
+    """The options that one cell, or one test, of this run needs again, each with its value."""
+    return [(option, str(value)) for option in KEPT
+            for given in [config.getoption(option.at_pytest)] if given
+            for value in (given if isinstance(given, list) else [given])]
 
 
-_OTHERS = ("-n", "-x", "--lf", "--run-dir", "--resume")
-"""Options that say nothing of which cells are run, or how; of --lf the answer has changed."""
+_OTHERS = ("-x", "--lf", "--run-dir", "--resume")
+"""Options that are no part of how one goes on; of --lf the answer has changed."""
 
 
-def same_words(config: pytest.Config) -> list[str]:
+def same_words(config: pytest.Config, *, failed: bool) -> tuple[list[str], list[str]]:
     """The options with which the same cells are run in the same way, as the command has them.
 
-    They are told in the same files, whole: what a run goes on with is written there again.
+    They are told in the same files, whole: what a run goes on with is written there again. The
+    second list is what stands behind ``--``. Where a cell has ``failed``, which counts again, to
+    stop at so many failures would be to stop at once.
     """
-    words = [*config.stash.get(_own_key, ())]
+    said, behind = config.stash.get(_own_key, None) or (None, [])
+    words = [*(said or ())]
     for option in (*SELECTION, *RUN):
-        name = {"-k": "keyword", "-m": "markexpr", "--junit-xml": "xmlpath"}.get(
-            option.flag, option.pytest[2:].replace("-", "_"))
-        if option.flag not in _OTHERS:
-            words += option.words(config.getoption(name), option.flag)
-    return words
+        if option.flag not in _OTHERS and (option.flag != "-n" or said is None):
+            words += option.words(config.getoption(option.at_pytest, None), option.flag)
+    if failed:
+        return words, _without_limit(behind)
+    return words + ["-x"] * (config.option.maxfail == 1 and not _limits(behind)), [*behind]
+
+
+def _limits(words: Sequence[str]) -> bool:
+    return [*words] != _without_limit(words)
+
+
+def _without_limit(words: Sequence[str]) -> list[str]:
+    """pytest's words without those that stop it after so many failures."""
+    left = []
+    for before, word in zip(["", *words], words, strict=False):
+        if word not in ("-x", "--exitfirst", "--maxfail") and before != "--maxfail" and \
+                not word.startswith("--maxfail="):
+            left.append(word)
+    return left
 
 
 def shown(path: Path) -> Path:
@@ -165,9 +182,11 @@ def own_command() -> str:
 
 
 class _Read:
-    """Hands to a session what its process has read before, and options of the command alone."""
+    """Hands to a session what its process has read before, and words of the command alone."""
 
-    def __init__(self, matrices: Sequence[Matrix], own: Sequence[str]) -> None:
+    def __init__(
+        self, matrices: Sequence[Matrix], own: tuple[Sequence[str], Sequence[str]]
+    ) -> None:
         self._own = own
         self._matrices = {Path(os.path.abspath(matrix.path)): matrix  # noqa: PTH100  # as pytest does
                           for matrix in matrices}
@@ -200,11 +219,13 @@ class Selection:
 
 
 def run_pytest(
-    arguments: Sequence[str], matrices: Sequence[Matrix], plugin: object, own: Sequence[str] = ()
+    arguments: Sequence[str], matrices: Sequence[Matrix], plugin: object,
+    own: Sequence[str] = (), behind: Sequence[str] = (),
 ) -> int:
     """Run pytest in this process for the command line, on what it has read; its exit code.
 
-    ``own`` are options that only the command knows, and that its run is to be gone on with.
+    ``own`` are options as only the command knows them, ``behind`` is what stood behind ``--``: its
+    run is to be gone on with them.
     """
     words = ["-p", "bootmatrix", *arguments]
-    return int(pytest.main(words, plugins=[_Read(matrices, own), plugin]))
+    return int(pytest.main(words, plugins=[_Read(matrices, (own, behind)), plugin]))

@@ -39,7 +39,7 @@ from bootmatrix.witnesses.console import FIRST as _FIRST
 _CONFIG = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 SCHEMAS = tuple(range(1, RECORD_SCHEMA + 1))
 """What can be read."""
-OPTIONS = ("--qemu", "--firmware", "--host")
+OPTIONS = ("--qemu", "--firmware", "--host", "--engine")
 """What can stand among a record's options."""
 LONGEST_SHOWN = 60
 """Characters of what was found that a message repeats."""

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bootmatrix.model import role_name
 from bootmatrix.terminal import one_line
@@ -105,6 +105,11 @@ def quoted(word: str) -> str:
         char if char.isascii() and char.isprintable() and char not in "\\'" else
         "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
         for char in word) + "'"
+
+
+def command_line(qemu: Mapping[str, Any]) -> str:
+    """Who a QEMU of a record was, and its whole command line; paths are those in its sandbox."""
+    return f"{qemu['role']}: {joined(map(str, qemu['argv']))}"
 
 
 def joined(words: Iterable[str]) -> str:

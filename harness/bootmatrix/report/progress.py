@@ -20,16 +20,18 @@ TOLD = (Outcome.FAILED, Outcome.ERROR, Outcome.KNOWN, Outcome.FIXED, Outcome.UNS
 
 @dataclass
 class Progress:
-    """Counts outcomes. ``total`` is the number of cells to run."""
+    """Counts outcomes. ``total`` is the number of cells to run, or of runs if they are repeated."""
 
     total: int
+    what: str = "cells"
     counts: Counter[Outcome] = field(default_factory=Counter)
     clock: Callable[[], float] = time.monotonic
     _begun: float | None = field(default=None, init=False)
 
-    def begin(self, total: int) -> None:
-        """There are so many cells, and time runs from the first call on."""
+    def begin(self, total: int, repeat: int = 1) -> None:
+        """So many are to be run, each cell ``repeat`` times; time counts from the first call on."""
         self.total = total
+        self.what = "cells" if repeat == 1 else "runs"
         if self._begun is None:
             self._begun = self.clock()
 
@@ -46,7 +48,7 @@ class Progress:
 
     def line(self) -> str:
         """``cells: 37/120, 2 failed, 8 known``; failures are told even while there are none."""
-        parts = [f"cells: {self.done}/{self.total}"]
+        parts = [f"{self.what}: {self.done}/{self.total}"]
         for outcome in TOLD:
             number = self.counts[outcome]
             if outcome is Outcome.ERROR and number:

@@ -75,25 +75,30 @@ def counts(records: Sequence[Record]) -> Text:
 
 
 def unfinished(
-    nodeids: Mapping[str, bool], command: str, run_dir: str | None, options: Sequence[str] = ()
+    nodeids: Mapping[str, bool], command: str, run_dir: str | None,
+    options: Sequence[str] = (), behind: Sequence[str] = (), *, repeated: bool = False,
 ) -> str:
     """Which cells have no record, by their node ids (``MATRIX::ID``), and how to go on.
 
     True stands with those that were begun. ``run_dir`` is the run's directory as it is to be
     shown; None: there is nothing to go on with. ``options`` are those by which the same cells are
-    meant.
+    meant, ``behind`` is for pytest. Where cells are ``repeated`` it is their runs that are named.
     """
     lines = []
     for what, begun in (("ended without a record", True), ("not run", False)):
-        ids = [nodeid.partition("::")[2] for nodeid, was in nodeids.items() if was is begun]
+        left = [nodeid for nodeid, was in nodeids.items() if was is begun]
+        ids = [nodeid.partition("::")[2] for nodeid in left]
         if ids:
-            lines += [f"{what}: {plural(len(ids), 'cell')}", *(f"  {one}" for one in ids[:FIRST])]
+            cells = plural(len({nodeid.partition("#")[0] for nodeid in left}), "cell")
+            many = f"{plural(len(ids), 'run')} of {cells}" if repeated else cells
+            lines += [f"{what}: {many}", *(f"  {one}" for one in ids[:FIRST])]
         if len(ids) > FIRST:
             lines.append(f"  ... and {len(ids) - FIRST} more")
     if run_dir is not None:
         matrices = dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids)
         lines.append("go on: " + joined(
-            [command, "run", *matrices, *options, "--resume", run_dir]))
+            [command, "run", *matrices, *options, "--resume", run_dir,
+             *(["--", *behind] if behind else [])]))
     return visible("\n".join(lines))
 
 

@@ -19,7 +19,8 @@ class Option:
     """An option: ``flag`` of the command, ``pytest`` of pytest's command line.
 
     ``how`` is what both parsers take. ``name`` is where the command's parser puts the value;
-    pytest's puts it under its own flag's. ``ours``: pytest has it from this project.
+    pytest's puts it under its own flag's. ``ours``: pytest has it from this project. ``kept``: it
+    says with what a cell, or a test, is run, which needs it again to be run in the same way.
     """
 
     flag: str
@@ -28,6 +29,13 @@ class Option:
     help: str
     how: Mapping[str, Any]
     ours: bool = True
+    kept: bool = False
+
+    @property
+    def at_pytest(self) -> str:
+        """Where pytest's parser puts the value."""
+        return {"-k": "keyword", "-m": "markexpr", "--junit-xml": "xmlpath", "-n": "numprocesses",
+                "-x": "maxfail"}.get(self.flag, self.pytest[2:].replace("-", "_"))
 
     def words(self, value: Any, flag: str = "") -> list[str]:
         """A value as pytest is given it, or with the command's ``flag`` that."""
@@ -60,9 +68,11 @@ def _jobs(text: str) -> str:
     return text
 
 
-def _option(flag: str, text: str, name: str = "", pytest: str = "", **how: Any) -> Option:
+def _option(
+    flag: str, text: str, name: str = "", pytest: str = "", kept: bool = False, **how: Any
+) -> Option:
     ours = f"--bootmatrix{flag[1:]}"
-    return Option(flag, pytest or ours, name or flag[2:].replace("-", "_"), text, how)
+    return Option(flag, pytest or ours, name or flag[2:].replace("-", "_"), text, how, kept=kept)
 
 
 def _of_pytest(flag: str, text: str, name: str, **how: Any) -> Option:
@@ -72,12 +82,13 @@ def _of_pytest(flag: str, text: str, name: str, **how: Any) -> Option:
 OWN_BUILDS = (
     _option("--qemu", "a QEMU of your own: a program, build tree or prefix, image:NAME of the "
             "Docker engine, or suite:NAME[=VERSION] of Debian (repeatable)",
-            metavar="NAME=PATH", action="append", default=[]),
+            kept=True, metavar="NAME=PATH", action="append", default=[]),
     _option("--firmware", "a firmware of your own: an image, CODE.fd,VARS.fd, a descriptor "
             "(.json), or a directory of images (repeatable)",
-            metavar="NAME=PATH", action="append", default=[]),
+            kept=True, metavar="NAME=PATH", action="append", default=[]),
     _option("--host", "only cells to or from this host, which need not be in the matrix: --host "
-            "head/test (repeatable)", metavar="QEMU[/FIRMWARE]", action="append", default=[]),
+            "head/test (repeatable)", kept=True, metavar="QEMU[/FIRMWARE]", action="append",
+            default=[]),
 )
 """Builds of the user's own, and hosts with them."""
 
@@ -98,7 +109,7 @@ RUN = (
     _of_pytest("-x", "stop at the first failure", "stop", action="store_true"),
     _of_pytest("--lf", "only the cells that failed last time", "lf", action="store_true"),
     _option("--engine", "where QEMUs run (default: docker if an engine answers)",
-            choices=tuple(ENGINES)),
+            kept=True, choices=tuple(ENGINES)),
     _option("--share", "boot cells that begin alike once, save the guest, and feed it to each "
             "destination: faster, but the migration is not live", action="store_true"),
     _option("--strict-known", "fail a cell that passes though the matrix declares it known to fail",
@@ -118,3 +129,6 @@ RUN = (
             metavar="RUN", type=Path),
 )
 """How its cells are run."""
+
+KEPT = tuple(option for option in (*SELECTION, *RUN) if option.kept)
+"""What the command that runs one cell, or one test, once more has to have."""
