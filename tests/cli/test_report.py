@@ -91,6 +91,23 @@ def test_two_runs_are_shown_beside_each_other_and_nothing_is_flaky(
     assert "119 passed, 1 flaky" in capsys.readouterr().out
 
 
+def test_two_runs_of_other_machine_types_are_told_by_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old.jsonl", all_pairs())
+    new = tmp_path / "new.jsonl"
+    new.write_text(write(new, changed(7, verdict="silent", reason="nothing")).read_text().replace(
+        "pc-q35-5.2", "pc-q35-10.0").replace("pc-i440fx-5.2", "pc-i440fx-10.0"))
+    assert main(["report", str(old), str(new), "--format", "terminal"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("new failure ")
+    assert "other build: machine pc-q35-5.2; now pc-q35-10.0 (compared by board): 60 cells" in lines
+    assert any("120 cells: 1 new failure, 119 the same" in line for line in lines)
+    assert "120 cells: 119 passed, 1 failed (silent)" in lines
+    # The page's story of a cell has what it was, too.
+    assert main(["report", str(old), str(new), "-o", str(tmp_path / "out")]) == 0
+
+
 def test_a_parallel_run_took_as_long_as_it_took(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,9 +193,13 @@ def test_a_history_tells_the_page_of_earlier_runs(
     write(tmp_path / "new.jsonl", [record(verdict="silent")])
     for name in ("old", "new"):
         assert main(["history", "add", f"{name}.jsonl", "--label", name, "--db", "h"]) == 0
-    trends = module._trends(Path("h"))
+    trends = module._trends(Path("h"), ())
     assert [row[:2] for row in trends(record())] == [("old", "pass"), ("new", "silent")]
     assert list(trends(record(policy="stock"))) == []
+    # The run itself is none of them, not as a copy either.
+    copy = record(verdict="silent") | {"run": "runs/x"}
+    trends = module._trends(Path("h"), [copy, record(policy="stock")])
+    assert [row[:2] for row in trends(record())] == [("old", "pass")]
     assert main(["report", "new.jsonl", "--history", "h"]) == 0
     capsys.readouterr()
     assert main(["report", "new.jsonl", "--history", "none"]) == 2

@@ -53,8 +53,8 @@ SECTIONS = ("The record", "cell", "A host of the cell", "boots", "steps", "qemus
 # Not in every record.
 RARE = {"The record": {"black_box", "console_truncated", "error", "matrix_name", "fingerprint",
                        "ended", "known_link", "known_state", "layout_mismatch", "logs_cut",
-                       "matrix", "options", "repeat", "retried", "run", "run_again", "shared",
-                       "waited", "went_round"},
+                       "matrix", "options", "repeat", "retried", "run", "run_again", "shard",
+                       "shared", "waited", "went_round"},
         "A host of the cell": {"root"}, "boots": {"usual", "wall_seconds"},
         "steps": {"flash", "told", "wall_seconds"},
         "qemus": {"banners_cut", "clock", "events_cut"}}

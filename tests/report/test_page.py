@@ -151,7 +151,7 @@ def test_what_is_different_from_another_run_comes_first(
     old, new = [record("bullseye sid"), record("sid trixie")], [failing(), record("sid trixie")]
     old[0]["cell"]["id"] = new[0]["cell"]["id"]
     path = tmp_path / "index.html"
-    path.write_text(page(new, lambda told: None, title="T", before=old,
+    path.write_text(page(new, lambda told: None, title="T",
                          compared=compare(old, new, than="old.jsonl")))
     chromium.open(path)
     chromium.until(READY)
@@ -255,7 +255,7 @@ def beside_each_other(
     good["cell"]["id"] = bad["cell"]["id"]
     path = tmp_path / "index.html"
     path.write_text(page([bad], lambda told: said[told["verdict"]], title="T",
-                         before=[good], compared=compare([good], [bad], than="old.jsonl")))
+                         compared=compare([good], [bad], than="old.jsonl")))
     chromium.open(path, "#cell=" + bad["cell"]["id"])
     chromium.until(OPEN)
     chromium.click("#story .sides summary")

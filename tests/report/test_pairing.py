@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.report.compare import baseline, compare
-from bootmatrix.report.pairing import Expected, Wishes, pairs
+from bootmatrix.report.pairing import Expected, Wishes, are_two_runs, pairs
 from helpers.records import HOSTS, POLICIES, all_pairs, record
 
 UPGRADE = "seabios-1.16.2-1=seabios-1.16.3-9"
@@ -162,3 +162,45 @@ def test_hosts_of_the_same_builds_under_other_names() -> None:
     assert len(found) == len(old)
     assert found["b-to-s,pc-q35-5.2,stock,migrate-reset"] == (
         "bookworm-to-sid,pc-q35-5.2,stock,migrate-reset")
+
+
+def machine(records: list[Any], old: str, new: str) -> list[Any]:
+    made = copy.deepcopy(records)
+    for one in made:
+        for name in ("machine", "id"):
+            one["cell"][name] = one["cell"][name].replace(old, new)
+    return made
+
+
+def test_which_files_are_two_runs() -> None:
+    every = all_pairs()
+    q35 = [one for one in every if one["cell"]["machine"] == "pc-q35-5.2"]
+    newer = machine(q35, "5.2", "10.0")
+    assert not are_two_runs(every, every), "repeats"
+    assert not are_two_runs(every[::2], every[1::2]), "shards, one of each board"
+    assert not are_two_runs(every[:60], every[60:]), "parts with other hosts in them"
+    assert are_two_runs(q35, newer)
+    assert are_two_runs(q35, with_host(newer, "sid", qemu="12.0.0"))
+    assert are_two_runs(q35, with_host(q35, "sid", qemu="12.0.0")[-7:])
+    assert not are_two_runs([one | {"shard": "1/2"} for one in q35],
+                            [one | {"shard": "2/2"} for one in newer])
+    assert not are_two_runs(q35, newer[:7]), "some cells of a matrix with both"
+    renamed = q35
+    for name in HOSTS:
+        renamed = with_host(renamed, name, host=f"new-{name[:4]}")
+    assert are_two_runs(q35, machine(renamed, "5.2", "10.0"))
+
+
+def test_by_board_the_other_version_is_the_same_cell() -> None:
+    old = all_pairs()
+    result = compare(old, machine(old, "pc-q35-5.2", "pc-q35-10.0"), by_board=True)
+    assert not result.lines
+    assert result.builds == [
+        "machine pc-q35-5.2; now pc-q35-10.0 (compared by board): 60 cells"]
+    assert {were["cell"]["machine"] for name, were in result.were.items() if "10.0" in name} == {
+        "pc-q35-5.2"}
+    # A version that is there before and now is itself.
+    both = old + machine(old[::2], "pc-q35-5.2", "pc-q35-7.2")
+    result = compare(both, old + machine(old[::2], "pc-q35-5.2", "pc-q35-10.0"), by_board=True)
+    assert result.builds == [
+        "machine pc-q35-7.2; now pc-q35-10.0 (compared by board): 60 cells"]

@@ -62,20 +62,24 @@ def _report(options: argparse.Namespace) -> int:
 
     gc.disable()  # tens of thousands of records, and no cycle among them
     from bootmatrix.records.merged import merged
-    from bootmatrix.records.merging import OtherBuilds, load
+    from bootmatrix.records.merging import OtherBuilds, load_each
     from bootmatrix.records.times import took
     from bootmatrix.records.words import matrix_name
+    from bootmatrix.report.pairing import are_two_runs
     from bootmatrix.run.directory import records_of
 
     paths = list(map(records_of, options.records))
     before: list[Record] = []
     try:
-        read = load(paths, cut_off=_tell, mixed=options.which_policy)
+        parts = load_each(paths, cut_off=_tell, mixed=options.which_policy)
+        if len(parts) == 2 and all(parts) and not options.which_policy and are_two_runs(*parts):
+            before = merged(parts.pop(0))
     except OtherBuilds:
         if len(paths) != 2:
             raise
-        before = merged(load(paths[:1], cut_off=_tell))
-        read = load(paths[1:], cut_off=_tell)
+        before = merged(*load_each(paths[:1], cut_off=_tell))
+        parts = load_each(paths[1:], cut_off=_tell)
+    read = [record for part in parts for record in part]
     seconds, records = took(read), merged(read)
     compared = _beside(before, records, paths[0]) if before else None
     if options.which_policy:
@@ -85,8 +89,8 @@ def _report(options: argparse.Namespace) -> int:
     elif options.format == "html":
         names = sorted({matrix_name(record) for record in records})
         title = options.title or "Which firmware ran? " + ", ".join(filter(None, names))
-        trends = _trends(options.history)
-        echo(_write(records, options.output, title.strip(), seconds, compared, before, trends))
+        trends = _trends(options.history, read)
+        echo(_write(records, options.output, title.strip(), seconds, compared, trends))
     else:
         if compared and options.format in ("terminal", "markdown"):
             from bootmatrix.report import differences
@@ -107,7 +111,7 @@ def _beside(old: Sequence[Record], new: Sequence[Record], path: Path) -> Compari
     if names[0] != names[1]:
         raise UserError(f"records of two matrices: {', '.join(names[0])} and {', '.join(names[1])}",
                         file=path, hint="give them one at a time")
-    return compare(old, new, than=str(path))
+    return compare(old, new, than=str(path), by_board=True)
 
 
 def _tell(line: str) -> None:
@@ -116,7 +120,7 @@ def _tell(line: str) -> None:
 
 def _write(
     records: Sequence[Record], directory: Path, title: str, seconds: float | None,
-    compared: Comparison | None, before: Sequence[Record], trends: Trends,
+    compared: Comparison | None, trends: Trends,
 ) -> Path:
     from bootmatrix.files import given_file
     from bootmatrix.report.page import page
@@ -128,7 +132,7 @@ def _write(
     except OSError as error:
         raise UserError(f"cannot write the report: {error.strerror}", file=target) from None
     text = page(records, consoles, title=title, black_boxes=black_box, seconds=seconds,
-                compared=compared, before=before, trends=trends, job=_job(),
+                compared=compared, trends=trends, job=_job(),
                 logs=functools.partial(_logs, os.path.abspath(directory)))  # noqa: PTH100  # links stay
     given_file.replace(target, text.encode("utf-8", "replace"))
     return target
@@ -143,14 +147,15 @@ def _job() -> str | None:
     return next((url for url in found if url and url.startswith(("https://", "http://"))), None)
 
 
-def _trends(path: Path | None) -> Trends:
+def _trends(path: Path | None, read: Sequence[Record]) -> Trends:
+    """What cells did in the runs of a history; the one that is ``read`` is no earlier one."""
     if path is None:
         return lambda record: ()
     from bootmatrix.records.history import History
     from bootmatrix.records.merged import key
 
     with History(path) as history:
-        trends = history.trends()
+        trends = history.trends(but=read)
     return lambda record: trends.get(key(record), ())
 
 

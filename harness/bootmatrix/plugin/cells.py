@@ -118,6 +118,8 @@ class CellItem(pytest.Item):
                 record["matrix"] = str(shown(self.path))
                 if rig.matrix != self.path.name:
                     record["matrix_name"] = rig.matrix
+                if shard := self.config.getoption("bootmatrix_shard"):
+                    record["shard"] = shard
                 if kept := kept_words(self.config):
                     record["options"] = [
                         word for option, value in kept for word in (option.flag, value)]

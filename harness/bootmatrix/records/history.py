@@ -197,15 +197,26 @@ class History:
             FROM results JOIN runs ON runs.id = run
             GROUP BY qemu, firmware, runs.id ORDER BY qemu, firmware, time, runs.id""")]
 
-    def trends(self) -> dict[Key, list[tuple[str, str, str, float | None]]]:
-        """Of each cell, the oldest first: (the run's label or time, verdict, firmware, seconds)."""
+    def trends(
+        self, but: Iterable[Record] = ()
+    ) -> dict[Key, list[tuple[str, str, str, float | None]]]:
+        """Of each cell, the oldest first: (the run's label or time, verdict, firmware, seconds).
+
+        Without a run all of whose results are among those ``but``, which tell of it already. It
+        can be there as a copy with other bytes: the seconds tell.
+        """
+        told = {(*key(record), record["verdict"], record.get("seconds")) for record in but}
+        rows = self._rows("""
+            SELECT matrix, cell, runs.id, verdict, firmware, seconds
+            FROM results JOIN runs ON runs.id = run ORDER BY time, runs.id, results.rowid""")
+        others = {run for matrix, cell, run, verdict, _, seconds in rows
+                  if seconds is None or (matrix, cell, verdict, seconds) not in told}
         found: dict[Key, list[tuple[str, str, str, float | None]]] = {}
         runs = self._runs()
-        for matrix, cell, run, *row in self._rows("""
-                SELECT matrix, cell, runs.id, verdict, firmware, seconds
-                FROM results JOIN runs ON runs.id = run ORDER BY time, runs.id, results.rowid"""):
-            time, label = runs[run]
-            found.setdefault((matrix, cell), []).append((label or time, *row))
+        for matrix, cell, run, *row in rows:
+            if run in others:
+                time, label = runs[run]
+                found.setdefault((matrix, cell), []).append((label or time, *row))
         return found
 
     def times(self) -> dict[Key, float]:

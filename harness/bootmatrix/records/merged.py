@@ -14,7 +14,8 @@ from bootmatrix.records.outcome import WORST_FIRST, outcome_of
 from bootmatrix.records.words import hosts_of, matrix_name, natural
 
 Key = tuple[str, str]
-HostBuilds = tuple[tuple[str | None, ...], ...]
+HostBuild = tuple[str | None, ...]
+HostBuilds = tuple[HostBuild, ...]
 
 
 def key(record: Record) -> Key:

@@ -35,13 +35,21 @@ def load(
     OtherBuilds at files of which one has a cell with other bytes than another: what came of it is
     then no repeat.
     """
+    return [record for part in load_each(paths, cut_off=cut_off, mixed=mixed) for record in part]
+
+
+def load_each(
+    paths: Sequence[Path], *, cut_off: Say | None = None, mixed: bool = False
+) -> list[list[Record]]:
+    """The same, file by file."""
     share = _Share()
-    records: list[Record] = []
+    parts: list[list[Record]] = []
     matrices: dict[Path, frozenset[str]] = {}
     fingerprints: dict[Key, tuple[str, Path]] = {}
     builds: dict[Key, tuple[HostBuilds, Path]] = {}
     for path in paths:
-        before = len(records)
+        records: list[Record] = []
+        parts.append(records)
         names = set()
         for record in read_records(path, cut_off or _refuse(path)):
             name = matrix_name(record)
@@ -56,11 +64,11 @@ def load(
                     file=path, hint="give records of one state of the matrix")
             records.append(share.slim(record))
             record["run_dir"] = str(path.parent)
-        if len(records) > before:
+        if records:
             matrices[path] = frozenset(names)
         elif len(paths) > 1 and cut_off is not None:
             cut_off(f"{path}: no records in it")  # a shard can have no cell
-    if not records:
+    if not any(parts):
         raise UserError("no records in it: the run ended before its first cell", file=paths[0])
     first, *others = matrices.items()
     for path, found in others:
@@ -69,7 +77,7 @@ def load(
                 f"records of two matrices: {_listed(found)} here, "
                 f"{_listed(first[1])} in {first[0]}",
                 file=path, hint="give them one at a time")
-    return records
+    return parts
 
 
 def _check_builds(

@@ -198,6 +198,7 @@ class Record(Notes):
     matrix_name: NotRequired[str]
     fingerprint: NotRequired[str]
     options: NotRequired[Annotated[list[Name], _FIRST]]
+    shard: NotRequired[Name]
     repeat: NotRequired[Annotated[int, Field(ge=1, le=2**31)]]
     # What bootmatrix.report.compare keeps of steps in an accepted baseline.
     refused: NotRequired[bool]

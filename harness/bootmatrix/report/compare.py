@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, cast
 
@@ -80,7 +80,7 @@ class Comparison:
     ``cells`` are the names of those of the new run; ``same`` is of how many there is nothing to
     tell. ``builds`` are hosts that have become others, and ``unseen`` what was expected and did
     not come, each in words; ``pace`` is how all cells together differ in time, in words, and
-    ``than`` what it is beside.
+    ``than`` what it is beside. ``were`` has to each cell of the new run what it was.
     """
 
     findings: list[CellDifference]
@@ -90,6 +90,7 @@ class Comparison:
     same: int
     pace: str
     than: str = "the baseline"
+    were: Mapping[str, Record] = field(default_factory=dict)
 
     @property
     def worse(self) -> bool:
@@ -128,15 +129,16 @@ class Comparison:
 
 def compare(
     old: Sequence[Record], new: Sequence[Record], max_slower: float | None = None,
-    expected: Sequence[Expected] = (), than: str = "the baseline",
+    expected: Sequence[Expected] = (), than: str = "the baseline", *, by_board: bool = False,
 ) -> Comparison:
     """What is different in ``new``. Both hold each cell once (see bootmatrix.records.merged).
 
     A slower cell is told, but makes it worse only above ``max_slower``. Times are compared
     after taking out by how much all cells are slower: another machine is no regression.
-    What is ``expected`` to be other firmware, another QEMU or another host is no difference.
+    What is ``expected`` to be other firmware, another QEMU or another host is no difference, nor,
+    ``by_board``, another version of a machine type.
     """
-    wishes = Wishes(expected)
+    wishes = Wishes(expected, by_board)
     both = list(pairs(old, new, wishes))
     found = []
     for pair in both:
@@ -150,7 +152,8 @@ def compare(
                         if finding.kind not in (Delta.GONE, Delta.NEW, Delta.NEW_BAD)})
     found.sort(key=lambda finding: (finding.kind, natural(finding.cell)))
     return Comparison(found, other_builds(both), wishes.unseen,
-                      [called(record) for record in new], same, pace, than)
+                      [called(record) for record in new], same, pace, than,
+                      {called(pair.new): pair.old for pair in both if pair.new and pair.old})
 
 
 def _name(pair: Pair) -> str:

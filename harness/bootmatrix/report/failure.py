@@ -11,20 +11,20 @@ from bootmatrix.report.summary import rerun_command
 
 
 def failure(
-    record: Record, *, artifacts: str, records: str = "the record", tail: Sequence[str] = (),
+    record: Record, *, artifacts: str, records: str | None = None, tail: Sequence[str] = (),
     command: str = "bootmatrix",
 ) -> str:
     """The text pytest shows for a failed cell.
 
     ``artifacts`` is the cell's directory as it is to be shown, ``records`` what the record is
-    in, ``tail`` the console's last lines, ``command`` how bootmatrix is called here.
+    in if command lines are to be told, ``tail`` the console's last lines, ``command`` how bootmatrix is called here.
     """
     lines = [*_headline(record), ""]
     if record["boots"]:
         lines += [*_boots(record["boots"]), ""]
     if tail:
         lines += ["the console's last lines:", *(f"    {line}" for line in tail), ""]
-    if qemus := record.get("qemus"):
+    if records is not None and (qemus := record.get("qemus")):
         others = f"; the others' are in {records}, as qemus" if len(qemus) > 1 else ""
         lines += [f"the last QEMU's command line{others}:", f"    {command_line(qemus[-1])}", ""]
     again = rerun_command(record, command)

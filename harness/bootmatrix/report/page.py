@@ -21,7 +21,6 @@ from bootmatrix import __version__
 from bootmatrix.firmware.identity import EscapeFilter
 from bootmatrix.matrix import axes
 from bootmatrix.model import Verdict
-from bootmatrix.records.merged import key
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.times import when
@@ -70,21 +69,21 @@ CELLS_A_PIECE = 50
 def page(
     records: Sequence[Record], consoles: Consoles, *, title: str, command: str = "bootmatrix",
     black_boxes: BlackBoxes = lambda record: None, seconds: float | None = None,
-    compared: Comparison | None = None, before: Sequence[Record] = (),
+    compared: Comparison | None = None,
     logs: Logs = lambda record: (), trends: Trends = lambda record: (), job: str | None = None,
 ) -> str:
     """The page. ``records`` holds each cell once (see bootmatrix.records.merged).
 
     ``seconds`` is how long the run took, ``job`` the address of the CI job that made it. With
-    ``compared`` the page shows them beside the run ``before``: what is different comes first.
+    ``compared`` the page shows them beside the run before: what is different comes first.
     """
     rows = decide(records)
     shown = sorted(records, key=lambda record: natural(called(record)))
     near = neighbours(shown)
     named = {called(record): record for record in shown}
-    then = {key(record): record for record in before}
+    then = compared.were if compared else {}
     def told(record: Record) -> dict[str, Any]:
-        neighbour, earlier = near.get(called(record)), then.get(key(record))
+        neighbour, earlier = near.get(called(record)), then.get(called(record))
         story = _story(record, consoles(record), black_boxes(record), neighbour)
         story["deeds"] = commands(record, named, neighbour, command)
         story["logs"], story["trend"] = logs(record), trends(record)

@@ -13,7 +13,7 @@ from typing import Self
 from bootmatrix.cell import BETWEEN_HOSTS
 from bootmatrix.firmware.names import means
 from bootmatrix.model import role_name
-from bootmatrix.records.merged import Key, key
+from bootmatrix.records.merged import HostBuild, Key, builds_of, key
 from bootmatrix.records.model import HostRow, Record
 from bootmatrix.records.words import host_name, hosts_of, natural, plural
 from bootmatrix.report.story import ran
@@ -43,9 +43,14 @@ class Expected:
 
 @dataclass
 class Wishes:
-    """All that is expected, and which of it came."""
+    """All that is expected, and which of it came.
+
+    ``by_board``: nobody has said what, and a cell on another version of its machine type is the
+    same cell.
+    """
 
     expected: Sequence[Expected] = ()
+    by_board: bool = False
     _seen: set[Expected] = field(default_factory=set)
 
     def firmware(self, old: str | None, new: str | None) -> bool:
@@ -63,12 +68,13 @@ class Wishes:
 
     def machine(self, old: str, new: str) -> bool:
         """Whether a cell may have another machine type, as `newest-common` of newer QEMUs has."""
-        return self._covers(_glob, [(old, new)])
+        wanted = self._covers(_glob, [(old, new)])
+        return wanted or (self.by_board and _board(old) == _board(new))
 
     def of_old(self, names: Iterable[str]) -> list[str]:
         """Those in whose place another is expected."""
-        return sorted((name for name in names
-                       if any(_glob(one.old, name) for one in self.expected)), key=natural)
+        return sorted((name for name in names if self.by_board or any(
+            _glob(one.old, name) for one in self.expected)), key=natural)
 
     def _covers(
         self, fits: Callable[[str, str], bool], changes: Sequence[tuple[str, str]]
@@ -82,6 +88,11 @@ class Wishes:
     def unseen(self) -> list[str]:
         """What was expected, and is nowhere to be seen."""
         return [str(one) for one in self.expected if one not in self._seen]
+
+
+def _board(machine: str) -> str:
+    """What a machine type is a version of."""
+    return re.sub(r"-\d[\d.]*$", "", machine)
 
 
 def _glob(pattern: str, text: str) -> bool:
@@ -170,11 +181,14 @@ def pairs(old: Sequence[Record], new: Sequence[Record], wishes: Wishes) -> Itera
     """The cells of two runs, each once: those of one id, and then those of hosts in one role."""
     names = _renamed(old, new, wishes)
     before = {key(record): record for record in old}
+    there = set(map(key, new))
+    others = {about: record for about, record in before.items() if about not in there}
     machines = wishes.of_old({_machine(record) for record in old})
     for record in new:
         about = key(record)
         if about not in before:
-            about = _as_before(record, names, machines, before, wishes)
+            about = _as_before(record, names, machines, others, wishes)
+            others.pop(about, None)
         yield Pair(before.pop(about, None), record, wishes)
     for record in before.values():
         yield Pair(record, None, wishes)
@@ -259,5 +273,37 @@ def other_builds(found: Sequence[Pair]) -> list[str]:
                      for _, old, new, why in pair.changes}:
             counts[line] += 1
         if pair.old and pair.new and _machine(pair.old) != _machine(pair.new):
-            counts[f"machine {_machine(pair.old)}; now {_machine(pair.new)} (expected)"] += 1
+            why = "compared by board" if pair.wishes.by_board else "expected"
+            counts[f"machine {_machine(pair.old)}; now {_machine(pair.new)} ({why})"] += 1
     return [f"{line}: {plural(counts[line], 'cell')}" for line in sorted(counts, key=natural)]
+
+
+def are_two_runs(one: Sequence[Record], other: Sequence[Record]) -> bool:
+    """Whether two files are of two runs, and not parts of one, or repeats of its cells.
+
+    Then a host of theirs has other builds, or all cells are each other's, though none is called
+    as in the other: their machine types are other versions, or all hosts have other names.
+    """
+    if any(map(_differ, *_builds(one, other))):
+        return True
+    if {key(record) for record in one} & {key(record) for record in other} or all(
+            "shard" in record for record in (*one, *other)):
+        return False
+    names = _hosts(one).keys(), _hosts(other).keys()
+    return (names[0] == names[1] or names[0].isdisjoint(names[1])) and all(
+        pair.old and pair.new for pair in pairs(one, other, Wishes(by_board=True)))
+
+
+def _builds(*runs: Sequence[Record]) -> list[list[HostBuild]]:
+    """The builds of the hosts that all runs have, in one order; of several the last."""
+    found = [{host_name(host): build for record in run
+              for host, build in zip(hosts_of(record), builds_of(record), strict=True)}
+             for run in runs]
+    both = [name for name in found[0] if all(name in one for one in found)]
+    return [[one[name] for name in both] for one in found]
+
+
+def _differ(one: HostBuild, other: HostBuild) -> bool:
+    # A baseline tells of no digests: what one of both does not know is no difference.
+    return any(old != new and None not in (old, new)
+               for old, new in zip(one, other, strict=True))
