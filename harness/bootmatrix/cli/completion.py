@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bootmatrix.cli import options as shared
 from bootmatrix.errors import HarnessError, Status, UserError
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.terminal import echo
+
+if TYPE_CHECKING:
+    from bootmatrix.cell import Cell
 
 Completer: TypeAlias = "Callable[..., list[str]]"
 SHELLS = ("bash", "zsh", "fish")
@@ -63,6 +66,8 @@ def complete(parser: argparse.ArgumentParser) -> None:
             completer = matrices
         elif completer is None and action.dest == "where":
             completer = _both(_cells, _latest, matrices)
+        elif action.dest == "firmware" and action.metavar == "IMAGE":
+            completer = _both(_images, FilesCompleter())
         elif completer is None and action.dest in ("records", "resume", "baseline"):
             completer = runs
         if completer is not None:
@@ -87,6 +92,8 @@ def _by_name(action: argparse.Action) -> Completer | None:
         return _builds
     if action.metavar == "QEMU[/FIRMWARE]":
         return _hosts
+    if action.dest == "until":
+        return _steps
     if action.dest in ("good", "bad"):
         return _candidates
     if action.dest == "name":
@@ -132,16 +139,18 @@ def _cells(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
 
 
 def _of_matrices(paths: Sequence[Path]) -> list[str]:
+    return [cell.id for path in paths for cell in _cells_of(path)]
+
+
+def _cells_of(path: Path) -> Sequence[Cell]:
+    """The cells of a matrix; none where a file or an image is not there."""
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.matrix.expansion import load
 
-    builds = Builds(ImageStore())
-    found: list[str] = []
-    for path in paths:
-        with suppress(UserError, HarnessError):
-            found += [cell.id for cell in load(path).cells(builds.machines_as_built)]
-    return found
+    with suppress(UserError, HarnessError):
+        return load(path).cells(Builds(ImageStore()).machines_as_built)
+    return ()
 
 
 def _hosts(prefix: str, parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
@@ -169,6 +178,28 @@ def _firmware() -> list[str]:
     from bootmatrix.builds.image_store import ImageStore
 
     return [firmware.name for firmware in ImageStore().firmwares()]
+
+
+def _images(**asked: Any) -> list[str]:
+    """Firmware by its name, with a version or without."""
+    from bootmatrix.builds.image_store import ImageStore
+
+    return [*ImageStore().kinds(), *_firmware()]
+
+
+def _steps(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
+    """The steps of the cell that was named, as far as a matrix has it; a second one is NAME:2."""
+    from bootmatrix.steps import STEPS
+
+    place, where = getattr(parsed_args, "matrix", None), getattr(parsed_args, "where", None)
+    for path in (place, where, shared.QUICKSTART):
+        if path is not None and Path(path).suffix.lower() in SUFFIXES:
+            for cell in _cells_of(Path(path)):
+                if cell.id == str(getattr(parsed_args, "cell", None)):
+                    names = [step.kind for step in cell.scenario.steps]
+                    return [name if (nth := names[:at].count(name)) == 0 else f"{name}:{nth + 1}"
+                            for at, name in enumerate(names)]
+    return [*STEPS]
 
 
 def _builds(**asked: Any) -> list[str]:

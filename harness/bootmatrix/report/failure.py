@@ -16,8 +16,9 @@ def failure(
 ) -> str:
     """The text pytest shows for a failed cell.
 
-    ``artifacts`` is the cell's directory as it is to be shown, ``records`` what the record is
-    in if command lines are to be told, ``tail`` the console's last lines, ``command`` how bootmatrix is called here.
+    ``artifacts`` is the cell's directory as it is to be shown, ``records`` what the record is in,
+    if command lines are to be told, ``tail`` the console's last lines, ``command`` how bootmatrix
+    is called here.
     """
     lines = [*_headline(record), ""]
     if record["boots"]:
