@@ -67,21 +67,34 @@ def test_every_help_has_examples_that_are_commands(leaf: argparse.ArgumentParser
 def test_an_unknown_option_is_the_command_s_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         (["repro", "CELL", "--matrx", "m"],
+         "usage: bootmatrix repro [MATRIX] CELL [options]\n"
          "bootmatrix repro: unrecognized arguments: --matrx m (near it: --matrix) "
          "(see bootmatrix repro --help)\n"),
         (["images", "list", "--jsonl"],
+         "usage: bootmatrix images list [NAME ...] [options]\n"
          "bootmatrix images list: unrecognized arguments: --jsonl (near it: --json) "
          "(see bootmatrix images list --help)\n"),
         (["repro", "--attch"],  # before what is missing, as it stands there
+         "usage: bootmatrix repro [MATRIX] CELL [options]\n"
          "bootmatrix repro: unrecognized arguments: --attch (near it: --attach) "
          "(see bootmatrix repro --help)\n"),
         (["gate", "new.jsonl", "--baselin=old.jsonl"],
+         "usage: bootmatrix gate --baseline BASE NEW [NEW ...] [options]\n"
          "bootmatrix gate: unrecognized arguments: --baselin (near it: --baseline) "
          "(see bootmatrix gate --help)\n"),
         (["gate", "--", "--new"],
          "bootmatrix gate: the following arguments are required: NEW, --baseline "
          "(see bootmatrix gate --help)\n"),
+        (["nvram", "init", "f", "--firmwre", "x"],
+         "usage: bootmatrix nvram init (--qemu BUILD | --stamp VERSION) FILE [options]\n"
+         "bootmatrix nvram init: unrecognized arguments: --firmwre (near it: --firmware) "
+         "(see bootmatrix nvram init --help)\n"),
+        (["run", "m.yaml", "--strct"],
+         "usage: bootmatrix run MATRIX... [options] [-- PYTEST ...]\n"
+         "bootmatrix run: unrecognized arguments: --strct (near it: --strict) "
+         "(see bootmatrix run --help)\n"),
         (["schema", "x"],
+         "usage: bootmatrix schema [options]\n"
          "bootmatrix schema: unrecognized arguments: x (see bootmatrix schema --help)\n"),
     ):
         with pytest.raises(SystemExit) as ended:

@@ -123,16 +123,16 @@ def _rm(options: argparse.Namespace) -> int:
     from bootmatrix.engines.docker import remove_images
 
     store = ImageStore()
-    if options.names == [OWN_BUILDS]:
-        return _remove_own(store)
-    _check_names(store, options.names, f"; or just {OWN_BUILDS}, for copies of builds of your own")
-    store.check_unused(options.names)
-    # The engine first: it refuses while a container runs the image, and then nothing is lost.
-    imported = remove_images(options.names, cache_home())
-    freed = store.remove(options.names)
-    echo(f"{freed / 1e6:.0f} MB freed"
-          + (f", {plural(imported, 'image')} removed from the Docker engine" if imported else ""))
-    return Status.GREEN
+    names = [name for name in dict.fromkeys(options.names) if name != OWN_BUILDS]
+    _check_names(store, names, f"; or {OWN_BUILDS}, for copies of builds of your own")
+    store.check_unused(names)
+    if names:
+        # The engine first: it refuses while a container runs the image, and then nothing is lost.
+        imported = remove_images(names, cache_home())
+        freed = store.remove(names)
+        echo(f"{freed / 1e6:.0f} MB freed" + (
+            f", {plural(imported, 'image')} removed from the Docker engine" if imported else ""))
+    return _remove_own(store) if OWN_BUILDS in options.names else Status.GREEN
 
 
 def _check_names(store: ImageStore, names: Sequence[str], more: str = "") -> None:

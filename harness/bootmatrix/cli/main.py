@@ -99,17 +99,24 @@ def _complain(text: str, status: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its complaints are a line, as all others are, and repeat what was given."""
+    """Its complaints are a line, as all others are, and repeat what was given.
+
+    Above what it does not know it says, in another line, what it takes.
+    """
 
     _words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
         # What is missing stands in the place of a mistyped option, as often as not.
-        if message.startswith("the following arguments are required"):
+        if message.startswith(("the following arguments are required", "one of the arguments ")):
             ours = [word.partition("=")[0] for word in itertools.takewhile("--".__ne__, self._words)
                     if word.startswith("--")]
             unknown = [word for word in ours if word not in self._option_string_actions]
-            message = self._unknown(unknown) if unknown else message
+            if unknown:
+                self._refuse(unknown)
+        self._end(message)
+
+    def _end(self, message: str) -> NoReturn:
         self.exit(Status.USER_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, Any]:
@@ -117,16 +124,27 @@ class _Parser(argparse.ArgumentParser):
         self._words = sys.argv[1:] if args is None else tuple(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(self._unknown(unknown))
+            self._refuse(unknown)
         return namespace, unknown
 
-    def _unknown(self, words: Sequence[str]) -> str:
+    def _refuse(self, words: Sequence[str]) -> NoReturn:
         from difflib import get_close_matches
 
         names = [option[2:] for option in self._option_string_actions if option[:2] == "--"]
         near = get_close_matches(words[0][2:].partition("=")[0], names, 1, 0.7)
-        return "unrecognized arguments: " + " ".join(words) + "".join(
-            f" (near it: --{name})" for name in near)
+        self._print_message(self._usage_line(), sys.stderr)
+        self._end("unrecognized arguments: " + " ".join(words) + "".join(
+            f" (near it: --{name})" for name in near))
+
+    def _usage_line(self) -> str:
+        """The usage with what must be given alone: with all options it is many lines."""
+        groups = [group for group in self._mutually_exclusive_groups if group.required]
+        needed = [action for action in self._actions if action.required or not action.option_strings
+                  or any(action in group._group_actions for group in groups)]
+        formatter = argparse.HelpFormatter(self.prog, width=10_000)
+        formatter.add_usage(self.usage, needed, groups)
+        more = " [options]" * (self.usage is None and len(needed) < len(self._actions))
+        return f"{formatter.format_help().strip()}{more}\n"
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(visible(message), file)
