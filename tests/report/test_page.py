@@ -395,6 +395,23 @@ def test_narrow_dark_and_printed(loaded: Browser, report: Path) -> None:
     assert loaded.pdf().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("width", [1000, 1200, 1400])
+def test_the_opened_story_fits(chromium: Browser, tmp_path: Path, width: int) -> None:
+    bad = failing()
+    bad["boots"][0] |= {"expected_disk": "A", "disk": "A", "wall_seconds": 1.4}
+    bad["boots"][-1] |= {"expected": "ovmf-4m-snakeoil-2025.02-8+deb13u1", "seconds": 5.0,
+                         "rom": f"sha256:{'0123456789abcdef' * 4}", "wall_seconds": 20.6,
+                         "step": "guest-flash", "host": "destination"}
+    path = tmp_path / "index.html"
+    path.write_text(page([bad], lambda told: None, title="T"))
+    chromium.size(width, 900)
+    chromium.open(path, "#cell=" + bad["cell"]["id"])
+    chromium.until(OPEN)
+    inside = chromium.run("return [...document.querySelectorAll('#story, #story .scroll')].map("
+                          "(one) => [one.scrollWidth, one.clientWidth])")
+    assert all(wide <= there for wide, there in inside), inside
+
+
 def test_every_text_has_contrast_in_light_and_dark(loaded: Browser) -> None:
     script = """
         const light = (css) => { const [r, g, b] = css.match(/[\\d.]+/g).map((x) => {

@@ -205,7 +205,9 @@ async function story(n) {
 const table = (head, rows) => el("div", { class: "scroll" }, el("table", {},
   el("thead", {}, el("tr", {}, ...head.map((one) => el("th", {}, one)))),
   el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row)))));
-const td = (what, off) => el("td", off ? { class: "off" } : {}, what ?? "-");
+// A word without a place to break, such as a digest, is broken anywhere.
+const long = (what) => /[^\s-]{16}/.test(what ?? "");
+const td = (what, off) => el("td", { class: [off ? "off" : "", long(what) ? "long" : ""].join(" ").trim() }, what ?? "-");
 const copyable = (content) => el("div", {}, el("button", { class: "copy", type: "button" }, "copy"), el("pre", {}, content));
 // "copied" is said only of what was: over plain http a page has no clipboard, and asks by the old way.
 async function copy(button) {
