@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bootmatrix.report.markdown import markdown
-from bootmatrix.report.summary import summary
+from bootmatrix.report.summary import summary, unfinished
 from bootmatrix.report.table import Style
 from helpers.records import HOSTS, all_pairs, record
 
@@ -118,3 +118,17 @@ def test_what_is_shown_of_a_reason_is_bounded() -> None:
     long = record(verdict="silent", reason="x" * 3_000_000)
     text = whole([long, long | {"known": "y" * 3_000_000}], width=100)
     assert len(text) < 50_000
+
+
+def test_runs_of_what_is_repeated_are_not_cells() -> None:
+    style = Style(width=80, colour=False, ascii=False)
+    told = summary([record() | {"repeats": 3}], style, seconds=60.0, artifacts="x", ran=3)
+    assert "1 cell: 1 passed\nin 1 min 00 s, 3 runs a minute\n" in told
+    nodeids = {"m.yaml::a": False, "m.yaml::a#2": False, "m.yaml::b#2": False, "m.yaml::b": True}
+    lines = unfinished(nodeids, "bootmatrix", "out", ["-n", "2"], ["--durations", "3"],
+                       repeated=True).splitlines()
+    assert lines == [
+        "ended without a record: 1 run of 1 cell", "  b", "not run: 3 runs of 2 cells",
+        "  a", "  a#2", "  b#2",
+        "go on: bootmatrix run m.yaml -n 2 --resume out -- --durations 3"]
+    assert unfinished({"m.yaml::a": False}, "bootmatrix", None) == "not run: 1 cell\n  a"

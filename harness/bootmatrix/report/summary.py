@@ -146,7 +146,8 @@ def _time(
     if not watched:
         return f"cells ran for {duration(seconds)}"
     each = round(60 * ran / seconds) if seconds > 0 else 0
-    rate = f", {plural(each, 'cell')} a minute" if each else ""
+    what = "run" if any(record.get("repeats", 1) > 1 for record in records) else "cell"
+    rate = f", {plural(each, what)} a minute" if each else ""
     return f"in {duration(seconds)}{rate}" + (
         f"; {earlier} from the earlier run" if earlier else "")
 
