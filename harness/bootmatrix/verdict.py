@@ -36,7 +36,8 @@ Witness = Callable[[Moment], Problem | None]
 # The order in which witnesses are heard: what the first of them finds wrong is the verdict.
 AT_A_BOOT: tuple[Witness, ...] = (
     stopped.problem, console.problem, smbios.problem, rom.problem, disk.problem, fw_cfg.problem,
-    variables.problem, kernel.still_runs, cmos.lost, tables.stale, hardware.problem, resets.problem,
+    variables.problem, kernel.still_runs, cmos.lost, smbios.made_by_another, tables.stale,
+    hardware.problem, resets.problem,
 )  # fmt: skip
 WITHOUT_A_BOOT: tuple[Witness, ...] = (
     stopped.problem, answer.not_done, flash.problem, variables.not_written, rom.changed,

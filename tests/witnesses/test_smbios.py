@@ -7,8 +7,22 @@ from dataclasses import replace
 import pytest
 
 from bootmatrix.model import Verdict
+from bootmatrix.verdict import judge
 from bootmatrix.witnesses import smbios
-from helpers.judging import NEW, OLD, START, boot, judge_reset, moment, planned, started, up
+from helpers.judging import (
+    KNOWN,
+    NEW,
+    OLD,
+    RESET,
+    START,
+    boot,
+    judge_reset,
+    moment,
+    planned,
+    reset,
+    started,
+    up,
+)
 
 
 def test_banner_against_smbios() -> None:
@@ -46,3 +60,27 @@ def test_what_is_in_the_record() -> None:
     down = moment(expected, started(replace(boot(OLD), up=None)))
     assert smbios.row(down) == {"smbios": None}
     assert smbios.problem(down) is None
+
+
+# ---- who made the tables --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("before", "now", "reason"), [
+    ("SeaBIOS", "Bochs", "the guest found SeaBIOS' own SMBIOS, and QEMU's at the boot before"),
+    ("Bochs", "SeaBIOS", "the guest found QEMU's SMBIOS, and SeaBIOS' own at the boot before"),
+    ("Bochs", "Bochs", ""),
+    ("SeaBIOS", "SeaBIOS", ""),
+])  # fmt: skip
+def test_a_host_that_offers_no_smbios(before: str, now: str, reason: str) -> None:
+    """As a QEMU does that lacks etc/smbios/smbios-anchor in fw_cfg: SeaBIOS makes one itself."""
+    lines = [replace(up(OLD, number), bios_vendor=vendor)
+             for number, vendor in ((1, before), (2, now))]
+    seen = [started(replace(boot(OLD), up=lines[0])), reset(replace(boot(OLD), up=lines[1]))]
+    judgement = judge(planned(START, RESET), seen, KNOWN)
+    assert judgement.verdict is (Verdict.WRONG_TABLES if reason else Verdict.PASS), judgement.reason
+    assert reason in judgement.reason
+
+
+def test_a_guest_that_is_not_up_has_found_nothing() -> None:
+    seen = [started(), reset(replace(boot(OLD), up=None))]
+    assert judge(planned(START, RESET), seen, KNOWN).verdict is Verdict.NO_BOOT

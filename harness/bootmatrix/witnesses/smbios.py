@@ -15,7 +15,8 @@ from bootmatrix.witnesses.moment import Moment, Problem
 
 # Vendors that are not who the banner names: SeaBIOS calls itself so, and without its version,
 # where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts.
-_NOT_THE_BANNERS = ("Bochs", "U-Boot")
+_SEABIOS_ITSELF = "Bochs"
+_NOT_THE_BANNERS = (_SEABIOS_ITSELF, "U-Boot")
 
 
 class SmbiosRow(TypedDict, total=False):
@@ -39,4 +40,24 @@ def problem(moment: Moment) -> Problem | None:
         return None
     return Verdict.WITNESS_CONFLICT, (
         f"the banner says {banners[-1]}, the guest found {line.bios_version or 'nothing'} in SMBIOS"
+    )
+
+
+def made_by_another(moment: Moment) -> Problem | None:
+    """Either QEMU gives SeaBIOS its SMBIOS, or SeaBIOS makes one: for one machine always the same.
+
+    What QEMU offers in fw_cfg depends on the machine type, and not on QEMU's version. SeaBIOS says
+    nothing of a file that is missing there.
+    """
+    before = moment.boots[-1].line if moment.boots else None
+    now = moment.line
+    if before is None or now is None or moment.boot.nameless:
+        return None
+    own = [line.bios_vendor == _SEABIOS_ITSELF for line in (before, now)]
+    if own[0] == own[1]:
+        return None
+    was, is_now = ("SeaBIOS' own" if one else "QEMU's" for one in own)
+    return Verdict.WRONG_TABLES, (
+        f"the guest found {is_now} SMBIOS, and {was} at the boot before: "
+        "one of the hosts offers none in fw_cfg"
     )
