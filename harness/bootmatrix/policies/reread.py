@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Swap
+from bootmatrix.boards import Loader
+from bootmatrix.policies.base import IN_A_CHIP, Mechanism, ModelProcess, PolicyModel, Swap
 
 
 class Reread(PolicyModel):
@@ -10,6 +11,11 @@ class Reread(PolicyModel):
 
     name = "reread"
     how = Mechanism(nvram=False, swap=Swap.FILE)
+
+    @classmethod
+    def mechanism(cls, loader: Loader = Loader.ROM) -> Mechanism:
+        """A chip is programmed as soon as the file is another one, and before each start."""
+        return IN_A_CHIP if loader is Loader.CHIP else cls.how
 
     def at_reset(self, process: ModelProcess) -> str:
         """file(H) at this moment."""

@@ -254,7 +254,7 @@ class Step:
 
 def at_host(index: int, hosts: Sequence[Host]) -> str:
     """A host in words, with its QEMU."""
-    return f"{role_name(index)} (QEMU {hosts[index].qemu.version})"
+    return f"{role_name(index)} ({hosts[index].qemu.called})"
 
 
 @dataclass(frozen=True)
