@@ -113,7 +113,8 @@ class VirtualBoard:
                 self._qemu.stdin.write(data)
 
     def _said(self) -> None:
-        assert self._qemu is not None and self._qemu.stdout is not None
+        assert self._qemu is not None
+        assert self._qemu.stdout is not None
         data = os.read(self._qemu.stdout.fileno(), 4096)
         if not data:
             # A reset has ended it, and the chip is read anew; one that broke stays dark.
@@ -142,7 +143,8 @@ class VirtualBoard:
     def _stop(self) -> None:
         if self._qemu is None:
             return
-        assert self._qemu.stdin is not None and self._qemu.stdout is not None
+        assert self._qemu.stdin is not None
+        assert self._qemu.stdout is not None
         self._events.unregister(self._qemu.stdout)
         self._qemu.kill()
         self._qemu.wait()
@@ -154,7 +156,7 @@ class VirtualBoard:
         chip = _INSIDE / (self._fault("boots") or CHIP)
         sandbox = [
             "bwrap", "--die-with-parent", "--unshare-all", "--ro-bind", str(self._root), "/",
-            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",  # noqa: S108  # its own
+            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",  # its own
             "--bind", str(self._directory), str(_INSIDE), "--",
         ]
         update = [] if not (self._directory / UPDATE).exists() else [

@@ -17,7 +17,6 @@ from bootmatrix.errors import UserError
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import Channel, FirmwareBuild
-from bootmatrix.nvram import Nvram
 from bootmatrix.steps.base import Ability
 from bootmatrix.witnesses.observation import BlackBox
 from bootmatrix.witnesses.refusal import Refusal
@@ -150,12 +149,26 @@ class ReplacesDisk(Protocol):
         """Put another disk in its place."""
 
 
+class Store(Protocol):
+    """Where a guest's own firmware is: a file of a QEMU's, or the chip of a board."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of a firmware in it."""
+
+    def stage(self, firmware: bytes, name: str) -> None:
+        """Have a firmware of that name run from the next boot on."""
+
+    def clear(self) -> None:
+        """Empty it."""
+
+
 @runtime_checkable
 class KeepsNvram(Protocol):
     """Hosts on which a guest's firmware can be in a file of its own."""
 
     @property
-    def nvram(self) -> Nvram | None:
+    def nvram(self) -> Store | None:
         """That file, under a policy that keeps one, once there is one."""
 
     def arrived(self, machine: Any) -> bool | None:

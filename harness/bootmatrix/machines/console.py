@@ -242,6 +242,15 @@ class Console:
             if found != 1:
                 return BootSeen(tuple(seen), None, ended=found is None, spoke=self._spawn.spoke)
 
+    def hear(self, kind: str, deadline: Deadline) -> ProbeLine | None:
+        """Wait for a line of that kind, which the guest says by itself; None if it does not."""
+        self._until(deadline)
+        while self._expect([_PROBE]) == 0:
+            line = parse_line(_text(self._spawn.match.group(1)))
+            if line is not None and line.kind == kind:
+                return line
+        return None
+
     def ask(self, deadline: Deadline) -> ProbeLine | None:
         """Ask the running guest how it is; None if it does not answer."""
         return self.tell(b"?", "here", deadline)

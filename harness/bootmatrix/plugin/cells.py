@@ -57,6 +57,8 @@ def _mark(axis: str, values: tuple[tuple[str, str], ...]) -> pytest.MarkDecorato
 class CellItem(pytest.Item):
     """One cell of a matrix."""
 
+    fixturenames = ()  # labgrid's plugin asks each item for them
+
     def __init__(
         self, cell: Cell, known: Sequence[Known], repeat: int, **kwargs: Any
     ) -> None:

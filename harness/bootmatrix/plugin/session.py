@@ -200,5 +200,6 @@ def run_pytest(
 
     ``own`` are options that only the command knows, and that its run is to be gone on with.
     """
-    words = ["-p", "bootmatrix", *arguments]
+    # labgrid's plugin, where boards have brought it along, takes most of a second, for nothing.
+    words = ["-p", "bootmatrix", "-p", "no:labgrid", *arguments]
     return int(pytest.main(words, plugins=[_Read(matrices, own), plugin]))

@@ -57,7 +57,9 @@ class GuestOwned(PolicyModel):
         self.nvram = firmware
 
     def in_rom(self) -> str | None:
-        """The nvram, which is mapped as flash."""
+        """The nvram, which is mapped as flash; what is staged for a real board is in its chip."""
+        if self.staged is not None and Loader.CHIP in self.loaders:
+            return self.staged
         return self.nvram if self.process else None
 
     def clear_nvram(self) -> None:

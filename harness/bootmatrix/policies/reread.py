@@ -20,3 +20,9 @@ class Reread(PolicyModel):
     def at_reset(self, process: ModelProcess) -> str:
         """file(H) at this moment."""
         return self.files[process.host]
+
+    def in_rom(self) -> str | None:
+        """What runs; of a real board that is its chip, which is file(H) at any moment."""
+        if self.process is not None and Loader.CHIP in self.loaders:
+            return self.files[self.process.host]
+        return self.running

@@ -98,6 +98,21 @@ class Rig:
         runner.matrix = self.matrix
         return runner
 
+    def _runner_of(self, cell: Cell) -> Runner:
+        """The one that runs a cell: those of boards need no engine."""
+        from bootmatrix.model import BoardSource
+
+        if not any(isinstance(host.qemu, BoardSource) for host in cell.hosts):
+            return self._runner
+        self._bench.matrix = self.matrix
+        return self._bench
+
+    @cached_property
+    def _bench(self) -> Runner:
+        from bootmatrix.run.bench import BenchRunner
+
+        return self._opened.enter_context(BenchRunner(self.builds, self.run_dir, self._worker))
+
     @cached_property
     def _opened_runner(self) -> Runner:
         from bootmatrix.run.runner import Runner
@@ -144,7 +159,7 @@ class Rig:
         """The cell as its record describes it, with the builds that it has today."""
         from bootmatrix.records.rows import cell_row
 
-        return cell_row(cell, [self._runner.host(spec) for spec in cell.hosts])
+        return cell_row(cell, [self.builds.host(spec) for spec in cell.hosts])
 
     def run(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> Record:
         """Run a cell, the ``repeat``-th time, to its run record as JSON data; see ``begin``."""
@@ -164,7 +179,7 @@ class Rig:
         runner = None
         try:
             try:
-                runner = self._runner
+                runner = self._runner_of(cell)
                 begun = runner.begin(cell, known, repeat)
             except EngineError as error:
                 return self._again(cell, known, repeat, runner, error)
@@ -207,7 +222,7 @@ class Rig:
             self._engine_name = self.engine.name
         with suppress(HarnessError):  # what is broken may not even end well
             self._opened.close()
-        for opened in ("engine", "_opened_runner"):
+        for opened in ("engine", "_opened_runner", "_bench"):
             self.__dict__.pop(opened, None)
 
     def close(self) -> None:
