@@ -474,14 +474,34 @@ class Bench:
 # ---- a machine ------------------------------------------------------------------------------
 
 
-class WallClock:
-    """A board runs by itself, however busy this host is: the clock of this process."""
+class BoardClock:
+    """A board runs by itself, however busy this host is: the clock of this process.
+
+    It stands still while the bench works at the board, and nothing is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._since: float | None = None
 
     def __call__(self) -> float:
         """The time."""
-        return awake()
+        return (awake() if self._since is None else self._since) - self._spent
 
     look = __call__
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """While the bench works."""
+        if self._since is not None:
+            yield
+            return
+        self._since = awake()
+        try:
+            yield
+        finally:
+            self._spent += awake() - self._since
+            self._since = None
 
     def limit(self, seconds: float) -> float:
         """As long as it says."""
@@ -489,7 +509,7 @@ class WallClock:
 
     def deadline(self, seconds: float) -> Deadline:
         """By this clock."""
-        return Deadline.after(seconds)
+        return Deadline.after(seconds, self)
 
 
 class BoardMachine:
@@ -497,7 +517,7 @@ class BoardMachine:
 
     def __init__(self, name: str, host: int, hosts: BoardHosts) -> None:
         self.name, self.host, self._hosts = name, host, hosts
-        self.clock = WallClock()
+        self.clock = hosts.clock
         self.alive = False
         self._console: Console | None = None
 
@@ -569,8 +589,9 @@ class BoardMachine:
         if bench.facts.reset and hosts.pending is None:
             bench.reset(self._skip)
             return True
-        bench.off()
-        hosts.write_pending()
+        with self.clock.stopped():
+            bench.off()
+            hosts.write_pending()
         self._skip()
         bench.on()
         return True
@@ -592,7 +613,8 @@ class BoardMachine:
         if chip is None or not self._hosts.bench.facts.live:
             return None
         build = self._hosts.setup.hosts[self.host].firmware
-        return sha256(build.code_of(chip.read()))
+        with self.clock.stopped():
+            return sha256(build.code_of(chip.read()))
 
     def explain(self, since: float) -> BlackBox:
         """What the board does, and whose fault it is: it is power-cycled once for it."""
@@ -634,6 +656,7 @@ class BoardHosts:
         self.processes = [] if processes is None else processes
         self.rom_size = setup.hosts[0].firmware.size
         self.scratch = Scratch(directory)
+        self.clock = BoardClock()
         self.pending: bytes | None = None
         self.fault: str | None = None
         self._files = [host.firmware for host in setup.hosts]
@@ -726,7 +749,8 @@ class BoardHosts:
         """Write what is to be written. The board is off, or does not mind."""
         image, self.pending = self.pending, None
         if image is not None and self.bench.chip is not None:
-            self.bench.chip.program(image)
+            with self.clock.stopped():
+                self.bench.chip.program(image)
 
     def clear(self) -> None:
         """The CMOS and the variables, of a board that is off."""
