@@ -30,12 +30,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import tty
 from pathlib import Path
 from typing import Any
 
 CHIP, DISK, UPDATE, TTY, CONTROL, FAULTS = (
     "chip.bin", "stick.img", "update.bin", "tty", "control", "faults.json")
+_FLASH_SECONDS = 0.5
+"""How long sixteen blocks of its flash take."""
 _INSIDE = Path("/cell")
 """Where DIR is for QEMU: a directory that each root of bootmatrix has."""
 
@@ -47,6 +50,7 @@ class VirtualBoard:
         self._directory, self._root = directory, root
         self._powered = False
         self._ending = False
+        self._held = 0.0  # until then its flash is busy
         self._qemu: subprocess.Popen[bytes] | None = None
         self._events = selectors.DefaultSelector()
         self._random = random.Random(15)
@@ -76,8 +80,10 @@ class VirtualBoard:
         print("ready", flush=True)
         try:
             while not self._ending:
-                for key, _ in self._events.select():
+                for key, _ in self._events.select(_FLASH_SECONDS if self._held else None):
                     key.data()
+                if self._held and time.monotonic() > self._held:
+                    self._let_go()
         finally:
             self._stop()
             (self._directory / TTY).unlink(missing_ok=True)
@@ -123,6 +129,10 @@ class VirtualBoard:
             if reset:
                 self._start()
             return
+        if b"BOOTMATRIX flashing" in data:
+            # A flash chip is slow, QEMU's is not: nobody could pull a plug meanwhile.
+            os.killpg(self._qemu.pid, signal.SIGSTOP)
+            self._held = time.monotonic() + _FLASH_SECONDS
         share = self._fault("garble") or 0
         noisy = bytes(self._random.randrange(256) if self._random.random() < share else byte
                       for byte in data) if share else data
@@ -140,9 +150,15 @@ class VirtualBoard:
         assert self._qemu.stdout is not None
         self._events.register(self._qemu.stdout, selectors.EVENT_READ, self._said)
 
+    def _let_go(self) -> None:
+        if self._held and self._qemu is not None:
+            os.killpg(self._qemu.pid, signal.SIGCONT)
+        self._held = 0.0
+
     def _stop(self) -> None:
         if self._qemu is None:
             return
+        self._let_go()
         assert self._qemu.stdin is not None
         assert self._qemu.stdout is not None
         self._events.unregister(self._qemu.stdout)

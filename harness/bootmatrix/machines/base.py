@@ -217,6 +217,14 @@ class SwitchesOff(Protocol):
 
 
 @runtime_checkable
+class LosesPower(Protocol):
+    """A machine whose power can be cut at any moment, as a plug is pulled."""
+
+    def cut_power(self) -> None:
+        """Cut it."""
+
+
+@runtime_checkable
 class Wakes(Protocol):
     """A machine that can be woken up."""
 
@@ -278,6 +286,7 @@ ABILITIES: Mapping[Ability, type] = MappingProxyType({
     Ability.START: Starts,
     Ability.RESET: Resets,
     Ability.POWER: SwitchesOff,
+    Ability.POWER_LOSS: LosesPower,
     Ability.MIGRATE: Migrates,
     Ability.WAKE: Wakes,
     Ability.REPLACE_FIRMWARE: ReplacesFirmware,

@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,6 @@ _PAUSE = 0.1  # in which a port is asked again
 _OUTPUTS = {"clear_cmos": "clear-cmos"}
 """The digital outputs that have a meaning here, by their names in an environment file."""
 
-_REFLASHES = (Policy.MACHINE_OWNED, Policy.REREAD)
-_AT_ONCE = (Policy.STOCK, Policy.GUEST_OWNED, Policy.GUEST_OWNED_VERSIONED, Policy.REREAD)
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -72,7 +70,7 @@ class Facts:
         """What steps can need, and the bench has."""
         has = {
             Ability.CONSOLE: self.console, Ability.START: self.power, Ability.POWER: self.power,
-            Ability.RESET: self.power or self.reset,
+            Ability.POWER_LOSS: self.power, Ability.RESET: self.power or self.reset,
             Ability.REPLACE_FIRMWARE: self.programmer, Ability.NVRAM: self.programmer,
         }  # fmt: skip
         return frozenset(ability for ability, there in has.items() if there)
@@ -155,8 +153,9 @@ def _said(error: Exception) -> str:
 def _bench(what: str) -> Iterator[None]:
     """What labgrid raises here is the bench's fault."""
     try:
-        # What it prints is no part of a report of ours.
-        with contextlib.redirect_stdout(io.StringIO()):
+        # What it prints is no part of a report of ours, nor are warnings about its own insides.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     except (HarnessError, UserError):
         raise
@@ -583,6 +582,10 @@ class BoardMachine:
         self._hosts.bench.off()
         self.alive = False
 
+    def cut_power(self) -> None:
+        """As ``off``."""
+        self.off(self.clock.deadline(_OFF_SECONDS))
+
     def reset(self, deadline: Deadline) -> bool:
         """By the reset line; without one, and to write the chip, by a short power cut."""
         bench, hosts = self._hosts.bench, self._hosts
@@ -704,7 +707,8 @@ class BoardHosts:
 
     def launch(self, host: int, *, incoming: bool) -> BoardMachine:
         """The board, with its firmware in its chip: each time, or once for a guest that owns it."""
-        if not self._owned or self.setup.policy in _REFLASHES:
+        self.clock = BoardClock()  # at a launch all clocks say the same
+        if not self._owned or self.setup.policy.reflashes:
             self.pending = self._files[host].path.read_bytes()
             self._owned = True
         self.write_pending()
@@ -720,7 +724,7 @@ class BoardHosts:
     def install(self, host: int, firmware: FirmwareBuild) -> None:
         """Another file; it is in the chip at once, but where each start puts one there."""
         self._files[host] = firmware
-        if self._owned and self.setup.policy in _AT_ONCE:
+        if self._owned and self.setup.policy is not Policy.MACHINE_OWNED:
             self.write(firmware.path.read_bytes())
 
     @property

@@ -18,7 +18,6 @@ from bootmatrix.machines.board import Bench, BoardHosts, Facts, facts
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.matrix import unsupported
 from bootmatrix.model import BoardSource, Host, ResetBy, Verdict
-from bootmatrix.policies import Policy
 from bootmatrix.records.model import BenchRow, Record
 from bootmatrix.run.cell_run import CellRun
 from bootmatrix.run.guest import Guest
@@ -124,7 +123,7 @@ def _reasons(
     lacks = f"board {board} has none in its environment file"
     if len([host for host in hosts if host.qemu.board]) < len(hosts):
         yield "a guest does not move between a board and a QEMU"
-    if cell.policy in (Policy.MACHINE_OWNED, Policy.REREAD) and not there.programmer:
+    if cell.policy.reflashes and not there.programmer:
         yield (f"{cell.policy} needs {Ability.REPLACE_FIRMWARE.value}: a programmer, "
                f"and {lacks}")
     steps = cell.scenario.steps
@@ -132,6 +131,8 @@ def _reasons(
         yield ("guest-flash needs a file that the board programs itself from: "
                f"bootmatrix-update, and {lacks}")
     store = all(host.firmware.store_size for host in hosts) and there.programmer
+    if any(isinstance(step, GuestFlash) for step in steps) and cell.policy.reflashes:
+        yield f"under {cell.policy} a chip is not its guest's to program"
     if any(isinstance(step, ClearNvram) for step in steps) and not (there.clear_cmos or store):
         yield f"clear-nvram needs a digital output clear-cmos, or a programmer and UEFI: {lacks}"
     if not there.live:

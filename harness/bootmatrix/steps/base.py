@@ -25,6 +25,7 @@ class Ability(Enum):
     START = "a machine that can be started"
     RESET = "a reset button"
     POWER = "a power switch"
+    POWER_LOSS = "power that can be cut"
     MIGRATE = "migration"
     WAKE = "wake-up from outside"
     REPLACE_FIRMWARE = "firmware that can be replaced"
