@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 import os
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,10 +151,7 @@ def _said(error: Exception) -> str:
 def _bench(what: str) -> Iterator[None]:
     """What labgrid raises here is the bench's fault."""
     try:
-        # What it prints is no part of a report of ours, nor are warnings about its own insides.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (HarnessError, UserError):
         raise
     except Exception as error:
@@ -412,6 +407,10 @@ class Bench:
     def close(self) -> None:
         """Let go of it."""
         self._stack.close()
+
+    def give_up(self) -> None:
+        """Wait for nothing that the board says any more; from any thread."""
+        self.line.give_up()
 
     def blame(self, reason: str) -> None:
         """Mark the board: what is wrong with it is the bench's."""
@@ -686,7 +685,7 @@ class BoardHosts:
         """There is none."""
 
     def close(self) -> None:
-        """Power off; what the chip held is in it again, if that is wanted; let go of the board."""
+        """Power off; what the chip held is in it again, if that is wanted."""
         bench = self.bench
         try:
             for machine in self._machines:
@@ -701,7 +700,6 @@ class BoardHosts:
                         bench.notes["restored"] = True
         finally:
             self.scratch.close()
-            bench.close()
 
     # -- abilities -------------------------------------------------------------------------------
 

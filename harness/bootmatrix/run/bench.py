@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Sandbox
 from bootmatrix.engines.confinement import Priority
-from bootmatrix.errors import BenchError, EngineError, HarnessError, PlaceTaken
+from bootmatrix.errors import BenchError, EngineError, HarnessError
 from bootmatrix.machines.base import Hosts
 from bootmatrix.machines.board import Bench, BoardHosts, Facts, facts
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.matrix import unsupported
-from bootmatrix.model import BoardSource, Host, ResetBy, Verdict
+from bootmatrix.model import BoardSource, Host, Known, ResetBy, Verdict
 from bootmatrix.records.model import BenchRow, Record
 from bootmatrix.run.cell_run import CellRun
 from bootmatrix.run.guest import Guest
@@ -61,15 +62,21 @@ class BenchRunner(Runner):
 
     def __init__(self, builds: Builds, run_dir: Path, worker: str) -> None:
         super().__init__(builds, _NoEngine(), run_dir, f"{worker}-{NAME}")
-        self._patient = 0.0
+        self._bench: Bench | None = None
         self._hosts: BoardHosts | None = None
+        self._ending = False
+
+    def end(self) -> None:
+        """Let what runs come to its end soon; from any thread."""
+        self._ending = True
+        bench = self._bench
+        if bench is not None:
+            bench.give_up()
 
     def machines(self, setup: GuestSetup, rows: list[dict[str, Any]]) -> Hosts:
-        """One board, which is waited for as long as a boot if somebody else has it."""
-        source = setup.hosts[0].qemu.board
-        assert source is not None
-        bench = Bench(source, image_store.cache_home(), setup.seconds)
-        hosts = self._hosts = BoardHosts(bench, setup, self._scratch, rows)
+        """The board that is held."""
+        assert self._bench is not None
+        hosts = self._hosts = BoardHosts(self._bench, setup, self._scratch, rows)
         try:
             hosts.begin()
         except BaseException:
@@ -84,16 +91,28 @@ class BenchRunner(Runner):
         return cannot or next(_reasons(cell, hosts, boards[0], there), None)
 
     def _attempt(self, run: CellRun, setup: GuestSetup) -> Record | Unjudged:
-        self._hosts = None
+        """With the board held, which is waited for as long as a boot if somebody else has it."""
         patient = replace(run.cell, seconds=run.cell.longest, patience=run.cell.longest)
         run = replace(run, cell=patient, usual=run.cell.seconds)
-        return super()._attempt(run, setup.patient(run.cell.longest))
+        source = setup.hosts[0].qemu.board
+        assert source is not None
+        self._bench = self._hosts = None
+        try:
+            if self._ending:
+                raise BenchError("the run was ended before the board was free")
+            self._bench = Bench(source, image_store.cache_home(), run.cell.longest)
+        except HarnessError as error:
+            return run.broken(error, [], [])
+        try:
+            return super()._attempt(run, setup.patient(run.cell.longest))
+        finally:
+            self._bench.close()
 
     def _behind(self, error: HarnessError, guest: Guest | None, run: CellRun) -> HarnessError:
-        if self._hosts is not None:
-            run.notes["bench"] = cast(BenchRow, self._hosts.bench.notes)
-            if isinstance(error, BenchError) and not isinstance(error, PlaceTaken):
-                self._hosts.bench.blame(error.message)
+        assert self._bench is not None
+        run.notes["bench"] = cast(BenchRow, self._bench.notes)
+        if isinstance(error, BenchError) and not self._ending:
+            self._bench.blame(error.message)
         return error
 
     def _judged(
@@ -114,6 +133,35 @@ class BenchRunner(Runner):
 
     def _start_apart(self, key: str, setup: GuestSetup, start: Start) -> list[StepObserved]:
         return []  # there is one board, and it is in use
+
+
+class BesideRunner:
+    """A BenchRunner in a thread of its own, so that QEMUs' cells wait for no board.
+
+    labgrid is one thread's: boards go side by side in several workers.
+    """
+
+    def __init__(self, builds: Builds, run_dir: Path, worker: str) -> None:
+        self._runner = BenchRunner(builds, run_dir, worker)
+        self._thread = ThreadPoolExecutor(1, NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._runner.end()
+        self._thread.shutdown(cancel_futures=True)
+        self._runner.close()
+
+    def begin(
+        self, matrix: str, cell: Cell, declared: Sequence[Known], repeat: int
+    ) -> Future[Record]:
+        """Run a cell of that matrix as soon as those before it are done."""
+        def run() -> Record:
+            self._runner.matrix = matrix
+            return self._runner.run(cell, declared, repeat)
+
+        return self._thread.submit(run)
 
 
 def _reasons(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.ending import ENDING
 from bootmatrix.errors import EngineError, HarnessError, SandboxLost
+from bootmatrix.model import BoardSource
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bootmatrix.matrix.expansion import Matrix
     from bootmatrix.model import HostSpec, Known
     from bootmatrix.records.model import CellRow, Record
+    from bootmatrix.run.bench import BesideRunner
     from bootmatrix.run.runner import Runner, Unjudged
 
 
@@ -98,20 +100,11 @@ class Rig:
         runner.matrix = self.matrix
         return runner
 
-    def _runner_of(self, cell: Cell) -> Runner:
-        """The one that runs a cell: those of boards need no engine."""
-        from bootmatrix.model import BoardSource
-
-        if not any(isinstance(host.qemu, BoardSource) for host in cell.hosts):
-            return self._runner
-        self._bench.matrix = self.matrix
-        return self._bench
-
     @cached_property
-    def _bench(self) -> Runner:
-        from bootmatrix.run.bench import BenchRunner
+    def _bench(self) -> BesideRunner:
+        from bootmatrix.run.bench import BesideRunner
 
-        return self._opened.enter_context(BenchRunner(self.builds, self.run_dir, self._worker))
+        return self._opened.enter_context(BesideRunner(self.builds, self.run_dir, self._worker))
 
     @cached_property
     def _opened_runner(self) -> Runner:
@@ -174,12 +167,14 @@ class Rig:
         """
         if self._broken is not None:
             raise self._broken
+        if any(isinstance(host.qemu, BoardSource) for host in cell.hosts):
+            return self._on_the_bench(cell, known, repeat)
         from bootmatrix.run.runner import Unjudged
 
         runner = None
         try:
             try:
-                runner = self._runner_of(cell)
+                runner = self._runner
                 begun = runner.begin(cell, known, repeat)
             except EngineError as error:
                 return self._again(cell, known, repeat, runner, error)
@@ -189,6 +184,19 @@ class Rig:
         if not isinstance(begun, Unjudged):
             return Begun(begun)
         return Begun(None, lambda: begun.done, lambda: self._judged(begun, cell, known, repeat))
+
+    def _on_the_bench(self, cell: Cell, known: Sequence[Known], repeat: int) -> Begun:
+        """Run a board's cell: beside the others, as it takes its time and none of a processor."""
+        record = self._bench.begin(self.matrix, cell, known, repeat)
+
+        def judged() -> Record:
+            try:
+                return record.result()
+            except HarnessError as error:
+                self._broken = error
+                raise
+
+        return Begun(None, record.done, judged)
 
     def _judged(
         self, begun: Unjudged, cell: Cell, known: Sequence[Known], repeat: int

@@ -138,6 +138,10 @@ class Line:
         except Exception as error:  # each kind of port has its own
             self._lose(error)
 
+    def give_up(self) -> None:
+        """Be as one that has gone."""
+        self._lose(InterruptedError("the run was ended"))
+
     def close(self) -> None:
         """End both threads; the port stays open, and is its owner's."""
         self._closing = True
