@@ -17,18 +17,29 @@ from bootmatrix.model import BOARD_MACHINE, Arch, BoardSource, QemuBuild
 
 def check(source: BoardSource) -> str:
     """The text of a board's environment file. Raises UserError, without a place, for none."""
+    text, there = _read(source.env)
+    if source.target not in there:
+        raise UserError(f"{source.env} has no target {source.target!r}",
+                        hint="it has: " + ", ".join(there))
+    return text
+
+
+def targets(env: Path) -> tuple[str, ...]:
+    """The targets of an environment file. Raises UserError, without a place, for none."""
+    return _read(env)[1]
+
+
+def _read(env: Path) -> tuple[str, tuple[str, ...]]:
+    """Its text, and the names of its targets."""
     try:
-        text = yaml_file.read_text(source.env)
-        tree = yaml_file.parse(source.env, text)
+        text = yaml_file.read_text(env)
+        tree = yaml_file.parse(env, text)
     except UserError as error:
         raise UserError(str(error)) from None
-    targets = tree.get("targets") if isinstance(tree, Mapping) else None
-    if not isinstance(targets, Mapping):
-        raise UserError(f"{source.env} has no targets", hint="a labgrid environment file")
-    if source.target not in targets:
-        raise UserError(f"{source.env} has no target {source.target!r}",
-                        hint="it has: " + ", ".join(map(str, targets)))
-    return text
+    found = tree.get("targets") if isinstance(tree, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise UserError(f"{env} has no targets", hint="a labgrid environment file")
+    return text, tuple(map(str, found))
 
 
 def build(source: BoardSource, arch: Arch) -> QemuBuild:

@@ -60,8 +60,11 @@ class _NoEngine:
 class BenchRunner(Runner):
     """Runs cells of boards: what misses its usual time is waited for at once, on the one board."""
 
-    def __init__(self, builds: Builds, run_dir: Path, worker: str) -> None:
+    def __init__(
+        self, builds: Builds, run_dir: Path, worker: str, cache: Path | None = None
+    ) -> None:
         super().__init__(builds, _NoEngine(), run_dir, f"{worker}-{NAME}")
+        self._cache = cache or image_store.cache_home()
         self._bench: Bench | None = None
         self._hosts: BoardHosts | None = None
         self._ending = False
@@ -100,7 +103,7 @@ class BenchRunner(Runner):
         try:
             if self._ending:
                 raise BenchError("the run was ended before the board was free")
-            self._bench = Bench(source, image_store.cache_home(), run.cell.longest)
+            self._bench = Bench(source, self._cache, run.cell.longest)
         except HarnessError as error:
             return run.broken(error, [], [])
         try:
