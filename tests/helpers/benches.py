@@ -112,8 +112,12 @@ class VirtualBoard:
 
     def run(self, directory: Path, *steps: Any, **more: Any) -> Record:
         """Run a cell of these steps on it, here."""
+        return self.run_text(directory, self.matrix(*steps, **{"patience": 10.0, **more}))
+
+    def run_text(self, directory: Path, text: str) -> Record:
+        """Run the one cell of a matrix."""
         file = directory / "mine.yaml"
-        file.write_text(self.matrix(*steps, **{"patience": 10.0, **more}))
+        file.write_text(text)
         builds = Builds(ImageStore())
         cell, = load(file).cells(builds.machines)
         builds.prepare(cell.hosts)

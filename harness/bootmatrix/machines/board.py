@@ -138,11 +138,12 @@ def _facts(environment: Environment, source: BoardSource) -> Facts:
 def _said(error: Exception) -> str:
     """An exception of labgrid's in a line; of a command's what it printed last."""
     if isinstance(error, subprocess.CalledProcessError):
-        lines = [line.decode(errors="replace").strip() if isinstance(line, bytes) else str(line)
-                 for line in error.output or []]
-        last = [line for line in lines if line][-3:]
+        output: Any = error.output or b""
+        if not isinstance(output, bytes):
+            output = b"\n".join(output)
+        last = [line for line in output.decode(errors="replace").split("\n") if line.strip()][-3:]
         return (f"{error.cmd[0] if isinstance(error.cmd, list) else error.cmd} ended with "
-                f"{error.returncode}: {' / '.join(last) or 'not a word'}")
+                f"{error.returncode}: {' / '.join(map(str.strip, last)) or 'not a word'}")
     text = str(getattr(error, "msg", "")) or str(error)
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'not a word'}"
 
