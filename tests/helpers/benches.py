@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,6 +152,8 @@ def virtual_board(
     finally:
         serve.terminate()
         serve.wait()
+        # What commands have made of it, which have the cache of all.
+        shutil.rmtree(Seat.of(board.source, cache_home()).kept.parent)
         if serve.stdout is not None:
             serve.stdout.close()
 

@@ -61,10 +61,10 @@ def exporter(at: Coordinator, directory: Path, tty: Path) -> Iterator[None]:
     """The real one, with a serial port that it serves by ser2net: ``bench/board/RawSerialPort``."""
     config = directory / "exporter.yaml"
     config.write_text(f"board:\n  RawSerialPort:\n    port: {tty.resolve()}\n")
-    with running([BIN / "labgrid-exporter", "-x", at.address, "--name", "bench", "--hostname",
-                  "127.0.0.1", config], directory):
+    with running([BIN / "labgrid-exporter", "-c", at.address, "--name", "bench", "--hostname",
+                  "127.0.0.1", config], directory) as process:
         while "bench/board" not in at.client("resources"):
-            pass
+            assert process.poll() is None, (directory / "labgrid-exporter.log").read_text()
         yield
 
 

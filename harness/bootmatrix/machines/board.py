@@ -216,6 +216,14 @@ class Place:
         with _bench(f"the place {self.name} cannot be acquired"):
             session.loop.run_until_complete(take())
 
+    def lend(self, environment: Environment) -> None:
+        """Have labgrid's remote resources share the session: they would open another."""
+        from labgrid.resource.remote import RemotePlaceManager
+
+        manager: Any = RemotePlaceManager.get()
+        manager.env, manager.url = environment, self._address
+        manager.session, manager.loop = self._session, self._session.loop
+
     def mark(self, comment: str) -> None:
         """Say to all who use the bench what is wrong with it."""
         from labgrid.remote.generated import labgrid_coordinator_pb2 as messages
@@ -251,17 +259,12 @@ class Place:
             session.loop.run_until_complete(release())
 
 
-def _end_manager() -> None:
-    """End the session that labgrid's remote resources share, which it leaves open."""
+def _forget_manager() -> None:
+    """Have labgrid's remote resources ask for a session anew."""
     from labgrid.resource.common import ResourceManager
     from labgrid.resource.remote import RemotePlaceManager
 
-    manager = ResourceManager.instances.pop(RemotePlaceManager, None)
-    session = getattr(manager, "session", None)
-    if session is not None:
-        with contextlib.suppress(Exception):
-            session.loop.run_until_complete(session.stop())
-            session.loop.run_until_complete(session.close())
+    ResourceManager.instances.pop(RemotePlaceManager, None)
 
 
 # ---- what a bench has -----------------------------------------------------------------------
@@ -385,7 +388,8 @@ class Bench:
             self._stack.callback(self.place.close)
             self.place.acquire(seconds)
             self.notes["place"] = self.facts.place
-            self._stack.callback(_end_manager)
+            self._stack.callback(_forget_manager)
+            self.place.lend(environment)
         with _bench(f"{self.source} cannot be opened"):
             self._target: Target = environment.get_target(self.source.target)
             self._stack.callback(self._let_go, environment)
