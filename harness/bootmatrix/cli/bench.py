@@ -13,9 +13,9 @@ from bootmatrix.terminal import echo
 BENCH = Path("matrices/bench.yaml")
 EXAMPLES = """\
 examples:
-  bootmatrix bench list                                the boards of matrices/bench.yaml
-  bootmatrix bench list bench/apu2.yaml                those of a labgrid environment file
-  bootmatrix bench doctor main --in bench/apu2.yaml    is it there, does it switch, does it speak?
+  bootmatrix bench list
+  bootmatrix bench list bench/apu2.yaml
+  bootmatrix bench doctor main --in bench/apu2.yaml
   bootmatrix bench console virtual-one --power cycle
 
 exit status of doctor: 0 the board can be used; 1 what is marked FAIL is to be mended first

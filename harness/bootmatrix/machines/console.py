@@ -18,7 +18,7 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.errors import HarnessError
-from bootmatrix.firmware.identity import BANNER, EscapeFilter
+from bootmatrix.firmware.identity import BANNER, EscapeFilter, version_in
 from bootmatrix.witnesses.probe_line import WORD, ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
@@ -197,7 +197,7 @@ class Console:
     def guest_spoke(self) -> bool:
         """Whether the guest has begun to speak since the last banner; reads all that has come."""
         self._read_all()
-        since = re.split(BANNER, self.tail(_LATE_BYTES))[-1]
+        since = re.split(BANNER, self.tail(_LATE_BYTES))[-1] or ""
         begun = re.split("[\r\n]", since)[-1]  # it may have left in the middle of its word
         return WORD in since or (begun != "" and WORD.startswith(begun))
 
@@ -307,7 +307,7 @@ class Console:
 
     def _version(self) -> str:
         """The version in the banner that was found."""
-        return _text(self._spawn.match.group(1))[:BANNER_LENGTH]
+        return _text(version_in(self._spawn.match))[:BANNER_LENGTH]
 
     def _until(self, deadline: Deadline) -> None:
         """The deadline of all that is expected from now on."""

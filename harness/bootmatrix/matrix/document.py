@@ -49,6 +49,9 @@ class Document:
             self.entry = MatrixEntry.model_validate(plain)
         except ValidationError as invalid:
             raise self._first(invalid.errors()) from None
+        for name, host in self.entry.hosts.items():
+            if host.qemu is None and host.board is None:
+                raise self.error(("hosts", name, "qemu"), "is missing")
 
     def error(
         self,

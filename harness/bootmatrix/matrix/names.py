@@ -137,10 +137,10 @@ class Names:
 
     def _machine(self, loc: Loc, entry: HostEntry) -> str | QemuSource:
         """A host's QEMU, or its board."""
-        self._one_of(loc, entry, ("qemu", "board"))
         if entry.board is None:
             assert entry.qemu is not None
             return self._qemu((*loc, "qemu"), entry.qemu)
+        self._one_of(loc, entry, ("qemu", "board"))
         if entry.firmware is None:
             raise self._document.error(
                 (*loc, "firmware"), "is missing: what is to be in the board's chip",

@@ -259,11 +259,6 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
         "the guest programs its own flash with the destination's firmware, then a reset",
         ["start", {"guest-flash": {"firmware-of": "destination"}}, "reset"],
     ),
-    "guest-flash-power-loss-restart": (
-        "the guest's power is cut while it programs its own flash, then a start",
-        ["start", {"guest-flash-power-loss": {"firmware-of": "destination"}},
-         {"start": {"on": "source"}}],
-    ),
     "guest-flash-migrate-reset": (
         "the guest programs its own flash, then migration, then a reset",
         ["start", {"guest-flash": {"firmware-of": "destination"}}, "migrate", "reset"],

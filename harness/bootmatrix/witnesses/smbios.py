@@ -9,13 +9,15 @@ from typing import Annotated
 
 from typing_extensions import TypedDict
 
+from bootmatrix.firmware.identity import own
 from bootmatrix.model import Verdict
 from bootmatrix.witnesses.console import FIRST
 from bootmatrix.witnesses.moment import Moment, Problem
 
 # Vendors that are not who the banner names: SeaBIOS calls itself so, and without its version,
-# where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts.
-_NOT_THE_BANNERS = ("Bochs", "U-Boot")
+# where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts; of coreboot it is
+# whatever its builder calls it.
+_NOT_THE_BANNERS = ("Bochs", "U-Boot", "coreboot")
 
 
 class SmbiosRow(TypedDict, total=False):
@@ -32,7 +34,7 @@ def row(moment: Moment) -> SmbiosRow:
 
 def problem(moment: Moment) -> Problem | None:
     """The banner says something else."""
-    line, banners = moment.line, moment.boot.banners
+    line, banners = moment.line, own(moment.boot.banners)
     if line is None or not banners or line.bios_vendor in _NOT_THE_BANNERS:
         return None
     if line.bios_version == banners[-1]:
