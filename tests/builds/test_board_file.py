@@ -36,7 +36,8 @@ def test_what_stands_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    (None, "cannot be read: No such file"), ("a: 1\n", "has no targets"), ("[]\n", "has no targets"),
+    (None, "cannot be read: No such file"), ("a: 1\n", "has no targets"),
+    ("[]\n", "has no targets"),
     ("targets: {mine: {}}\n", "has no target 'main'"), ("targets: [\n", "apu2.yaml:"),
 ], ids=["missing", "other", "list", "target", "no yaml"])
 def test_mistakes(tmp_path: Path, text: str | None, words: str) -> None:
