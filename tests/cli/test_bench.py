@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from bootmatrix.builds.image_store import cache_home
 from bootmatrix.cli.main import main
 from bootmatrix.errors import Status
 from bootmatrix.machines.bench.seat import Seat
-from helpers.benches import VirtualBoard, cache_home, virtual_board
+from helpers.benches import VirtualBoard, virtual_board
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
     again = Seat(tmp_path)
     assert (again.journal, again.mark) == (Journal("ab", done=False, restore=True), "dead")
     again.journal, again.mark = None, ""
-    assert (seat.journal, seat.mark) == (None, "")
+    cleared = Seat(tmp_path)
+    assert (cleared.journal, cleared.mark) == (None, "")
 
 
 def test_a_journal_that_is_none_says_nothing(tmp_path: Path) -> None:
