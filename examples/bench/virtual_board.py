@@ -12,6 +12,8 @@ a command, the chip a file that flashrom programs with its ``dummy`` programmer:
 ``stick.img`` and ``update.bin``, which the board's guest programs its own flash with. The board
 reads its chip at each reset, as boards do: its QEMU then ends, and another one is started.
 
+Where there is a file ``reset`` in DIR, it is the board's reset line: "1" in it holds the board.
+
 ``faults.json`` in DIR has what is wrong with it, from the next moment on: ``dead`` (it does
 nothing), ``stuck`` (its power switch does nothing), ``garble`` (so large a part of the bytes that
 it sends is another one), ``boots`` (a file in DIR with another image than the chip's).
@@ -35,10 +37,12 @@ import tty
 from pathlib import Path
 from typing import Any
 
-CHIP, DISK, UPDATE, TTY, CONTROL, FAULTS = (
-    "chip.bin", "stick.img", "update.bin", "tty", "control", "faults.json")
+CHIP, DISK, UPDATE, TTY, CONTROL, FAULTS, RESET = (
+    "chip.bin", "stick.img", "update.bin", "tty", "control", "faults.json", "reset")
 _FLASH_SECONDS = 0.5
 """How long sixteen blocks of its flash take."""
+_LINE_SECONDS = 0.05
+"""How often its reset line is looked at."""
 _INSIDE = Path("/cell")
 """Where DIR is for QEMU: a directory that each root of bootmatrix has."""
 
@@ -50,6 +54,7 @@ class VirtualBoard:
         self._directory, self._root = directory, root
         self._powered = False
         self._ending = False
+        self._pulled = False
         self._held = 0.0  # until then its flash is busy
         self._qemu: subprocess.Popen[bytes] | None = None
         self._events = selectors.DefaultSelector()
@@ -80,8 +85,12 @@ class VirtualBoard:
         print("ready", flush=True)
         try:
             while not self._ending:
-                for key, _ in self._events.select(_FLASH_SECONDS if self._held else None):
+                line = self._directory / RESET
+                looks = _LINE_SECONDS if line.exists() else _FLASH_SECONDS if self._held else None
+                for key, _ in self._events.select(looks):
                     key.data()
+                if line.exists():
+                    self._pull(line.read_text().strip() == "1")
                 if self._held and time.monotonic() > self._held:
                     self._let_go()
         finally:
@@ -109,6 +118,14 @@ class VirtualBoard:
                 self._powered = True
                 self._start()
             peer.sendall(b"on" if self._powered else b"off")
+
+    def _pull(self, pulled: bool) -> None:
+        """The reset line is what it is."""
+        if pulled and not self._pulled:
+            self._stop()
+        elif self._pulled and not pulled and self._powered:
+            self._start()
+        self._pulled = pulled
 
     # -- its serial port -------------------------------------------------------------------------
 

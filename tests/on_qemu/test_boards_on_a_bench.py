@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bootmatrix.builds.image_store import cache_home
+from bootmatrix.machines.bench.seat import Seat
 from helpers.benches import NEW, OLD, VirtualBoard, image, virtual_board
 
 UP = "seabios-1.16.2-1"
@@ -136,3 +141,36 @@ def test_the_cmos_is_cleared_by_an_output_while_the_power_is_off(
     assert record["verdict"] == "pass", record["reason"]
     assert button.read_text() == "0\n"
     assert button.stat().st_mtime_ns > before
+
+
+def test_a_reset_line_is_pulled_and_the_power_stays(board: VirtualBoard, tmp_path: Path) -> None:
+    (board.directory / "reset").write_text("0\n")
+    board.describe(drivers={
+        "FileDigitalOutputDriver": {"name": "reset", "filepath": str(board.directory / "reset")},
+        "DigitalOutputResetDriver": {"bindings": {"output": "reset"}, "delay": 0.1}})
+    record = board.run(tmp_path, "start", "reset", "upgrade-host", "reset")
+    assert record["verdict"] == "pass", record["reason"]
+    assert [boot["console"] for boot in record["boots"]] == [UP, UP, UPGRADED]
+
+
+def test_a_run_that_is_interrupted_leaves_the_board_off_and_free(
+    board: VirtualBoard, tmp_path: Path
+) -> None:
+    before = board.chip.read_bytes()
+    (board.directory / "dark.bin").write_bytes(b"\xf4" * (256 << 10))
+    board.fault(boots="dark.bin")  # it waits for a board that says nothing
+    file = tmp_path / "mine.yaml"
+    file.write_text(board.matrix("start", restore=True, patience=300.0))
+    run = subprocess.Popen([sys.executable, "-m", "bootmatrix", "run", file, "--run-dir",
+                            tmp_path / "run"], stdout=subprocess.PIPE)
+    while board.power("get") != "on":
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    run.communicate()
+    assert run.returncode == 130
+    assert board.power("get") == "off"
+    assert board.chip.read_bytes() == before, "what was in it is restored"
+    seat = Seat.of(board.source, cache_home())
+    assert (seat.mark, seat.journal) == ("", None)
+    with seat.held(wait=False) as free:
+        assert free

@@ -786,6 +786,8 @@ class BoardHosts:
         line, told = self.bench.line, []
         heard = line.hearing.bytes
         told.append(f"{heard} bytes from the board since it is held")
+        if line.lost is not None:
+            return _box("the console has gone", told)
         if line.wait_for_more(heard, Deadline.after(_QUIET_SECONDS)):
             return _box("the board speaks, but its guest is not up", told)
         if self._speaks_after_a_cycle():

@@ -13,6 +13,7 @@ from _pytest._code import Traceback, TracebackEntry
 from _pytest.runner import runtestprotocol
 
 from bootmatrix.errors import HarnessError, UserError, in_a_line
+from bootmatrix.model import BoardSource
 from bootmatrix.plugin.console_tail import console_tail, files_of
 from bootmatrix.plugin.fixtures import tell_of_guests
 from bootmatrix.plugin.session import (
@@ -240,7 +241,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         waiting.remove(item)
         _tell_xdist(item)
         waits = sum(one.begun is not None and one.begun.waits for one in (item, *waiting))
-        if item.begun is not None and item.begun.waits:
+        # Who waits for a board does so for its turn, and not for a guest that may be late.
+        real = any(isinstance(host.qemu, BoardSource) for host in item.cell.hosts)
+        if item.begun is not None and item.begun.waits and not real:
             _tell_wait(item, waits)
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         if session.shouldfail and not is_worker(session.config):

@@ -129,7 +129,8 @@ class BenchRunner(Runner):
         bench.notes["noise"] = round(bench.line.hearing.noise, 4)
         complaint = self._hosts.complaint() if judgement.verdict is not Verdict.PASS else None
         if complaint is not None:
-            bench.blame(complaint)
+            if not self._ending:
+                bench.blame(complaint)
             return run.broken(BenchError(complaint), seen, qemus)
         bench.clear()
         return run.record(judgement, seen, qemus)
