@@ -1,5 +1,6 @@
 # The two commands for a fresh checkout. Both install what is missing first.
 #   make demo    build the images, run the quickstart matrix, show the table
+#   make demo-bench   the same for boards: two virtual ones beside two QEMUs, on a bench of labgrid's
 #   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/policies")
 #   make bench   what the harness adds to QEMU's own time, as ratios; writes bench.json (root)
 #   make check-docs   run every command of README and docs/, from an empty cache (an hour)
@@ -11,13 +12,18 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they work: three workers a processor.
 WORKERS = $(shell expr 3 '*' $$(nproc))
 
-.PHONY: demo test check check-docs bench which-policy setup
+.PHONY: demo demo-bench test check check-docs bench which-policy setup
 
 demo: setup
 	@.venv/bin/bootmatrix run matrices/quickstart.yaml
 
+demo-bench:
+	@images/setup.sh --bench
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python examples/bench/with_boards.py \
+		.venv/bin/bootmatrix run matrices/bench.yaml
+
 test: check
-	@images/setup.sh --browser
+	@images/setup.sh --browser --bench
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 which-policy: setup

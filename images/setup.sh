@@ -2,6 +2,7 @@
 # Installs what is missing: Debian packages, then the virtual environment in .venv. Says nothing,
 # and takes no time, when nothing is missing. Package sources are the host's own configuration.
 # With --browser also what only tests need: a browser for the HTML report, socat and gdb.
+# With --bench also what boards on a bench need, and the virtual ones: labgrid, flashrom, ser2net.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -27,13 +28,23 @@ command -v openssl >/dev/null || missing="$missing openssl"
 command -v syslinux >/dev/null || missing="$missing syslinux"
 command -v mcopy >/dev/null || missing="$missing mtools"
 [ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || missing="$missing fakeroot"  # mmdebstrap's
-if [ "${1:-}" = --browser ]; then
+extras=dev
+for option; do case $option in
+--browser)
     command -v chromium >/dev/null || missing="$missing chromium"
     command -v chromedriver >/dev/null || missing="$missing chromium-driver"
     # What the scripts of `bootmatrix repro` need, which the tests run.
     command -v socat >/dev/null || missing="$missing socat"
     command -v gdb >/dev/null || missing="$missing gdb"
-fi
+    ;;
+--bench)
+    extras=dev,bench
+    # Both are in /usr/sbin, which not every user's PATH has.
+    [ -x /usr/sbin/flashrom ] || command -v flashrom >/dev/null || missing="$missing flashrom"
+    [ -x /usr/sbin/ser2net ] || command -v ser2net >/dev/null || missing="$missing ser2net"
+    ;;
+*) fail "no such option: $option" ;;
+esac; done
 if [ ! -x .venv/bin/python ]; then
     if [ -n "$python" ]; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
@@ -68,7 +79,10 @@ fi
 
 # What was installed is what these two files say, byte for byte.
 stamp=.venv/installed-from
-if cat pyproject.toml constraints.txt | cmp -s - "$stamp"; then
+# The bench's are asked for, and stay.
+if [ "$extras" = dev ] && [ -e .venv/with-bench ]; then extras=dev,bench; fi
+if cat pyproject.toml constraints.txt | cmp -s - "$stamp" &&
+        { [ "$extras" = dev ] || [ -e .venv/with-bench ]; }; then
     exit 0
 fi
 if ! .venv/bin/python -c '' 2>/dev/null; then
@@ -83,7 +97,8 @@ echo "installing Python packages into .venv"
 # or anywhere else than .venv, is not what is meant here.
 env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONNOUSERSITE=1 \
-    .venv/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt ||
+    .venv/bin/python -m pip install --quiet --editable ".[$extras]" --constraint constraints.txt ||
     fail "pip failed"
 [ -x .venv/bin/bootmatrix ] || fail "pip did not install into .venv; see: pip config list"
 cat pyproject.toml constraints.txt >"$stamp"
+[ "$extras" = dev ] || : >.venv/with-bench

@@ -11,6 +11,8 @@
      ├─ FwCfgError          the fw_cfg device reported a DMA error, or its directory is malformed
      │   └─ NoFwCfgError    there is no fw_cfg device where a PC has its
      ├─ CellError           a file of a cell is not what it should be: a link, a FIFO, too large
+     ├─ BenchError          a board's bench failed: its power, its console, its programmer
+     │   └─ PlaceTaken      somebody else has the board
      ├─ LeftTooLate         a guest that was to leave during its POST was up before
      ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
@@ -100,6 +102,14 @@ class NoFwCfgError(FwCfgError):
 
 class CellError(HarnessError):
     """What a sandbox can write is not what it should be; the message says what was found."""
+
+
+class BenchError(HarnessError):
+    """What is around a board does not do what it must: ``message`` says what of it."""
+
+
+class PlaceTaken(BenchError):
+    """The board is somebody else's now, and the bench is in order."""
 
 
 class LeftTooLate(HarnessError):

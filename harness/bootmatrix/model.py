@@ -220,6 +220,9 @@ class QemuBuild:
 
     ``catalogued`` tells that all its bytes are packages that we installed ourselves: a sandbox
     in which only such builds ran can be lent to the next cell.
+
+    A ``board`` stands in the place of a QEMU: its name is its version, too, and of its bytes
+    nothing is known but those of its environment file.
     """
 
     name: str
@@ -239,6 +242,12 @@ class QemuBuild:
     arch: Arch = Arch.X86_64
     catalogued: bool = False
     debug_port: bool = True
+    board: BoardSource | None = None
+
+    @property
+    def called(self) -> str:
+        """What it is, in words."""
+        return f"board {self.name}" if self.board else f"QEMU {self.version}"
 
 
 @dataclass(frozen=True)
@@ -266,6 +275,21 @@ class QemuSource:
         kinds = (("root", self.root), ("image", self.image), ("suite", self.suite))
         places = (f"{kind}:{place}" for kind, place in kinds if place)
         return self.name or f"{self.path or next(places)}{version}"
+
+
+@dataclass(frozen=True)
+class BoardSource(QemuSource):
+    """A real board, which stands in the place of a QEMU: a target of a labgrid environment file.
+
+    ``restore``: what its chip held before a cell is written back after it.
+    """
+
+    env: Path = Path()
+    target: str = "main"
+    restore: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.env.stem}-{self.target}"
 
 
 @dataclass(frozen=True)
@@ -300,6 +324,10 @@ class HostSpec:
     qemu: str | QemuSource
     firmware: str | FirmwareSource | None = None
     arch: Arch = Arch.X86_64
+
+
+BOARD_MACHINE = "board"
+"""The machine type of a host that is a real board."""
 
 
 @dataclass(frozen=True)

@@ -32,4 +32,4 @@ def test_one_is_printed_as_it_is(path: Path, capsys: pytest.CaptureFixture[str])
 def test_another_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "../images/catalogue"]) == Status.USER_ERROR
     assert capsys.readouterr().err.startswith(
-        "bootmatrix: no matrix '../images/catalogue' comes with bootmatrix (these do: boards, ")
+        "bootmatrix: no matrix '../images/catalogue' comes with bootmatrix (these do: bench, ")

@@ -53,3 +53,13 @@ def test_a_matrix_that_is_no_file_is_told_from_one_that_is_missing(tmp_path: Pat
                         (".", "is a directory")):
         with pytest.raises(UserError, match=words):
             from_matrix("a-to-b", tmp_path / name, builds)
+
+
+def test_a_real_boards_cell_is_not_for_what_is_about_qemus(tmp_path: Path) -> None:
+    (tmp_path / "env.yaml").write_text("targets: {main: {}}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "schema: 1\nhosts: {one: {board: {env: env.yaml}, firmware: seabios-1.16.2}}\n"
+        "axes: {machine: newest-common, scenario: cold-boot, policy: stock}\n")
+    with pytest.raises(UserError, match="is a real board's, and this is about QEMUs"):
+        from_matrix("one,board,stock,cold-boot,ahci", tmp_path / "mine.yaml",
+                    Builds(ImageStore()))

@@ -12,10 +12,11 @@ from types import MappingProxyType
 
 from bootmatrix.boards.aarch64 import AARCH64
 from bootmatrix.boards.base import Architecture, Attachment, Board, Loader
+from bootmatrix.boards.real import real_board
 from bootmatrix.boards.riscv64 import RISCV64
 from bootmatrix.boards.x86_64 import X86_64
 from bootmatrix.errors import UserError
-from bootmatrix.model import DEFAULT_MACHINE, Arch, QemuBuild, role_name
+from bootmatrix.model import BOARD_MACHINE, DEFAULT_MACHINE, Arch, QemuBuild, role_name
 
 __all__ = [
     "ARCHITECTURES", "LABEL_LENGTH", "Architecture", "Attachment", "Board", "Loader", "board_of",
@@ -25,6 +26,8 @@ __all__ = [
 ARCHITECTURES: Mapping[Arch, Architecture] = MappingProxyType(
     {Arch.X86_64: X86_64, Arch.AARCH64: AARCH64, Arch.RISCV64: RISCV64}
 )
+
+_REAL = {arch: real_board(arch) for arch in Arch}
 
 LABEL_LENGTH = 63
 """Characters of a host's label that the probe guest prints."""
@@ -37,6 +40,8 @@ def board_of(machine: str, arch: Arch = Arch.X86_64) -> Board | None:
 
     ``default`` is the architecture's default board, also where its QEMUs take none by themselves.
     """
+    if machine == BOARD_MACHINE:
+        return _REAL[arch]
     architecture = ARCHITECTURES[arch]
     name = architecture.default if machine == DEFAULT_MACHINE else _VERSION.sub("", machine)
     return next(
@@ -56,8 +61,10 @@ def host_label(index: int, qemu: QemuBuild) -> str:
     """What names a cell's host to its guest, in the fw_cfg file opt/bootmatrix/host.
 
     Plain printable ASCII without quotes, as the guest's line has room for. "" where QEMU cannot be
-    told.
+    told, and of a real board, which has no fw_cfg.
     """
+    if qemu.board is not None:
+        return ""
     since = ARCHITECTURES[qemu.arch].label_since
     if since and int(qemu.version.split(".")[0]) < since:
         return ""

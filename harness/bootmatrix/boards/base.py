@@ -19,6 +19,7 @@ class Loader(Enum):
     MEMORY = "memory, which each reset fills again with what the process read at its launch"
     FLASH = "read-only flash for the code, and a flash of the guest's own for the variables"
     WRITABLE_FLASH = "one flash of the guest's own, with code and variables in it"
+    CHIP = "no file at all: a real board's flash chip, which a programmer writes"
 
     @property
     def has_store(self) -> bool:

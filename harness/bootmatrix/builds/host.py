@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bootmatrix.boards import board_of
-from bootmatrix.builds import foreign_root, image_store, own_qemu
+from bootmatrix.builds import board_file, foreign_root, image_store, own_qemu
 from bootmatrix.builds.asking import ask
 from bootmatrix.builds.image_store import ImageStore, parse_machines
 from bootmatrix.builds.own_qemu import Root
@@ -33,6 +33,7 @@ from bootmatrix.matrix.sources import safe_name
 from bootmatrix.model import (
     DEFAULT_MACHINE,
     Arch,
+    BoardSource,
     FirmwareBuild,
     FirmwareSource,
     Host,
@@ -104,6 +105,8 @@ class Builds:
                 raise UserError(f"no such QEMU build: {source!r}",
                                 hint="in the catalogue: " + ", ".join(self._store.names()))
             self._store.for_arch(source, host.arch)
+        elif isinstance(source, BoardSource):
+            board_file.check(source)
         elif host.arch is not Arch.X86_64:
             raise _no_pc(source, host.arch)
         elif source.path is not None:
@@ -198,6 +201,8 @@ class Builds:
     def _prepare_qemu(self, host: HostSpec, say: Callable[[str], None]) -> None:
         if isinstance(host.qemu, str):
             self._store.check(self._store.for_arch(host.qemu, host.arch))
+        elif isinstance(host.qemu, BoardSource):
+            board_file.check(host.qemu)
         elif host.qemu not in self._qemus:
             self._qemus[host.qemu] = self._make(host.qemu, say)
 
@@ -215,6 +220,8 @@ class Builds:
         """A QEMU build for an architecture; one of the user's own is made ready first."""
         if isinstance(source, str):
             return self._store.qemu(self._store.for_arch(source, arch))
+        if isinstance(source, BoardSource):
+            return board_file.build(source, arch)
         if arch is not Arch.X86_64:
             raise _no_pc(source, arch)
         if source not in self._qemus:

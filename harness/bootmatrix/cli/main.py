@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bootmatrix.cli import (
+    bench,
     bisect,
     completion,
     doctor,
@@ -36,7 +37,7 @@ from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
 
-COMMANDS = (run, list, images, doctor, fwcfg, nvram, preflight, repro, bisect, report, gate,
+COMMANDS = (run, list, images, doctor, bench, fwcfg, nvram, preflight, repro, bisect, report, gate,
             history, matrix, schema, completion)  # fmt: skip
 """In the order of ``bootmatrix --help``."""
 

@@ -111,8 +111,10 @@ def _with_monitor(host: Host, number: int) -> Host:
     return replace(host, qemu=replace(host.qemu, arguments=(*host.qemu.arguments, *more)))
 
 
-def converse(console: socket.socket, say: Callable[[str], None]) -> None:
-    """Pass keys and text between this terminal and a console, until Ctrl-] or QEMU's end."""
+def converse(
+    console: socket.socket, say: Callable[[str], None], ended: str = "QEMU has ended"
+) -> None:
+    """Pass keys and text between this terminal and a console, until Ctrl-] or its end."""
     keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
     with _raw(keys):
         poll = select.poll()
@@ -123,7 +125,7 @@ def converse(console: socket.socket, say: Callable[[str], None]) -> None:
             if console.fileno() in ready:
                 data = _received(console)
                 if not data:
-                    say("\r\nQEMU has ended\r")
+                    say(f"\r\n{ended}\r")
                     return
                 os.write(screen, data)
             if keys in ready:

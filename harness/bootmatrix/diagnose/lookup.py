@@ -15,7 +15,7 @@ from bootmatrix.errors import UserError
 from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.expansion import load
 from bootmatrix.matrix.sources import Given
-from bootmatrix.model import Arch, HostSpec, role_name
+from bootmatrix.model import Arch, BoardSource, HostSpec, role_name
 from bootmatrix.records.jsonl import read_records
 from bootmatrix.records.merged import key, meant
 from bootmatrix.records.scenario import scenario_of
@@ -44,6 +44,9 @@ def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = 
         raise UserError(f"no such cell: {cell_id}", file=path,
                         hint="near it: " + "  ".join(close) if close
                         else f"`bootmatrix list {path}` shows the ids")
+    if any(isinstance(host.qemu, BoardSource) for host in cells[cell_id].hosts):
+        raise UserError(f"{cell_id} is a real board's, and this is about QEMUs", file=path,
+                        hint="`bootmatrix run --cell` runs it, `bootmatrix bench` sees the board")
     builds.prepare(cells[cell_id].hosts, place=matrix.place)
     return cells[cell_id]
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
+# What Arm's builds print first (ArmPlatformPkg's PrePi.c and Sec.c); OVMF prints nothing.
+BANNER = r"UEFI firmware \(version ([^()\r\n]{1,200}?)(?= built at )"
+
 LARGEST_UNPACKED = 64 << 20
 """Bytes that the compressed sections of one image may become, all together; real ones need 16 MiB.
 """

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
-from bootmatrix.firmware import edk2, opensbi
+from bootmatrix.firmware import coreboot, edk2, opensbi, seabios, u_boot
 from bootmatrix.model import FirmwareBuild
 
-# SeaBIOS prints this first thing (its src/bootsplash.c and src/post.c). The version is free
-# text, chosen by whoever built it: "1.14.0-2", "rel-1.16.3-0-ga6ed6b701f0a-prebuilt.qemu.org".
-# OpenSBI's (its lib/sbi/sbi_init.c) has the same group. Both are looked ahead to their ends.
-BANNER = (
-    r"(?:SeaBIOS \(version (?=[^()\r\n]+\))|OpenSBI v(?=[0-9]+\.[0-9]+[\r\n]))([^()\r\n]+)"
-)
+# Each has one group: the version.
+BANNER = f"(?:{'|'.join(family.BANNER for family in (seabios, coreboot, edk2, u_boot, opensbi))})"
 _BANNER = re.compile(BANNER)
-
-# The version stands in the image as a C string of its own; the assembler pads with NUL or NOP
-# (0x90) before it. An image can be hostile: what was matched is not tried again.
-_VERSION_STRING = re.compile(
-    rb"[\0\x90]((?:rel-|v)?\d{1,9}+\.\d{1,9}+\.\d{1,9}+[0-9A-Za-z.+~_-]{0,200}+)(?=\0)")
-_SEABIOS_FORMAT = b"SeaBIOS (version %s)"
 
 # The driver that gives edk2's SMBIOS type 0 (OvmfPkg/SmbiosPlatformDxe), by its file name. Until
 # 2023 its strings stood in a table, vendor and version one behind the other.
@@ -70,20 +61,41 @@ class EscapeFilter:
 def banner_version(text: str) -> str | None:
     """The version in the first firmware banner of a console text, None if there is none."""
     found = _BANNER.search(text)
-    return found.group(1) if found else None
+    return version_in(found) if found else None
+
+
+AnyText = TypeVar("AnyText", str, bytes)
+
+
+def version_in(banner: re.Match[AnyText]) -> AnyText:
+    """The version in a banner that was found."""
+    return banner[banner.lastindex or 0]
+
+
+def own(banners: Sequence[str]) -> tuple[str, ...]:
+    """Of the versions in a boot's banners those of the firmware, without what it has started.
+
+    That is coreboot's where it says its name; U-Boot's where nobody else does.
+    """
+    first = tuple(version for version in banners if version.startswith(coreboot.NAME))
+    others = tuple(version for version in banners if not version.startswith(u_boot.NAME))
+    return first or others or tuple(banners)
 
 
 def printed_version(image: bytes) -> str | None:
     """The version text that this firmware image will print, None where it cannot be told.
 
-    SeaBIOS and OpenSBI print it in their banners, UEFI firmware has it in its SMBIOS table.
+    Most print it in their banners, UEFI firmware has it in its SMBIOS table.
     """
-    if _SEABIOS_FORMAT in image:
-        found = {match.group(1).decode("ascii") for match in _VERSION_STRING.finditer(image)}
-        return found.pop() if len(found) == 1 else None
+    if (version := coreboot.printed_version(image)) is not None:
+        return version
+    if seabios.is_one(image):
+        return seabios.printed_version(image)
     drivers = (code for name, code in edk2.programs(image) if name == _SMBIOS_DRIVER)
     driver = next(drivers, None)
-    return opensbi.printed_version(image) if driver is None else _smbios_version(driver)
+    if driver is not None:
+        return _smbios_version(driver)
+    return opensbi.printed_version(image) or u_boot.printed_version(image)
 
 
 def _smbios_version(driver: bytes) -> str | None:

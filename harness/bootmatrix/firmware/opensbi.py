@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+BANNER = r"OpenSBI v([0-9]+\.[0-9]+)(?=[\r\n])"
+
 # lib/sbi/sbi_init.c of OpenSBI, sbi_boot_print_banner(): sbi_printf(format, major, minor).
 _FORMAT = b"\nOpenSBI v%d.%d\n"
 # Instructions of the RISC-V specification: U-type auipc, I-type addi, and C.LI of its extension C.

@@ -17,7 +17,6 @@ from bootmatrix.errors import UserError
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import Channel, FirmwareBuild
-from bootmatrix.nvram import Nvram
 from bootmatrix.steps.base import Ability
 from bootmatrix.witnesses.observation import BlackBox
 from bootmatrix.witnesses.refusal import Refusal
@@ -150,12 +149,26 @@ class ReplacesDisk(Protocol):
         """Put another disk in its place."""
 
 
+class Store(Protocol):
+    """Where a guest's own firmware is: a file of a QEMU's, or the chip of a board."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of a firmware in it."""
+
+    def stage(self, firmware: bytes, name: str) -> None:
+        """Have a firmware of that name run from the next boot on."""
+
+    def clear(self) -> None:
+        """Empty it."""
+
+
 @runtime_checkable
 class KeepsNvram(Protocol):
     """Hosts on which a guest's firmware can be in a file of its own."""
 
     @property
-    def nvram(self) -> Nvram | None:
+    def nvram(self) -> Store | None:
         """That file, under a policy that keeps one, once there is one."""
 
     def arrived(self, machine: Any) -> bool | None:
@@ -201,6 +214,14 @@ class SwitchesOff(Protocol):
 
     def off(self, deadline: Deadline) -> None:
         """Switch it off, and wait until it is."""
+
+
+@runtime_checkable
+class LosesPower(Protocol):
+    """A machine whose power can be cut at any moment, as a plug is pulled."""
+
+    def cut_power(self) -> None:
+        """Cut it."""
 
 
 @runtime_checkable
@@ -265,6 +286,7 @@ ABILITIES: Mapping[Ability, type] = MappingProxyType({
     Ability.START: Starts,
     Ability.RESET: Resets,
     Ability.POWER: SwitchesOff,
+    Ability.POWER_LOSS: LosesPower,
     Ability.MIGRATE: Migrates,
     Ability.WAKE: Wakes,
     Ability.REPLACE_FIRMWARE: ReplacesFirmware,

@@ -18,7 +18,7 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.errors import HarnessError
-from bootmatrix.firmware.identity import BANNER, EscapeFilter
+from bootmatrix.firmware.identity import BANNER, EscapeFilter, version_in
 from bootmatrix.witnesses.probe_line import WORD, ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
@@ -203,7 +203,7 @@ class Console:
     def guest_spoke(self) -> bool:
         """Whether the guest has begun to speak since the last banner; reads all that has come."""
         self._read_all()
-        since = re.split(BANNER, self.tail(_LATE_BYTES))[-1]
+        since = re.split(BANNER, self.tail(_LATE_BYTES))[-1] or ""
         begun = re.split("[\r\n]", since)[-1]  # it may have left in the middle of its word
         return WORD in since or (begun != "" and WORD.startswith(begun))
 
@@ -262,6 +262,15 @@ class Console:
             if found != 1:
                 return BootSeen(tuple(seen), None, ended=found is None, spoke=self._spawn.spoke)
 
+    def hear(self, kind: str, deadline: Deadline) -> ProbeLine | None:
+        """Wait for a line of that kind, which the guest says by itself; None if it does not."""
+        self._until(deadline)
+        while self._expect([_PROBE]) == 0:
+            line = parse_line(_text(self._spawn.match.group(1)))
+            if line is not None and line.kind == kind:
+                return line
+        return None
+
     def ask(self, deadline: Deadline) -> ProbeLine | None:
         """Ask the running guest how it is; None if it does not answer."""
         return self.tell(b"?", "here", deadline)
@@ -318,7 +327,7 @@ class Console:
 
     def _version(self) -> str:
         """The version in the banner that was found."""
-        return _text(self._spawn.match.group(1))[:BANNER_LENGTH]
+        return _text(version_in(self._spawn.match))[:BANNER_LENGTH]
 
     def _until(self, deadline: Deadline) -> None:
         """The deadline of all that is expected from now on."""

@@ -258,6 +258,10 @@ class FakeMachine:
         """At once."""
         self._end()
 
+    def cut_power(self) -> None:
+        """At once, too."""
+        self._end()
+
     def reset(self, deadline: Deadline) -> bool:
         """The policy's firmware in its place, and a boot."""
         if self._hosts.script.no_reset:

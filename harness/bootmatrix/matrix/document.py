@@ -20,6 +20,7 @@ from bootmatrix.errors import UserError
 from bootmatrix.files import yaml_file
 from bootmatrix.matrix.schema import (
     SOURCE_TAGS,
+    BoardEntry,
     FirmwareEntry,
     HostEntry,
     KnownEntry,
@@ -48,6 +49,9 @@ class Document:
             self.entry = MatrixEntry.model_validate(plain)
         except ValidationError as invalid:
             raise self._first(invalid.errors()) from None
+        for name, host in self.entry.hosts.items():
+            if host.qemu is None and host.board is None:
+                raise self.error(("hosts", name, "qemu"), "is missing")
 
     def error(
         self,
@@ -207,6 +211,7 @@ def _fields(loc: Loc) -> list[str]:
     """The field names of the entry at ``loc``."""
     models: dict[str, type[BaseModel]] = {
         "hosts": HostEntry, "known": KnownEntry, "qemu": QemuEntry, "firmware": FirmwareEntry,
+        "board": BoardEntry,
     }
     model = models[str(loc[2 if len(loc) > 2 else 0])] if loc else MatrixEntry
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -28,8 +28,10 @@ from bootmatrix.matrix.names import Axes, Names, Rule
 from bootmatrix.matrix.schema import json_schema
 from bootmatrix.matrix.sources import Given
 from bootmatrix.model import (
+    BOARD_MACHINE,
     NEWEST_COMMON,
     Arch,
+    BoardSource,
     HostSpec,
     Known,
     QemuSource,
@@ -182,6 +184,8 @@ class Matrix:
         if host.name in self._texts:
             return UserError(f"--host {self._texts[host.name]}: {field}: {error}")
         loc = (*self._places[host.name], field)
+        if field == "qemu" and isinstance(host.qemu, BoardSource):
+            return self._document.error((*loc[:-1], "board", "env"), str(error))
         entry = getattr(self._document.entry.hosts[str(loc[1])], field)
         keys = [key for key in ("path", "root", "descriptor", "directory", "image", "suite")
                 if getattr(entry, key, None)]
@@ -361,6 +365,8 @@ class _Resolver:
         family = _family(point)
         if family is None:
             return point.machine
+        if any(isinstance(host.qemu, BoardSource) for host in point.hosts):
+            return BOARD_MACHINE  # beside a QEMU it is one that the QEMU does not have
         board = board_of(family, point.arch)
         if board is not None and not board.versioned:
             raise self._document.error(

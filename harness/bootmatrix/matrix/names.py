@@ -20,6 +20,7 @@ from bootmatrix.matrix.schema import AxesEntry, FirmwareEntry, HostEntry, KnownE
 from bootmatrix.matrix.sources import Given, expand
 from bootmatrix.model import (
     NEWEST_COMMON,
+    BoardSource,
     FirmwareSource,
     HostSpec,
     Known,
@@ -121,10 +122,7 @@ class Names:
                 loc, f"a host's name cannot hold {BETWEEN_HOSTS!r}", key=True
             )
         host = HostSpec(
-            name,
-            self._qemu((*loc, "qemu"), entry.qemu),
-            self._firmware((*loc, "firmware"), entry.firmware),
-        )
+            name, self._machine(loc, entry), self._firmware((*loc, "firmware"), entry.firmware))
         try:
             hosts = expand(host)
         except UserError as error:
@@ -136,6 +134,19 @@ class Names:
                 )
             self.places[found.name] = loc
         return hosts
+
+    def _machine(self, loc: Loc, entry: HostEntry) -> str | QemuSource:
+        """A host's QEMU, or its board."""
+        if entry.board is None:
+            assert entry.qemu is not None
+            return self._qemu((*loc, "qemu"), entry.qemu)
+        self._one_of(loc, entry, ("qemu", "board"))
+        if entry.firmware is None:
+            raise self._document.error(
+                (*loc, "firmware"), "is missing: what is to be in the board's chip",
+                hint="{path: out/coreboot.rom}, or a name of the catalogue")
+        env = self._path((*loc, "board", "env"), entry.board.env)
+        return BoardSource(env=env, target=entry.board.target, restore=entry.board.restore)
 
     def _qemu(self, loc: Loc, entry: str | QemuEntry) -> str | QemuSource:
         if isinstance(entry, str):

@@ -149,13 +149,26 @@ Firmware = Annotated[
 ]
 
 
-class HostEntry(_Entry):
-    """A host: one QEMU build and the firmware installed beside it."""
+class BoardEntry(_Entry):
+    """A real board on a bench, by labgrid."""
 
-    qemu: Qemu = Field(description="QEMU build, by its name in the catalogue, or where it is")
+    env: Text = Field(description="a labgrid environment file; relative to the matrix file")
+    target: Text = Field("main", description="the target in it; default: main")
+    restore: Annotated[bool, Field(strict=True)] = Field(
+        False, description="whether what the flash chip held is written back after each cell; "
+        "default: false")
+
+
+class HostEntry(_Entry):
+    """A host: one QEMU build and the firmware installed beside it, or a board and its firmware."""
+
+    qemu: Qemu | None = Field(
+        None, description="QEMU build, by its name in the catalogue, or where it is")
+    board: BoardEntry | None = Field(
+        None, description="instead of a QEMU: a real board on a bench")
     firmware: Firmware | None = Field(
         None, description="firmware build, by name, or where it is; "
-        "default: the one beside the QEMU build",
+        "default: the one beside the QEMU build; a board needs one",
     )
 
 

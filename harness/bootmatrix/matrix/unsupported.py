@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 
 from bootmatrix.boards import ARCHITECTURES, Board, Loader
-from bootmatrix.cell import Cell
-from bootmatrix.model import DEFAULT_MACHINE, Arch, Host, Nic
+from bootmatrix.cell import AXES, Cell
+from bootmatrix.model import BOARD_MACHINE, DEFAULT_MACHINE, Arch, GuestKind, Host, Nic
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Swap
 from bootmatrix.steps.base import Ability, GuestState, Platform
@@ -49,6 +49,10 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
     for host in hosts:
         yield from _of_firmware(cell, host, board)
         yield from _of_policy(cell.policy, host, board)
+    if len({(host.qemu.name, host.qemu.digest) for host in hosts if host.qemu.board}) > 1:
+        yield "a guest does not move from board to board: one cell is about one board"
+    if cell.machine == BOARD_MACHINE:
+        yield from _of_board(cell)
     if len({host.firmware.interface for host in hosts}) > 1:
         yield "one host has a BIOS, another UEFI firmware: no guest of ours boots from both"
     yield from _of_alike_firmware(hosts, board)
@@ -64,10 +68,23 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
 
 def _of_qemu(cell: Cell, host: Host) -> Iterator[str]:
     qemu = f"QEMU {host.qemu.version} ({host.qemu.name})"
-    if host.qemu.arch is not cell.arch:
+    if host.qemu.board is not None:
+        if cell.machine != BOARD_MACHINE:
+            yield (f"{host.qemu.called} is no QEMU, and has no machine {cell.machine}: "
+                   f"{BOARD_MACHINE}, or newest-common")
+    elif host.qemu.arch is not cell.arch:
         yield f"{qemu} emulates {host.qemu.arch}, not {cell.arch}"
     elif cell.machine not in (DEFAULT_MACHINE, *host.qemu.machines):
         yield f"{qemu} has no machine {cell.machine}"
+
+
+def _of_board(cell: Cell) -> Iterator[str]:
+    """A board has what it has: nothing of a matrix file changes it."""
+    for axis in ("accel", "cpu", "smp", "nic"):
+        if getattr(cell, axis) != AXES[axis].default:
+            yield f"{axis} is QEMU's to choose, a board has what it has"
+    if cell.guest is GuestKind.LINUX_KERNEL:
+        yield "a board takes no kernel by -kernel"
 
 
 def _of_firmware(cell: Cell, host: Host, board: Board) -> Iterator[str]:

@@ -16,6 +16,7 @@ from _pytest.runner import runtestprotocol
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.given_file import Unreadable
 from bootmatrix.files.run_files import logs, open_log
+from bootmatrix.model import BoardSource
 from bootmatrix.plugin.console_tail import console_tail
 from bootmatrix.plugin.fixtures import tell_of_guests
 from bootmatrix.plugin.session import (
@@ -59,6 +60,8 @@ def _mark(axis: str, values: tuple[tuple[str, str], ...]) -> pytest.MarkDecorato
 
 class CellItem(pytest.Item):
     """One cell of a matrix."""
+
+    fixturenames = ()  # labgrid's plugin asks each item for them
 
     def __init__(
         self, cell: Cell, known: Sequence[Known], repeat: int, **kwargs: Any
@@ -250,7 +253,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         waiting.remove(item)
         _tell_xdist(item)
         waits = sum(one.begun is not None and one.begun.waits for one in (item, *waiting))
-        if item.begun is not None and item.begun.waits:
+        # Who waits for a board does so for its turn, and not for a guest that may be late.
+        real = any(isinstance(host.qemu, BoardSource) for host in item.cell.hosts)
+        if item.begun is not None and item.begun.waits and not real:
             _tell_wait(item, waits)
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         if session.shouldfail and not is_worker(session.config):

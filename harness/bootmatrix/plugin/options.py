@@ -28,3 +28,6 @@ def add_markers(config: pytest.Config) -> None:
     meanings = _HOST_MARKERS | {name: axis.meaning for name, axis in AXES.items()}
     for axis, meaning in meanings.items():
         config.addinivalue_line("markers", f"{axis}(name): {meaning}, in cells of a matrix")
+    # pyserial's, of the port of a board on the network.
+    config.addinivalue_line(
+        "filterwarnings", r"ignore:set(Daemon|Name)\(\) is deprecated:DeprecationWarning")

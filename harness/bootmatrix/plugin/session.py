@@ -227,5 +227,6 @@ def run_pytest(
     ``own`` are options as only the command knows them, ``behind`` is what stood behind ``--``: its
     run is to be gone on with them.
     """
-    words = ["-p", "bootmatrix", *arguments]
+    # labgrid's plugin, where boards have brought it along, takes most of a second, for nothing.
+    words = ["-p", "bootmatrix", "-p", "no:labgrid", *arguments]
     return int(pytest.main(words, plugins=[_Read(matrices, (own, behind)), plugin]))

@@ -37,6 +37,11 @@ class Policy(StrEnum):
         return policy
 
     @property
+    def reflashes(self) -> bool:
+        """Whether a real board's chip is programmed before each start under this policy."""
+        return not self.keeps_nvram and self is not Policy.STOCK
+
+    @property
     def keeps_nvram(self) -> bool:
         """Whether the guest's firmware lives in an nvram file under this policy."""
         return self.model.how.nvram

@@ -41,6 +41,10 @@ class Mechanism:
     clears_on_move: bool = False
 
 
+IN_A_CHIP = Mechanism(nvram=False, swap=Swap.NOTHING)
+"""How a real board follows any policy: its chip is programmed, by the bench or by its guest."""
+
+
 @dataclass(frozen=True)
 class HostFacts:
     """What a model has to know of a host: QEMU version, its default machine, its firmware.
@@ -123,6 +127,11 @@ class PolicyModel:
     # -- the policy's questions ------------------------------------------------------------
 
     @classmethod
+    def on(cls, loader: Loader) -> type[PolicyModel]:
+        """The model of the policy where firmware is taken by ``loader``."""
+        return cls
+
+    @classmethod
     def mechanism(cls, loader: Loader = Loader.ROM) -> Mechanism:
         """How a stock QEMU is made to follow the policy, where it takes firmware by ``loader``."""
         return cls.how
@@ -138,6 +147,11 @@ class PolicyModel:
     def upgrade_nvram(self, firmware: str) -> None:
         """The user stages a firmware build for the guest."""
         raise NotImplementedError(f"{type(self).__name__} has no nvram")
+
+    def upgrade_host(self, host: int, firmware: str, loader: Loader) -> None:
+        """file(H) is another one, for whoever reads it from now on."""
+        self.files[host] = firmware
+        self.loaders[host] = loader
 
     def clear_nvram(self) -> None:
         """The user clears the guest's nvram."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Store, Swap
+from bootmatrix.boards import Loader
+from bootmatrix.policies.base import (
+    IN_A_CHIP,
+    Mechanism,
+    ModelProcess,
+    PolicyModel,
+    Store,
+    Swap,
+)
 
 
 @dataclass
@@ -18,6 +26,11 @@ class GuestOwned(PolicyModel):
     staged: str | None = None
     stamp: str | None = None
     nvram_store: Store | None = None
+
+    @classmethod
+    def mechanism(cls, loader: Loader = Loader.ROM) -> Mechanism:
+        """A real board's chip needs none."""
+        return IN_A_CHIP if loader is Loader.CHIP else cls.how
 
     def at_start(self, host: int) -> str:
         """The nvram's firmware; the first start ever initialises it with file(H)."""
@@ -33,16 +46,29 @@ class GuestOwned(PolicyModel):
         """Stage a build; it becomes ``running`` at the next reset or start, never before."""
         self.staged = firmware
 
+    def upgrade_host(self, host: int, firmware: str, loader: Loader) -> None:
+        """Of a real board that is its chip, which is the guest's."""
+        super().upgrade_host(host, firmware, loader)
+        if loader is Loader.CHIP and self.nvram is not None:
+            self.upgrade_nvram(firmware)
+
     def guest_flash(self, firmware: str) -> None:
         """The flash is the nvram: the build runs from the next reset or start on, anywhere."""
         self.nvram = firmware
 
     def in_rom(self) -> str | None:
-        """The nvram, which is mapped as flash."""
+        """The nvram, which is mapped as flash; what is staged for a real board is in its chip."""
+        if self.staged is not None and Loader.CHIP in self.loaders:
+            return self.staged
         return self.nvram if self.process else None
 
     def clear_nvram(self) -> None:
-        """The next start initialises the nvram again, firmware and variables."""
+        """The next start initialises the nvram again, firmware and variables.
+
+        Of a real board the firmware stays: CMOS and variables are cleared.
+        """
+        if Loader.CHIP in self.loaders:
+            return
         self.nvram = self.staged = self.stamp = None
         self.nvram_store = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bootmatrix.boards import Loader
-from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Swap
+from bootmatrix.policies.base import IN_A_CHIP, Mechanism, ModelProcess, PolicyModel, Swap
 from bootmatrix.policies.stock import Stock
 
 
@@ -16,6 +16,8 @@ class MachineOwned(PolicyModel):
     @classmethod
     def mechanism(cls, loader: Loader = Loader.ROM) -> Mechanism:
         """Into memory QEMU writes image(P) at each reset by itself, as ``stock`` has it."""
+        if loader is Loader.CHIP:
+            return IN_A_CHIP  # programmed before each start
         return Stock.how if loader is Loader.MEMORY else cls.how
 
     def at_reset(self, process: ModelProcess) -> str:

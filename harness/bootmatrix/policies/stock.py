@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bootmatrix.boards import Loader
 from bootmatrix.policies.base import Mechanism, ModelProcess, PolicyModel, Swap
+from bootmatrix.policies.guest_owned import GuestOwned
 
 
 class Stock(PolicyModel):
@@ -11,6 +12,11 @@ class Stock(PolicyModel):
 
     name = "stock"
     how = Mechanism(nvram=False, swap=Swap.NOTHING)
+
+    @classmethod
+    def on(cls, loader: Loader) -> type[PolicyModel]:
+        """What a real board does by itself: its chip is its own."""
+        return GuestOwned if loader is Loader.CHIP else cls
 
     def at_start(self, host: int) -> str:
         """file(H), or the copy of it that is this guest's own flash there."""

@@ -159,6 +159,19 @@ class WentRoundRow(TypedDict, total=False):
     key: str
 
 
+class BenchRow(TypedDict, total=False):
+    """What became of the board's bench."""
+
+    board: str
+    place: str
+    writes: Count
+    recovered: str
+    restored: bool
+    chip: str
+    noise: Seconds
+    blamed: str
+
+
 class Notes(TypedDict, total=False):
     """What is in a record where there is something to say of it."""
 
@@ -172,6 +185,7 @@ class Notes(TypedDict, total=False):
     retried: str
     layout_mismatch: str
     black_box: str
+    bench: BenchRow
     logs_cut: Annotated[list[str], _FIRST]
     console_truncated: bool
     error: str

@@ -60,8 +60,11 @@ class CellRun:
 
     def __post_init__(self) -> None:
         self._own_mismatch, mismatch = _mismatches(self.hosts)
-        self._given = Given(mismatch, self.memory_mib, self.cell.smp,
-                            any(host.firmware.needs_smm for host in self.hosts))
+        # What a real board has, nobody has given it.
+        real = any(host.qemu.board for host in self.hosts)
+        self._given = Given(
+            mismatch, None if real else self.memory_mib, None if real else self.cell.smp,
+            any(host.firmware.needs_smm for host in self.hosts), real=real)
 
     @property
     def artifacts(self) -> Path:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.ending import ENDING
 from bootmatrix.errors import EngineError, HarnessError, SandboxLost
+from bootmatrix.model import BoardSource
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bootmatrix.matrix.expansion import Matrix
     from bootmatrix.model import HostSpec, Known
     from bootmatrix.records.model import CellRow, Record
+    from bootmatrix.run.bench import BesideRunner
     from bootmatrix.run.runner import Runner, Unjudged
 
 
@@ -99,6 +101,12 @@ class Rig:
         return runner
 
     @cached_property
+    def _bench(self) -> BesideRunner:
+        from bootmatrix.run.bench import BesideRunner
+
+        return self._opened.enter_context(BesideRunner(self.builds, self.run_dir, self._worker))
+
+    @cached_property
     def _opened_runner(self) -> Runner:
         from bootmatrix.run.runner import Runner
 
@@ -146,7 +154,7 @@ class Rig:
         """The cell as its record describes it, with the builds that it has today."""
         from bootmatrix.records.rows import cell_row
 
-        return cell_row(cell, [self._runner.host(spec) for spec in cell.hosts])
+        return cell_row(cell, [self.builds.host(spec) for spec in cell.hosts])
 
     def run(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> Record:
         """Run a cell, the ``repeat``-th time, to its run record as JSON data; see ``begin``."""
@@ -161,6 +169,8 @@ class Rig:
         """
         if self._broken is not None:
             raise self._broken
+        if any(isinstance(host.qemu, BoardSource) for host in cell.hosts):
+            return self._on_the_bench(cell, known, repeat)
         from bootmatrix.run.runner import Unjudged
 
         runner = None
@@ -176,6 +186,19 @@ class Rig:
         if not isinstance(begun, Unjudged):
             return Begun(begun)
         return Begun(None, lambda: begun.done, lambda: self._judged(begun, cell, known, repeat))
+
+    def _on_the_bench(self, cell: Cell, known: Sequence[Known], repeat: int) -> Begun:
+        """Run a board's cell: beside the others, as it takes its time and none of a processor."""
+        record = self._bench.begin(self.matrix, cell, known, repeat)
+
+        def judged() -> Record:
+            try:
+                return record.result()
+            except HarnessError as error:
+                self._broken = error
+                raise
+
+        return Begun(None, record.done, judged)
 
     def _judged(
         self, begun: Unjudged, cell: Cell, known: Sequence[Known], repeat: int
@@ -209,7 +232,7 @@ class Rig:
             self._engine_name = self.engine.name
         with suppress(HarnessError):  # what is broken may not even end well
             self._opened.close()
-        for opened in ("engine", "_opened_runner"):
+        for opened in ("engine", "_opened_runner", "_bench"):
             self.__dict__.pop(opened, None)
 
     def close(self) -> None:

@@ -153,9 +153,7 @@ class Runner:
         begun = time.monotonic()
         hosts = [self.host(spec) for spec in cell.hosts]
         described = rows.cell_row(cell, hosts)
-        cannot = unsupported.reason(cell, hosts, self.abilities)
-        if cell.accel.with_kvm:
-            cannot = cannot or kvm_complaint()
+        cannot = self._cannot(cell, hosts)
         if cannot is not None:
             return rows.record(
                 described, Verdict.UNSUPPORTED, cannot, scenario=cell.scenario,
@@ -170,6 +168,18 @@ class Runner:
         )
         run.offered = lambda boot: self._offers.asked(boot, setup, run.firmware, self._start_apart)
         return self._attempt(run, setup)
+
+    def _cannot(self, cell: Cell, hosts: Sequence[Host]) -> str | None:
+        """Why a cell cannot be run here; None if it can."""
+        cannot = unsupported.reason(cell, hosts, self.abilities)
+        return cannot or (kvm_complaint() if cell.accel.with_kvm else None)
+
+    def _behind(
+        self, error: HarnessError, guest: Guest | None, run: CellRun
+    ) -> HarnessError:
+        """What is behind an error. Raises EngineError if it is the engine."""
+        return faults.check_engine(error, guest, run.lost, self._engine, self._scratch,
+                                   run.hosts[0].qemu)
 
     def _attempt(self, run: CellRun, setup: GuestSetup) -> Record | Unjudged:
         """Do the steps of a cell and judge them, if they can be judged yet."""
@@ -207,8 +217,7 @@ class Runner:
             run.seconds = time.monotonic() - begun
             failed = faults.check_disk(error, self._run_dir, run.hosts) or error
             if isinstance(failed, HarnessError):
-                failed = faults.check_engine(failed, guest, run.lost, self._engine,
-                                             self._scratch, run.hosts[0].qemu)
+                failed = self._behind(failed, guest, run)
         if failed is not None:
             return run.broken(failed, seen, qemus)
         return self._judged(run, setup, seen, qemus, launched, judgement)

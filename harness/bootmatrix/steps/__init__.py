@@ -7,6 +7,7 @@ from bootmatrix.steps.base import Step
 from bootmatrix.steps.clear_nvram import ClearNvram
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
+from bootmatrix.steps.guest_flash_power_loss import GuestFlashPowerLoss
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
@@ -27,6 +28,7 @@ STEPS: dict[str, type[Step]] = {
         UpgradeHost,
         UpgradeNvram,
         GuestFlash,
+        GuestFlashPowerLoss,
         ClearNvram,
         ReplaceDisk,
         WriteVariable,

@@ -25,6 +25,7 @@ class Ability(Enum):
     START = "a machine that can be started"
     RESET = "a reset button"
     POWER = "a power switch"
+    POWER_LOSS = "power that can be cut"
     MIGRATE = "migration"
     WAKE = "wake-up from outside"
     REPLACE_FIRMWARE = "firmware that can be replaced"
@@ -254,7 +255,7 @@ class Step:
 
 def at_host(index: int, hosts: Sequence[Host]) -> str:
     """A host in words, with its QEMU."""
-    return f"{role_name(index)} (QEMU {hosts[index].qemu.version})"
+    return f"{role_name(index)} ({hosts[index].qemu.called})"
 
 
 @dataclass(frozen=True)

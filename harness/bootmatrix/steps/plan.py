@@ -42,7 +42,7 @@ def plan(
     policy: Policy, hosts: Sequence[HostFacts], machine: str, steps: Sequence[Step]
 ) -> tuple[Expected, ...]:
     """What must hold after each step. Ends early at a step that QEMU must refuse."""
-    model = policy.model(hosts, machine)
+    model = policy.model.on(hosts[0].loader)(hosts, machine)
     expectations = []
     for step in steps:
         expectations.append(apply(model, step))

@@ -28,8 +28,8 @@ class UpgradeHost(Step):
 
     def apply(self, model: PolicyModel) -> str | None:
         """file(H) is another one, for whoever reads it from now on."""
-        model.files[self.host] = model.hosts[self.firmware_of].firmware
-        model.loaders[self.host] = model.hosts[self.firmware_of].loader
+        other = model.hosts[self.firmware_of]
+        model.upgrade_host(self.host, other.firmware, other.loader)
         return None
 
     def describe(self, hosts: Sequence[Host]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bootmatrix.firmware.identity import ConsoleName
+from bootmatrix.firmware.identity import ConsoleName, own
 from bootmatrix.model import Verdict
 from bootmatrix.witnesses import resets
 from bootmatrix.witnesses.moment import Moment, Problem, in_seconds, kept_waiting, last_line
@@ -41,7 +41,8 @@ def row(moment: Moment) -> ConsoleRow:
 def name(moment: Moment) -> ConsoleName | None:
     """What the console, or else the guest that came up on it, calls the firmware of a boot."""
     boot = moment.boot
-    printed = boot.banners[-1] if boot.banners else boot.up and boot.up.bios_version
+    banners = own(boot.banners)
+    printed = banners[-1] if banners else boot.up and boot.up.bios_version
     if not printed:
         return None
     console, wanted = moment.firmware.by_print(printed), moment.expected.firmware
@@ -74,8 +75,8 @@ def problem(moment: Moment) -> Problem | None:
         return Verdict.NO_BOOT, (
             f"a banner of {named and named.name}{again}, but the guest did not come up {why}"
         )
-    if len(set(boot.banners)) > 1:
+    if len(set(own(boot.banners))) > 1:
         return Verdict.WITNESS_CONFLICT, (
-            f"the banners of one boot differ: {', '.join(boot.banners)}"
+            f"the banners of one boot differ: {', '.join(own(boot.banners))}"
         )
     return None

@@ -27,6 +27,8 @@ def step_row(seen: StepObserved) -> FlashRow:
     """What it puts into the record."""
     if seen.cut_off is not None:
         return {"flash": {"size": None, "written": seen.flashed, "result": "cut-off"}}
+    if seen.flashed is not None:
+        return {"flash": {"size": None, "written": seen.flashed, "result": "power-loss"}}
     if (flash := seen.flash) is None:
         return {}
     return {"flash": {"size": flash.size, "written": flash.written, "result": flash.result}}

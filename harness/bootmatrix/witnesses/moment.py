@@ -31,14 +31,16 @@ class Given:
 
     ``mismatch`` says that code and variables of its firmware have different layouts, which explains
     variables that are lost. ``memory_mib`` and ``cpus`` are what its guest was given, ``smm`` tells
-    that its firmware takes a part of that memory for itself. ``offered`` are the tables that a
-    start finds on a host, by its index, with a firmware.
+    that its firmware takes a part of that memory for itself, ``real`` that it is a board, whose
+    CMOS has a battery or not. ``offered`` are the tables that a start finds on a host, by its
+    index, with a firmware.
     """
 
     mismatch: str | None = None
     memory_mib: int | None = None
     cpus: int | None = None
     smm: bool = False
+    real: bool = False
     offered: Mapping[tuple[int, str | None], Tables] = field(default_factory=dict)
 
 

@@ -9,14 +9,16 @@ from typing import Annotated
 
 from typing_extensions import TypedDict
 
+from bootmatrix.firmware.identity import own
 from bootmatrix.model import Verdict
 from bootmatrix.witnesses.console import FIRST
 from bootmatrix.witnesses.moment import Moment, Problem
 
 # Vendors that are not who the banner names: SeaBIOS calls itself so, and without its version,
-# where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts.
+# where QEMU gives it no SMBIOS (isapc, microvm); U-Boot is what OpenSBI starts; of coreboot it is
+# whatever its builder calls it.
 _SEABIOS_ITSELF = "Bochs"
-_NOT_THE_BANNERS = (_SEABIOS_ITSELF, "U-Boot")
+_NOT_THE_BANNERS = (_SEABIOS_ITSELF, "U-Boot", "coreboot")
 
 
 class SmbiosRow(TypedDict, total=False):
@@ -33,7 +35,7 @@ def row(moment: Moment) -> SmbiosRow:
 
 def problem(moment: Moment) -> Problem | None:
     """The banner says something else."""
-    line, banners = moment.line, moment.boot.banners
+    line, banners = moment.line, own(moment.boot.banners)
     if line is None or not banners or line.bios_vendor in _NOT_THE_BANNERS:
         return None
     if line.bios_version == banners[-1]:
@@ -51,7 +53,7 @@ def made_by_another(moment: Moment) -> Problem | None:
     """
     before = moment.boots[-1].line if moment.boots else None
     now = moment.line
-    if before is None or now is None or moment.boot.nameless:
+    if before is None or now is None or moment.boot.nameless or moment.given.real:
         return None
     own = [line.bios_vendor == _SEABIOS_ITSELF for line in (before, now)]
     if own[0] == own[1]:

@@ -8,6 +8,7 @@ import pytest
 
 from bootmatrix.errors import UserError
 from bootmatrix.machines.base import KeepsNvram, able
+from bootmatrix.nvram import Nvram
 from bootmatrix.run.steps import do_step
 from bootmatrix.steps.clear_nvram import ClearNvram
 from bootmatrix.steps.shutdown import Shutdown
@@ -21,7 +22,7 @@ def test_it_is_empty_and_not_while_the_guest_runs(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="the nvram of a running guest cannot be cleared"):
             do_step(guest, ClearNvram())
         nvram = able(guest.hosts, KeepsNvram).nvram
-        assert nvram is not None
+        assert isinstance(nvram, Nvram)
         do_step(guest, Shutdown())
         assert nvram.initialised
         do_step(guest, ClearNvram())

@@ -9,6 +9,7 @@ import pytest
 from bootmatrix.errors import LeftTooLate
 from bootmatrix.machines.base import KeepsNvram, able
 from bootmatrix.machines.fake import Script
+from bootmatrix.nvram import Nvram
 from bootmatrix.run.steps import do_step, run_steps
 from bootmatrix.steps.library import parse
 from bootmatrix.steps.reset import Reset
@@ -33,7 +34,7 @@ def test_a_refused_migration_leaves_the_guest_where_it_is(tmp_path: Path) -> Non
         assert [step.refusal for step in seen] == [None, refusal]
         assert guest.machine.host == 0
         nvram = able(guest.hosts, KeepsNvram).nvram
-        assert nvram is not None
+        assert isinstance(nvram, Nvram)
         assert nvram.header.moved is None
         assert do_step(guest, Reset()).boot is not None
 

@@ -14,6 +14,7 @@ from bootmatrix.run.guest import Guest
 from bootmatrix.run.steps import (
     clear_nvram,
     guest_flash,
+    guest_flash_power_loss,
     migrate,
     replace_disk,
     reset,
@@ -35,6 +36,7 @@ DEEDS: dict[str, Callable[[Guest, Any, Step | None], StepObserved]] = {
     "upgrade-host": upgrade_host.do,
     "upgrade-nvram": upgrade_nvram.do,
     "guest-flash": guest_flash.do,
+    "guest-flash-power-loss": guest_flash_power_loss.do,
     "clear-nvram": clear_nvram.do,
     "replace-disk": replace_disk.do,
     "write-variable": variables.do,

@@ -1,0 +1,57 @@
+"""A board on a bench as a build: its labgrid environment file, read as a file and nothing more.
+
+What drivers it names can do is labgrid's to know, and ``bootmatrix.machines.board``'s to ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bootmatrix.errors import UserError
+from bootmatrix.files import yaml_file
+from bootmatrix.matrix.sources import safe_name
+from bootmatrix.model import BOARD_MACHINE, Arch, BoardSource, QemuBuild
+
+
+def check(source: BoardSource) -> str:
+    """The text of a board's environment file. Raises UserError, without a place, for none."""
+    text, there = _read(source.env)
+    if source.target not in there:
+        raise UserError(f"{source.env} has no target {source.target!r}",
+                        hint="it has: " + ", ".join(there))
+    return text
+
+
+def targets(env: Path) -> tuple[str, ...]:
+    """The targets of an environment file. Raises UserError, without a place, for none."""
+    return _read(env)[1]
+
+
+def _read(env: Path) -> tuple[str, tuple[str, ...]]:
+    """Its text, and the names of its targets."""
+    try:
+        text = yaml_file.read_text(env)
+        tree = yaml_file.parse(env, text)
+    except UserError as error:
+        raise UserError(str(error)) from None
+    found = tree.get("targets") if isinstance(tree, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise UserError(f"{env} has no targets", hint="a labgrid environment file")
+    return text, tuple(map(str, found))
+
+
+def build(source: BoardSource, arch: Arch) -> QemuBuild:
+    """What stands for a board in the place of a QEMU. Raises UserError as ``check``."""
+    name = safe_name(str(source))
+    told = f"{source.target}\n{check(source)}"
+    return QemuBuild(
+        name=name,
+        version=name,
+        digest=hashlib.sha256(told.encode()).hexdigest(),
+        root=Path(),
+        machines=(BOARD_MACHINE,),
+        arch=arch,
+        board=source,
+    )

@@ -1,0 +1,108 @@
+"""A board's flash chip: written by a programmer, so that what was in it is never lost."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bootmatrix.errors import BenchError
+from bootmatrix.firmware.identity import sha256
+from bootmatrix.machines.bench.seat import Journal, Seat
+
+
+class Programmer(Protocol):
+    """What reads and writes a chip. Each raises BenchError where it cannot."""
+
+    def read(self) -> bytes:
+        """All that is in it."""
+
+    def write(self, image: bytes) -> None:
+        """An image into it, which is then verified."""
+
+
+class Chip:
+    """The chip of a board whose seat is held.
+
+    ``restore``: what it held is to be in it again at the end. ``first`` is the sha256 of what it
+    held when it was looked at first, "" before that; ``writes`` counts how often it was written.
+    """
+
+    def __init__(self, programmer: Programmer, seat: Seat, *, restore: bool) -> None:
+        self._programmer, self._seat, self._restore = programmer, seat, restore
+        self._known: bytes | None = None  # what is in it for certain
+        self._kept: bytes | None = None
+        self.first = ""
+        self.writes = 0
+
+    @property
+    def known(self) -> bytes | None:
+        """What is in it for certain, without a look."""
+        return self._known
+
+    @property
+    def kept(self) -> bytes | None:
+        """What it held before it was written; None where nobody has written it."""
+        return self._kept
+
+    def recover(self) -> str | None:
+        """See to what a killed process has left; None for nothing, or what was found and done."""
+        journal = self._seat.journal
+        if journal is None:
+            return None
+        content = self.read()
+        kept = self._seat.kept.read_bytes() if self._seat.kept.exists() else None
+        whole = sha256(content) == journal.wanted or content == kept
+        if kept is None or content == kept or (whole and not journal.restore):
+            self._seat.journal = None
+            return None if whole else "the chip is half-written, and nothing was kept of it"
+        self._write(kept)
+        self._seat.journal = None
+        found = "was not restored" if whole else "was left half-written"
+        return f"the chip {found} by a run that was killed: what it held before is restored"
+
+    def read(self) -> bytes:
+        """What is in it, by the programmer."""
+        self._known = self._programmer.read()
+        self.first = self.first or sha256(self._known)
+        return self._known
+
+    def program(self, image: bytes) -> None:
+        """Have an image in it. What it held before is kept first. Raises BenchError."""
+        content = self._known if self._known is not None else self.read()
+        if content == image:
+            return
+        if len(content) != len(image):
+            raise BenchError(f"the image has {len(image):#x} bytes, the chip {len(content):#x}")
+        if self._kept is None:
+            self._kept = content
+            self._seat.keep(content)
+        self._seat.journal = Journal(sha256(image), done=False, restore=self._restore)
+        self._write(image)
+        self._seat.journal = Journal(sha256(image), done=True, restore=self._restore)
+
+    def changed(self) -> None:
+        """Somebody else may write it from now on: the board itself."""
+        content = self._known if self._known is not None else self.read()
+        if self._kept is None:
+            self._kept = content
+            self._seat.keep(content)
+        self._known = None
+        self._seat.journal = Journal("", done=False, restore=self._restore)
+
+    def finish(self) -> bool:
+        """The board is let go: whether what it held before was written back.
+
+        Raises BenchError where that is not possible: the next one who holds the board tries again.
+        """
+        restored = self._restore and self._kept is not None
+        if restored:
+            assert self._kept is not None
+            if self.read() != self._kept:
+                self._write(self._kept)
+        self._seat.journal = None
+        return restored
+
+    def _write(self, image: bytes) -> None:
+        self._known = None
+        self.writes += 1
+        self._programmer.write(image)
+        self._known = image

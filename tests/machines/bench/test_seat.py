@@ -1,0 +1,51 @@
+"""One holder at a time, and what outlasts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bootmatrix.machines.bench.seat import Journal, Seat
+from bootmatrix.model import BoardSource
+
+
+def test_each_target_of_a_file_has_its_own(tmp_path: Path) -> None:
+    one, two = (Seat.of(BoardSource(env=tmp_path / "env.yaml", target=name), tmp_path)
+                for name in ("one", "two"))
+    assert one.kept != two.kept
+    same = Seat.of(BoardSource(env=tmp_path / "." / "env.yaml", target="one"), tmp_path)
+    assert same.kept == one.kept
+
+
+def test_another_process_does_not_have_it_meanwhile(tmp_path: Path) -> None:
+    program = ("import sys; from pathlib import Path; "
+               "from bootmatrix.machines.bench.seat import Seat\n"
+               "with Seat(Path(sys.argv[1])).held(wait=False) as held: print(held)")
+
+    def asked() -> str:
+        return subprocess.run([sys.executable, "-c", program, tmp_path], check=True, text=True,
+                              capture_output=True).stdout.strip()
+
+    with Seat(tmp_path).held() as held:
+        assert held
+        assert asked() == "False"
+    assert asked() == "True"
+
+
+def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
+    seat = Seat(tmp_path)
+    assert (seat.journal, seat.mark) == (None, "")
+    seat.journal = Journal("ab", done=False, restore=True)
+    seat.mark = "dead"
+    again = Seat(tmp_path)
+    assert (again.journal, again.mark) == (Journal("ab", done=False, restore=True), "dead")
+    again.journal, again.mark = None, ""
+    cleared = Seat(tmp_path)
+    assert (cleared.journal, cleared.mark) == (None, "")
+
+
+def test_a_journal_that_is_none_says_nothing(tmp_path: Path) -> None:
+    for text in ("", "[]", "{}", '{"wanted": 1}'):
+        (tmp_path / "journal.json").write_text(text)
+        assert Seat(tmp_path).journal is None

@@ -1,0 +1,83 @@
+"""What a bench has, by its environment file; tests/on_qemu has boards that are switched on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from bootmatrix.errors import UserError
+from bootmatrix.machines.base import Machine
+from bootmatrix.machines.board import BoardClock, BoardHosts, BoardMachine, Facts, facts
+from bootmatrix.model import BoardSource
+from bootmatrix.steps.base import Ability
+
+SERIAL = {"RawSerialPort": {"port": "/dev/null"}}
+
+
+def described(directory: Path, drivers: Any, **more: Any) -> BoardSource:
+    """A board with these drivers."""
+    file = directory / "env.yaml"
+    with file.open("w") as opened:
+        YAML().dump({"targets": {"main": {"resources": SERIAL, "drivers": drivers, **more}}},
+                    opened)
+    return BoardSource(env=file)
+
+
+def test_a_serial_port_alone(tmp_path: Path) -> None:
+    found = facts(described(tmp_path, {"SerialDriver": {}}))
+    assert found == Facts(console="SerialDriver")
+    assert found.abilities == {Ability.CONSOLE}
+
+
+def test_what_each_driver_makes_possible(tmp_path: Path) -> None:
+    found = facts(described(
+        tmp_path, [
+            {"SerialDriver": {}},
+            {"ExternalPowerDriver": {"cmd_on": "true", "cmd_off": "true"}},
+            {"FlashromDriver": {}},
+            {"FileDigitalOutputDriver": {"name": "clear-cmos", "filepath": "/dev/null"}},
+            {"FileDigitalOutputDriver": {"name": "reset", "filepath": "/dev/null"}},
+            {"DigitalOutputResetDriver": {"bindings": {"output": "reset"}}},
+        ], options={"bootmatrix-live-flash": True, "bootmatrix-update": "update.bin"}))
+    assert found == Facts(
+        console="SerialDriver", power="ExternalPowerDriver", reset="DigitalOutputResetDriver",
+        programmer="FlashromDriver", clear_cmos=True, live=True, update=tmp_path / "update.bin")
+    assert found.abilities == {
+        Ability.CONSOLE, Ability.START, Ability.POWER, Ability.POWER_LOSS, Ability.RESET,
+        Ability.REPLACE_FIRMWARE, Ability.NVRAM}
+    assert not Facts(console="x", power="x").abilities & {Ability.NVRAM, Ability.MIGRATE}
+
+
+def test_a_place_is_its_coordinators(tmp_path: Path) -> None:
+    source = described(tmp_path, {"SerialDriver": {}}, resources={"RemotePlace": {"name": "apu2"}})
+    assert facts(source).place == "apu2"
+
+
+@pytest.mark.parametrize(("drivers", "words"), [
+    ({"ExternalPowerDriver": {"cmd_on": "true", "cmd_off": "true"}}, "main has no console"),
+    ({"SerialDrivr": {}}, "labgrid has no driver 'SerialDrivr'"),
+], ids=["no console", "mistyped"])
+def test_mistakes(tmp_path: Path, drivers: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        facts(described(tmp_path, drivers))
+
+
+def test_a_board_keeps_to_what_machines_are() -> None:
+    promised = {name for name in dir(Machine) if not name.startswith("_")} - {"host", "name"}
+    assert promised <= {*dir(BoardMachine), "clock", "alive"}
+    assert BoardHosts.machine is BoardMachine
+
+
+def test_its_clock_stands_still_while_the_bench_works() -> None:
+    clock = BoardClock()
+    with clock.stopped():
+        before = clock()
+        with clock.stopped():
+            assert clock() == before
+        assert clock() == before
+    assert clock.look() >= before
+    assert clock.limit(5) == 5
+    assert not clock.deadline(5).expired
