@@ -651,7 +651,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     # Without patience: what a hang is, and what is late, is not the question here.
     impatient = tmp_path / "quickstart.yaml"
-    impatient.write_text(Path(MATRIX).read_text() + "\npatience: 5\n")
+    shipped = Path(MATRIX).read_text()
+    assert shipped.count("\nboot-timeout: 5 ") == 1
+    impatient.write_text(shipped.replace("\nboot-timeout: 5 ", "\nboot-timeout: 1 ")
+                         + "\npatience: 1\n")
     monkeypatch.setattr(sys.modules[__name__], "MATRIX", str(impatient))
     return tmp_path
 

@@ -125,18 +125,29 @@ def workers(run: subprocess.Popen[str]) -> list[int]:
 
 
 def test_what_is_left_is_seen(place: Place) -> None:
-    # A cell takes half a second, and to look at all processes can take longer.
-    run = place.start("--repeat", "5")
+    """And of a run that nothing happens to, nothing is; its records are one JSON object each."""
+    run = place.start("--json", "all.jsonl", jobs=2)
     place.wait_for_records(1)
-    left = place.leftovers()
-    assert any(entry.startswith("scratch ") for entry in left)
-    wait_for(run, lambda: any("qemu-system" in entry for entry in place.leftovers()))
+
+    def left() -> list[str]:
+        # To look at all processes can take longer than a cell: the run stands still meanwhile.
+        os.killpg(run.pid, signal.SIGSTOP)
+        try:
+            return place.leftovers()
+        finally:
+            os.killpg(run.pid, signal.SIGCONT)
+
+    assert any(entry.startswith("scratch ") for entry in left())
     if place.engine == "docker":
         assert containers(place.path)
+    wait_for(run, lambda: any("qemu-system" in entry for entry in left()))
     output, _ = run.communicate(timeout=300)
     assert run.returncode == 0, output
     place.nothing_left()
     assert not_run(output) == 0
+    lines = (place.path / "all.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["cell"]["id"] for line in lines) == sorted(place.ids())
+    assert len(lines) == CELLS
 
 
 # ---- SIGKILL --------------------------------------------------------------------------------
@@ -204,7 +215,7 @@ def test_ctrl_c(place: Place, records: int, jobs: int) -> None:
     assert len(finished) >= records
     assert not_run(output) == CELLS - len(finished), output
     place.nothing_left()
-    if records == 3:
+    if records == 3 and place.engine == "bubblewrap":  # to go on knows nothing of engines
         code, output = place.resume(jobs=jobs)
         assert code == 0, output
         assert len(set(place.ids())) == CELLS
@@ -481,12 +492,3 @@ def test_a_daemon_that_does_not_answer_is_said_once(
     assert output.count("stopped: the rig broke: docker: no engine answers") == 1
     assert not_run(output) == CELLS
     assert leftovers(tmp_path) == []
-
-
-def test_records_of_all_cells_are_one_json_object_each(place: Place) -> None:
-    run = place.start("--json", "all.jsonl", jobs=2)
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, output
-    lines = (place.path / "all.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["cell"]["id"] for line in lines) == sorted(place.ids())
-    assert len(lines) == CELLS

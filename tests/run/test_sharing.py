@@ -47,7 +47,7 @@ QUICKSTART = Path(__file__).parents[2] / "matrices" / "quickstart.yaml"
 def quickstart(store: ImageStore, machine: str) -> list[Cell]:
     cells = load(QUICKSTART).cells(lambda host: store.qemu(str(host.qemu)).machines)
     # A silent cell waits for its whole time-out, in both runs; none is waited for beyond that.
-    return [replace(each, seconds=2.5, patience=2.5) for each in cells if each.machine == machine
+    return [replace(each, seconds=1.0, patience=1.0) for each in cells if each.machine == machine
             and {host.name for host in each.hosts} == {"bullseye", "sid"}]
 
 
