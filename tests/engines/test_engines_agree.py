@@ -26,7 +26,7 @@ CELLS = [
     cell("bullseye sid trixie", "machine-owned", "chain"),
     cell("sid trixie", "stock", "migrate-during-post"),
     cell("bullseye sid", "stock", machine="default"),
-    cell("bullseye sid", "guest-owned", machine="pc-q35-5.2", disk="ahci", seconds=3),
+    cell("bullseye sid", "guest-owned", machine="pc-q35-5.2", disk="ahci", seconds=1),
     cell("bullseye sid", "stock", machine="pc-q35-10.0"),
 ]
 
