@@ -159,7 +159,6 @@ class BenchRow(TypedDict, total=False):
     writes: Count
     recovered: str
     restored: bool
-    chip: str
     noise: Seconds
     blamed: str
 
