@@ -40,6 +40,7 @@ from bootmatrix.steps.base import Scenario, Step
 from bootmatrix.steps.clear_nvram import ClearNvram
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
+from bootmatrix.steps.guest_flash_power_loss import GuestFlashPowerLoss
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
@@ -151,6 +152,10 @@ class LabGuest:
     def guest_flash(self) -> Seen:
         """Let the guest program its flash with its image: ``Lab.guest(flash=...)``."""
         return self._do(GuestFlash(0))  # which host's is for a matrix to say
+
+    def guest_flash_power_loss(self) -> Seen:
+        """The same, and power is lost meanwhile. Raises UserError where there is none to cut."""
+        return self._do(GuestFlashPowerLoss(0))
 
     def upgrade_host(self, host: str, firmware: str) -> Seen:
         """Replace the firmware file on a host by a known build."""

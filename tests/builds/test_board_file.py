@@ -54,3 +54,13 @@ def test_labgrid_is_not_imported(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, written(tmp_path)], check=True,
                           capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_without_labgrid_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = BoardSource(env=written(tmp_path))
+    board_file.ready(source)
+    monkeypatch.setattr(board_file, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"apu2-main is a board, which needs labgrid .pip install"):
+        board_file.ready(source)

@@ -65,6 +65,8 @@ def test_a_chip_that_is_written_while_the_board_is_off(tmp_path: Path) -> None:
     (["start", "guest-flash"], {"policy": "reread"}, "guest-flash needs a file"),
     (["start", "shutdown", "clear-nvram"], {}, "clear-nvram needs a digital output clear-cmos"),
     (["start", {"start": {"on": "destination"}}], {}, None),
+    (["start", {"shutdown": {"by": "guest"}}], {"guest": "linux"},
+     "nobody sees that a board has shut itself down"),
     (["start"], {"smp": "2"}, "smp is QEMU's to choose, a board has what it has"),
     (["start"], {"disk": "virtio"}, "board has no virtio disk"),
     (["start", "upgrade-host"], {"destination": "other"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from bootmatrix.errors import UserError
@@ -22,6 +23,14 @@ def check(source: BoardSource) -> str:
         raise UserError(f"{source.env} has no target {source.target!r}",
                         hint="it has: " + ", ".join(there))
     return text
+
+
+def ready(source: BoardSource) -> None:
+    """Raise UserError, without a place, where no board can be reached, or as ``check``."""
+    check(source)
+    if find_spec("labgrid") is None:
+        raise UserError(f"{source} is a board, which needs labgrid",
+                        hint="pip install 'bootmatrix[bench]', or Debian's package labgrid")
 
 
 def targets(env: Path) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ class Builds:
         if isinstance(host.qemu, str):
             self._store.check(self._store.for_arch(host.qemu, host.arch))
         elif isinstance(host.qemu, BoardSource):
-            board_file.check(host.qemu)
+            board_file.ready(host.qemu)
         elif host.qemu not in self._qemus:
             self._qemus[host.qemu] = self._make(host.qemu, say)
 

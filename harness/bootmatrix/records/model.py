@@ -167,7 +167,6 @@ class BenchRow(TypedDict, total=False):
     writes: Count
     recovered: str
     restored: bool
-    chip: str
     noise: Seconds
     blamed: str
 

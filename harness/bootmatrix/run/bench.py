@@ -18,7 +18,7 @@ from bootmatrix.machines.base import Hosts
 from bootmatrix.machines.board import Bench, BoardHosts, Facts, facts
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.matrix import unsupported
-from bootmatrix.model import BoardSource, Host, Known, ResetBy, Verdict
+from bootmatrix.model import BoardSource, Host, Known, ResetBy, ShutdownBy, Verdict
 from bootmatrix.records.model import BenchRow, Record
 from bootmatrix.run.cell_run import CellRun
 from bootmatrix.run.guest import Guest
@@ -179,6 +179,8 @@ def _reasons(
         yield (f"{cell.policy} needs {Ability.REPLACE_FIRMWARE.value}: a programmer, "
                f"and {lacks}")
     steps = cell.scenario.steps
+    if any(isinstance(step, Shutdown) and step.by is ShutdownBy.GUEST for step in steps):
+        yield "nobody sees that a board has shut itself down"
     if any(isinstance(step, GuestFlash) for step in steps) and there.update is None:
         yield ("guest-flash needs a file that the board programs itself from: "
                f"bootmatrix-update, and {lacks}")
