@@ -95,6 +95,7 @@ def test_power_that_is_lost_meanwhile_leaves_a_board_that_this_firmware_does_not
     before = board.chip.read_bytes()
     record = board.run(tmp_path, "start", "guest-flash-power-loss", "start", restore=True)
     assert record["verdict"] == "silent", record["reason"]
+    assert record["reason"] == "boot 2 (start on source): not a byte in 10.0 s"
     assert record["steps"][1]["flash"] == {"size": None, "written": 65536, "result": "power-loss"}
     assert record["black_box"] == (
         "dead with this firmware: the board speaks with what its chip held before")

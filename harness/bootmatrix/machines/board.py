@@ -445,6 +445,7 @@ class Bench:
             power.off()
         if not self.line.wait_for_quiet(_QUIET_SECONDS, Deadline.after(_OFF_SECONDS)):
             raise BenchError("the power does not switch: the board goes on to speak without it")
+        self.line.cut()
         get = getattr(power, "get", None)
         if get is not None:
             with _bench("the power cannot be asked"):
@@ -458,11 +459,13 @@ class Bench:
             output = getattr(driver, "output", None)
             if output is None:
                 before_it_runs()
+                self.line.cut()
                 driver.reset()
                 return
             output.set(True)
             self.line.wait_for_quiet(_RESET_SECONDS, Deadline.after(_OFF_SECONDS))
             before_it_runs()
+            self.line.cut()
             output.set(False)
 
     def clear_cmos(self) -> None:
