@@ -40,6 +40,7 @@ _PORT = "127.0.0.1:20408"  # labgrid's own default
 # A line on which nothing comes for so long is quiet: the guest's beats are half a second apart.
 _QUIET_SECONDS = 0.7
 _OFF_SECONDS = 3.0
+_SPEAK_SECONDS = 10.0  # in which a board says its first byte, at least, before it is blamed
 _RESET_SECONDS = 0.5  # what a reset line is pulled, and a button for the CMOS is pressed
 _PAUSE = 0.1  # in which a port is asked again
 _OUTPUTS = {"clear_cmos": "clear-cmos"}
@@ -827,7 +828,8 @@ class BoardHosts:
         self.bench.off()
         heard = self.bench.line.hearing.bytes
         self.bench.on()
-        return self.bench.line.wait_for_more(heard, Deadline.after(self.setup.seconds))
+        wait = max(self.setup.seconds, _SPEAK_SECONDS)
+        return self.bench.line.wait_for_more(heard, Deadline.after(wait))
 
     def came_up(self) -> None:
         """What is in the chip has shown that the board can speak."""
