@@ -50,8 +50,8 @@ _INSIDE = Path("/cell")
 class VirtualBoard:
     """The board in a directory."""
 
-    def __init__(self, directory: Path, root: Path) -> None:
-        self._directory, self._root = directory, root
+    def __init__(self, directory: Path, root: Path, mib: int = 32) -> None:
+        self._directory, self._root, self._mib = directory, root, mib
         self._powered = False
         self._ending = False
         self._pulled = False
@@ -196,7 +196,8 @@ class VirtualBoard:
             "-fw_cfg", f"name=opt/bootmatrix/flash,file={_INSIDE / UPDATE}"]
         return [
             *sandbox, "/usr/bin/qemu-system-x86_64", "-nodefaults", "-no-user-config",
-            "-display", "none", "-vga", "none", "-machine", "pc,accel=tcg,graphics=off", "-m", "32",
+            "-display", "none", "-vga", "none", "-machine", "pc,accel=tcg,graphics=off",
+            "-m", str(self._mib),
             "-drive", f"if=pflash,format=raw,file={chip},file.locking=off",
             "-blockdev", "driver=raw,node-name=disk,file.driver=file,file.locking=off,"
                          f"file.filename={_INSIDE / DISK}",
@@ -231,6 +232,7 @@ def main() -> int:
     serve.add_argument("--root", type=Path, required=True)
     serve.add_argument("--chip", type=Path, required=True)
     serve.add_argument("--disk", type=Path, required=True)
+    serve.add_argument("--mib", type=int, default=32, help="of memory (default: 32)")
     switch = commands.add_parser("power")
     switch.add_argument("directory", type=Path)
     switch.add_argument("word", choices=("on", "off", "cycle", "get"))
@@ -239,7 +241,7 @@ def main() -> int:
         print(power(options.directory, options.word))
         return 0
     make(options.directory, options.chip, options.disk)
-    VirtualBoard(options.directory.resolve(), options.root).serve()
+    VirtualBoard(options.directory.resolve(), options.root, options.mib).serve()
     return 0
 
 

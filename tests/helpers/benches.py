@@ -26,7 +26,6 @@ from bootmatrix.run.bench import BenchRunner
 PROGRAM = Path(__file__).parents[2] / "examples" / "bench" / "virtual_board.py"
 QEMU = "debian-trixie"
 OLD, NEW = "seabios-1.16.2", "seabios-1.17.0"
-SIZE = 256 << 10
 
 
 
@@ -72,7 +71,8 @@ class VirtualBoard:
         target: dict[str, Any] = {
             "resources": {
                 "RawSerialPort": {"port": str(self.directory / "tty")},
-                "Flashrom": {"programmer": f"dummy:emulate=VARIABLE_SIZE,size={SIZE},"
+                "Flashrom": {"programmer": f"dummy:emulate=VARIABLE_SIZE,"
+                                           f"size={self.chip.stat().st_size},"
                                            f"image={self.chip}"},
             },
             "drivers": {
@@ -129,21 +129,26 @@ class VirtualBoard:
 
 @contextlib.contextmanager
 def virtual_board(
-    directory: Path, name: str = "board", firmware: str = ""
+    directory: Path, name: str = "board", firmware: str = "", *, uefi: bool = False
 ) -> Iterator[VirtualBoard]:
-    """A virtual board; in its chip is a ``firmware``, by default the one of its QEMU."""
+    """A virtual board; in its chip is a ``firmware``, by default the one of its QEMU.
+
+    With ``uefi`` it is OVMF, code and variables in one image.
+    """
     store = ImageStore()
     for image in (QEMU, "debian-bookworm", "debian-sid"):
         if not store.is_built(image):
             store.build([image], lambda line: None)
     qemu = store.qemu(QEMU)
-    there = store.firmware(firmware or qemu.firmware)
+    there = store.beside(QEMU, "ovmf-4m") if uefi else store.firmware(firmware or qemu.firmware)
+    chip = combined(directory, QEMU) if uefi else there.path
     disk = program_of(GuestKind.PROBE, there, Arch.X86_64).disk(
         "A", cache_home(), Arch.X86_64, there)
     board = VirtualBoard(directory / name, directory / "cache")
     serve = subprocess.Popen(
         [sys.executable, PROGRAM, "serve", board.directory, "--root", qemu.root,
-         "--chip", there.path, "--disk", disk], stdout=subprocess.PIPE)
+         "--chip", chip, "--disk", disk, "--mib", "128" if uefi else "32"],
+        stdout=subprocess.PIPE)
     try:
         assert serve.stdout is not None
         assert serve.stdout.readline() == b"ready\n"
@@ -156,6 +161,15 @@ def virtual_board(
         shutil.rmtree(Seat.of(board.source, cache_home()).kept.parent)
         if serve.stdout is not None:
             serve.stdout.close()
+
+
+def combined(directory: Path, beside: str) -> Path:
+    """OVMF of an image, as a file with variables and code."""
+    build = ImageStore().beside(beside, "ovmf-4m")
+    assert build.variables is not None
+    file = directory / f"{beside}.fd"
+    file.write_bytes(build.variables.read_bytes() + build.path.read_bytes())
+    return file
 
 
 def image(name: str) -> bytes:

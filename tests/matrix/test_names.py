@@ -8,6 +8,7 @@ import pytest
 
 from bootmatrix.errors import UserError
 from bootmatrix.matrix.expansion import load
+from bootmatrix.model import BoardSource
 from helpers.matrices import BASE, never
 
 KNOWN = "known:\n  - when: {%s}\n    verdict: %s\n    reason: r\n"
@@ -115,3 +116,39 @@ def test_mistakes_have_a_place_and_a_remedy(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+# ---- real boards ------------------------------------------------------------------------------
+
+
+def board_matrix(directory: Path, host: str) -> Path:
+    """A matrix file of one host."""
+    file = directory / "boards.yaml"
+    file.write_text(f"schema: 1\nhosts:\n  a: {host}\n"
+                    "axes: {machine: newest-common, scenario: cold-boot, policy: stock}\n")
+    return file
+
+
+def test_a_board_is_a_host_whose_machine_is_its_own(tmp_path: Path) -> None:
+    matrix = load(board_matrix(
+        tmp_path, "{board: {env: bench/env.yaml, target: x, restore: true}, firmware: y}"))
+    source = matrix.hosts[0].qemu
+    assert source == BoardSource(env=tmp_path / "bench/env.yaml", target="x", restore=True)
+    cell, = matrix.cells(lambda host: pytest.fail("no board is asked for machine types"))
+    assert cell.id == "a,board,stock,cold-boot,ahci"
+    assert matrix.qemu_names() == ()
+
+
+@pytest.mark.parametrize(("host", "words"), [
+    ("{board: {env: e}}", "3:6: hosts.a.firmware: is missing: what is to be in the board's chip"),
+    ("{board: {env: e}, qemu: q, firmware: x}", "3:6: hosts.a: found qemu and board"),
+    ("{board: {target: x}, firmware: x}", "3:14: hosts.a.board.env: is missing"),
+    ("{board: {env: e, targt: x}, firmware: x}", "3:23: hosts.a.board.targt: no such field"),
+    ("{board: e, firmware: x}", "3:14: hosts.a.board: found 'e'; it must be a mapping"),
+    ("{board: {env: e, restore: 1}, firmware: x}",
+     "3:32: hosts.a.board.restore: found a number (1); it must be true or false"),
+], ids=["firmware", "both", "env", "mistyped", "text", "number"])
+def test_a_boards_mistakes_have_their_place(tmp_path: Path, host: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(board_matrix(tmp_path, host))
+    assert words in str(caught.value)

@@ -12,7 +12,7 @@ import pytest
 
 from bootmatrix.builds.image_store import cache_home
 from bootmatrix.machines.bench.seat import Seat
-from helpers.benches import NEW, OLD, VirtualBoard, image, virtual_board
+from helpers.benches import NEW, OLD, VirtualBoard, combined, image, virtual_board
 
 UP = "seabios-1.16.2-1"
 UPGRADED = "seabios-1.17.0-1"
@@ -95,6 +95,7 @@ def test_power_that_is_lost_meanwhile_leaves_a_board_that_this_firmware_does_not
     before = board.chip.read_bytes()
     record = board.run(tmp_path, "start", "guest-flash-power-loss", "start", restore=True)
     assert record["verdict"] == "silent", record["reason"]
+    assert record["reason"] == "boot 2 (start on source): not a byte in 10.0 s"
     assert record["steps"][1]["flash"] == {"size": None, "written": 65536, "result": "power-loss"}
     assert record["black_box"] == (
         "dead with this firmware: the board speaks with what its chip held before")
@@ -174,3 +175,20 @@ def test_a_run_that_is_interrupted_leaves_the_board_off_and_free(
     assert (seat.mark, seat.journal) == ("", None)
     with seat.held(wait=False) as free:
         assert free
+
+
+def test_uefi_firmware_resets_by_its_own_service_and_its_variables_are_cleared(
+    tmp_path: Path
+) -> None:
+    with virtual_board(tmp_path, uefi=True) as board:
+        text = board.matrix(
+            "start", {"reset": {"by": "efi-cold"}}, {"reset": {"by": "efi-warm"}}, "upgrade-host",
+            "reset", "shutdown", "clear-nvram", "start", patience=90.0, boot_timeout=45.0)
+        for name, host in ((OLD, "debian-bookworm"), (NEW, "debian-sid")):
+            text = text.replace(f"firmware: {name}",
+                                f"firmware: {{path: {combined(tmp_path, host)}}}")
+        record = board.run_text(tmp_path, text)
+        assert record["verdict"] == "pass", record["reason"]
+        first, *_, last = (boot["console"] for boot in record["boots"])
+        assert (len(record["boots"]), first == last) == (5, False)
+        assert record["bench"]["writes"] == 3, "the firmware, the other, and blank variables"

@@ -6,7 +6,7 @@ equals the source's) and 9 (fw_cfg) need real QEMUs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ from bootmatrix.policies.guest_owned_versioned import GuestOwnedVersioned
 from bootmatrix.policies.machine_owned import MachineOwned
 from bootmatrix.policies.reread import Reread
 from bootmatrix.policies.stock import Stock
-from bootmatrix.steps.base import StepError
+from bootmatrix.steps.base import Step, StepError
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.library import validate
 from bootmatrix.steps.plan import plan
@@ -31,6 +31,7 @@ from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.start import Start
 from bootmatrix.steps.suspend import Suspend
 from helpers.lives import (
+    CLEAR,
     COLUMNS,
     HOSTS,
     MIGRATE,
@@ -195,3 +196,32 @@ def test_a_policy_is_called_as_its_model_and_plans_by_it(policy: Policy) -> None
         "reread": Reread,
     }
     assert policy.model is names[policy.value]
+
+
+# ---- a real board's chip ----------------------------------------------------------------------
+
+_CLEARED = (START, SHUTDOWN, CLEAR, START)
+
+
+@pytest.mark.parametrize(("policy", "steps", "ran"), [
+    *((policy, (START, REPLACE_A, RESET), ["A", "C"])
+      for policy in ("stock", "guest-owned", "guest-owned-versioned", "reread")),
+    ("machine-owned", (START, REPLACE_A, RESET), ["A", "A"]),
+    ("machine-owned", (START, REPLACE_A, SHUTDOWN, START), ["A", "C"]),
+    *((policy, (START, SHUTDOWN, START_B), ["A", "A"]) for policy in ("stock", "guest-owned")),
+    *((policy, (START, SHUTDOWN, START_B), ["A", "B"]) for policy in ("machine-owned", "reread")),
+    ("stock", (REPLACE_A, START), ["C"]),
+    ("guest-owned", (START, REPLACE_A, *_CLEARED[1:]), ["A", "C"]),
+], ids=str)
+def test_what_a_chip_makes_a_board_boot(
+    policy: str, steps: Sequence[Step], ran: list[str]
+) -> None:
+    expected = plan(Policy(policy), loaded(Loader.CHIP), "board", steps)
+    assert [one.firmware for one in expected if one.boots] == ran
+    assert Policy(policy).model.mechanism(Loader.CHIP).swap is Swap.NOTHING
+
+
+@pytest.mark.parametrize("policy", ["stock", "guest-owned", "reread"])
+def test_an_upgrade_is_in_the_chip_before_it_runs(policy: str) -> None:
+    upgraded = plan(Policy(policy), loaded(Loader.CHIP), "board", (START, REPLACE_A))[-1]
+    assert (upgraded.firmware, upgraded.rom) == ("A", "C")

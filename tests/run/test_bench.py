@@ -55,6 +55,7 @@ def test_a_chip_that_is_written_while_the_board_is_off(tmp_path: Path) -> None:
     late = why(tmp_path, HAS, *upgraded, BY_CF9)
     assert late is not None
     assert late.startswith("the chip of board env-main is written while it is off")
+    assert why(tmp_path, HAS, *upgraded, BY_CF9, policy="machine-owned") is None
     live = Facts(**{**HAS.__dict__, "live": True})
     assert why(tmp_path, live, *upgraded, BY_CF9) is None
 

@@ -40,6 +40,7 @@ _PORT = "127.0.0.1:20408"  # labgrid's own default
 # A line on which nothing comes for so long is quiet: the guest's beats are half a second apart.
 _QUIET_SECONDS = 0.7
 _OFF_SECONDS = 3.0
+_SPEAK_SECONDS = 10.0  # in which a board says its first byte, at least, before it is blamed
 _RESET_SECONDS = 0.5  # what a reset line is pulled, and a button for the CMOS is pressed
 _PAUSE = 0.1  # in which a port is asked again
 _OUTPUTS = {"clear_cmos": "clear-cmos"}
@@ -445,6 +446,7 @@ class Bench:
             power.off()
         if not self.line.wait_for_quiet(_QUIET_SECONDS, Deadline.after(_OFF_SECONDS)):
             raise BenchError("the power does not switch: the board goes on to speak without it")
+        self.line.cut()
         get = getattr(power, "get", None)
         if get is not None:
             with _bench("the power cannot be asked"):
@@ -458,11 +460,13 @@ class Bench:
             output = getattr(driver, "output", None)
             if output is None:
                 before_it_runs()
+                self.line.cut()
                 driver.reset()
                 return
             output.set(True)
             self.line.wait_for_quiet(_RESET_SECONDS, Deadline.after(_OFF_SECONDS))
             before_it_runs()
+            self.line.cut()
             output.set(False)
 
     def clear_cmos(self) -> None:
@@ -824,7 +828,8 @@ class BoardHosts:
         self.bench.off()
         heard = self.bench.line.hearing.bytes
         self.bench.on()
-        return self.bench.line.wait_for_more(heard, Deadline.after(self.setup.seconds))
+        wait = max(self.setup.seconds, _SPEAK_SECONDS)
+        return self.bench.line.wait_for_more(heard, Deadline.after(wait))
 
     def came_up(self) -> None:
         """What is in the chip has shown that the board can speak."""

@@ -200,6 +200,7 @@ _SHAPES = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "float_type": "a number of seconds",
+    "bool_type": "true or false",
     "greater_than": "more than 0",
     "greater_than_equal": "1 or more",
     "int_type": "a whole number",

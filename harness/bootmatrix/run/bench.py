@@ -19,6 +19,7 @@ from bootmatrix.machines.board import Bench, BoardHosts, Facts, facts
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.matrix import unsupported
 from bootmatrix.model import BoardSource, Host, Known, ResetBy, ShutdownBy, Verdict
+from bootmatrix.policies import Policy
 from bootmatrix.records.model import BenchRow, Record
 from bootmatrix.run.cell_run import CellRun
 from bootmatrix.run.guest import Guest
@@ -189,7 +190,7 @@ def _reasons(
         yield f"under {cell.policy} a chip is not its guest's to program"
     if any(isinstance(step, ClearNvram) for step in steps) and not (there.clear_cmos or store):
         yield f"clear-nvram needs a digital output clear-cmos, or a programmer and UEFI: {lacks}"
-    if not there.live:
+    if not there.live and cell.policy is not Policy.MACHINE_OWNED:  # which waits for a start
         yield from _too_late(steps, board)
 
 

@@ -88,6 +88,9 @@ class CellRun:
             seen = [replace(step, usual=self.usual)
                     if step.boot and surely_late(self.usual, *before.get(index, ()), step)
                     else step for index, step in enumerate(seen)]
+        if given.real:  # nothing kept a board waiting: the bench has worked at it
+            seen = [replace(step, wall=step.seconds, boot=step.boot and replace(
+                step.boot, wall=step.boot.seconds)) for step in seen]
         return judge(_plan(self.cell, self.hosts, self.firmware), seen, self.firmware, given)
 
     def broken(

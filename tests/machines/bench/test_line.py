@@ -139,5 +139,15 @@ def test_a_line_that_drops_bytes_is_told() -> None:
         "the console loses what the board says: 2 of 39 beats of the guest arrived damaged")
 
 
+def test_a_beat_that_the_power_cut_off_is_none(port: Port, line: Line) -> None:
+    for data in (BEATS, b"BOOTMATRIX beat bo"):
+        port.comes.put(data)
+    assert line.wait_for_more(len(BEATS), soon())
+    line.cut()
+    port.comes.put(BOOT + BEATS)
+    assert line.wait_for_more(len(BEATS) + 20, soon())
+    assert line.hearing.complaint() is None
+
+
 def test_answers_have_beats_in_them() -> None:
     assert heard(b"BOOTMATRIX here nonce=1 boot=1 beat=3 disk=\"A\"\r\n" * 9).damaged == 0

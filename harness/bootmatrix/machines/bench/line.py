@@ -60,6 +60,11 @@ class Hearing:
                 self.beats += 1
                 self.damaged += not whole
 
+    def cut(self) -> None:
+        """Who spoke was cut off: the rest of its line does not come, and is not lost."""
+        self._line = ""
+        self._decoder.reset()
+
     @property
     def noise(self) -> float:
         """The part of what came that is no text; 0 where too little came to say so."""
@@ -130,6 +135,11 @@ class Line:
             if not self.wait_for_more(heard, Deadline.after(seconds)):
                 return True
         return False
+
+    def cut(self) -> None:
+        """The board was switched off or reset, whatever it was saying."""
+        with self._changed:
+            self.hearing.cut()
 
     def send(self, data: bytes) -> None:
         """Type something. Nobody may be there."""
