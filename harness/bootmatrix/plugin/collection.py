@@ -68,7 +68,8 @@ class MatrixFile(pytest.File):
                 from bootmatrix.plugin.beforehand import may_be_selected
 
                 if not may_be_selected(beforehand):
-                    self.config.hook.pytest_deselected(items=beforehand)
+                    if not self.config.getoption("bootmatrix_cell"):
+                        yield from beforehand  # as they are: pytest deselects them all
                     return
             cells = matrix.cells(self._machines)
             if not was_read:  # by the command, which warns by itself
