@@ -331,6 +331,13 @@ OURS: dict[str, set[str]] = {
         "_show: copyfile", "_show: chmod",
     },
     "lab": {"Lab.guest: mkdir"},
+    "machines/board": {  # kept/, the images' cache, and directories of its own
+        "BoardMachine.start: mkdir", "BoardHosts.begin: write_bytes", "BoardHosts.begin: read_bytes",
+        "BoardHosts.install: read_bytes", "BoardHosts.clear: read_bytes",
+        "BoardHosts.launch: read_bytes", "_Flashrom._fetch: open",
+        "_Flashrom.read: TemporaryDirectory", "_Flashrom.write: TemporaryDirectory",
+        "_Dediprog.read: TemporaryDirectory", "_Dediprog.write: TemporaryDirectory",
+    },
     "machines/qemu/migration/file": {"_receive: open", "_send: open"},  # kept/
     "nvram/store": set(),
     "nvram/repair": {"inspect: open"},  # System().open, for the command line
@@ -407,6 +414,7 @@ REMOVED_BY_PATH = {
     "engines/docker": "a device node, in no sandbox's sight",
     "guests/linux": "Debian's packages, unpacked",
     "guests/tools": "a guest of ours, compiled",
+    "machines/board": "a chip's image, for the programmer's command; there is no sandbox",
     "run/sharing": "copies of single files, by names of ours",
 }
 

@@ -109,9 +109,9 @@ class Place:
 
 
 def not_run(output: str) -> int:
-    """The number of cells that a run says it has not run."""
-    lines = [line for line in output.splitlines() if line.startswith("not run: ")]
-    return int(lines[0].split()[2]) if lines else 0
+    """The number of cells of which a run says that it has no record: not run, or killed in it."""
+    return sum(int(line.partition(": ")[2].split()[0]) for line in output.splitlines()
+               if line.startswith(("not run: ", "ended without a record: ")))
 
 
 def workers(run: subprocess.Popen[str]) -> list[int]:

@@ -130,6 +130,8 @@ class MatrixFile(pytest.File):
 class Unreadable(pytest.Item):
     """Stands for the cells of a matrix file that cannot be had, and fails with the reason."""
 
+    fixturenames = ()  # labgrid's plugin asks each item for them
+
     def __init__(self, told: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._told = told
