@@ -332,7 +332,8 @@ OURS: dict[str, set[str]] = {
     },
     "lab": {"Lab.guest: mkdir"},
     "machines/board": {  # kept/, the images' cache, and directories of its own
-        "BoardMachine.start: mkdir", "BoardHosts.begin: write_bytes", "BoardHosts.begin: read_bytes",
+        "BoardMachine.start: mkdir",
+        "BoardHosts.begin: write_bytes", "BoardHosts.begin: read_bytes",
         "BoardHosts.install: read_bytes", "BoardHosts.clear: read_bytes",
         "BoardHosts.launch: read_bytes", "_Flashrom._fetch: open",
         "_Flashrom.read: TemporaryDirectory", "_Flashrom.write: TemporaryDirectory",

@@ -27,7 +27,8 @@ def test_each_option_of_ours_has_pytest_s_name() -> None:
 
 def test_a_marker_for_each_axis_and_the_hosts() -> None:
     lines: list[str] = []
-    config: Any = SimpleNamespace(addinivalue_line=lambda kind, line: lines.append(line) if kind == "markers" else None)
+    config: Any = SimpleNamespace(
+        addinivalue_line=lambda kind, line: lines.append(line) if kind == "markers" else None)
     add_markers(config)
     assert {line.partition("(")[0] for line in lines} == {
         *AXES, "host", "source", "destination"}
