@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -135,8 +136,9 @@ class VirtualBoard:
             with contextlib.suppress(BrokenPipeError):
                 self._qemu.stdin.write(data)
 
-    def _said(self) -> None:
-        assert self._qemu is not None
+    def _said(self, qemu: subprocess.Popen[bytes]) -> None:
+        if qemu is not self._qemu:
+            return  # its switch was used at the same moment, and was heard first
         assert self._qemu.stdout is not None
         data = os.read(self._qemu.stdout.fileno(), 4096)
         if not data:
@@ -165,7 +167,8 @@ class VirtualBoard:
             self._argv(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=(self._directory / "qemu.log").open("ab"), bufsize=0, start_new_session=True)
         assert self._qemu.stdout is not None
-        self._events.register(self._qemu.stdout, selectors.EVENT_READ, self._said)
+        self._events.register(self._qemu.stdout, selectors.EVENT_READ,
+                              functools.partial(self._said, self._qemu))
 
     def _let_go(self) -> None:
         if self._held and self._qemu is not None:

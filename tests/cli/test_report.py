@@ -219,3 +219,12 @@ def test_where_nobody_said_where_no_link_is_followed(
         "bootmatrix: report: is a symbolic link (-o DIR says which is meant)\n")
     assert list((tmp_path / "site").iterdir()) == []
     assert main(["report", str(path), "-o", "site"]) == 0
+
+
+def test_a_copy_names_the_run_whose_logs_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "copy.jsonl", [failing() | {"run": "runs/monday"}])
+    main(["report", str(path), "--format", "terminal"])
+    assert "artifacts: runs/monday" in capsys.readouterr().out.splitlines()

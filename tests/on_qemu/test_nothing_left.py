@@ -43,7 +43,7 @@ axes:
   policy: [guest-owned, machine-owned]
   scenario: [migrate-reset, migrate-restart]
   disk: ide
-boot-timeout: 3
+boot-timeout: 5
 exclude:
   - {source: bullseye, destination: bullseye}
   - {source: sid, destination: sid}

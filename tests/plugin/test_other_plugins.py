@@ -58,6 +58,7 @@ def test_allure(run: Run, pytester: pytest.Pytester, waits: list[str]) -> None:
     failed = found[Q35_GUEST]
     assert failed["status"] == "failed"
     assert SILENT["reason"] in failed["statusDetails"]["trace"]
+    assert failed["statusDetails"]["message"].endswith(f"silent: {SILENT['reason']}")
     assert {one["name"]: one["value"].strip("'") for one in failed["parameters"]} == {
         "source": "bullseye", "destination": "sid", "machine": "pc-q35-5.2",
         "policy": "guest-owned", "scenario": "migrate-reset", "disk": "ahci", "accel": "tcg"}

@@ -412,6 +412,22 @@ def test_the_opened_story_fits(chromium: Browser, tmp_path: Path, width: int) ->
     assert all(wide <= there for wide, there in inside), inside
 
 
+@pytest.mark.parametrize("width", [1000, 1200])
+def test_what_differs_fits(chromium: Browser, tmp_path: Path, width: int) -> None:
+    good, bad = record("bullseye sid"), failing()
+    good["cell"]["id"] = bad["cell"]["id"] = "a-cell,pc-q35-5.2,stock,migrate-reset-by-triple-fault"
+    bad["reason"] += ", which takes a sentence to say, and a second one, and then a third" * 3
+    path = tmp_path / "index.html"
+    path.write_text(page([bad], lambda told: None, title="T",
+                         compared=compare([good], [bad], than="old.jsonl")))
+    chromium.size(width, 900)
+    chromium.open(path)
+    chromium.until("document.querySelector('#different .scroll td')")
+    wide, there = chromium.run("const one = document.querySelector('#different .scroll');"
+                               "return [one.scrollWidth, one.clientWidth]")
+    assert wide <= there
+
+
 def test_every_text_has_contrast_in_light_and_dark(loaded: Browser) -> None:
     script = """
         const light = (css) => { const [r, g, b] = css.match(/[\\d.]+/g).map((x) => {

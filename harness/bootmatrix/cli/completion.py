@@ -66,7 +66,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
             completer = matrices
         elif completer is None and action.dest == "where":
             completer = _both(_cells, _latest, matrices)
-        elif action.dest == "firmware" and action.metavar == "IMAGE":
+        elif action.metavar == "IMAGE" and action.dest in ("firmware", "image"):
             completer = _both(_images, FilesCompleter())
         elif completer is None and action.dest in ("records", "resume", "baseline"):
             completer = runs
@@ -89,7 +89,8 @@ def _by_name(action: argparse.Action) -> Completer | None:
     if action.dest in ("cell", "positional"):
         return _cells
     if action.metavar == "BUILD" or action.dest == "names":
-        return _builds
+        removed = action.nargs == "+"  # all others do something to each build where none is named
+        return _both(_builds, _own) if removed else _builds
     if action.metavar == "QEMU[/FIRMWARE]":
         return _hosts
     if action.dest == "until":
@@ -206,6 +207,13 @@ def _builds(**asked: Any) -> list[str]:
     from bootmatrix.builds.image_store import ImageStore
 
     return list(ImageStore().names(None))
+
+
+def _own(**asked: Any) -> list[str]:
+    """Copies of builds of one's own have no names: `images rm` takes them together."""
+    from bootmatrix.builds.image_store import OWN_BUILDS
+
+    return [OWN_BUILDS]
 
 
 def _shipped(**asked: Any) -> list[str]:

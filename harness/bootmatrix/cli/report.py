@@ -241,6 +241,7 @@ def _terminal(seconds: float | None, colour: bool, records: Sequence[Record]) ->
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
     style = Style(width=shutil.get_terminal_size().columns, colour=colour,
                   ascii=not encoding.startswith("utf"))
-    places = sorted({str(record.get("run_dir", ".")) for record in records})
+    # A copy says where the run was, whose logs are not beside it.
+    places = sorted({str(record.get("run") or record.get("run_dir", ".")) for record in records})
     return summary(records, style, seconds=seconds, artifacts=", ".join(places),
                    watched=False)

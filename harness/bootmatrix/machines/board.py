@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 _INSTALL = "pip install 'bootmatrix[bench]', or Debian's package labgrid"
 _PORT = "127.0.0.1:20408"  # labgrid's own default
-# A line on which nothing comes for so long is quiet: the guest's beats are half a second apart.
-_QUIET_SECONDS = 0.7
-_OFF_SECONDS = 3.0
+# A line on which nothing comes for so long is quiet: the guest's beats are half a second apart,
+# and more where a virtual board has to wait for a processor.
+_QUIET_SECONDS = 2.0
+_OFF_SECONDS = 6.0
 _SPEAK_SECONDS = 10.0  # in which a board says its first byte, at least, before it is blamed
 _RESET_SECONDS = 0.5  # what a reset line is pulled, and a button for the CMOS is pressed
 _PAUSE = 0.1  # in which a port is asked again

@@ -210,7 +210,7 @@ class CellFailed(AssertionError):
     """A cell whose record says that it is to fail; to Allure what is no assertion is broken."""
 
     def __init__(self, record: Record) -> None:
-        super().__init__(record["verdict"])
+        super().__init__(f"{record['verdict']}: {record['reason']}")
         self.record = record
 
 
