@@ -89,16 +89,20 @@ def test_the_board_programs_itself(board: VirtualBoard, tmp_path: Path) -> None:
     assert board.chip.read_bytes() == image(NEW)
 
 
-def test_power_that_is_lost_meanwhile_leaves_a_board_that_this_firmware_does_not_boot(
+def test_power_that_is_lost_meanwhile_leaves_a_chip_that_is_no_build(
     board: VirtualBoard, tmp_path: Path
 ) -> None:
+    """What is written by then is chance: it does not boot, or boots with bytes of two builds."""
     before = board.chip.read_bytes()
     record = board.run(tmp_path, "start", "guest-flash-power-loss", "start", restore=True)
-    assert record["verdict"] == "silent", record["reason"]
-    assert record["reason"] == "boot 2 (start on source): not a byte in 10.0 s"
-    assert record["steps"][1]["flash"] == {"size": None, "written": 65536, "result": "power-loss"}
-    assert record["black_box"] == (
-        "dead with this firmware: the board speaks with what its chip held before")
+    assert record["verdict"] in ("silent", "no-boot", "witness-conflict"), record["reason"]
+    assert record["steps"][1]["flash"]["result"] == "power-loss"
+    if record["verdict"] == "silent":
+        assert record["reason"] == "boot 2 (start on source): not a byte in 10.0 s"
+        assert record["black_box"] == (
+            "dead with this firmware: the board speaks with what its chip held before")
+    elif record["verdict"] == "witness-conflict":
+        assert "the ROM's bytes are sha256:" in record["reason"]
     assert board.chip.read_bytes() == before
 
 
