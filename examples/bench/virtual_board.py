@@ -182,7 +182,7 @@ class VirtualBoard:
         assert self._qemu.stdin is not None
         assert self._qemu.stdout is not None
         self._events.unregister(self._qemu.stdout)
-        self._qemu.kill()
+        os.killpg(self._qemu.pid, signal.SIGKILL)  # the sandbox, and what has not begun in it yet
         self._qemu.wait()
         self._qemu.stdin.close()
         self._qemu.stdout.close()
