@@ -336,8 +336,7 @@ OURS: dict[str, set[str]] = {
         "BoardHosts.begin: write_bytes", "BoardHosts.begin: read_bytes",
         "BoardHosts.install: read_bytes", "BoardHosts.clear: read_bytes",
         "BoardHosts.launch: read_bytes", "_Flashrom._fetch: open",
-        "_Flashrom.read: TemporaryDirectory", "_Flashrom.write: TemporaryDirectory",
-        "_Dediprog.read: TemporaryDirectory", "_Dediprog.write: TemporaryDirectory",
+        "_file: TemporaryDirectory",
     },
     "machines/qemu/migration/file": {"_receive: open", "_send: open"},  # kept/
     "nvram/store": set(),

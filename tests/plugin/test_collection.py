@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -111,6 +112,7 @@ def test_of_a_matrix_that_is_not_selected_nothing_is_built_or_asked(
     (pytester.path / "test_plain.py").write_text("def test_plain():\n    pass\n")
     result = pytester.runpytest("-p", "no:cacheprovider", *words, *workers)
     assert "building" not in result.stdout.str()
+    assert not re.search(r"-\d+(/\d+ tests collected| selected)", result.stdout.str())
     log = pytester.path / "rig.log"
     assert not log.exists() or "build" not in log.read_text()
 

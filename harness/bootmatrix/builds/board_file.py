@@ -29,8 +29,13 @@ def ready(source: BoardSource) -> None:
     """Raise UserError, without a place, where no board can be reached, or as ``check``."""
     check(source)
     if find_spec("labgrid") is None:
-        raise UserError(f"{source} is a board, which needs labgrid",
-                        hint="pip install 'bootmatrix[bench]', or Debian's package labgrid")
+        raise without_labgrid(source)
+
+
+def without_labgrid(source: BoardSource) -> UserError:
+    """What is said of a board where labgrid is not installed."""
+    return UserError(f"{source} is a board, which needs labgrid",
+                     hint="pip install 'bootmatrix[bench]', or Debian's package labgrid")
 
 
 def targets(env: Path) -> tuple[str, ...]:

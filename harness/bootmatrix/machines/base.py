@@ -89,7 +89,10 @@ class Machine(Protocol):
         """A boot is over. The reason why the policy's firmware could not run in it, if any."""
 
     def resets(self, deadline: Deadline) -> int:
-        """How often it was reset since its last boot was over, which its guest might not tell."""
+        """How often it was reset since its last boot was over, which its guest might not tell.
+
+        Once the deadline has expired, as far as that was heard.
+        """
 
     def check(self) -> None:
         """Raise HarnessError if what was to happen by itself has gone wrong."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bootmatrix.builds import board_file
 from bootmatrix.deadline import Deadline, awake
 from bootmatrix.engines.scratch import CONSOLE_LOG, Scratch
 from bootmatrix.errors import BenchError, HarnessError, PlaceTaken, UserError
@@ -35,7 +36,6 @@ from bootmatrix.witnesses.refusal import Refusal
 if TYPE_CHECKING:
     from labgrid import Environment, Target
 
-_INSTALL = "pip install 'bootmatrix[bench]', or Debian's package labgrid"
 _PORT = "127.0.0.1:20408"  # labgrid's own default
 # A line on which nothing comes for so long is quiet: the guest's beats are half a second apart,
 # and more where a virtual board has to wait for a processor.
@@ -85,7 +85,7 @@ def _environment(source: BoardSource) -> Environment:
     try:
         from labgrid import Environment
     except ImportError:
-        raise UserError(f"{source} is a board, which needs labgrid", hint=_INSTALL) from None
+        raise board_file.without_labgrid(source) from None
     # Its drivers tell of each command; records have our own words.
     logging.getLogger("Process").setLevel(logging.WARNING)
     try:
@@ -294,27 +294,46 @@ class _Port:
         self._driver._write(data)
 
 
-class _Flashrom:
-    """A programmer of labgrid's: flashrom, which verifies what it has written."""
+class _Programmer:
+    """A programmer of labgrid's, whose command works with files."""
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
 
     def read(self) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="bootmatrix-chip-") as directory:
-            file = Path(directory, "chip.bin")
-            file.write_bytes(b"")
-            with _bench("the chip cannot be read"):
-                self._driver("-r", str(self._elsewhere(file)))
-                self._fetch(file)
+        with _file() as file, _bench("the chip cannot be read"):
+            self._read(file)
             return file.read_bytes()
 
     def write(self, image: bytes) -> None:
-        with tempfile.TemporaryDirectory(prefix="bootmatrix-chip-") as directory:
-            file = Path(directory, "image.bin")
+        with _file() as file, _bench("the chip cannot be written"):
             file.write_bytes(image)
-            with _bench("the chip cannot be written"):
-                self._driver.load(str(file))
+            self._write(file)
+
+    def _read(self, file: Path) -> None:
+        raise NotImplementedError
+
+    def _write(self, file: Path) -> None:
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def _file() -> Iterator[Path]:
+    """A file for what is in a chip, or is to be in it."""
+    with tempfile.TemporaryDirectory(prefix="bootmatrix-chip-") as directory:
+        yield Path(directory, "chip.bin")
+
+
+class _Flashrom(_Programmer):
+    """flashrom, which verifies what it has written."""
+
+    def _read(self, file: Path) -> None:
+        file.write_bytes(b"")
+        self._driver("-r", str(self._elsewhere(file)))
+        self._fetch(file)
+
+    def _write(self, file: Path) -> None:
+        self._driver.load(str(file))
 
     def _elsewhere(self, file: Path) -> Path:
         """The file's place where the programmer is."""
@@ -334,25 +353,14 @@ class _Flashrom:
             sshmanager.open(resource.host).get_file(self._remote, str(file))
 
 
-class _Dediprog:
-    """A programmer of labgrid's: dpcmd, which verifies what it has written."""
+class _Dediprog(_Programmer):
+    """dpcmd, which verifies what it has written."""
 
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
+    def _read(self, file: Path) -> None:
+        self._driver("--read", str(file))
 
-    def read(self) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="bootmatrix-chip-") as directory:
-            file = Path(directory, "chip.bin")
-            with _bench("the chip cannot be read"):
-                self._driver("--read", str(file))
-            return file.read_bytes()
-
-    def write(self, image: bytes) -> None:
-        with tempfile.TemporaryDirectory(prefix="bootmatrix-chip-") as directory:
-            file = Path(directory, "image.bin")
-            file.write_bytes(image)
-            with _bench("the chip cannot be written"):
-                self._driver.flash(str(file))
+    def _write(self, file: Path) -> None:
+        self._driver.flash(str(file))
 
 
 class Bench:

@@ -240,11 +240,11 @@ class Console:
         self._spawn.spoke = False
         self._spawn.given_up = given_up
         try:
-            return self._boot(list(banners), given_up)
+            return self._boot(list(banners))
         finally:
             self._spawn.given_up = _never
 
-    def _boot(self, seen: list[str], given_up: Callable[[], bool]) -> BootSeen:
+    def _boot(self, seen: list[str]) -> BootSeen:
         while True:
             found = self._expect([_BANNER, _PROBE])
             if found == 0:
@@ -253,7 +253,7 @@ class Console:
                     seen.append(version)
                     continue
                 self.cut += 1
-                if not given_up():
+                if not self._spawn.given_up():
                     continue
                 found = -1
             line = parse_line(_text(self._spawn.match.group(1))) if found == 1 else None

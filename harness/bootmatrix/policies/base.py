@@ -185,6 +185,12 @@ class PolicyModel:
         if self.process.store:
             self.process.store.boots += 1
 
+    def power_off(self) -> None:
+        """Nothing runs; what the guest had in its variables is what it may look for."""
+        assert self.process is not None
+        self.last_store = self.process.store or self.last_store
+        self.process = self.running = None
+
     def refusal(self, source: int, target: int) -> str | None:
         """The class of the reason for which QEMU must refuse a migration; None: it must not."""
         # Without -M each QEMU takes its own newest type, and a stream names its type.

@@ -227,8 +227,7 @@ class Guest:
                 self.banners = (banner,)
                 return self.observed()
         seen = machine.console.wait_for_boot(
-            self.deadline(self.setup.seconds), self.banners,
-            lambda: self.resets() >= ENDLESS and self.never_comes())
+            self.deadline(self.setup.seconds), self.banners, self._goes_round)
         seconds, wall = self._elapsed
         resets = self.resets()
         swapped = isinstance(machine, SwapsFirmware) and machine.swapped
@@ -249,6 +248,12 @@ class Guest:
             nameless=self.setup.interface is Interface.UEFI, wall=wall,
             resets=resets, swapped=swapped,
         ))  # fmt: skip
+
+    def _goes_round(self) -> bool:
+        """Whether it was reset again and again in this boot, and is known not to come up then."""
+        # It is asked while nothing comes: what was heard by now will do, and no monitor is asked.
+        heard = self._resets + self.machine.resets(Deadline.after(0))
+        return heard >= ENDLESS and self.never_comes()
 
     def _end(self, machine: Machine) -> str:
         """The last words of a machine that has closed its console, and how it has ended."""

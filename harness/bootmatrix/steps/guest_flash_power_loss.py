@@ -29,9 +29,7 @@ class GuestFlashPowerLoss(GuestFlash):
 
     def apply(self, model: PolicyModel) -> str | None:
         """Nothing runs."""
-        assert model.process is not None
-        model.last_store = model.process.store or model.last_store
-        model.process = model.running = None
+        model.power_off()
         return None
 
     def by_hand(self, process: str) -> tuple[str, ...]:

@@ -33,10 +33,8 @@ class Shutdown(Step):
         state.running = False
 
     def apply(self, model: PolicyModel) -> str | None:
-        """Nothing runs; what the guest had in its variables is what it may look for."""
-        assert model.process is not None
-        model.last_store = model.process.store or model.last_store
-        model.process = model.running = None
+        """Nothing runs."""
+        model.power_off()
         return None
 
     def unsupported(self, platform: Platform, host: int) -> Iterator[str]:

@@ -73,9 +73,10 @@ class QemuMachine:
 
     def resets(self, deadline: Deadline) -> int:
         """By its events; a QEMU that has gone has sent them all."""
-        with contextlib.suppress(MonitorError, DeadlineExceeded):
-            # An answer comes behind all events before it.
-            self.vm.monitor.execute("query-status", deadline=deadline)
+        if not deadline.expired:
+            with contextlib.suppress(MonitorError, DeadlineExceeded):
+                # An answer comes behind all events before it.
+                self.vm.monitor.execute("query-status", deadline=deadline)
         return self.vm.resets
 
     @property
