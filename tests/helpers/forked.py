@@ -1,9 +1,9 @@
 """The command in a process of its own that need not import everything anew.
 
 Most of what a short command costs is Python reading its modules. One process has them all, and
-forks for each command: the child has its own directory, environment and output, and is as far from
-the test as one that was started. What differs: nothing is imported in it. Tests of that, of signals,
-and of who reads the output, start a Python of their own.
+forks for each command: the child has its own directory, environment and output, and is as far
+from the test as one that was started. What differs: its modules are there already. Tests of what is
+imported, of a terminal, and of who reads the output start a Python of their own.
 """
 
 from __future__ import annotations
