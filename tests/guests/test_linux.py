@@ -184,18 +184,12 @@ def other_kernels(vm: VM, token: str | None, firmware: str) -> ProbeLine:
 
 
 def test_variables_live_on(start: Start) -> None:
-    # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
+    # That it fills a store takes 15 s of a processor, and is a cell of matrices/linux.yaml.
     vm = start(BUILDS[0], "ovmf-2m", by_kernel=True)
     assert up(vm).boot == 1
     written = vm.console.tell(b"v", "written", vm.clock.deadline(SECONDS))
     assert written is not None
     assert (written.value, written.result) == ("boot-1", "ok")
-    filled = vm.console.tell(b"x", "filled", vm.clock.deadline(SECONDS))
-    assert filled is not None
-    assert filled.result == "full"
-    assert filled.count is not None
-    assert 2 <= filled.count <= 8, "in 56 KiB, of which the firmware's own are some"
-    assert filled.size == filled.count * 7168
     vm.reset(vm.clock.deadline(SECONDS))
     line = up(vm)
     assert (line.boot, line.value, line.entry) == (2, "boot-1", "bootmatrix boot-1")

@@ -29,15 +29,19 @@ PROGRAM = "import sys\nfrom bootmatrix.__main__ import main\nsys.exit(main())\n"
 
 def run(
     arguments: Sequence[str | Path], *, cwd: Path, env: dict[str, str], program: str = PROGRAM,
-    timeout: float = 300,
+    imported: str = "bootmatrix", timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
-    """As ``subprocess.run`` with the output captured; ``arguments`` are sys.argv."""
+    """As ``subprocess.run`` with the output captured; ``arguments`` are sys.argv.
+
+    ``imported`` is a module, or a package with all that is in it, which ``program`` finds there.
+    """
     argv = [os.fspath(word) for word in arguments]
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with theirs:
             request = {"argv": argv, "cwd": os.fspath(cwd), "env": env, "program": program}
-            socket.send_fds(_server(), [b"x"], [theirs.fileno(), out.fileno(), err.fileno()])
+            handed = [theirs.fileno(), out.fileno(), err.fileno()]
+            socket.send_fds(_server(imported), [b"x"], handed)
         ours.sendall(json.dumps(request).encode() + b"\n")
         ours.settimeout(timeout)
         with ours.makefile("r") as answers:
@@ -55,13 +59,13 @@ def run(
 
 
 @cache
-def _server() -> socket.socket:
+def _server(imported: str) -> socket.socket:
     """The socket of the process that forks; it ends with the one that asked first."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     with theirs:
-        process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], cwd="/",
-                                   env=environment, pass_fds=[theirs.fileno()])
+        process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno()), imported],
+                                   cwd="/", env=environment, pass_fds=[theirs.fileno()])
 
     def end() -> None:
         ours.close()
@@ -74,8 +78,8 @@ def _server() -> socket.socket:
 # ---- the process that forks ------------------------------------------------------------------
 
 
-def _serve(requests: socket.socket) -> None:
-    _import_all()
+def _serve(requests: socket.socket, imported: str) -> None:
+    _import_all(imported)
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 16, 3)
         if not message:
@@ -90,18 +94,14 @@ def _serve(requests: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _import_all() -> None:
+def _import_all(name: str) -> None:
     import gc
     import importlib
     import pkgutil
 
-    import _pytest
-    import xdist.plugin  # noqa: F401
-
-    import bootmatrix
-
-    for package in (_pytest, bootmatrix):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+    for wanted in (name, "xdist.plugin", "_pytest") if name == "bootmatrix" else (name,):
+        package = importlib.import_module(wanted)
+        for module in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{wanted}."):
             if not module.name.endswith(("__main__", ".board", ".docker")):
                 importlib.import_module(module.name)
     gc.collect()
@@ -159,4 +159,4 @@ def _end(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

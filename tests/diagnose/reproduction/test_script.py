@@ -24,7 +24,7 @@ from helpers.cells import cell
 
 def uefi(route: str, policy: str, scenario: str) -> Cell:
     wanted = cell(route, policy, scenario, machine="pc-q35-5.2", disk="virtio", seconds=60)
-    return replace(wanted, smp=2, hosts=tuple(
+    return replace(wanted, hosts=tuple(
         replace(host, firmware="ovmf-4m") for host in wanted.hosts))
 
 
@@ -33,7 +33,7 @@ CELLS = [
     cell("bullseye sid", "guest-owned", "migrate-restart"),
     cell("bullseye sid", "machine-owned"),
     cell("bullseye sid", "stock", machine="pc-q35-5.2", disk="ahci", seconds=3),
-    cell("sid trixie", "machine-owned", "ping-pong"),
+    replace(cell("sid trixie", "machine-owned", "ping-pong"), smp=2),
     cell("bookworm sid", "reread", "host-upgrade-reset"),
     cell("bullseye sid", "guest-owned", "nvram-upgrade-migrate-reset"),
     cell("bullseye sid", "stock", "save-restore-reset"),
