@@ -15,7 +15,7 @@ WORKERS = $(shell expr 3 '*' $$(nproc))
 .PHONY: demo demo-bench test check check-docs bench which-policy setup
 
 demo: setup
-	@.venv/bin/bootmatrix run matrices/quickstart.yaml
+	@.venv/bin/bootmatrix run matrices/quickstart.yaml $(ARGS)
 
 demo-bench:
 	@images/setup.sh --bench
