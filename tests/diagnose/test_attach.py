@@ -21,7 +21,9 @@ SILENT = "bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci"
 
 
 @contextmanager
-def attached(*arguments: str, matrix: Path = MATRIX) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def attached(
+    *arguments: str, matrix: Path = MATRIX
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; from bootmatrix.__main__ import main; sys.exit(main())",
