@@ -155,7 +155,8 @@ class QemuMachine:
 
     def migrate(self, target: QemuMachine, channel: Channel, deadline: Deadline) -> Refusal | None:
         """Out of this QEMU into another."""
-        return migration.migrate(self.vm, target.vm, channel, deadline).refusal
+        mode = self._hosts.setup.migration
+        return migration.migrate(self.vm, target.vm, mode, channel, deadline).refusal
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """Its migration stream into a file."""
