@@ -119,6 +119,13 @@ class Channel(StrEnum):
     FILE = "file"
 
 
+class MigrationEnd(StrEnum):
+    """How a migration ends that does not arrive: by who asked for it, or with its destination."""
+
+    CANCELLED = "cancelled"
+    DESTINATION_KILLED = "destination-killed"
+
+
 class MigrationMode(StrEnum):
     """How a guest gets another QEMU under it; bootmatrix.modes says what each takes."""
 

@@ -11,7 +11,7 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.lab import Lab
 from bootmatrix.machines.qemu.migration import base, mapped
 from bootmatrix.machines.qemu.process import VM
-from bootmatrix.model import MigrationMode
+from bootmatrix.model import MigrationEnd, MigrationMode
 from bootmatrix.modes import MODES
 from bootmatrix.witnesses.refusal import Refusal
 
@@ -51,3 +51,20 @@ def test_a_guest_moves_in_the_mode_and_keeps_its_firmware(
         assert dict(row.parameters).items() <= side["parameters"].items()
     sent = max(side["ram"].get("multifd-bytes", 0) for side in done)
     assert (sent > 0) is ("multifd" in row.capabilities)
+
+
+@pytest.mark.parametrize("by", list(MigrationEnd))
+@pytest.mark.parametrize("mode", [MigrationMode.PRECOPY, MigrationMode.MULTIFD])
+def test_a_guest_whose_migration_fails_goes_on_and_can_migrate_again(
+    lab: Lab, store: ImageStore, mode: MigrationMode, by: MigrationEnd
+) -> None:
+    guest = lab.guest(OLD, NEW, machine="pc-i440fx-5.2", policy="machine-owned",
+                      migration=mode.value)
+    mine = guest.start().firmware
+    stayed = guest.migration_fails(NEW, by=by.value)
+    assert stayed.observed.answer is not None
+    assert stayed.observed.answer.boot == 1
+    assert stayed.rom == mine
+    assert guest.reset().firmware == mine, "it has not been there"
+    assert guest.migrate(NEW).up
+    assert guest.reset().firmware == store.qemu(NEW).firmware

@@ -12,11 +12,12 @@ from itertools import combinations
 from bootmatrix.boards import ARCHITECTURES, Board, Loader
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.model import BOARD_MACHINE, DEFAULT_MACHINE, Arch, Channel, GuestKind, Host, Nic
-from bootmatrix.modes import lacking
+from bootmatrix.modes import MODES, lacking
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Swap
 from bootmatrix.steps.base import Ability, GuestState, Platform
 from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_fails import MigrationFails
 
 
 def reason(
@@ -85,11 +86,14 @@ def _of_migration(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
     """A mode other than the usual one is for guests that migrate."""
     if cell.migration is AXES["migration"].default:
         return
-    moves = [step for step in cell.scenario.steps if isinstance(step, Migrate)]
+    moves = [step for step in cell.scenario.steps if isinstance(step, (Migrate, MigrationFails))]
     if not moves:
         yield f"migration {cell.migration}: {cell.scenario.name} migrates nowhere"
     for step in moves:
-        if step.channel is not Channel.UNIX:
+        if isinstance(step, MigrationFails):
+            if MODES[cell.migration].by_file:
+                yield f"{cell.migration} is over before there is a destination to fail"
+        elif step.channel is not Channel.UNIX:
             yield (f"migration {cell.migration} has a channel of its own, and "
                    f"{cell.scenario.name} says {step.channel}")
     yield from lacking(cell.migration, hosts)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from bootmatrix.deadline import Deadline
-from bootmatrix.machines.qemu.migration import file, mapped, tcp, unix
+from bootmatrix.machines.qemu.migration import file, half, mapped, tcp, unix
 from bootmatrix.machines.qemu.migration.base import Migration
 from bootmatrix.machines.qemu.migration.file import restore, save
 from bootmatrix.machines.qemu.process import VM
-from bootmatrix.model import Channel, MigrationMode
+from bootmatrix.model import Channel, MigrationEnd, MigrationMode
 from bootmatrix.modes import MODES, Mode
 
-__all__ = ["CHANNELS", "Migration", "migrate", "restore", "save"]
+__all__ = ["CHANNELS", "Migration", "fail", "migrate", "restore", "save"]
 
 CHANNELS: Mapping[Channel, Callable[[VM, VM, Mode, Deadline], Migration]] = MappingProxyType(
     {Channel.UNIX: unix.migrate, Channel.TCP: tcp.migrate, Channel.FILE: file.migrate}
@@ -32,3 +32,10 @@ def migrate(
     row = MODES[mode]
     way = mapped.migrate if row.by_file else CHANNELS[channel]
     return way(source, destination, row, deadline)
+
+
+def fail(
+    source: VM, destination: VM, mode: MigrationMode, by: MigrationEnd, deadline: Deadline
+) -> None:
+    """Begin to migrate in a mode, and let it end half-way. Raises MonitorError."""
+    half.fail(source, destination, MODES[mode], by, deadline)

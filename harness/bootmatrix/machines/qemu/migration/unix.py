@@ -15,11 +15,12 @@ _SOCKET = "migration.sock"
 
 def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
     """Migrate live; both QEMUs are in one cell, and see the socket there."""
-    return live(source, destination, _connected(destination), mode, deadline)
+    return live(source, destination, connected(destination), mode, deadline)
 
 
 @contextlib.contextmanager
-def _connected(destination: VM) -> Iterator[str]:
+def connected(destination: VM) -> Iterator[str]:
+    """The URI of a socket at which the destination listens; it is removed afterwards."""
     try:
         yield f"unix:{destination.inside}/{_SOCKET}"
     finally:
