@@ -7,7 +7,8 @@ import pytest
 from bootmatrix.boards import Loader
 from bootmatrix.model import MigrationEnd
 from bootmatrix.policies import Policy
-from bootmatrix.steps.library import StepError, parse
+from bootmatrix.steps.base import StepError
+from bootmatrix.steps.library import parse
 from bootmatrix.steps.migration_fails import MigrationFails
 from bootmatrix.steps.plan import plan
 from bootmatrix.steps.reset import Reset
