@@ -39,9 +39,9 @@ CELLS = [
     cell("bullseye sid", "stock", "save-restore-reset"),
     cell("bookworm sid", "guest-owned-versioned", "move", machine="default"),
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
-    # Of trixie and sid, whose OVMF boots in half the time of the older ones'.
-    uefi("trixie sid", "guest-owned", "variables-migrate-restart"),
-    uefi("trixie sid", "machine-owned", "variables-migrate-reset"),
+    # From trixie, where the guest's firmware stays: it boots in half the time of the older ones.
+    uefi("trixie bookworm", "guest-owned", "variables-migrate-restart"),
+    uefi("bookworm trixie", "machine-owned", "variables-migrate-reset"),
     replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=240),
             guest=GuestKind.LINUX_KERNEL),
 ]
