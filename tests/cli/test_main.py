@@ -133,7 +133,8 @@ def test_the_version_says_what_a_report_of_an_error_needs(
     assert not ended.value.code
     assert capsys.readouterr().out == (
         f"bootmatrix {bootmatrix.__version__} (build {build()}), "
-        f"Python {platform.python_version()}, pytest {pytest.__version__}, in {Path(bootmatrix.__file__).parent}\n")
+        f"Python {platform.python_version()}, "
+        f"pytest {pytest.__version__}, in {Path(bootmatrix.__file__).parent}\n")
 
 
 def planted(raised: BaseException) -> Any:

@@ -163,7 +163,8 @@ class _Version(argparse.Action):
         from bootmatrix.files.shipped import build
 
         echo(f"bootmatrix {bootmatrix.__version__} (build {build()}), "
-             f"Python {platform.python_version()}, pytest {version('pytest')}, in {Path(bootmatrix.__file__).parent}")
+             f"Python {platform.python_version()}, "
+             f"pytest {version('pytest')}, in {Path(bootmatrix.__file__).parent}")
         parser.exit()
 
 
