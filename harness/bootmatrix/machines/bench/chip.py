@@ -30,6 +30,7 @@ class Chip:
         self._programmer, self._seat, self._restore = programmer, seat, restore
         self._known: bytes | None = None  # what is in it for certain
         self._kept: bytes | None = None
+        self._written: bytes | None = None
         self._torn = False  # a write was begun, and nobody has verified it
         self.first = ""
         self.writes = 0
@@ -38,6 +39,11 @@ class Chip:
     def known(self) -> bytes | None:
         """What is in it for certain, without a look."""
         return self._known
+
+    @property
+    def written(self) -> bytes | None:
+        """What was written last, verified, and not to be changed since; None: nothing."""
+        return self._written
 
     @property
     def kept(self) -> bytes | None:
@@ -88,7 +94,7 @@ class Chip:
         if self._kept is None:
             self._kept = content
             self._seat.keep(content)
-        self._known = None
+        self._known = self._written = None
         self._seat.journal = Journal(
             "", done=False, restore=self._restore, held=sha256(content))
 
@@ -107,7 +113,7 @@ class Chip:
         return restored
 
     def _write(self, image: bytes) -> None:
-        self._known, self._torn = None, True
+        self._known, self._written, self._torn = None, None, True
         self.writes += 1
         self._programmer.write(image)
-        self._known, self._torn = image, False
+        self._known, self._written, self._torn = image, image, False
