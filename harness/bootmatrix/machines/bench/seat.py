@@ -22,6 +22,7 @@ from bootmatrix.files import given_file
 from bootmatrix.model import BoardSource
 
 _MOST = 64 << 10  # of a journal or a mark, in bytes
+_LONGEST_WAIT = 1800  # seconds
 _LOOK_SECONDS = 0.05  # no lock of this kind can be waited for until a deadline
 
 
@@ -130,7 +131,8 @@ class Seat:
         script = self._directory / "one-at-a-time" / Path(tool).name
         lock = self._directory / "programmer.lock"
         script.parent.mkdir(exist_ok=True)
-        alone = f'exec setsid -w flock {quote(str(lock))} {quote(tool)} "$@"'
+        # Who waits here may wait for nobody any more: not for longer than a chip takes.
+        alone = f'exec setsid -w flock -w {_LONGEST_WAIT} {quote(str(lock))} {quote(tool)} "$@"'
         _write(script, f"#!/bin/sh\n{alone}\n".encode())
         script.chmod(0o700)
         return str(script)
