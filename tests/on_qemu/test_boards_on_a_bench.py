@@ -92,10 +92,13 @@ def test_the_board_programs_itself(board: VirtualBoard, tmp_path: Path) -> None:
 def test_power_that_is_lost_meanwhile_leaves_a_chip_that_is_no_build(
     board: VirtualBoard, tmp_path: Path
 ) -> None:
-    """What is written by then is chance: it does not boot, or boots with bytes of two builds."""
+    """What is written by then is chance: it does not boot, or boots with bytes of two builds.
+
+    Both images begin with zeros: where no more was written, the old one is whole, and boots.
+    """
     before = board.chip.read_bytes()
     record = board.run(tmp_path, "start", "guest-flash-power-loss", "start", restore=True)
-    assert record["verdict"] in ("silent", "no-boot", "witness-conflict"), record["reason"]
+    assert record["verdict"] in ("pass", "silent", "no-boot", "witness-conflict"), record["reason"]
     assert record["steps"][1]["flash"]["result"] == "power-loss"
     if record["verdict"] == "silent":
         assert record["reason"] == "boot 2 (start on source): not a byte in 10.0 s"
