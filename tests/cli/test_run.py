@@ -116,6 +116,8 @@ def test_a_run_without_a_verdict_says_why(here: Path) -> None:
     assert "· n/a, 1 cell: QEMU 11.1.3 has no machine pc-q35-5.2" in done.stdout.splitlines()
     assert "none of these cells can be run: nothing was learnt" in done.stdout.splitlines()
     assert done.stderr == ""
+    done = bootmatrix(here, "run", M, "--cell", Q35_GUEST, "--shard", "1/1")
+    assert done.returncode == 2, "it is all of it"
 
 
 def test_run_side_by_side_stops_writes_and_tells(here: Path) -> None:

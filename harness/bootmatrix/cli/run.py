@@ -99,10 +99,11 @@ def _run(options: argparse.Namespace) -> int:
            *([f"--color={options.color}"] if options.color != "auto" else [])]
     code = run_pytest(_pytest_arguments(options, len(cells)), read, reporter, own,
                       options.pytest_arguments)
-    if code == _NONE_SELECTED and options.shard and matrices.selected(options, read):
+    none = code == _NONE_SELECTED and not reporter.cells
+    if none and options.shard and matrices.selected(options, read):
         echo("no cell falls into this shard")
         return Status.GREEN
-    if code == _NONE_SELECTED and not reporter.cells and (options.keyword or options.marker):
+    if none and (options.keyword or options.marker):
         _complain("no cell matches the expression")
     for matrix in read:
         ran = reporter.cells.get(os.path.abspath(matrix.path), {})  # noqa: PTH100
