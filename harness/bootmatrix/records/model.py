@@ -213,6 +213,9 @@ class Record(Notes):
     options: NotRequired[Annotated[list[Name], _FIRST]]
     shard: NotRequired[Name]
     repeat: NotRequired[Annotated[int, Field(ge=1, le=2**31)]]
+    # What only cells that ran on a cluster have.
+    worker: NotRequired[Name]
+    attempts: NotRequired[Annotated[int, Field(ge=1, le=2**31)]]
     # What bootmatrix.report.compare keeps of steps in an accepted baseline.
     refused: NotRequired[bool]
     # What bootmatrix.records.merged adds; `flaky` comes back from an accepted baseline.
