@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import queue
 import tempfile
@@ -23,7 +22,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bootmatrix.cluster import worker
+from bootmatrix.cluster import quiet, worker
 from bootmatrix.cluster.address import Address
 from bootmatrix.cluster.model import (
     PROTOCOL,
@@ -146,13 +145,10 @@ class Cluster:
 
     def open(self) -> None:
         """Find the scheduler. Raises HarnessError if none answers."""
-        for name in ("distributed", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        import dask
+        quiet.settle()
         import distributed
 
         make: Any = distributed.Client
-        dask.config.set({"distributed.comm.timeouts.connect": f"{worker.CONNECT_SECONDS}s"})
         try:
             self._client = make(
                 self.address.text, security=self._security, timeout=worker.CONNECT_SECONDS,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bootmatrix.cluster import quiet
 from bootmatrix.cluster.address import Address
 from bootmatrix.errors import HarnessError
 
@@ -89,7 +89,7 @@ async def _schedule(host: str, port: int) -> None:
 
 def main() -> None:
     """Be the scheduler, until nobody holds the other end of the standard input."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    quiet.settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_schedule("127.0.0.1", 0))
 

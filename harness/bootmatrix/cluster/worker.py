@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import platform
 import re
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import bootmatrix
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cluster import quiet
 from bootmatrix.cluster.address import Address
 from bootmatrix.cluster.model import PROTOCOL, Facts
 from bootmatrix.cluster.slots import Machine
@@ -142,9 +142,7 @@ def serve(
     Where the scheduler goes, or cannot be reached, what runs ends, and it is tried again; with
     ``once`` that is the end.
     """
-    # What goes wrong is told by us, in a line.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    logging.getLogger("tornado").setLevel(logging.CRITICAL)
+    quiet.settle()
     _here[:] = [machine]
     try:
         asyncio.run(_serve(address, security, machine, say, once))
