@@ -45,6 +45,7 @@ SILENT_SECONDS = 10.0
 """A worker that the scheduler has not heard for so long is not waited for."""
 ALONE_SECONDS = 30.0
 """A run whose last worker has gone waits so long for another one."""
+_GONE = "it has gone"
 _GONE_SECONDS = 15.0
 _TICK_SECONDS = 1.0
 _CALL_SECONDS = 30.0
@@ -251,7 +252,8 @@ class Cluster:
             if futures:
                 await client._cancel(futures)
             calls = [client._run(worker.forget, self._run, workers=[at.address])
-                     for at in self.workers.values() if at.state is not State.SILENT]
+                     for at in self.workers.values()
+                     if at.state is not State.SILENT and at.why != _GONE]
             await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
 
     def _later(self, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -475,9 +477,9 @@ class Cluster:
                     at.welcome.cancel()
         for address in self.workers.keys() - workers.keys():
             at = self.workers[address]
-            if at.state is not State.UNFIT and at.why != "gone":
+            if at.why != _GONE:
                 self._tell(f"{at.name}: has gone")
-            at.state, at.why = State.UNFIT, "gone"
+            at.state, at.why = State.UNFIT, _GONE
 
     async def _processing(self) -> dict[str, list[str]]:
         """What the silent workers are to do, as far as the scheduler knows."""

@@ -140,7 +140,7 @@ class Machine:
     """
 
     def __init__(
-        self, facts: Facts, cache: Path, home: Path, command: Sequence[str] = SLOT,
+        self, facts: Facts, cache: Path, home: Path, command: Sequence[str] = (),
     ) -> None:
         self.facts = facts
         self._cache = cache
@@ -149,7 +149,7 @@ class Machine:
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._taking = threading.Lock()
-        self._processes = [_Process(f"slot-{number}", command, home)
+        self._processes = [_Process(f"slot-{number}", command or SLOT, home)
                            for number in range(facts.slots)]
         self._free: queue.LifoQueue[_Process] = queue.LifoQueue()
         for process in reversed(self._processes):

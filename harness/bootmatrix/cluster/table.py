@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -102,7 +102,7 @@ class Sent:
     def write(self, file: IO[bytes]) -> None:
         """Write it as it goes to a worker."""
         if self.is_tree:
-            archive.write(file, [archive.Packed(_TREE, self.path, b"{}")])
+            archive.write(cast(BinaryIO, file), [archive.Packed(_TREE, self.path, b"{}")])
         else:
             file.write(self.path.read_bytes())
 
@@ -184,7 +184,7 @@ class Kept:
     """
 
     def __init__(self, home: Path, store: ImageStore) -> None:
-        self._home = home / "cluster"
+        self._home = home / "own"
         self._cache = Cache(self._home)
         self._store = store
         self._own: dict[str, Path] | None = None
