@@ -26,6 +26,7 @@ import sys
 from bootmatrix.cluster import slots
 if {slot!r}:
     slots.SLOT = tuple({slot!r})
+    slots.HUNG_SECONDS = 5.0
 from bootmatrix.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -114,11 +115,11 @@ class Machine:
 
     def scheduler(self) -> Scheduler:
         """A scheduler, by dask's own command."""
-        log = (self.network.home / f"{self.name}-scheduler.log").open("wb")
-        process = self.start(
-            [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", self.address,
-             "--port", "8786", "--no-dashboard", "--no-show"], stdout=log, stderr=log,
-            cwd=self.network.home)
+        with (self.network.home / f"{self.name}-scheduler.log").open("wb") as log:
+            process = self.start(
+                [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", self.address,
+                 "--port", "8786", "--no-dashboard"], stdout=log, stderr=log,
+                cwd=self.network.home)
         return Scheduler(f"tcp://{self.address}:8786", process)
 
     def worker(self, address: str, name: str, slots: int = 2, plan: Path | None = None,
@@ -129,11 +130,11 @@ class Machine:
             environment[planted_slot.PLAN] = str(plan)
             environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         script = _WORKER.format(slot=SLOT if plan is not None else [])
-        log = (self.network.home / f"{name}.log").open("ab")
-        return self.start(
-            [sys.executable, "-c", script, "worker", address, "--name", name, "-n", str(slots),
-             "--engine", "bubblewrap", "--insecure", "--no-doctor", *words], environment,
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        with (self.network.home / f"{name}.log").open("ab") as log:
+            return self.start(
+                [sys.executable, "-c", script, "worker", address, "--name", name, "-n",
+                 str(slots), "--engine", "bubblewrap", "--insecure", "--no-doctor", *words],
+                environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def cut(self) -> None:
         """Take its link down."""
@@ -142,11 +143,6 @@ class Machine:
     def mend(self) -> None:
         """Put its link up."""
         _ip("-n", self.network.switch, "link", "set", self._outside, "up")
-
-    def slow(self, milliseconds: int) -> None:
-        """Let all that goes to it take longer."""
-        subprocess.run(["tc", "-n", self.network.switch, "qdisc", "add", "dev", self._outside, "root", "netem", "delay",
-                        f"{milliseconds}ms"], check=True)
 
 
 class Scheduler:

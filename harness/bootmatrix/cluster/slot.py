@@ -32,6 +32,7 @@ from bootmatrix.run.rig import Begun, Rig
 BEAT_SECONDS = 1.0
 """So often it says that it lives."""
 _POLL_SECONDS = 0.2
+_END_SECONDS = 3.0
 TABLE = "builds.json"
 """The run's table of builds, in its directory on a worker."""
 
@@ -73,6 +74,7 @@ class Slot:
         self._out = outgoing
         self._make_rig = make_rig
         self._writing = threading.Lock()
+        self._over = threading.Event()
         self._rig: Rig | None = None
         self._run = ""
         self._waiting: dict[str, tuple[Task, Path, Begun]] = {}
@@ -91,6 +93,7 @@ class Slot:
             pass
         finally:
             self._close()
+            self._over.set()
 
     def _comes(self) -> bool:
         return bool(select.select([self._in], [], [], _POLL_SECONDS)[0])
@@ -143,10 +146,14 @@ class Slot:
             frames.write(self._out, head, body)
 
     def _beat(self) -> None:
-        pause = threading.Event()
         with suppress(frames.Ended):
-            while not pause.wait(BEAT_SECONDS):
+            while not self._over.wait(BEAT_SECONDS):
                 self._say({"beat": True})
+        # Its worker is gone: it ends, even in the middle of a cell, as it would if it were asked.
+        if not self._over.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._over.wait(_END_SECONDS):
+                os._exit(1)  # and the sandboxes with it
 
     def _close(self) -> None:
         self._waiting.clear()
