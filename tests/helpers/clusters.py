@@ -153,6 +153,48 @@ class Scheduler:
         self.process = process
 
 
+class Loopback:
+    """A scheduler and workers on this machine alone, which boot nothing. Leaving it ends all."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.plan = plan_in(home)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self.schedule()
+
+    def schedule(self, port: int = 0) -> Scheduler:
+        """Start a scheduler."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"from bootmatrix.cluster.local import main; main({port})"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.processes.append(process)
+        assert process.stdout is not None
+        return Scheduler(process.stdout.readline().decode().strip(), process)
+
+    def worker(self, name: str, slots: int = 2) -> subprocess.Popen[bytes]:
+        """Start a worker."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _WORKER.format(slot=SLOT), "worker",
+                 self.scheduler.address, "--name", name, "-n", str(slots), "--engine",
+                 "bubblewrap", "--no-doctor"],
+                env={**os.environ, planted_slot.PLAN: str(self.plan),
+                     "PYTHONPATH": str(Path(__file__).parents[1])},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def __enter__(self) -> Loopback:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for process in self.processes[::-1]:
+            end(process)
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
 def plan_in(place: Path, **plan: Any) -> Path:
     """A plan for planted slots, in a file."""
     file = place / "plan.json"

@@ -171,6 +171,9 @@ class Cluster:
                 self._end(client), client.loop.asyncio_loop).result(_CALL_SECONDS)
         with contextlib.suppress(Exception):
             client.close(timeout=5)
+        for packed in self._packed.values():
+            if packed.done() and not packed.cancelled() and packed.exception() is None:
+                packed.result().close()
 
     def wait_for_workers(self, least: int = 1, seconds: float = _SEND_SECONDS) -> None:
         """Wait until all workers that are there are ready, or are known not to be fit.

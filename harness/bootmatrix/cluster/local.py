@@ -79,7 +79,7 @@ async def _schedule(host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, over.set)
     loop.add_reader(0, over.set)  # nothing is ever written there: it is its end
-    scheduler: Any = Scheduler(host=host, port=port, dashboard=False,
+    scheduler: Any = Scheduler(host=host, port=port, dashboard_address=f"{host}:0",
                                allowed_failures=ALLOWED_FAILURES)
     async with scheduler:
         sys.stdout.write(f"{scheduler.address}\n")
@@ -87,11 +87,11 @@ async def _schedule(host: str, port: int) -> None:
         await over.wait()
 
 
-def main() -> None:
+def main(port: int = 0) -> None:
     """Be the scheduler, until nobody holds the other end of the standard input."""
     quiet.settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_schedule("127.0.0.1", 0))
+    asyncio.run(_schedule("127.0.0.1", port))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Any
 
 _SETTINGS: dict[str, Any] = {
     "distributed.comm.timeouts.connect": "10s",
+    # Nothing listens beside dask's own port: what is asked there is neither encrypted nor checked.
+    "distributed.worker.http.routes": [],
     # Nobody looks at either, and both take time.
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.active-memory-manager.start": False,
