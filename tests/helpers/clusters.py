@@ -17,7 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bootmatrix.builds.image_store import cache_home
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.image_store import ImageStore, cache_home
+from bootmatrix.cell import Cell
+from bootmatrix.cluster.model import HostData, Task
+from bootmatrix.cluster.slot import TABLE
+from bootmatrix.cluster.table import Packing, Table
+from bootmatrix.model import HostSpec
+from bootmatrix.policies import Policy
+from bootmatrix.steps.library import LIBRARY, written
 from helpers import planted_slot
 
 SLOT = [sys.executable, planted_slot.__file__]
@@ -113,14 +121,20 @@ class Machine:
         self.network.processes.append(process)
         return process
 
-    def scheduler(self) -> Scheduler:
+    def scheduler(self, certificates: Path | None = None) -> Scheduler:
         """A scheduler, by dask's own command."""
+        protocol, words = "tcp", []
+        if certificates is not None:
+            protocol, words = "tls", [
+                "--protocol", "tls", "--tls-ca-file", str(certificates / "ca.pem"),
+                "--tls-cert", str(certificates / "cert.pem"),
+                "--tls-key", str(certificates / "key.pem")]
         with (self.network.home / f"{self.name}-scheduler.log").open("wb") as log:
             process = self.start(
                 [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", self.address,
-                 "--port", "8786", "--no-dashboard"], stdout=log, stderr=log,
+                 "--port", "8786", "--no-dashboard", *words], stdout=log, stderr=log,
                 cwd=self.network.home)
-        return Scheduler(f"tcp://{self.address}:8786", process)
+        return Scheduler(f"{protocol}://{self.address}:8786", process)
 
     def worker(self, address: str, name: str, slots: int = 2, plan: Path | None = None,
                *words: str) -> subprocess.Popen[bytes]:
@@ -151,6 +165,29 @@ class Scheduler:
     def __init__(self, address: str, process: subprocess.Popen[bytes]) -> None:
         self.address = address
         self.process = process
+
+
+RUN = "0123456789abcdef"
+CELL = "old-to-new,pc-i440fx-5.2,stock,migrate-reset,ahci"
+
+
+def a_task(home: Path, **changes: Any) -> tuple[Task, Packing, Table]:
+    """A cell as a task, with the builds of its run, which are written to ``home``, too."""
+    store = ImageStore()
+    builds, packing = Builds(store), Packing()
+    specs = [HostSpec("old", "debian-bullseye"), HostSpec("new", "debian-bookworm")]
+    cell = Cell(tuple(specs), "pc-i440fx-5.2", Policy.STOCK, LIBRARY["migrate-reset"])
+    assert cell.id == CELL
+    hosts = [HostData(name=spec.name, builds=packing.key(builds.host(spec)), arch="x86_64")
+             for spec in specs]
+    table = packing.table(builds.firmwares())
+    (home / TABLE).write_text(table.model_dump_json())
+    task = Task(
+        run=RUN, matrix="m.yaml", id=cell.id, hosts=hosts, values=cell.values,
+        steps=[written(step) for step in cell.scenario.steps],  # type: ignore[arg-type]
+        seconds=5.0, patience=None, debug_log=True, known=[], repeat=1, engine=None, share=False,
+        all_artifacts=False, attempt=1)
+    return task.model_copy(update=changes), packing, table
 
 
 class Loopback:

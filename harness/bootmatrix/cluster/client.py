@@ -511,8 +511,9 @@ class Cluster:
             self._place(given)
 
     def _ask_all(self) -> None:
-        for at in self.ready:
-            self._later(self._ask(at))
+        for at in self.workers.values():  # one that still gets its builds, too
+            if at.state in (State.READY, State.NEW):
+                self._later(self._ask(at))
 
     async def _ask(self, at: At) -> None:
         with contextlib.suppress(Exception):

@@ -91,6 +91,9 @@ class _Process:
         with suppress(OSError):
             process.kill()  # who says what is no message is not to be heard again
         process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):
+                cast(IO[bytes], pipe).close()
         for said in list(cells.values()):
             said.put(None)
 
@@ -117,9 +120,6 @@ class _Process:
                     process.wait(_END_SECONDS)
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):
-                    cast(IO[bytes], pipe).close()
 
 
 @dataclass

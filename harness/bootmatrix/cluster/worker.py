@@ -135,24 +135,21 @@ def _memory(meminfo: Path = MEMINFO) -> int:
 
 def serve(
     address: Address, security: Security | None, machine: Machine, say: Callable[[str], None],
-    once: bool = False,
 ) -> None:
     """Serve a scheduler until this process is asked to end.
 
-    Where the scheduler goes, or cannot be reached, what runs ends, and it is tried again; with
-    ``once`` that is the end.
+    Where the scheduler goes, or cannot be reached, what runs ends, and it is tried again.
     """
     quiet.settle()
     _here[:] = [machine]
     try:
-        asyncio.run(_serve(address, security, machine, say, once))
+        asyncio.run(_serve(address, security, machine, say))
     finally:
         _here.clear()
 
 
 async def _serve(
     address: Address, security: Security | None, machine: Machine, say: Callable[[str], None],
-    once: bool,
 ) -> None:
     from distributed import Worker
 
@@ -185,9 +182,6 @@ async def _serve(
         await asyncio.to_thread(machine.end_all)
         if asked.is_set():
             break
-        if once:
-            raise HarnessError(f"{address.text}: " + (
-                "the scheduler has gone" if served else "no scheduler answers"))
         if served or not told:
             say(f"{facts.name}: " + (f"{address.text} has gone; it is tried again" if served else
                                      f"no scheduler answers at {address.text}; it is tried again"))
