@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.clusters import end
 
 from bootmatrix.cli.main import main
 from bootmatrix.errors import Status
+from helpers.clusters import end
 
 
 @pytest.mark.parametrize(("words", "told"), [

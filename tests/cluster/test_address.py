@@ -44,19 +44,19 @@ def test_only_this_machine_is_talked_to_in_the_clear(text: str, here: bool) -> N
     ("tls://scheduler:1", None), ("tcp://scheduler:1", Path("certs")), ("local:2", Path("certs")),
 ])
 def test_certificates_and_address_must_fit(text: str, tls: Path | None) -> None:
-    with pytest.raises(UserError, match="--cluster-tls|tls://"):
+    with pytest.raises(UserError, match=r"--cluster-tls|tls://"):
         address.check_safe(address.parse(text), tls, insecure=True)
 
 
 def test_certificates_are_three_files(tmp_path: Path) -> None:
     assert address.security(None) is None
-    with pytest.raises(UserError, match="there is no ca.pem in it"):
+    with pytest.raises(UserError, match=r"there is no ca\.pem in it"):
         address.security(tmp_path)
     for name in address.FILES:
         (tmp_path / name).touch()
     made = address.security(tmp_path)
     assert made is not None
-    assert made.require_encryption  # type: ignore[attr-defined]
+    assert made.require_encryption
     assert made.tls_scheduler_key == str(tmp_path / "key.pem")  # type: ignore[attr-defined]
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.clusters import Machine, Network, Scheduler, below, end, plan_in
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
@@ -23,6 +22,7 @@ from bootmatrix.errors import HarnessError
 from bootmatrix.matrix.expansion import load
 from bootmatrix.records.model import Record
 from bootmatrix.run.rig import Begun
+from helpers.clusters import Machine, Network, Scheduler, below, end, plan_in
 
 MATRIX = """
 schema: 1

@@ -8,9 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.clusters import end
-
 from bootmatrix.cluster.address import is_loopback
+from helpers.clusters import end
 
 OWNER = """
 import os, sys, time

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.clusters import CELL, a_task
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster.model import (
@@ -20,6 +19,7 @@ from bootmatrix.cluster.model import (
 )
 from bootmatrix.errors import HarnessError
 from bootmatrix.model import Known, Verdict
+from helpers.clusters import CELL, a_task
 
 FACTS = Facts(protocol=PROTOCOL, version="1", name="one", machine="x86_64", slots=2, kvm="",
               memory=4096, engines=["bubblewrap"], roots={}, boards=["apu2-main"])

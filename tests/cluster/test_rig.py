@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.clusters import Loopback
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
@@ -20,6 +19,7 @@ from bootmatrix.errors import HarnessError
 from bootmatrix.model import HostSpec
 from bootmatrix.policies import Policy
 from bootmatrix.steps.library import LIBRARY
+from helpers.clusters import Loopback
 
 CELL = Cell((HostSpec("old", "debian-bullseye"), HostSpec("new", "debian-bookworm")),
             "pc-i440fx-5.2", Policy.STOCK, LIBRARY["migrate-reset"])
@@ -77,5 +77,5 @@ def test_nobody_answers_is_told(store: ImageStore, tmp_path: Path) -> None:
     rig.prepare(dict.fromkeys(CELL.hosts))
     with closing(rig):
         for _ in range(2):  # the second time at once
-            with pytest.raises(HarnessError, match="tcp://127.0.0.1:1: no scheduler answers"):
+            with pytest.raises(HarnessError, match=r"tcp://127\.0\.0\.1:1: no scheduler answers"):
                 rig.open([CELL], lambda line: None)

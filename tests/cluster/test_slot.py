@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import planted_slot
-from helpers.clusters import CELL, SLOT, a_task, end, plan_in
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import artifacts, frames
 from bootmatrix.cluster.table import Kept
+from helpers import planted_slot
+from helpers.clusters import CELL, SLOT, a_task, end, plan_in
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import planted_slot
-from helpers.clusters import RUN, SLOT, a_task, plan_in
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import slots
 from bootmatrix.cluster.model import PROTOCOL, Facts
 from bootmatrix.cluster.slots import Machine, home_of
 from bootmatrix.errors import HarnessError
+from helpers import planted_slot
+from helpers.clusters import RUN, SLOT, a_task, plan_in
 
 FACTS = Facts(protocol=PROTOCOL, version="1", name="one", machine="x86_64", slots=1, kvm="",
               memory=4096, engines=["bubblewrap"], roots={})

@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 
 import pytest
-from helpers.clusters import a_task
 
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
@@ -16,6 +15,7 @@ from bootmatrix.errors import HarnessError, ImageError
 from bootmatrix.model import FirmwareSource, HostSpec
 from bootmatrix.roots.cache import Cache
 from bootmatrix.roots.manifest import Manifest
+from helpers.clusters import a_task
 
 
 def tree_in(home: Path) -> Sent:

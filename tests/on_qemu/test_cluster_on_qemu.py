@@ -8,11 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.clusters import Network
-from helpers.own_builds import sid_firmware
-
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.errors import Status
+from helpers.clusters import Network
+from helpers.own_builds import sid_firmware
 
 MATRIX = """
 schema: 1
@@ -65,7 +64,8 @@ def test_a_machine_that_has_nothing_runs_cells_by_tls(store: ImageStore, tmp_pat
         assert "bare: gets debian-bookworm, " in done.stdout
         own = machine.cache / "bootmatrix/own"
         assert len(list(own.glob("tree-*[0-9a-f]"))) == 1, "one image, however many cells"
-    records = [json.loads(line) for line in (tmp_path / "run/records.jsonl").read_text().splitlines()]
+    lines = (tmp_path / "run/records.jsonl").read_text().splitlines()
+    records = list(map(json.loads, lines))
     verdicts = {record["cell"]["policy"]: record["boots"][-1]["console"] for record in records}
     seabios = store.beside("debian-bookworm", "seabios")
     assert verdicts["stock"] == seabios.name

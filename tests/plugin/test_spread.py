@@ -14,11 +14,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from helpers.clusters import Loopback, below, end, plan_in
 
 from bootmatrix.builds.image_store import ImageStore, cache_home
 from bootmatrix.cluster.slots import LEASE_SECONDS
 from bootmatrix.errors import Status
+from helpers.clusters import Loopback, below, end, plan_in
 
 MATRIX = """
 schema: 1
