@@ -16,7 +16,8 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -51,7 +52,9 @@ _TICK_SECONDS = 1.0
 _CALL_SECONDS = 30.0
 _SEND_SECONDS = 900.0
 _PIECE = 4 << 20
-_AHEAD = 2  # cells for each slot, so that none waits for the next one to arrive
+# Cells beyond those that can run at a time, so that no slot waits for the next one to arrive.
+_AHEAD = 2
+_AHEAD_AT_LEAST = 12
 
 
 class State(Enum):
@@ -131,6 +134,8 @@ class Cluster:
         self._client: Any = None
         self._packed: dict[str, asyncio.Future[IO[bytes]]] = {}
         self._given: dict[str, Given] = {}
+        self._new: deque[Given] = deque()
+        self._placing = False
         self._unplaced: list[Given] = []
         self._homes: dict[str, str] = {}
         self._over: queue.SimpleQueue[Given] = queue.SimpleQueue()
@@ -214,7 +219,7 @@ class Cluster:
         """Whether another cell keeps a worker busy."""
         waiting = sum(given.waits for given in list(self._given.values()))
         slots = sum(at.facts.slots for at in self.ready if at.facts)
-        return self.flying < _AHEAD * slots + waiting
+        return self.flying < max(_AHEAD * slots, slots + _AHEAD_AT_LEAST) + waiting
 
     def give(self, task: Task, needs: Needs, beginning: str | None = None) -> Given:
         """Give a cell to the cluster. ``beginning`` is what other cells share with it."""
@@ -223,7 +228,10 @@ class Cluster:
         given = Given(task, needs, beginning)
         self.flying += 1
         self.most_flying = max(self.most_flying, self.flying)
-        self._on_loop(self._place_soon(given))
+        self._new.append(given)
+        if not self._placing:  # those that come meanwhile are placed with it
+            self._placing = True
+            self._client.loop.asyncio_loop.call_soon_threadsafe(self._place_new)
         return given
 
     def take(self, seconds: float) -> list[Given]:
@@ -264,33 +272,49 @@ class Cluster:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _place_soon(self, given: Given) -> None:
+    def _place_new(self) -> None:
+        self._placing = False
+        given = []
+        with contextlib.suppress(IndexError):
+            while True:
+                given.append(self._new.popleft())
         self._place(given)
 
-    def _place(self, given: Given) -> None:
-        """Give a cell to dask; one that no worker can take now is kept for later."""
+    def _place(self, given: Sequence[Given]) -> None:
+        """Give cells to dask, those that can go to the same places in one graph."""
+        groups: dict[tuple[Any, ...], list[Given]] = {}
+        for one in given:
+            if self._choose(one):
+                about = one.allowed, one.needs.memory, one.needs.kvm
+                groups.setdefault(about, []).append(one)
+        for (allowed, memory, kvm), group in groups.items():
+            tasks = [one.task.model_copy(update={"attempt": len(one.lost) + 1}) for one in group]
+            resources = {"memory-mib": memory} | ({"kvm": 1} if kvm else {})
+            futures = self._client.map(
+                worker.run_cell, [task.model_dump_json().encode() for task in tasks],
+                run=self._run, key=[one.key for one in group], pure=False,
+                workers=list(allowed), resources=resources)
+            for one, future in zip(group, futures, strict=True):
+                one.future = future
+                self._later(self._wait_for(future, one.key))
+
+    def _choose(self, given: Given) -> bool:
+        """Choose the workers for a cell; one that none can take now is kept for later."""
         if self._broken is not None:
             self._finish(given, error=self._broken)
-            return
+            return False
         able = [at for at in self.ready if at.facts and not given.needs.lacking(at.facts)]
         others = [at for at in able if at.address not in given.lost]
         allowed = self._at_home(given, others or able)
         if not allowed or self._client is None:
             self._unplaced.append(given)
-            return
+            return False
         self._number += 1
         given.waits = False
         given.key = f"bootmatrix-{self._run}-{self._number}"
         given.allowed = tuple(at.address for at in allowed)
-        resources = {"memory-mib": given.needs.memory} | (
-            {"kvm": 1} if given.needs.kvm else {})
         self._given[given.key] = given
-        task = given.task.model_copy(update={"attempt": len(given.lost) + 1})
-        given.future = future = self._client.submit(
-            worker.run_cell, task.model_dump_json().encode(), self._run, key=given.key,
-            pure=False, workers=list(given.allowed), resources=resources)
-        key = given.key
-        self._later(self._wait_for(future, key))
+        return True
 
     def _at_home(self, given: Given, able: list[At]) -> list[At]:
         """Of the workers that can run it, that which has its beginning, unless others are idle."""
@@ -411,7 +435,7 @@ class Cluster:
         if given.future is not None:
             given.future.release()
             given.future = None
-        self._place(given)
+        self._place([given])
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """What workers say of cells: that they have begun one, or wait for its guest."""
@@ -507,8 +531,7 @@ class Cluster:
                 elif last not in ready:
                     self._lose(given, "its worker has gone")
         unplaced, self._unplaced = self._unplaced, []
-        for given in unplaced:
-            self._place(given)
+        self._place(unplaced)
 
     def _ask_all(self) -> None:
         for at in self.workers.values():  # one that still gets its builds, too

@@ -1,4 +1,4 @@
-"""dask says what it does; here its users hear it in a line of ours, and only what matters to them."""
+"""dask says what it does; here people hear it in a line of ours, and only what matters to them."""
 
 from __future__ import annotations
 

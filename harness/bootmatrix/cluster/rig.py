@@ -48,6 +48,7 @@ class ClusterRig(Rig):
         self._cluster: Cluster | None = None
         self._local: LocalCluster | None = None
         self._prepared: set[HostSpec] = set()
+        self._made: dict[HostSpec, Host] = {}
         self._given: dict[Given, Begun] = {}
         self._lock = threading.Lock()
         self._say: Callable[[str], None] = lambda line: None
@@ -75,7 +76,8 @@ class ClusterRig(Rig):
     def _open(self, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
         for spec in dict.fromkeys(host for cell in cells for host in cell.hosts):
             if not isinstance(spec.qemu, BoardSource):
-                self._packing.key(self.builds.host(spec))
+                self._made.setdefault(spec, self.builds.host(spec))
+                self._packing.key(self._made[spec])
         address = addresses.parse(self._wishes.address)
         if address.local:
             slots = self._wishes.jobs or side_by_side()
@@ -122,7 +124,7 @@ class ClusterRig(Rig):
                 self.describe(cell), Verdict.UNSUPPORTED, f"no worker can run it: {lacks}",
                 scenario=cell.scenario, engine=self._engine_wanted or "", seconds=0)
             return Begun(record)
-        hosts = [self.builds.host(spec) for spec in cell.hosts]
+        hosts = self._hosts(cell)
         given = self._cluster.give(
             self._task(cell, hosts, known, repeat), needs, self._beginning(cell, hosts))
 
@@ -153,8 +155,19 @@ class ClusterRig(Rig):
 
     # ---- a cell as data, and back -----------------------------------------------------------
 
+    def _hosts(self, cell: Cell) -> list[Host]:
+        """A cell's builds, which stay what they are as long as the run lasts."""
+        for spec in cell.hosts:
+            if spec not in self._made:
+                self._made[spec] = self.builds.host(spec)
+        return [self._made[spec] for spec in cell.hosts]
+
+    def describe(self, cell: Cell) -> CellRow:
+        """The cell as its record describes it."""
+        return rows.cell_row(cell, self._hosts(cell))
+
     def _needs(self, cell: Cell) -> Needs:
-        hosts = [self.builds.host(spec) for spec in cell.hosts]
+        hosts = self._hosts(cell)
         memory = 0
         if cell.board is not None:
             each = max(cell.board.memory_mib(host.firmware) for host in hosts)

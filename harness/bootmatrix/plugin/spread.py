@@ -10,7 +10,7 @@ import pytest
 from bootmatrix.errors import HarnessError, UserError
 from bootmatrix.plugin.cells import CellItem
 from bootmatrix.plugin.collection import progress_of
-from bootmatrix.plugin.session import is_worker, rig_of, wishes_of
+from bootmatrix.plugin.session import is_worker, only_looks, rig_of, wishes_of
 from bootmatrix.run.rig import Begun
 from bootmatrix.terminal import visible
 
@@ -23,7 +23,7 @@ def register(config: pytest.Config) -> None:
     Raises UsageError for one that cannot be, or must not be, used.
     """
     wishes = wishes_of(config)
-    if wishes is None or is_worker(config):
+    if wishes is None or is_worker(config) or only_looks(config):
         return
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("-n is for one machine, and --cluster for several: each worker "
