@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_type_hints
 
 from bootmatrix.boards import Board, board_of
-from bootmatrix.model import Accel, Arch, Disk, GuestKind, HostSpec, Nic
+from bootmatrix.model import Accel, Arch, Disk, GuestKind, HostSpec, MigrationMode, Nic
 from bootmatrix.policies import Policy
 from bootmatrix.steps.base import Scenario
 
@@ -113,6 +113,9 @@ class Cell:
     nic: Annotated[Nic, Axis(
         "the guest's network card", "the network card, with its option ROM; default: none",
         labelled=True)] = Nic.NONE
+    migration: Annotated[MigrationMode, Axis(
+        "how the running guest gets another QEMU under it",
+        "modes of migration; default: precopy")] = MigrationMode.PRECOPY
     patience: float | None = None
     debug_log: bool = True
 

@@ -21,7 +21,7 @@ from bootmatrix.errors import HarnessError
 from bootmatrix.model import Known, Verdict
 from helpers.clusters import CELL, a_task
 
-FACTS = Facts(protocol=PROTOCOL, version="1", name="one", machine="x86_64", slots=2, kvm="",
+FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=2, kvm="",
               memory=4096, engines=["bubblewrap"], roots={}, boards=["apu2-main"])
 
 

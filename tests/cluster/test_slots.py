@@ -20,7 +20,7 @@ from bootmatrix.errors import HarnessError
 from helpers import planted_slot
 from helpers.clusters import RUN, SLOT, a_task, plan_in
 
-FACTS = Facts(protocol=PROTOCOL, version="1", name="one", machine="x86_64", slots=1, kvm="",
+FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=1, kvm="",
               memory=4096, engines=["bubblewrap"], roots={})
 
 

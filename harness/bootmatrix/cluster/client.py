@@ -23,6 +23,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bootmatrix.cell import AXES
 from bootmatrix.cluster import quiet, worker
 from bootmatrix.cluster.address import Address
 from bootmatrix.cluster.model import (
@@ -593,7 +594,7 @@ class Cluster:
     async def _make_ready(self, at: At) -> str:
         """Make it ready; why it cannot be used."""
         at.facts = facts = read_facts(await self._call(at, worker.facts))
-        if facts.protocol != PROTOCOL:
+        if facts.protocol != PROTOCOL or facts.axes != list(AXES):
             return f"its bootmatrix {facts.version} is too different from this one"
         lacks = await self._call(at, worker.prepare, self._run, self._table_data,
                                  seconds=_SEND_SECONDS)

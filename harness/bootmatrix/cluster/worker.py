@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import bootmatrix
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cell import AXES
 from bootmatrix.cluster import quiet
 from bootmatrix.cluster.address import Address
 from bootmatrix.cluster.model import PROTOCOL, Facts
@@ -124,7 +125,7 @@ def facts_of(name: str, slots: int, engine: str | None) -> Facts:
             continue
         engines.append(one)
     return Facts(
-        protocol=PROTOCOL, version=bootmatrix.__version__, name=name, machine=platform.machine(),
+        protocol=PROTOCOL, axes=list(AXES), version=bootmatrix.__version__, name=name, machine=platform.machine(),
         slots=slots, kvm=kvm_complaint() or "", memory=_memory(), engines=engines, roots={})
 
 

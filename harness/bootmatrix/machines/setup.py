@@ -17,6 +17,7 @@ from bootmatrix.model import (
     GuestKind,
     Host,
     Interface,
+    MigrationMode,
     Nic,
 )
 from bootmatrix.policies import Policy
@@ -59,6 +60,7 @@ class GuestSetup:
     cpu: str = ""
     smp: int = 1
     nic: Nic = Nic.NONE
+    migration: MigrationMode = MigrationMode.PRECOPY
     kernel: LinuxKernel | None = None
     debug_log: bool = True
     urgent: bool = False
@@ -137,7 +139,7 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
         cell.disk, cell.accel, cell.seconds,
         post_ms=post_ms(steps),
         flash=hosts[image].firmware if image is not None else None,
-        guest=cell.guest, cpu=cell.cpu, smp=cell.smp, nic=cell.nic,
+        guest=cell.guest, cpu=cell.cpu, smp=cell.smp, nic=cell.nic, migration=cell.migration,
         kernel=program.kernel(cache, cell.arch) if program.kernel else None,
         debug_log=cell.debug_log,
     )  # fmt: skip

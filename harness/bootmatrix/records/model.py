@@ -90,6 +90,7 @@ class CellRow(TypedDict):
     cpu: NotRequired[Name]
     smp: NotRequired[Count]
     nic: NotRequired[Name]
+    migration: NotRequired[Name]
     boot_timeout: NotRequired[Seconds]
     patience: NotRequired[Seconds]
 
