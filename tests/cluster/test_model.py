@@ -21,8 +21,8 @@ from bootmatrix.errors import HarnessError
 from bootmatrix.model import Known, Verdict
 from helpers.clusters import CELL, a_task
 
-FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=2, kvm="",
-              memory=4096, engines=["bubblewrap"], roots={}, boards=["apu2-main"])
+FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=2,
+              kvm="", memory=4096, engines=["bubblewrap"], roots={}, boards=["apu2-main"])
 
 
 def test_a_cell_comes_back_from_its_values(store: ImageStore, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from bootmatrix.errors import HarnessError
 from helpers import planted_slot
 from helpers.clusters import RUN, SLOT, a_task, plan_in
 
-FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=1, kvm="",
-              memory=4096, engines=["bubblewrap"], roots={})
+FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=1,
+              kvm="", memory=4096, engines=["bubblewrap"], roots={})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What docs/cluster.md offers for Kubernetes: the image is made, and starts what the values name."""
+"""What docs/cluster.md has for Kubernetes: the image is made, and starts what the values name."""
 
 from __future__ import annotations
 

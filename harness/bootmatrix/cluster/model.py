@@ -115,9 +115,10 @@ class Answer(_Data):
 class Facts(_Data):
     """What a worker has, as it announces it.
 
-    ``kvm`` is empty where KVM can be used, and else says why it cannot. ``memory`` is in MiB.
-    ``axes`` are those that a cell can have for it. ``roots`` are the catalogue's builds that are built there, with their digests. ``boards`` are
-    those on its bench. ``slots`` is how many cells it runs side by side.
+    ``axes`` are those that a cell can have for it. ``kvm`` is empty where KVM can be used, and else
+    says why it cannot. ``memory`` is in MiB. ``roots`` are the catalogue's builds that are built
+    there, with their digests. ``boards`` are those on its bench. ``slots`` is how many cells it
+    runs side by side.
     """
 
     protocol: int

@@ -125,7 +125,8 @@ def facts_of(name: str, slots: int, engine: str | None) -> Facts:
             continue
         engines.append(one)
     return Facts(
-        protocol=PROTOCOL, axes=list(AXES), version=bootmatrix.__version__, name=name, machine=platform.machine(),
+        protocol=PROTOCOL, axes=list(AXES), version=bootmatrix.__version__, name=name,
+        machine=platform.machine(),
         slots=slots, kvm=kvm_complaint() or "", memory=_memory(), engines=engines, roots={})
 
 
