@@ -114,3 +114,10 @@ def test_the_end_of_a_machine_ends_what_runs(machine: Machine, tmp_path: Path) -
     machine.end_all()
     thread.join(10)
     assert answers[0]["state"] == "lost"
+
+
+def test_what_a_killed_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    mine = home_of(tmp_path)
+    (tmp_path / "cluster-runs/worker-1-dead/run-x").mkdir(parents=True)
+    other = home_of(tmp_path)
+    assert sorted((tmp_path / "cluster-runs").iterdir()) == sorted([mine, other])

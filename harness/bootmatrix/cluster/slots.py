@@ -6,6 +6,7 @@ for it for a while: whoever wanted it is dead, or cut off.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -324,10 +325,23 @@ class Machine:
 
 
 def home_of(cache: Path) -> Path:
-    """Where runs have their directories on this machine: made, and this process's alone."""
+    """Where runs have their directories on this machine: made, and this process's alone.
+
+    It is held as long as this process lives: what is not held, a killed worker has left, and goes.
+    """
     try:
         home = cache / "cluster-runs"
         home.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=home))
+        for left in home.glob("worker-*"):
+            with suppress(OSError, HarnessError):
+                held = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove_tree(left)
+                finally:
+                    os.close(held)
+        made = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=home))
+        fcntl.flock(os.open(made, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
+        return made
     except OSError as error:
         raise UserError(f"cannot be made: {error.strerror}", file=cache) from None
