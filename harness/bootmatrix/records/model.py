@@ -72,6 +72,7 @@ class HostRow(TypedDict, total=False):
     packages: dict[str, str]
     digest: Name | None
     root: Name | None
+    arguments: Annotated[list[str], _FIRST]
 
 
 class CellRow(TypedDict):
@@ -88,8 +89,12 @@ class CellRow(TypedDict):
     arch: NotRequired[Name]
     guest: NotRequired[Name]
     cpu: NotRequired[Name]
-    smp: NotRequired[Count]
+    smp: NotRequired[Count | Name]
     nic: NotRequired[Name]
+    memory: NotRequired[Count | Name]
+    arguments: NotRequired[Name]
+    devices: NotRequired[Name]
+    words: NotRequired[dict[Name, Annotated[list[str], _FIRST]]]
     boot_timeout: NotRequired[Seconds]
     patience: NotRequired[Seconds]
 

@@ -78,7 +78,8 @@ def key_of(cell: Cell, hosts: Sequence[Host], steps: Sequence[Step]) -> str:
         source.qemu.digest, source.firmware.sha256, cell.seconds, steps, how.nvram,
         how if swaps else None,
         [value for axis, value in cell.values.items() if axis not in ("policy", "scenario")],
-        *(file and _sha256(file) for file in files),
+        *(file and _sha256(file) for file in files), *((cell.words, source.arguments)
+        if cell.words or source.arguments else ()),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

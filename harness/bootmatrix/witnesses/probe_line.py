@@ -107,6 +107,8 @@ class ProbeLine:
     description of our boot entry, both empty where there is none; ``written`` tells that both
     were written, ``filled`` that ``count`` variables, ``size`` bytes in all, filled the store.
 
+    ``foreign``: a guest has said it that is not ours, and tells nothing but that it is up.
+
     Linux adds ``kernel``, its release, ``token``, which no other boot of it has, and ``uptime`` in
     seconds.
     """
@@ -142,6 +144,7 @@ class ProbeLine:
     token: str | None = None
     uptime: int | None = None
     nonce: str | None = None
+    foreign: bool = False
 
     @property
     def tables(self) -> Tables:
