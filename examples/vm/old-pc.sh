@@ -8,7 +8,7 @@ exec kvm -M pc-i440fx-5.2 -enable-kvm \
     -cpu qemu64,+ssse3,-svm \
     -no-hpet \
     -usb -device usb-tablet \
-    -device piix4-ide,id=second \
+    -device piix4-usb-uhci,id=uhci2 \
     -vga cirrus -vnc :3 -k de \
     -drive file=$DISK,if=ide,index=0,format=raw,cache=writeback \
     -cdrom "$ISO" \

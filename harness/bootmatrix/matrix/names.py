@@ -30,6 +30,7 @@ from bootmatrix.matrix.sources import Given, expand
 from bootmatrix.model import (
     NEWEST_COMMON,
     OWN_MACHINE,
+    Arch,
     BoardSource,
     FirmwareSource,
     GuestKind,
@@ -37,6 +38,7 @@ from bootmatrix.model import (
     Known,
     OwnDisk,
     OwnGuest,
+    OwnMachine,
     QemuSource,
     Verdict,
     role_index,
@@ -262,16 +264,29 @@ class Names:
         if name in set(GuestKind):
             raise self._document.error(
                 loc, "there is a guest of this name already", key=True, hint="choose another")
-        given = [key for key in ("command_line", "libvirt") if getattr(entry, key)]
+        given = [key for key in ("command_line", "libvirt", "arguments")
+                 if getattr(entry, key) is not None]
         if len(given) > 1 or not (given or entry.disk):
             raise self._document.error(
-                loc, "found both command-line and libvirt" if given else "found nothing of its own",
-                hint="one of command-line and libvirt, or a disk, or a disk beside one of them")
-        machine = disk = None
-        for key in given:
+                loc, "found " + (" and ".join(given).replace("_", "-") or "nothing of its own"),
+                hint="one of command-line, libvirt and arguments, or a disk, or a disk beside one")
+        for key in ("machine", "cpu", "smp", "arch"):
+            if getattr(entry, key) is not None and given != ["arguments"]:
+                raise self._document.error((*loc, key), "stands beside arguments", key=True)
+        for key in ("smp", "memory"):
+            value = getattr(entry, key)
+            text = given == ["arguments"] and isinstance(value, str) and AXES[key].parses(value)
+            if value is not None and not text and not (
+                    type(value) is int and 1 <= value <= 65536):
+                raise self._document.error((*loc, key), f"{value!r} is not what it can be",
+                                           hint=AXES[key].schema)
+        machine = self._written_machine(loc, entry) if entry.arguments is not None else None
+        disk = None
+        for key in given[:0 if machine else None]:
             path = self._path((*loc, key), getattr(entry, key))
             try:
-                machine = vm.read(path, libvirt=key == "libvirt", memory=entry.memory,
+                machine = vm.read(path, libvirt=key == "libvirt",
+                                  memory=entry.memory if isinstance(entry.memory, int) else None,
                                   network=entry.network == "user").machine
             except UserError as error:
                 raise self._document.error((*loc, key.replace("_", "-")), str(error)) from None
@@ -291,6 +306,22 @@ class Names:
                                        key=True, hint="axes have a memory, too")
         kind = GuestKind.DISK if disk else GuestKind(entry.runs)
         return OwnGuest(name, kind, machine, disk, entry.up or "")
+
+    def _written_machine(self, loc: Loc, entry: GuestEntry) -> OwnMachine:
+        """A machine that is written down in the file, as ``bootmatrix import`` does."""
+        if entry.machine is None:
+            raise self._document.error((*loc, "machine"), "is missing", hint="pc-q35-10.0")
+        if (wrong := arguments.machine_complaint(entry.machine)) is not None:
+            raise self._document.error((*loc, "machine"), wrong)
+        words = tuple(word for item in entry.arguments or () for word in (
+            item.split(" ", 1) if item.startswith("-") else (item,)))
+        if (wrong := arguments.complaint(words)) is not None:
+            raise self._document.error((*loc, "arguments"), wrong)
+        keys = [dict(arguments.pairs(word)) for word in words]
+        return OwnMachine(
+            entry.arch or Arch.X86_64, entry.machine, entry.cpu or "", entry.smp or 1,
+            entry.memory or "", words, any(one.get("drive") == vm.DISK for one in keys),
+            any(one.get("chardev") == vm.CONSOLE for one in keys))
 
     def _own_scenario(self, name: str) -> Scenario:
         loc: Loc = ("scenarios", name)

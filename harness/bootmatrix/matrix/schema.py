@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema
 from bootmatrix.arguments import ArgumentSet
 from bootmatrix.cell import AXES, NAME, Axis
 from bootmatrix.matrix.known import CELL_KEYS, ROLE_KEYS
-from bootmatrix.model import Verdict
+from bootmatrix.model import Arch, Verdict
 from bootmatrix.steps.library import step_schema
 
 _ROLE_PATTERN = r"(source|destination|host-([3-9]|[1-9][0-9]+))"
@@ -276,8 +276,21 @@ class GuestEntry(_Entry):
     libvirt: Text | None = Field(
         None, description="a file with a libvirt domain (virsh dumpxml); relative to the matrix "
         "file")
-    memory: Annotated[int, Field(ge=32, le=65536, strict=True)] | None = Field(
-        None, description="MiB that it is to have; default: what it had, up to 1024")
+    arch: Arch | None = Field(
+        None, description="as import writes it, beside arguments: what its QEMU emulates")
+    machine: Annotated[str, Field(pattern=AXES["machine"].pattern)] | None = Field(
+        None, description="beside arguments: its machine type with options")
+    cpu: Annotated[str, Field(pattern=AXES["cpu"].pattern)] | None = Field(
+        None, description="beside arguments: its CPU model with properties")
+    smp: Annotated[int | str, Field(union_mode="left_to_right")] | None = Field(
+        None, description="beside arguments: its CPUs, as -smp takes them")
+    arguments: list[Text] | None = Field(
+        None, description="a machine as `bootmatrix import` writes it: an option with its value in "
+        "each item; a device with drive=disk has the guest's disk, one with chardev=console the "
+        "console")
+    memory: Annotated[int | str, Field(union_mode="left_to_right")] | None = Field(
+        None, description="MiB that it is to have; default: what it had, up to 1024. Beside "
+        "arguments also what -m takes")
     network: Literal["user", "none"] = Field(
         "user", description="what its network cards are connected to: user-mode networking that "
         "is cut off from everything, or nothing; default: user")

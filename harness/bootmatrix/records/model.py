@@ -21,6 +21,7 @@ from bootmatrix.witnesses import (
     cmos,
     console,
     counter,
+    devices,
     disk,
     flash,
     fw_cfg,
@@ -108,7 +109,8 @@ class TimeRow(TypedDict, total=False):
 
 class BootRow(console.ConsoleRow, rom.RomRow, smbios.SmbiosRow, disk.DiskRow, counter.CounterRow,
               cmos.CmosRow, fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow,
-              variables.VariablesRow, kernel.KernelRow, resets.ResetsRow, late.LateRow, TimeRow):
+              devices.DevicesRow, variables.VariablesRow, kernel.KernelRow, resets.ResetsRow,
+              late.LateRow, TimeRow):
     """One boot that was watched: what each witness of it says."""
 
     n: Count

@@ -26,6 +26,7 @@ from bootmatrix.witnesses import (
     cmos,
     console,
     counter,
+    devices,
     disk,
     flash,
     fw_cfg,
@@ -111,7 +112,7 @@ def boot_row(boot: Moment) -> BootRow:
         **_seconds(boot.boot),
         **console.row(boot), **rom.row(boot), **smbios.row(boot), **disk.row(boot),
         **counter.row(boot), **cmos.row(boot), **fw_cfg.row(boot.line), **tables.row(boot.line),
-        **hardware.row(boot.line), **variables.row(boot),
+        **hardware.row(boot.line), **devices.row(boot.line), **variables.row(boot),
         **kernel.row(boot.line), **resets.row(boot), **late.row(boot),
     }  # fmt: skip
 

@@ -8,9 +8,9 @@ from bootmatrix.errors import UserError
 from bootmatrix.files import given_file
 from bootmatrix.vm import libvirt as domain
 from bootmatrix.vm import words
-from bootmatrix.vm.translate import Line, Translated, sorted_lines, translate
+from bootmatrix.vm.translate import CONSOLE, DISK, KINDS, Line, Translated, sorted_lines, translate
 
-__all__ = ["Line", "Translated", "read", "sorted_lines", "translate"]
+__all__ = ["CONSOLE", "DISK", "KINDS", "Line", "Translated", "read", "sorted_lines", "translate"]
 
 
 def read(

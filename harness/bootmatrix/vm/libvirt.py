@@ -66,7 +66,9 @@ def _words(root: Element, kind: Element | None) -> Iterator[tuple[str, str]]:
         yield "rtc", f"base={clock.get('offset')}"
     places: dict[str, int] = {}
     devices = root.find("devices")
-    for element in devices if devices is not None else ():
+    # What others are plugged into comes first.
+    listed = sorted(devices if devices is not None else (), key=lambda one: one.tag != "controller")
+    for element in listed:
         if element.tag == "emulator":
             continue
         number = places[element.tag] = places.get(element.tag, -1) + 1

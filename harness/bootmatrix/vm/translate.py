@@ -57,8 +57,8 @@ _LEFT_OUT = {
                     "a display of the host's: the serial console is read"),
     **dict.fromkeys(("monitor", "qmp", "qmp-pretty", "mon"), "the monitor is the harness's"),
     **dict.fromkeys(("name", "pidfile", "daemonize", "runas", "run-with", "chroot", "sandbox",
-                     "msg", "D", "d", "trace", "debugcon", "nodefaults", "no-user-config",
-                     "nodefconfig", "writeconfig", "seed", "async-teardown", "only-migratable"),
+                     "msg", "D", "d", "trace", "debugcon", "nodefconfig", "writeconfig", "seed",
+                     "async-teardown", "only-migratable"),
                     "the process is the harness's"),
     **dict.fromkeys(("S", "incoming", "loadvm", "snapshot", "no-reboot", "no-shutdown", "action",
                      "preconfig", "gdb", "s", "qtest"), "the scenario says what is done"),
@@ -80,10 +80,14 @@ _LEFT_OUT = {
                      "win2k-hack", "tdf", "old-param"), "QEMU 11.1 does not have it"),
 }  # fmt: skip
 # Kept as they are: they say what the guest sees, and name nothing of the host's.
+_GIVEN_ANYWAY = ("nodefaults", "no-user-config")
 _AS_IT_IS = frozenset(("global", "uuid", "numa", "watchdog-action", "set", "prom-env", "g"))
 _NO_CHANGE = ("dies", "clusters", "modules", "books", "drawers")
 _SAFE = re.compile(r"[A-Za-z0-9._:+-]*")
-_DISTRIBUTION = re.compile(r"(pc-q35|pc-i440fx|virt|pc|q35)-(?:rhel|[a-z])[A-Za-z0-9.-]*")
+_VERSIONED = re.compile(r"(pc-q35|pc-i440fx|virt)-(\d+(?:\.\d+)*)")
+_DISTRIBUTION = re.compile(r"(pc-q35|pc-i440fx|virt|pc|q35)-[a-z][A-Za-z0-9.+-]*")
+# Proxmox VE's, with the version of QEMU's own that it is.
+_PVE = re.compile(r"((?:pc-q35|pc-i440fx|virt)-\d+(?:\.\d+)*)\+pve\d+")
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,7 @@ class _Translation:
         self.console: int | None = None
         self.serials = 0
         self.cards = 0
-        self.chardevs = {id_: keys for name, value in given if name == "chardev"
-                         if (keys := self._keys(value, "backend")) and (id_ := keys.get("id"))}
         self.blocks = self._blocks(given)
-        self.monitored = {keys.get("chardev", "") for name, value in given if name == "mon"
-                          if (keys := self._keys(value, "chardev"))}
         self.objects_left: set[str] = set()
         self.defaults = not any(name == "nodefaults" for name, _ in given)
         machine = next((v for n, v in reversed(given) if n in ("machine", "M")), "")
@@ -163,6 +163,7 @@ class _Translation:
         self.base_ram = self._base_ram(given)
         for name, value in given:
             self._option(name, value)
+        self._other_ends(given)
         self._default_devices(given)
         self._console_of_its_own()
         self._boot_disk()
@@ -206,8 +207,12 @@ class _Translation:
         kind = keys.pop("type", "") or {
             Arch.X86_64: "pc", Arch.AARCH64: "virt", Arch.RISCV64: "virt"}[self.arch]
         family = {"pc": "pc-i440fx", "q35": "pc-q35"}.get(kind, kind)
+        if pve := _PVE.fullmatch(family):
+            self._say(REPLACED, "machine", kind, pve[1], "QEMU's own type of that version")
+            family = kind = pve[1]
         board = re.sub(r"-\d+(\.\d+)*$", "", family)
-        if match := _DISTRIBUTION.fullmatch(family):
+        match = None if _VERSIONED.fullmatch(family) else _DISTRIBUTION.fullmatch(family)
+        if match is not None:
             known = {"pc": "pc-i440fx", "q35": "pc-q35"}.get(match[1], match[1])
             if family not in ("pc-i440fx", "pc-q35"):
                 self._say(REPLACED, "machine", kind, f"newest-common:{known}",
@@ -293,6 +298,8 @@ class _Translation:
             self._say(LEFT_OUT, name, value, why="a shell's variable that is not set in it")
         elif name in ("machine", "M", "m", "chardev", "blockdev"):
             return  # read before
+        elif name in _GIVEN_ANYWAY:
+            self._say(KEPT, name, value)
         elif name in _LEFT_OUT:
             self._say(LEFT_OUT, name, value, why=_LEFT_OUT[name])
         elif (deed := self._deeds.get(name)) is not None:
@@ -301,6 +308,27 @@ class _Translation:
             self._keep(name, value)
         else:
             self._say(LEFT_OUT, name, value, why="not known here")
+
+    def _other_ends(self, given: Sequence[tuple[str, str]]) -> None:
+        """What became of chardevs and block nodes, which are told of once their users are known."""
+        used = {keys["chardev"] for _, keys in self.out
+                if isinstance(keys, dict) and "chardev" in keys}
+        for name, value in given:
+            if name == "chardev":
+                id_ = self._keys(value, "backend").get("id", "")
+                if f"vm-{id_}" in used or id_ in used:
+                    self._say(REPLACED, name, value, f"-chardev null,id={id_}",
+                              "its other end is the host's")
+                elif id_ == self.console_given:
+                    self._say(REPLACED, name, value, "the console that is read")
+                else:
+                    self._say(LEFT_OUT, name, value, why="nothing that is kept has it")
+            elif name == "blockdev" or (name == "drive" and
+                                        self._keys(value, "file").get("if") == "none"):
+                self._say(REPLACED, name, value, "the disk of its device, if that is kept",
+                          "a file of the host's")
+
+    console_given = ""
 
     def _keep(self, name: str, value: str) -> None:
         self.out.append((name, value))
@@ -692,14 +720,14 @@ class _Translation:
 
     def _chardev(self, keys: dict[str, str], driver: str, reasons: list[str]) -> None:
         if driver == "isa-serial" and self.console is None and keys.get("index", "0") == "0":
+            self.console_given = keys["chardev"]
             keys["chardev"] = CONSOLE
             self.console = len(self.out)
             reasons.append("the console that is read")
             return
-        given = self.chardevs.get(keys["chardev"], {}).get("backend", "?")
         if keys["chardev"] in _OURS:
             keys["chardev"] = f"vm-{keys['chardev']}"
-        reasons.append(f"its other end ({given}) is nowhere: null")
+            reasons.append("the harness has one of that name")
 
     def _default_devices(self, given: Sequence[tuple[str, str]]) -> None:
         """What QEMU has by itself where nobody says -nodefaults, as far as the guest sees it."""

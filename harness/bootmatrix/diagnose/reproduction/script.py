@@ -181,6 +181,7 @@ class ShellScript:
             nic=self.cell.nic, rom_size=rom_block_size(self.setup, host),
             smm=self.hosts[host].firmware.needs_smm, kernel=self._kernel(host),
             memory=self.setup.memory_argument, words=self.setup.words_on(host),
+            network=self.cell.guest.is_linux,
             base=self._base(), has_console=self.setup.own is not None and (
                 self.setup.own.has_console),
         ))  # fmt: skip

@@ -64,7 +64,8 @@ class Launch:
     block in bytes, 0 leaves it to the size of the host's ROM file. ``debug_log`` gives firmware a
     port to print to. ``memory`` is what -m is given where ``memory_mib`` does not say all of it,
     and ``words`` stand behind all else. With the disk ``own`` a device among them has it, with
-    ``has_console`` one has the console. ``base``: the disk is an overlay of it.
+    ``has_console`` one has the console. ``base``: the disk is an overlay of it. ``network``: the
+    card is connected to a user-mode network that is cut off from everything.
     """
 
     binary: str
@@ -90,6 +91,7 @@ class Launch:
     debug_log: bool = False
     memory: str = ""
     words: tuple[str, ...] = ()
+    network: bool = False
     base: Base | None = None
     has_console: bool = False
 
@@ -146,7 +148,9 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
     if launch.smp != 1:
         argv += ["-smp", str(launch.smp)]
     if launch.nic is not Nic.NONE:
-        argv += ["-device", _nic(launch.nic, launch.rom_size)]
+        network = ",netdev=net" if launch.network else ""
+        argv += ["-netdev", "user,id=net,restrict=on"] if launch.network else []
+        argv += ["-device", _nic(launch.nic, launch.rom_size) + network]
     if launch.smm:  # only code that runs in SMM may write to the flash
         argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     if launch.kernel is not None:

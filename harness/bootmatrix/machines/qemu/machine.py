@@ -304,6 +304,7 @@ class QemuHosts:
                 debug_log=setup.debug_log and setup.board.debug_port and build.debug_port,
                 memory=setup.memory_argument,
                 words=setup.words_on(host),
+                network=setup.guest.is_linux,
                 base=self.files.base(host),
                 has_console=setup.own is not None and setup.own.has_console,
             )
