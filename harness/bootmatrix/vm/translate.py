@@ -20,10 +20,13 @@ KEPT, REPLACED, LEFT_OUT, ADDED = "kept", "replaced", "left out", "added"
 KINDS = (KEPT, REPLACED, LEFT_OUT, ADDED)
 MOST_MIB = 1024
 """MiB that a machine keeps unless it is told otherwise: TCG touches what it migrates."""
+CELL = "/cell"
+"""Where a QEMU's sandbox can write files, which bootmatrix.engines.confinement says, too."""
 DISK, CONSOLE = "disk", "console"
 """What the harness calls the guest's disk and its console's chardev."""
 _OURS = frozenset((DISK, CONSOLE, "monitor", "firmware", "base", "base-file", "flash0", "flash1"))
 _EMPTY_BYTES = 1 << 30
+_LARGEST_FILE_MIB = 256  # bootmatrix.files.cell_files.LIMIT
 _RAM_STEP = 2  # MiB: a page of a large backend
 _LEAST_MIB = 64
 
@@ -159,8 +162,12 @@ class _Translation:
         self.defaults = not any(name == "nodefaults" for name, _ in given)
         machine = next((v for n, v in reversed(given) if n in ("machine", "M")), "")
         self._machine_of(machine, [v for n, v in given if n in ("machine", "M")])
-        self.old_mib, self.mib, self.memory_rest = self._memory_of(given)
+        most = _LARGEST_FILE_MIB * self._shared(given) or MOST_MIB
+        self.old_mib, self.mib, self.memory_rest = self._memory_of(given, min(most, MOST_MIB))
         self.base_ram = self._base_ram(given)
+        if self.mib > most:
+            raise ValueError(f"{self.mib} MiB of shared memory are more than a sandbox can have in "
+                             f"a file: at most {most} with this machine's nodes")
         for name, value in given:
             self._option(name, value)
         self._other_ends(given)
@@ -249,12 +256,22 @@ class _Translation:
                 self.machine_options[key] = value
                 self._say(KEPT, "machine", text)
 
-    def _memory_of(self, given: Sequence[tuple[str, str]]) -> tuple[int, int, str]:
+    def _shared(self, given: Sequence[tuple[str, str]]) -> int:
+        """How many memory backends are in files: shared with whom is on the host."""
+        backends = [self._keys(value, "qom-type") for name, value in given if name == "object"]
+        return sum(keys.get("share", "on" if kind.endswith("memfd") else "off") == "on"
+                   for keys in backends if (kind := keys.get("qom-type", "")) in (
+                       "memory-backend-memfd", "memory-backend-file"))
+
+    def _memory_of(
+        self, given: Sequence[tuple[str, str]], most: int
+    ) -> tuple[int, int, str]:
+        """What it had, what it has now, in MiB, and what -m says beside that."""
         value = next((value for name, value in reversed(given) if name == "m"), "")
         keys = self._keys(value, "size") if value else {}
         size = keys.get("size", "128")
         old = _mib(size, 1 << 20) or 128
-        new = self.memory or min(old, MOST_MIB)
+        new = self.memory or min(old, most)
         rest = ""
         if "slots" in keys and keys["slots"].isdecimal():
             rest += f",slots={keys['slots']}"
@@ -404,10 +421,15 @@ class _Translation:
             del now[key]
         if host:
             why.append("where the host takes its memory from: " + ", ".join(host))
-        if kind == "memory-backend-file":
-            share = now.get("share") == "on"
-            now["qom-type"] = "memory-backend-memfd" if share else "memory-backend-ram"
-            why.append("its file is the host's")
+        if kind != "memory-backend-ram":  # shared or not: a memfd is, unless it says otherwise
+            if kind == "memory-backend-memfd":
+                now.setdefault("share", "on")
+            shared = now.get("share") == "on"
+            now["qom-type"] = "memory-backend-file" if shared else "memory-backend-ram"
+            if shared:  # an unnamed file there; in memory no program of a sandbox makes any
+                now["mem-path"] = CELL
+            why.append("its file is the host's" if kind == "memory-backend-file" else
+                       "no program in a sandbox makes files in memory")
         mib = self.base_ram.get(keys.get("id", "")) or (
             _mib(keys.get("size", ""), 1) if self.mib == self.old_mib else
             max(_LEAST_MIB, (_mib(keys.get("size", ""), 1) or 0) * self.mib // self.old_mib
