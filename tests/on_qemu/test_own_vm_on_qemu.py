@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ QUEUE = "queue-size: VQ 0 vring.num 1024 exceeds allocated max"
 
 def run(
     runner: Runner, pair: str, machine: str, scenario: Scenario = MIGRATE,
-    firmware: str | None = None, more: dict[str, tuple[str, ...]] | None = None, **axes: object,
+    firmware: str | None = None, more: Mapping[str, tuple[str, ...]] | None = None, **axes: object,
 ) -> Record:
     hosts = tuple(HostSpec(name, f"debian-{name.partition('-')[0]}", firmware,
                            arguments=(more or {}).get(name, ()))

@@ -12,8 +12,10 @@ DOMAIN = """<domain type='kvm'><memory unit='GiB'>2</memory><vcpu current='2'>4<
 <topology sockets='1' cores='4' threads='1'/></cpu>
 <devices><interface type='network'><mac address='52:54:00:00:00:01'/><model type='virtio'/>
 <address type='pci' bus='0x01' slot='0x00' function='0x0'/></interface>
-<disk type='file' device='disk'><source file='/a,b.img'/><target bus='sata'/><boot order='1'/></disk>
-<controller type='pci' index='1' model='pcie-root-port'><target chassis='1' port='0x10'/></controller>
+<disk type='file' device='disk'><source file='/a,b.img'/><target bus='sata'/>
+<boot order='1'/></disk>
+<controller type='pci' index='1' model='pcie-root-port'>
+<target chassis='1' port='0x10'/></controller>
 <hostdev type='pci'/><shmem name='x'/><tpm model='tpm-crb'/></devices></domain>"""
 
 

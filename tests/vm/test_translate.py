@@ -98,8 +98,8 @@ def test_nothing_of_the_hosts_is_left() -> None:
                 "rng-builtin,id=r", "-boot menu=on"):
         assert now in words
     assert "nothing that is kept has it" in became(found, "-chardev pty")
-    none = translate("kvm", "-M q35 -nodefaults -nic tap,model=e1000 -netdev tap,id=n "
-                            "-device rtl8139,netdev=n".split(), network=False)
+    none = translate("kvm", ["-M", "q35", "-nodefaults", "-nic", "tap,model=e1000", "-netdev",
+                             "tap,id=n", "-device", "rtl8139,netdev=n"], network=False)
     assert none.machine.words == ("-device", "e1000", "-device", "rtl8139")
 
 

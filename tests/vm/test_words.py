@@ -9,9 +9,11 @@ from bootmatrix.vm.words import NoCommandLine, command_line, options, split
 
 
 def test_a_log_of_libvirts_has_each_start_and_the_last_one_counts() -> None:
-    log = ("2026-01-01: starting up libvirt version: 1\nHOME=/x \\\n/usr/bin/qemu-system-x86_64 \\\n"
+    log = ("2026-01-01: starting up libvirt version: 1\nHOME=/x \\\n"
+           "/usr/bin/qemu-system-x86_64 \\\n"
            "-name a \\\n-m 1\n2026: shutting down\n"
-           "2026-01-02: starting up libvirt version: 1\nHOME=/x \\\n/usr/bin/qemu-system-x86_64 \\\n"
+           "2026-01-02: starting up libvirt version: 1\nHOME=/x \\\n"
+           "/usr/bin/qemu-system-x86_64 \\\n"
            "-name 'b c' \\\n-m 2\nchar device redirected to /dev/pts/1\n")
     assert command_line(log) == ("/usr/bin/qemu-system-x86_64", ["-name", "b c", "-m", "2"])
 

@@ -158,8 +158,9 @@ class GuestSetup:
 
     @property
     def catalogued(self) -> bool:
-        """Whether all that it runs on is the catalogue's (see QemuBuild)."""
-        return all(host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
+        """Whether all that it runs on is the catalogue's (see QemuBuild), and what runs is ours."""
+        return self.own is None and self.own_disk is None and all(
+            host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
 
 
 def post_ms(steps: Sequence[Step]) -> int:

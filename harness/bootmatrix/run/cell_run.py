@@ -52,8 +52,8 @@ class CellRun:
     name: str
     engine: str
     memory_mib: int | None
-    cpus: int | None
     lost: SandboxLost | None = None
+    cpus: int | None = None
     usual: float | None = None
     before: Sequence[Sequence[StepObserved]] = ()
     notes: Notes = field(default_factory=lambda: Notes())

@@ -166,6 +166,8 @@ def key_of(
         [(host.qemu.digest, host_label(index, host.qemu), host.firmware.store_size)
          for index, host in enumerate(setup.hosts)],
         [file and _sha256(file) for file in files],
+        *((found.st_size, found.st_mtime_ns) for disk in [setup.own_disk] if disk is not None
+          for found in [disk.path.stat()]),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 

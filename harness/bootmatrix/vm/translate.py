@@ -20,7 +20,7 @@ KEPT, REPLACED, LEFT_OUT, ADDED = "kept", "replaced", "left out", "added"
 KINDS = (KEPT, REPLACED, LEFT_OUT, ADDED)
 MOST_MIB = 1024
 """MiB that a machine keeps unless it is told otherwise: TCG touches what it migrates."""
-CELL = "/cell"
+WRITABLE = "/cell"
 """Where a QEMU's sandbox can write files, which bootmatrix.engines.confinement says, too."""
 DISK, CONSOLE = "disk", "console"
 """What the harness calls the guest's disk and its console's chardev."""
@@ -275,8 +275,8 @@ class _Translation:
         rest = ""
         if "slots" in keys and keys["slots"].isdecimal():
             rest += f",slots={keys['slots']}"
-        if "maxmem" in keys and (most := _mib(keys["maxmem"], 1)):
-            rest += f",maxmem={max(most, new)}M"
+        if "maxmem" in keys and (limit := _mib(keys["maxmem"], 1)):
+            rest += f",maxmem={max(limit, new)}M"
         if value:
             if new == old:
                 self._say(KEPT, "m", value)
@@ -427,7 +427,7 @@ class _Translation:
             shared = now.get("share") == "on"
             now["qom-type"] = "memory-backend-file" if shared else "memory-backend-ram"
             if shared:  # an unnamed file there; in memory no program of a sandbox makes any
-                now["mem-path"] = CELL
+                now["mem-path"] = WRITABLE
             why.append("its file is the host's" if kind == "memory-backend-file" else
                        "no program in a sandbox makes files in memory")
         mib = self.base_ram.get(keys.get("id", "")) or (
