@@ -109,3 +109,24 @@ sys.exit(main())
 def test_a_command_that_is_over_keeps_its_status() -> None:
     done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (4, "")
+
+
+FINISHES = """
+import signal
+from bootmatrix.ending import asked_to_end, end_tidily, finishing
+end_tidily()
+try:
+    with finishing():
+        signal.raise_signal(signal.SIGTERM)
+        print("told", asked_to_end(), flush=True)
+        signal.raise_signal(signal.SIGINT)
+        print("never told")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_what_is_all_but_told_is_told_unless_asked_twice() -> None:
+    done = subprocess.run([sys.executable, "-c", FINISHES], capture_output=True, text=True,
+                          timeout=60)
+    assert (done.stdout, done.stderr) == ("told False\ninterrupted\n", "")

@@ -16,7 +16,17 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from bootmatrix.arguments import ArgumentSet, devices
 from bootmatrix.boards import Board, board_of
-from bootmatrix.model import Accel, Arch, Disk, GuestKind, HostSpec, Nic, OwnGuest, OwnMachine
+from bootmatrix.model import (
+    Accel,
+    Arch,
+    Disk,
+    GuestKind,
+    HostSpec,
+    MigrationMode,
+    Nic,
+    OwnGuest,
+    OwnMachine,
+)
 from bootmatrix.policies import Policy
 from bootmatrix.steps.base import Scenario
 
@@ -150,6 +160,9 @@ class Cell:
     nic: Annotated[Nic, Axis(
         "the guest's network card", "the network card, with its option ROM; default: none",
         labelled=True)] = Nic.NONE
+    migration: Annotated[MigrationMode, Axis(
+        "how the running guest gets another QEMU under it",
+        "modes of migration; default: precopy")] = MigrationMode.PRECOPY
     memory: Annotated[int | str, Axis(
         "MiB of memory, empty for what the guest needs",
         'MiB of memory, or what -m takes (1G,slots=2,maxmem=4G); "", the default, is what the '

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a command is asked to end."""
@@ -70,6 +70,26 @@ def ended() -> None:
     """Nothing is left to be ended: as Python ends itself it would die of a signal."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """All is done but for telling it: to ask for an end is to ask for what comes anyway.
+
+    Who asks again does not want to be told, and is heard as ever.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING}
+
+    def restore(*_: object) -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    for number in ENDING:
+        signal.signal(number, restore)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _end_once(number: int, frame: object) -> None:

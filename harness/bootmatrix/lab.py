@@ -27,6 +27,7 @@ from bootmatrix.model import (
     Channel,
     FirmwareSource,
     HostSpec,
+    MigrationEnd,
     QemuSource,
     ResetBy,
     ShutdownBy,
@@ -42,6 +43,7 @@ from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
 from bootmatrix.steps.guest_flash_power_loss import GuestFlashPowerLoss
 from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_fails import MigrationFails
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.shutdown import Shutdown
@@ -132,6 +134,10 @@ class LabGuest:
         ``during_post``: its firmware still runs (``leaves_for``), and it is seen to come up there.
         """
         return self._do(Migrate(self._index(host), _choice(Channel, channel), during_post))
+
+    def migration_fails(self, host: str, by: str = "cancelled") -> Seen:
+        """Begin to move the guest, which ends half-way; ``by`` cancelled or destination-killed."""
+        return self._do(MigrationFails(self._index(host), _choice(MigrationEnd, by)))
 
     def suspend(self) -> Seen:
         """Let the guest suspend itself to RAM, and wake it up: no boot. Linux guests alone."""

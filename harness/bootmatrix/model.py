@@ -184,6 +184,25 @@ class Channel(StrEnum):
     FILE = "file"
 
 
+class MigrationEnd(StrEnum):
+    """How a migration ends that does not arrive: by who asked for it, or with its destination."""
+
+    CANCELLED = "cancelled"
+    DESTINATION_KILLED = "destination-killed"
+
+
+class MigrationMode(StrEnum):
+    """How a guest gets another QEMU under it; bootmatrix.modes says what each takes."""
+
+    PRECOPY = "precopy"
+    MULTIFD = "multifd"
+    MULTIFD_4 = "multifd-4"
+    MULTIFD_ZLIB = "multifd-zlib"
+    MULTIFD_ZSTD = "multifd-zstd"
+    MAPPED_RAM = "mapped-ram"
+    MAPPED_RAM_MULTIFD = "mapped-ram-multifd"
+
+
 class Verdict(StrEnum):
     """Expectation and observation, compared. docs/model.md says what each means."""
 

@@ -81,6 +81,8 @@ def test_bash(here: Path) -> None:
     ("bootmatrix preflight --source debian-s", SUITES_S),
     ("bootmatrix bisect --over source --good debian-s", SUITES_S),
     (f"bootmatrix repro matrices/m.yaml {Q35_STOCK} --until ", ["start", "migrate", "reset"]),
+    (f"bootmatrix repro --matrix matrices/m.yaml --attach {Q35_STOCK} --until ",
+     ["start", "migrate", "reset"]),
     ("bootmatrix repro --until sh", ["shutdown"]),
     ("bootmatrix images rm o", ["own"]),
     ("bootmatrix nvram upgrade guest.nvram ovmf-4m-sn", ["ovmf-4m-snakeoil", "NAMES"]),

@@ -281,6 +281,19 @@ def test_ctrl_c_tells_what_was_done(here: Path, name: str) -> None:
     assert (here / "rig.log").read_text().endswith("close main\n")
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ctrl_c_after_the_last_cell_takes_no_summary_with_it(here: Path, name: str) -> None:
+    plant(here)
+    (here / "conftest.py").write_text((here / "conftest.py").read_text() + (
+        "import os, signal\n"
+        "def pytest_sessionfinish():\n"
+        f"    os.kill(os.getpid(), signal.{name})\n"))
+    done = bootmatrix(here, "run", M, "-n", "1")
+    assert "artifacts: " in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (here / "rig.log").read_text().endswith("close main\n")
+
+
 def test_ctrl_c_with_workers(here: Path) -> None:
     plant(here, hang=Q35_GUEST)
     with subprocess.Popen(command("run", M, "-n", "2"), cwd=here, stdout=subprocess.PIPE,

@@ -6,11 +6,12 @@ from dataclasses import MISSING, fields, replace
 
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.matrix.axes import DEFAULTS, is_default, labelled, telling
-from bootmatrix.model import Accel, Arch, Disk, GuestKind, Nic
+from bootmatrix.model import Accel, Arch, Disk, GuestKind, MigrationMode, Nic
 from helpers.cells import cell
 
 PLAIN = cell("bullseye sid", "stock", disk="ahci")
-LINUX = replace(PLAIN, arch=Arch.AARCH64, guest=GuestKind.LINUX, cpu="max", smp=2, nic=Nic.E1000)
+LINUX = replace(PLAIN, arch=Arch.AARCH64, guest=GuestKind.LINUX, cpu="max", smp=2, nic=Nic.E1000,
+                migration=MigrationMode.MULTIFD)
 
 
 def test_the_defaults_are_those_of_a_cell() -> None:
@@ -24,11 +25,13 @@ def test_the_defaults_are_those_of_a_cell() -> None:
 
 def test_what_people_are_told() -> None:
     assert [labelled(axis, LINUX.values) for axis in list(AXES)[3:]] == [
-        "ahci", "tcg", "aarch64", "linux", "cpu max", "smp 2", "nic e1000", "memory default",
+        "ahci", "tcg", "aarch64", "linux", "cpu max", "smp 2", "nic e1000", "multifd",
+        "memory default",
         "arguments default", "devices default"]
     old = {"machine": "pc-i440fx-5.2", "disk": "ahci", "accel": "tcg"}
     assert [labelled(axis, old) for axis in list(AXES)[5:]] == [
-        "x86_64", "probe", "cpu default", "smp 1", "nic none", "memory default",
+        "x86_64", "probe", "cpu default", "smp 1", "nic none", "precopy",
+        "memory default",
         "arguments default", "devices default"]
 
 
@@ -36,7 +39,7 @@ def test_an_axis_is_told_where_cells_differ_or_have_what_is_not_the_default() ->
     old = {"disk": "ahci", "accel": "tcg"}  # from before there were more axes
     plain, linux = PLAIN.values, LINUX.values
     assert telling([]) == telling([old]) == telling([plain, old]) == []
-    assert telling([linux, linux]) == ["arch", "guest", "cpu", "smp", "nic"]
+    assert telling([linux, linux]) == ["arch", "guest", "cpu", "smp", "nic", "migration"]
     assert telling([plain, linux]) == telling([old, linux]) == telling([linux])
     assert telling([plain, plain | {"smp": 4}, plain | {"disk": "ide"}]) == ["disk", "smp"]
     other = replace(PLAIN, disk=Disk.IDE, accel=Accel.KVM).values

@@ -19,6 +19,7 @@ from bootmatrix.model import (
     Host,
     HostSpec,
     Interface,
+    MigrationMode,
     Nic,
     QemuBuild,
     Signing,
@@ -95,6 +96,18 @@ def test_two_accelerators_are_for_two_hosts() -> None:
     assert why(accel=Accel.TCG_TO_KVM) is None
     assert why(scenario="reset", versions=("5.2.0",), accel=Accel.KVM_TO_TCG) == (
         "kvm-to-tcg is for two hosts, reset has one")
+
+
+@pytest.mark.parametrize(("scenario", "mode", "told"), [
+    ("reset", "multifd", "migration multifd: reset migrates nowhere"),
+    ("save-restore-reset", "multifd",
+     "migration multifd has a channel of its own, and save-restore-reset says file"),
+    ("migrate-reset", "multifd", None),
+    ("migrate-reset", "mapped-ram", "mapped-ram is QEMU 9.0's and later, 5.2.0 has 5.2.0"),
+])
+def test_a_mode_is_for_guests_that_migrate(scenario: str, mode: str, told: str | None) -> None:
+    assert why(scenario=scenario, migration=MigrationMode(mode)) == told
+    assert why(scenario=scenario) is None
 
 
 def test_a_machine_that_a_qemu_does_not_have() -> None:

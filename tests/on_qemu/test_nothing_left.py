@@ -22,7 +22,7 @@ from bootmatrix.machines.qemu import migration
 from bootmatrix.machines.qemu.machine import QemuMachine
 from bootmatrix.machines.qemu.migration import Migration
 from bootmatrix.machines.qemu.process import VM
-from bootmatrix.model import Channel, Verdict
+from bootmatrix.model import Verdict
 from bootmatrix.records.jsonl import read_records
 from bootmatrix.run import guest
 from bootmatrix.run.rig import Rig
@@ -330,9 +330,9 @@ def kill_in_boot(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 def kill_in_migration(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     migrate = migration.migrate
 
-    def killed(source: VM, destination: VM, channel: Channel, deadline: Any) -> Migration:
+    def killed(source: VM, destination: VM, *how: Any) -> Migration:
         (source if which == "source" else destination).process.kill()
-        return migrate(source, destination, channel, deadline)
+        return migrate(source, destination, *how)
 
     monkeypatch.setattr(migration, "migrate", killed)
 

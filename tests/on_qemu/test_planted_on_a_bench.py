@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,31 @@ def test_a_run_that_is_killed_while_it_flashes_leaves_a_chip_that_the_next_resto
     assert record["bench"]["recovered"] == (
         "the chip was left half-written by a run that was killed: what it held before is restored")
     assert board.seat.kept.read_bytes() == before
+
+
+def test_a_programmer_that_goes_on_when_its_run_is_killed_is_waited_for(
+    board: VirtualBoard, tmp_path: Path
+) -> None:
+    half, log = tmp_path / "half", tmp_path / "log"
+    os.mkfifo(half)
+    board.describe(tools=flashrom(tmp_path, (
+        f'case "$*" in *-w*) echo begins >>{log}; echo half >{half}; read go <{half}; '
+        f'"$real" "$@"; echo ends >>{log};; *) echo reads >>{log}; exec "$real" "$@";; esac')))
+    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), "no"],
+                           cwd=Path(__file__).parents[1], start_new_session=True)
+    assert half.read_text() == "half\n"
+    run.kill()  # it alone: the programmer has not heard of it
+    run.wait()
+    log.write_text("")
+    with ThreadPoolExecutor(1) as pool:
+        next_run = pool.submit(board.run, tmp_path, "start")
+        with pytest.raises(TimeoutError):
+            next_run.result(2.0)
+        half.write_text("go\n")
+        record = next_run.result()
+    assert log.read_text().splitlines()[:2] == ["ends", "reads"]
+    assert record["verdict"] == "pass", record["reason"]
+    assert "recovered" not in record["bench"], "what it wrote is whole"
 
 
 def test_a_run_that_was_killed_before_it_restored(board: VirtualBoard, tmp_path: Path) -> None:

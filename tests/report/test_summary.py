@@ -56,6 +56,15 @@ def test_the_summary_counts_and_tells_how_to_go_on() -> None:
     assert lines[at + 1] == "  bullseye-to-sid,pc-q35-5.2,stock,migrate-reset"
 
 
+def test_failures_that_differ_in_times_are_told_once() -> None:
+    records = [record(f"{source} sid", verdict="late", reason=f"boot 2: up after {seconds} s")
+               for source, seconds in (("trixie", 32.1), ("bookworm", 32.4))]
+    assert ("✗ late: boot 2: up after 32.4 s (so the first of them)\n"
+            "  bookworm-to-sid,pc-q35-5.2,guest-owned,migrate-reset\n"
+            "  trixie-to-sid,pc-q35-5.2,guest-owned,migrate-reset\n") in whole(records, width=120)
+    assert "the first" not in whole(records[:1])
+
+
 def test_the_same_failure_is_told_once() -> None:
     records = [record(f"{a} {b}", "stock", "silent", reason="nothing", machine=machine)
                for a in HOSTS for b in HOSTS if a != b for machine in ("pc-a", "pc-b")]

@@ -192,11 +192,12 @@ def _steps(parsed_args: argparse.Namespace, **asked: Any) -> list[str]:
     """The steps of the cell that was named, as far as a matrix has it; a second one is NAME:2."""
     from bootmatrix.steps import STEPS
 
-    place, where = getattr(parsed_args, "matrix", None), getattr(parsed_args, "where", None)
-    for path in (place, where, shared.QUICKSTART):
-        if path is not None and Path(path).suffix.lower() in SUFFIXES:
-            for cell in _cells_of(Path(path)):
-                if cell.id == str(getattr(parsed_args, "cell", None)):
+    with suppress(UserError):  # no cell was named
+        where, wanted = shared.words_of(parsed_args)
+        path = parsed_args.matrix or where or shared.QUICKSTART
+        if path.suffix.lower() in SUFFIXES:
+            for cell in _cells_of(path):
+                if cell.id == wanted:
                     names = [step.kind for step in cell.scenario.steps]
                     return [name if (nth := names[:at].count(name)) == 0 else f"{name}:{nth + 1}"
                             for at, name in enumerate(names)]

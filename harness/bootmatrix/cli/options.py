@@ -114,7 +114,7 @@ def cell_of(options: argparse.Namespace, builds: Builds) -> Cell:
     from bootmatrix.matrix.sources import parse
     from bootmatrix.run.directory import records_of
 
-    where, cell = _meant(options)
+    where, cell = words_of(options)
     if len(ways := [way for way in (where, options.matrix, options.records) if way]) > 1:
         raise UserError(f"{ways[0]} and {ways[1]}: a cell is of one",
                         hint="a matrix, or a run, once")
@@ -126,8 +126,8 @@ def cell_of(options: argparse.Namespace, builds: Builds) -> Cell:
     return from_matrix(cell, options.matrix or where or QUICKSTART, builds, given)
 
 
-def _meant(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """The matrix or the run, if one stands before the cell, and the cell."""
+def words_of(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """The matrix or the run, if one stands before the cell, and the cell. Raises UserError."""
     words = [word for word in (options.where, getattr(options, "positional", None),
                                options.cell) if word is not None]
     if not words or len(words) > 2:

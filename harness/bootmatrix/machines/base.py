@@ -16,7 +16,7 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.errors import UserError
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Channel, FirmwareBuild
+from bootmatrix.model import Channel, FirmwareBuild, MigrationEnd
 from bootmatrix.steps.base import Ability
 from bootmatrix.witnesses.observation import BlackBox
 from bootmatrix.witnesses.refusal import Refusal
@@ -253,6 +253,9 @@ class Migrates(Protocol):
 
     def migrate(self, target: Any, channel: Channel, deadline: Deadline) -> Refusal | None:
         """Move the guest to a machine of the same kind. It then stands still, if not refused."""
+
+    def fail_to_migrate(self, target: Any, by: MigrationEnd, deadline: Deadline) -> None:
+        """Begin to move it, and let that end half-way: it goes on here. Raises MonitorError."""
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """Move the guest into a file."""

@@ -295,10 +295,19 @@ class _Port:
 
 
 class _Programmer:
-    """A programmer of labgrid's, whose command works with files."""
+    """A programmer of labgrid's, whose command works with files.
 
-    def __init__(self, driver: Any) -> None:
+    ``resource`` is where labgrid's driver has what it is bound to.
+    """
+
+    resource: str
+
+    def __init__(self, driver: Any, seat: Seat) -> None:
+        from labgrid.resource.common import NetworkResource
+
         self._driver = driver
+        if not isinstance(getattr(driver, self.resource), NetworkResource):
+            driver.tool = seat.one_at_a_time(driver.tool)
 
     def read(self) -> bytes:
         with _file() as file, _bench("the chip cannot be read"):
@@ -326,6 +335,8 @@ def _file() -> Iterator[Path]:
 
 class _Flashrom(_Programmer):
     """flashrom, which verifies what it has written."""
+
+    resource = "flashrom_resource"
 
     def _read(self, file: Path) -> None:
         file.write_bytes(b"")
@@ -355,6 +366,8 @@ class _Flashrom(_Programmer):
 
 class _Dediprog(_Programmer):
     """dpcmd, which verifies what it has written."""
+
+    resource = "flasher"
 
     def _read(self, file: Path) -> None:
         self._driver("--read", str(file))
@@ -410,7 +423,7 @@ class Bench:
             with _bench(f"{self.source} has no programmer"):
                 driver = self._driver(self.facts.programmer)
             kind = _Dediprog if self.facts.programmer == "DediprogFlashDriver" else _Flashrom
-            self.chip = Chip(kind(driver), self.seat, restore=self.source.restore)
+            self.chip = Chip(kind(driver, self.seat), self.seat, restore=self.source.restore)
 
     def _let_go(self, environment: Environment) -> None:
         with contextlib.suppress(Exception):  # a port that has gone

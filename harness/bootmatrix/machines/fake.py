@@ -25,7 +25,7 @@ from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.qemu.files import GuestFiles, Prepared
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Channel, FirmwareBuild, role_name
+from bootmatrix.model import Channel, FirmwareBuild, MigrationEnd, role_name
 from bootmatrix.nvram import Nvram
 from bootmatrix.policies.base import Swap
 from bootmatrix.witnesses.observation import BlackBox
@@ -293,6 +293,11 @@ class FakeMachine:
             return refusal
         target._arrive(self._leave())
         return None
+
+    def fail_to_migrate(
+        self, target: FakeMachine, by: MigrationEnd, deadline: Deadline
+    ) -> None:
+        """Nothing has gone over."""
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """As JSON."""

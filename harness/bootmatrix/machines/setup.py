@@ -18,6 +18,7 @@ from bootmatrix.model import (
     GuestKind,
     Host,
     Interface,
+    MigrationMode,
     Nic,
     OwnDisk,
     OwnGuest,
@@ -65,6 +66,7 @@ class GuestSetup:
     cpu: str = ""
     smp: int | str = 1
     nic: Nic = Nic.NONE
+    migration: MigrationMode = MigrationMode.PRECOPY
     kernel: LinuxKernel | None = None
     debug_log: bool = True
     urgent: bool = False
@@ -184,6 +186,7 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
         flash=hosts[image].firmware if image is not None else None,
         guest=cell.guest, cpu=cell.cpu or (own.cpu if own else ""),
         smp=own.smp if own and cell.smp == 1 else cell.smp, nic=cell.nic,
+        migration=cell.migration,
         kernel=program.kernel(cache, cell.arch) if program.kernel else None,
         debug_log=cell.debug_log, words=cell.words,
         memory=cell.memory or (own.memory if own else ""),

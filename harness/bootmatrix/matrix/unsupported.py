@@ -12,10 +12,22 @@ from itertools import combinations
 from bootmatrix.arguments import machine_type
 from bootmatrix.boards import ARCHITECTURES, Board, Loader
 from bootmatrix.cell import AXES, Cell
-from bootmatrix.model import BOARD_MACHINE, DEFAULT_MACHINE, Arch, Disk, GuestKind, Host, Nic
+from bootmatrix.model import (
+    BOARD_MACHINE,
+    DEFAULT_MACHINE,
+    Arch,
+    Channel,
+    Disk,
+    GuestKind,
+    Host,
+    Nic,
+)
+from bootmatrix.modes import MODES, lacking
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Swap
 from bootmatrix.steps.base import Ability, GuestState, Platform
+from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_fails import MigrationFails
 
 
 def reason(
@@ -53,6 +65,7 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         yield f"{board.name} has no {cell.disk} disk"
     if cell.nic is not Nic.NONE and not board.pci:
         yield f"{board.name} has no PCI, and so no {cell.nic} card"
+    yield from _of_migration(cell, hosts)
     for host in hosts:
         yield from _of_firmware(cell, host, board)
         yield from _of_policy(cell.policy, host, board)
@@ -89,9 +102,26 @@ def _of_qemu(cell: Cell, host: Host) -> Iterator[str]:
         yield f"{qemu} has no machine {kind}"
 
 
+def _of_migration(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
+    """A mode other than the usual one is for guests that migrate."""
+    if cell.migration is AXES["migration"].default:
+        return
+    moves = [step for step in cell.scenario.steps if isinstance(step, (Migrate, MigrationFails))]
+    if not moves:
+        yield f"migration {cell.migration}: {cell.scenario.name} migrates nowhere"
+    for step in moves:
+        if isinstance(step, MigrationFails):
+            if MODES[cell.migration].by_file:
+                yield f"{cell.migration} is over before there is a destination to fail"
+        elif step.channel is not Channel.UNIX:
+            yield (f"migration {cell.migration} has a channel of its own, and "
+                   f"{cell.scenario.name} says {step.channel}")
+    yield from lacking(cell.migration, hosts)
+
+
 def _of_board(cell: Cell) -> Iterator[str]:
     """A board has what it has: nothing of a matrix file changes it."""
-    for axis in ("accel", "cpu", "smp", "nic", "memory", "arguments", "devices"):
+    for axis in ("accel", "cpu", "smp", "nic", "migration", "memory", "arguments", "devices"):
         if getattr(cell, axis) != AXES[axis].default:
             yield f"{axis} is QEMU's to choose, a board has what it has"
     if cell.guest is GuestKind.LINUX_KERNEL:

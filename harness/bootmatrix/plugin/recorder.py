@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bootmatrix.ending import finishing
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.plugin.cells import STOPPED, UNREADABLE, CellItem
@@ -273,9 +274,12 @@ class Recorder:
             workers = self._config.pluginmanager.get_plugin("dsession")
             (workers or self._session).shouldstop = STOPPED
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A broken rig has an exit status of its own, and so have records that are not there."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """A broken rig has an exit status of its own, and so have records that are not there.
+
+        What was seen is told to its end, also to who has asked for an end in the meantime.
+        """
         for writer in self._writers:
             try:
                 writer.check()
@@ -285,6 +289,8 @@ class Recorder:
             session.exitstatus = int(Status.RIG_BROKEN)
         elif session.exitstatus == pytest.ExitCode.OK and self._learnt_nothing:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED  # as if there were no cells
+        with finishing():
+            return (yield)
 
     def _guard_junit(self) -> None:
         """Let no JUnit file that cannot be written take with it what the run is about to say.

@@ -92,6 +92,7 @@ class CellRow(TypedDict):
     cpu: NotRequired[Name]
     smp: NotRequired[Count | Name]
     nic: NotRequired[Name]
+    migration: NotRequired[Name]
     memory: NotRequired[Count | Name]
     arguments: NotRequired[Name]
     devices: NotRequired[Name]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bootmatrix.model import role_name
 from bootmatrix.terminal import one_line
+from bootmatrix.witnesses.moment import repeatable
 
 if TYPE_CHECKING:
     from bootmatrix.records.model import HostRow, Record
@@ -120,3 +121,11 @@ def joined(words: Iterable[str]) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """A number and its noun: 1 cell, 2 cells."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def steady(text: str) -> str:
+    """A reason without what differs from run to run: durations, addresses, paths, processes."""
+    text = re.sub(r"\b\d+(\.\d+)? (ms|s|min)\b", "N s", repeatable(text))
+    text = re.sub(r"(?<![\w.])/[^\s:,;'\")]+", "PATH", text)
+    text = re.sub(r"\b0x[0-9a-fA-F]{6,}\b", "ADDRESS", text)
+    return re.sub(r"\bpid \d+", "pid N", text)

@@ -10,9 +10,8 @@ from typing import Any
 from bootmatrix.model import role_index, role_name
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
-from bootmatrix.records.words import called, host_of, hosts_of, joined, natural
+from bootmatrix.records.words import called, host_of, hosts_of, joined, natural, steady
 from bootmatrix.report.causes import Neighbour
-from bootmatrix.report.compare import steady
 from bootmatrix.report.markdown import reason
 from bootmatrix.report.summary import rerun_command
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,18 @@ from bootmatrix.model import RECORD_SCHEMA, Verdict, role_name
 from bootmatrix.records.merged import key
 from bootmatrix.records.model import BootRow, Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import called, declared, duration, hosts_of, natural, plural
+from bootmatrix.records.words import (
+    called,
+    declared,
+    duration,
+    hosts_of,
+    natural,
+    plural,
+    steady,
+)
 from bootmatrix.report.markdown import reason
 from bootmatrix.report.pairing import Expected, Pair, Wishes, other_builds, pairs
 from bootmatrix.report.story import ran, refused
-from bootmatrix.witnesses.moment import repeatable
 
 SLOWER = 1.5
 """A ratio of times below this is not worth a line."""
@@ -203,14 +209,6 @@ def _difference(pair: Pair) -> tuple[Delta, str] | None:
 
 def _said(record: Record) -> str:
     return " → ".join(ran(boot) or "nothing" for boot in record["boots"]) or "no boot"
-
-
-def steady(text: str) -> str:
-    """A reason without what differs from run to run: durations, addresses, paths, processes."""
-    text = re.sub(r"\b\d+(\.\d+)? (ms|s|min)\b", "N s", repeatable(text))
-    text = re.sub(r"(?<![\w.])/[^\s:,;'\")]+", "PATH", text)
-    text = re.sub(r"\b0x[0-9a-fA-F]{6,}\b", "ADDRESS", text)
-    return re.sub(r"\bpid \d+", "pid N", text)
 
 
 def _slower(both: Sequence[Pair], limit: float | None) -> tuple[str, list[CellDifference]]:

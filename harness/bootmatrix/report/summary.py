@@ -11,7 +11,15 @@ from rich.text import Text
 
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import Outcome, outcome_of
-from bootmatrix.records.words import called, declared, duration, joined, natural, plural
+from bootmatrix.records.words import (
+    called,
+    declared,
+    duration,
+    joined,
+    natural,
+    plural,
+    steady,
+)
 from bootmatrix.report.causes import causes, neighbours
 from bootmatrix.report.table import MARKS, STYLES, Style, rendered, tables
 from bootmatrix.terminal import visible
@@ -166,8 +174,11 @@ def _findings(records: Sequence[Record]) -> Iterator[RenderableType]:
     near = neighbours(records)
     alike: dict[tuple[Outcome, str], list[Record]] = {}
     for record in bad:
-        alike.setdefault((outcome_of(record), _first_line(record)), []).append(record)
-    for (outcome, reason), cells in alike.items():
+        alike.setdefault((outcome_of(record), steady(_first_line(record))), []).append(record)
+    for (outcome, _), cells in alike.items():
+        reason = _first_line(cells[0])
+        if len({*map(_first_line, cells)}) > 1:  # in times, in a process's id
+            reason += " (so the first of them)"
         ids = [f"{cell}: {near[cell]}" if cell in near else cell for cell in map(called, cells)]
         more = [f"... and {len(ids) - MOST_LISTED} more"] if len(ids) > MOST_LISTED else []
         yield _item(outcome, "\n".join((

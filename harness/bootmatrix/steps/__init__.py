@@ -9,6 +9,7 @@ from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
 from bootmatrix.steps.guest_flash_power_loss import GuestFlashPowerLoss
 from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_fails import MigrationFails
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.shutdown import Shutdown
@@ -24,6 +25,7 @@ STEPS: dict[str, type[Step]] = {
         Start,
         Reset,
         Migrate,
+        MigrationFails,
         Shutdown,
         UpgradeHost,
         UpgradeNvram,

@@ -11,7 +11,7 @@ import pytest
 from bootmatrix.cell import Cell
 from bootmatrix.diagnose.reproduction import script
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Accel, Channel
+from bootmatrix.model import Accel, Channel, MigrationMode
 from bootmatrix.policies import Policy
 from bootmatrix.steps.library import LIBRARY, parse
 from helpers.cells import cell
@@ -72,6 +72,17 @@ def test_hosts_reach_each_other_only_where_they_migrate_by_tcp(made: GuestSetup)
     steps = parse("own", ["start", {"migrate": {"channel": Channel.TCP.value}}])
     by_tcp = replace(cell("bullseye sid", "stock"), scenario=steps)
     assert "--unshare-all" not in written(made, by_tcp)
+
+
+def test_what_a_mode_takes_is_asked_of_both_sides(made: GuestSetup) -> None:
+    wanted = cell("bullseye sid", "stock")
+    text = written(replace(made, migration=MigrationMode.MULTIFD_ZSTD), wanted)
+    assert ("in_mode '[{\"capability\": \"multifd\", \"state\": true}]' "
+            "'{\"multifd-channels\": 2, \"multifd-compression\": \"zstd\"}' "
+            "1-source 2-destination\nmigrate_unix 1-source 2-destination\n") in text
+    assert "\nmigrate_mapped 1-source 2-destination\n" in written(
+        replace(made, migration=MigrationMode.MAPPED_RAM), wanted)
+    assert "\nin_mode '" not in written(made, wanted)
 
 
 def test_kvm_is_each_host_s_own(made: GuestSetup) -> None:

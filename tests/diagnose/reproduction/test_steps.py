@@ -43,7 +43,8 @@ def written(
 def test_each_step_does_something(tmp_path: Path) -> None:
     steps: list[Any] = ["start", {"guest-flash": TO_B}, {"upgrade-nvram": TO_B}, "reset",
                         {"upgrade-host": TO_B}, "replace-disk", "write-variable",
-                        "fill-variables", "suspend", "migrate", "shutdown", "clear-nvram"]
+                        "fill-variables", "suspend", "migration-fails", "migrate", "shutdown",
+                        "clear-nvram"]
     assert {step if isinstance(step, str) else next(iter(step)) for step in steps} == {
         *STEPS} - {"guest-flash-power-loss"}  # a board's
     assert all(written(tmp_path, "guest-owned", steps))

@@ -5,12 +5,14 @@ What others do stands in their files in ``bootmatrix.steps``, as ``by_hand``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from bootmatrix.diagnose.reproduction.parts import variable
 from bootmatrix.diagnose.reproduction.script import STAGED, ShellScript
 from bootmatrix.model import ResetBy, ShutdownBy, role_name
+from bootmatrix.modes import MODES
 from bootmatrix.records.words import quoted
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.clear_nvram import ClearNvram
@@ -63,7 +65,13 @@ def _migrate(script: ShellScript, step: Migrate, following: Step | None) -> None
     target.migrated = True
     if step.during_post:
         script.add(f"mark {target.name}")
-    script.add(f"migrate_{step.channel} {source.name} {target.name}", f"stop {source.name}")
+    mode = MODES[script.setup.migration]
+    if mode.capabilities:
+        wanted = [{"capability": name, "state": True} for name in mode.capabilities]
+        script.add(f"in_mode '{json.dumps(wanted)}' '{json.dumps(dict(mode.parameters))}' "
+                   f"{source.name} {target.name}")
+    way = "mapped" if mode.by_file else step.channel
+    script.add(f"migrate_{way} {source.name} {target.name}", f"stop {source.name}")
     script.process = target
     if script.mechanism.nvram:
         script.nvram = step.host

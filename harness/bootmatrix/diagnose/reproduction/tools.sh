@@ -170,6 +170,22 @@ migrate_unix() {  # migrate_unix FROM TO
     ended_well "$2" && ended_well "$1" || refused "$2" "$1"
 }
 
+in_mode() {  # in_mode CAPABILITIES PARAMETERS PROCESS...: what a mode takes, on each side
+    local vm
+    for vm in "${@:3}"; do
+        qmp "$vm" migrate-set-capabilities "{\"capabilities\": $1}"
+        qmp "$vm" migrate-set-parameters "$2"
+    done
+}
+
+migrate_mapped() {  # migrate_mapped FROM TO: into a file of QEMU's own, and out of it
+    begin_migration "$1"; begin_migration "$2"
+    qmp "$1" migrate "{\"uri\": \"file:$2/migration.mapped\"}"
+    ended_well "$1" || refused "$1"
+    qmp "$2" migrate-incoming "{\"uri\": \"file:$2/migration.mapped\"}"
+    ended_well "$2" || refused "$2"
+}
+
 migrate_tcp() {  # migrate_tcp FROM TO: to a port that the destination's kernel chooses
     begin_migration "$1"; begin_migration "$2"
     qmp "$2" migrate-incoming '{"uri": "tcp:127.0.0.1:0"}'

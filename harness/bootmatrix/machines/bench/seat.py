@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 from bootmatrix.files import given_file
 from bootmatrix.model import BoardSource
@@ -87,6 +88,17 @@ class Seat:
     def keep(self, image: bytes) -> None:
         """What the chip holds, before it is written."""
         _write(self.kept, image)
+
+    def one_at_a_time(self, tool: str) -> str:
+        """A programmer's command that waits until the one before it is over.
+
+        That goes on when its harness is killed: who reads the chip meanwhile reads half an image.
+        """
+        script = self._directory / "programmer"
+        lock = self._directory / "programmer.lock"
+        _write(script, f'#!/bin/sh\nexec flock {quote(str(lock))} {quote(tool)} "$@"\n'.encode())
+        script.chmod(0o700)
+        return str(script)
 
     # -- what is wrong with the board ------------------------------------------------------------
 

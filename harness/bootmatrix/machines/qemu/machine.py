@@ -22,7 +22,15 @@ from bootmatrix.machines.qemu.files import GuestFiles, Prepared
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.machines.qemu.swap import FirmwareSwap
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Accel, Channel, FirmwareBuild, Nic, OwnGuest, role_name
+from bootmatrix.model import (
+    Accel,
+    Channel,
+    FirmwareBuild,
+    MigrationEnd,
+    Nic,
+    OwnGuest,
+    role_name,
+)
 from bootmatrix.nvram import Nvram
 from bootmatrix.policies.base import Swap
 from bootmatrix.witnesses import stopped
@@ -156,7 +164,13 @@ class QemuMachine:
 
     def migrate(self, target: QemuMachine, channel: Channel, deadline: Deadline) -> Refusal | None:
         """Out of this QEMU into another."""
-        return migration.migrate(self.vm, target.vm, channel, deadline).refusal
+        mode = self._hosts.setup.migration
+        return migration.migrate(self.vm, target.vm, mode, channel, deadline).refusal
+
+    def fail_to_migrate(self, target: QemuMachine, by: MigrationEnd, deadline: Deadline) -> None:
+        """At so slow a pace that it cannot have arrived."""
+        mode = self._hosts.setup.migration
+        migration.fail(self.vm, target.vm, mode, by, deadline)
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """Its migration stream into a file."""

@@ -40,13 +40,14 @@ def do(guest: Guest, step: Migrate, following: Step | None) -> StepObserved:
         if step.during_post and source.console.guest_spoke():
             raise LeftTooLate("the guest was up before it left: it did not migrate during its POST")
     guest.running, guest.saved = target, None
-    observed = guest.boot() if step.during_post else _ask(guest)
+    observed = guest.boot() if step.during_post else ask(guest)
     if isinstance(guest.hosts, KeepsNvram):
         return replace(observed, nvram_equal=guest.hosts.arrived(target))
     return observed
 
 
-def _ask(guest: Guest) -> StepObserved:
+def ask(guest: Guest) -> StepObserved:
+    """Ask a guest how it is that is to have noticed nothing."""
     wait = guest.answer_seconds
     answer = guest.machine.console.ask(guest.deadline(wait))
     return guest.observed(

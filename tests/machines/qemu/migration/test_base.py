@@ -12,20 +12,26 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.errors import DeadlineExceeded, MonitorError
 from bootmatrix.machines.qemu.migration import base
 from bootmatrix.machines.qemu.migration.base import Migration, attempt, live, outcome, prepare
+from bootmatrix.model import MigrationMode
+from bootmatrix.modes import MODES
 from bootmatrix.witnesses.refusal import Refusal
 from helpers.migrations import Vm
+
+PLAIN = MODES[MigrationMode.PRECOPY]
 
 
 def soon() -> Deadline:
     return Deadline.after(60)
 
 
-def test_events_are_asked_for_before_they_count() -> None:
+def test_events_and_what_a_mode_takes_are_asked_for_before_they_count() -> None:
     vm = Vm("completed")
-    assert prepare(vm.of_qemu, soon()) == 7
+    assert prepare(vm.of_qemu, MODES[MigrationMode.MULTIFD_ZSTD], soon()) == 7
     assert [name for name, _ in vm.asked] == [
         "migrate-set-capabilities", "migrate-set-parameters", "mark"]
-    assert vm.asked[1][1]["max-bandwidth"] > 1 << 30
+    assert [row["capability"] for row in vm.asked[0][1]["capabilities"]] == ["events", "multifd"]
+    assert vm.asked[1][1].pop("max-bandwidth") > 1 << 30
+    assert vm.asked[1][1] == {"multifd-channels": 2, "multifd-compression": "zstd"}
 
 
 @pytest.mark.parametrize(("said", "info", "refusal"), [
@@ -48,7 +54,8 @@ def test_what_a_qemu_says_has_become_of_it(
 def test_the_destination_listens_before_the_source_connects() -> None:
     log: list[str] = []
     source, destination = Vm("completed", log=log, name="a"), Vm("completed", log=log, name="b")
-    done = live(source.of_qemu, destination.of_qemu, nullcontext("unix:x"), soon())
+    done = live(source.of_qemu, destination.of_qemu, nullcontext("unix:x"), PLAIN,
+                soon())
     assert done.refusal is None
     assert log.index("b migrate-incoming") < log.index("a migrate")
     assert log.index("b wait") < log.index("a wait"), "the destination knows best"
@@ -57,7 +64,8 @@ def test_the_destination_listens_before_the_source_connects() -> None:
 
 def test_a_destination_that_refuses_is_believed_and_the_source_not_waited_for() -> None:
     source, destination = Vm("completed"), Vm("failed", {"error-desc": "Size mismatch: a: 1 != 2"})
-    done = live(source.of_qemu, destination.of_qemu, nullcontext("unix:x"), soon())
+    done = live(source.of_qemu, destination.of_qemu, nullcontext("unix:x"), PLAIN,
+                soon())
     assert done.refusal == Refusal("ram-block-size", "Size mismatch: a: 1 != 2")
     assert source.waited == []
 

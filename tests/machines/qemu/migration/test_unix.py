@@ -8,7 +8,11 @@ import pytest
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines.qemu.migration import unix
+from bootmatrix.model import MigrationMode
+from bootmatrix.modes import MODES
 from helpers.migrations import Vm
+
+PLAIN = MODES[MigrationMode.PRECOPY]
 
 
 @pytest.mark.parametrize("said", ["completed", "failed"])
@@ -18,7 +22,7 @@ def test_the_socket_is_the_destination_s_and_is_removed_whatever_came(said: str)
     destination.of_qemu.inside = "/cell/2-destination"
     destination.of_qemu.file = lambda name: f"2-destination/{name}"
     destination.of_qemu.scratch = SimpleNamespace(cell=SimpleNamespace(unlink=removed.append))
-    done = unix.migrate(source.of_qemu, destination.of_qemu, Deadline.after(60))
+    done = unix.migrate(source.of_qemu, destination.of_qemu, PLAIN, Deadline.after(60))
     assert (done.refusal is None) is (said == "completed")
     uri = {"uri": "unix:/cell/2-destination/migration.sock"}
     assert ("migrate-incoming", uri) in destination.asked

@@ -13,6 +13,7 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.errors import DeadlineExceeded, MonitorError
 from bootmatrix.machines.base import LAST_WORDS_SECONDS
 from bootmatrix.machines.qemu.process import VM
+from bootmatrix.modes import Mode
 from bootmatrix.witnesses.refusal import Refusal, classify
 
 # QEMU's default (128 MiB/s, and 32 MiB/s before 6.0) would make a copy within one machine
@@ -34,12 +35,14 @@ def live(
     source: VM,
     destination: VM,
     connected: AbstractContextManager[str],
+    mode: Mode,
     deadline: Deadline,
 ) -> Migration:
     """Migrate from QEMU to QEMU, by the URI that ``connected`` gives to both."""
 
     def move() -> Refusal | None:
-        from_source, from_destination = prepare(source, deadline), prepare(destination, deadline)
+        from_source = prepare(source, mode, deadline)
+        from_destination = prepare(destination, mode, deadline)
         with connected as uri:
             destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
             source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
@@ -64,11 +67,12 @@ def attempt(
     return Migration(refusal, time.monotonic() - started)
 
 
-def prepare(vm: VM, deadline: Deadline) -> int:
-    """Have migration events told, at full speed; the mark from which on they count."""
-    events = {"capabilities": [{"capability": "events", "state": True}]}
-    vm.monitor.execute("migrate-set-capabilities", events, deadline=deadline)
-    vm.monitor.execute("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH}, deadline=deadline)
+def prepare(vm: VM, mode: Mode, deadline: Deadline) -> int:
+    """Have migration events told, in a mode, at full speed; the mark from which on they count."""
+    wanted = [{"capability": name, "state": True} for name in ("events", *mode.capabilities)]
+    vm.monitor.execute("migrate-set-capabilities", {"capabilities": wanted}, deadline=deadline)
+    vm.monitor.execute("migrate-set-parameters",
+                       {"max-bandwidth": _BANDWIDTH, **mode.parameters}, deadline=deadline)
     return vm.monitor.mark()
 
 

@@ -15,15 +15,18 @@ from threading import Thread
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines.qemu.migration.base import Migration, attempt, give, outcome, prepare
 from bootmatrix.machines.qemu.process import VM
+from bootmatrix.model import MigrationMode
+from bootmatrix.modes import MODES, Mode
 from bootmatrix.witnesses.refusal import Refusal
 
 _COPY_BYTES = 1 << 20
+_PLAIN = MODES[MigrationMode.PRECOPY]  # one stream is all that a pipe takes
 # A stream holds the guest's memory, of which the largest guest has 256 MiB, and what changed in it
 # meanwhile. One without an end is cut off, which is an end of the migration.
 _STREAM_BYTES = 1 << 30
 
 
-def migrate(source: VM, destination: VM, deadline: Deadline) -> Migration:
+def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
     """Save to a file of the destination's, and restore from it."""
     path = destination.kept / "migration-stream"
     saved = save(source, path, deadline)
@@ -41,7 +44,7 @@ def save(source: VM, path: Path, deadline: Deadline) -> Migration:
         writer = _Copier(_receive, ours, path)
         complete = False
         try:
-            since = prepare(source, deadline)
+            since = prepare(source, _PLAIN, deadline)
             uri = give(source, theirs, deadline)
             source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
             refusal = outcome(source, since, deadline)
@@ -61,7 +64,7 @@ def restore(destination: VM, path: Path, deadline: Deadline) -> Migration:
         theirs, ours = socket.socketpair()
         reader = _Copier(_send, ours, path)
         try:
-            since = prepare(destination, deadline)
+            since = prepare(destination, _PLAIN, deadline)
             uri = give(destination, theirs, deadline)
             destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
             return outcome(destination, since, deadline)

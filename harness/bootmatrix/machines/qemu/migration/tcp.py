@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines.qemu.migration.base import Migration, give, live
 from bootmatrix.machines.qemu.process import VM
+from bootmatrix.modes import Mode
 
 
-def migrate(source: VM, destination: VM, deadline: Deadline) -> Migration:
+def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
     """Migrate live, by a connection that the harness makes."""
-    return live(source, destination, _connected(source, destination, deadline), deadline)
+    return live(source, destination, _connected(source, destination, deadline), mode,
+                deadline)
 
 
 @contextlib.contextmanager

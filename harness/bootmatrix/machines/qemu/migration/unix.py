@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines.qemu.migration.base import Migration, live
 from bootmatrix.machines.qemu.process import VM
+from bootmatrix.modes import Mode
 
 _SOCKET = "migration.sock"
 
 
-def migrate(source: VM, destination: VM, deadline: Deadline) -> Migration:
+def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
     """Migrate live; both QEMUs are in one cell, and see the socket there."""
-    return live(source, destination, _connected(destination), deadline)
+    return live(source, destination, connected(destination), mode, deadline)
 
 
 @contextlib.contextmanager
-def _connected(destination: VM) -> Iterator[str]:
+def connected(destination: VM) -> Iterator[str]:
+    """The URI of a socket at which the destination listens; it is removed afterwards."""
     try:
         yield f"unix:{destination.inside}/{_SOCKET}"
     finally:
