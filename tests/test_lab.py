@@ -82,7 +82,8 @@ def test_what_is_not_up_has_no_firmware(guest: LabGuest, script: Script) -> None
 
 def seen(**changed: Any) -> Seen:
     plain: dict[str, Any] = {"up": True, "console": OLD, "rom": OLD, "disk": "A", "refusal": None,
-                             "seconds": 0.1, "late": False, "observed": None}
+                             "seconds": 0.1, "late": False,
+                             "observed": SimpleNamespace(failed=None)}
     return Seen(**plain | changed)
 
 
@@ -108,13 +109,21 @@ def test_a_wrong_host_is_named_with_those_that_there_are(guest: LabGuest) -> Non
 @pytest.mark.parametrize(("axes", "said"), [
     ({"colour": "red"}, "no such axis of a guest: colour (accepted: "),
     ({"scenario": "reset"}, "no such axis of a guest: scenario"),
-    ({"policy": "mine"}, "'mine' is not a valid Policy"),
+    ({"policy": "mine"}, "policy: no such choice: 'mine' (accepted: stock, guest-owned, "),
+    ({"disk": "scsi"}, "disk: no such choice: 'scsi' (accepted: ahci, "),
+    ({"smp": 0}, "smp is 0, which no matrix can hold"),
+    ({"firmware": {"debian-ssid": "seabios-1.14.0"}},
+     "firmware for 'debian-ssid', which is no host of this guest (hosts: debian-sid)"),
+    ({"seconds": -1}, "seconds=-1, patience=None: nothing boots in no time"),
+    ({"patience": 0}, "seconds=10.0, patience=0: nothing boots in no time"),
 ])
 def test_axes_are_a_matrix_file_s(axes: dict[str, Any], said: str, tmp_path: Path) -> None:
     builds: Any = SimpleNamespace()
     with Lab(builds, builds, tmp_path) as lab, pytest.raises(UserError) as raised:
         lab.guest("debian-sid", machine="pc", **axes)
     assert str(raised.value).startswith(said)
+    with pytest.raises(UserError, match="a guest of no build"):
+        lab.guest(machine="pc")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,14 +145,39 @@ def test_a_guest_that_leaves_while_its_firmware_runs_needs_time_for_it(guest: La
         guest.start(leaves_for="h1")
 
 
-def test_a_guest_shuts_itself_down_and_programs_its_flash(guest: LabGuest) -> None:
+def test_a_guest_programs_its_flash(guest: LabGuest) -> None:
     guest._guest.setup.flash = guest._builds.named_firmware(NEW)
     guest.start()
     assert guest.guest_flash().up
     assert guest.reset().firmware == NEW
-    assert guest.shutdown("guest").observed.failed is None
+    guest.shutdown()
     assert guest.start().firmware == NEW
-    guest.suspend()
+
+
+def test_a_reset_that_did_not_happen_has_run_no_firmware(guest: LabGuest, script: Script) -> None:
+    guest.start()
+    script.no_reset = True
+    seen = guest.reset()
+    assert seen.observed.answer is not None, "the guest goes on"
+    assert not seen.up
+    with pytest.raises(AssertionError, match="the machine was told to reset, and was not"):
+        _ = seen.firmware
+
+
+@pytest.mark.parametrize(("step", "words", "why"), [
+    ("reset", ["acpi"], "reset cannot be done to this guest: reset by acpi needs a Linux guest"),
+    ("reset", ["efi-cold"], "reset by efi-cold needs UEFI firmware"),
+    ("suspend", [], "suspend needs a Linux guest"),
+    ("write_variable", [], "write-variable"),
+    ("shutdown", ["guest"], "shutdown by the guest: a boot sector cannot"),
+])
+def test_what_a_guest_cannot_do_is_told_and_not_tried(
+    guest: LabGuest, step: str, words: list[str], why: str
+) -> None:
+    booted = guest.start()
+    with pytest.raises(UserError, match=why):
+        getattr(guest, step)(*words)
+    assert guest.reset().firmware == booted.firmware, "it is as it was"
 
 
 def test_it_has_every_step_there_is() -> None:

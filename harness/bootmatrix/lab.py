@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
-from bootmatrix.cell import AXES, Cell
+from bootmatrix.cell import AXES, Axis, Cell
 from bootmatrix.engines import Engine
 from bootmatrix.errors import UserError
 from bootmatrix.files.cell_files import remove_tree
@@ -34,10 +34,10 @@ from bootmatrix.model import (
 )
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.runner import keep_logs
-from bootmatrix.run.steps import do_step
+from bootmatrix.run.steps import do_step, is_down
 from bootmatrix.run.steps.upgrade_host import install
 from bootmatrix.run.steps.upgrade_nvram import stage
-from bootmatrix.steps.base import Scenario, Step
+from bootmatrix.steps.base import Platform, Scenario, Step
 from bootmatrix.steps.clear_nvram import ClearNvram
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
@@ -64,7 +64,7 @@ class Seen:
 
     ``console`` is what the serial console said and ``rom`` what the ROM's bytes are: the name
     of a known build, else the printed text or ``sha256:...``; None where nothing was seen.
-    ``up``: the guest said that it is there; ``late``: so it did, but long after the usual time for
+    ``up``: the guest said that it is there, and it did what it was told to; ``late``: so it did, but long after the usual time for
     a boot. ``disk`` is the label of the disk it booted from.
     """
 
@@ -82,6 +82,8 @@ class Seen:
         """The firmware that ran. Raises AssertionError where the witnesses do not say it."""
         if self.refusal is not None:
             raise AssertionError(f"QEMU refused it: {self.refusal}")
+        if self.observed.failed is not None:
+            raise AssertionError(self.observed.failed)
         if not self.up:
             raise AssertionError(f"the guest is not up; its console said {self.console}")
         if self.rom is not None and self.console not in (None, self.rom):
@@ -195,6 +197,10 @@ class LabGuest:
                 raise UserError("this guest's firmware is over before it can leave",
                                 hint="make it with long_post=True")
             following = Migrate(self._index(leaves_for), during_post=True)
+        setup, host = self._guest.setup, self._guest.host or 0
+        platform = Platform(setup.board, setup.hosts, setup.guest)
+        if why := next(step.unsupported(platform, host), None):
+            raise UserError(f"{step.kind} cannot be done to this guest: {why}")
         return self._seen(do_step(self._guest, step, following))
 
     def _seen(self, step: StepObserved) -> Seen:
@@ -211,7 +217,7 @@ class LabGuest:
             # Where several builds print the same, the bytes tell which of them it is.
             console = rom if rom in named.candidates else named.name
         return Seen(
-            up=guest is not None and not step.went_round,
+            up=guest is not None and not step.went_round and not is_down(step),
             console=console,
             rom=rom,
             disk=guest.disk if guest else None,
@@ -279,6 +285,15 @@ class Lab:
         or more (see bootmatrix.model.Cell). Images that are missing are built. Raises UserError for
         a name that there is not, or a build of the user's own that is none.
         """
+        names = [str(build) for build in builds]
+        if not names:
+            raise UserError("a guest of no build", hint='name one: guest("debian-sid", ...)')
+        for host in firmware or ():
+            if host not in names:
+                raise UserError(f"firmware for {host!r}, which is no host of this guest",
+                                hint="hosts: " + ", ".join(names))
+        if seconds <= 0 or (patience is not None and patience <= 0):
+            raise UserError(f"seconds={seconds}, patience={patience}: nothing boots in no time")
         values = _parsed({"machine": machine, "policy": "stock", "disk": "ide"} | axes)
         arch = values.get("arch", Arch.X86_64)
         specs = tuple(
@@ -318,7 +333,14 @@ def _parsed(axes: Mapping[str, str | int]) -> dict[str, Any]:
     for name in axes:
         if name == "scenario" or name not in AXES:
             raise UserError(f"no such axis of a guest: {name}", hint=f"accepted: {accepted}")
+    return {name: _value(AXES[name], value) for name, value in axes.items()}
+
+
+def _value(axis: Axis, value: str | int) -> Any:
     try:
-        return {name: AXES[name].parse(value) for name, value in axes.items()}
-    except ValueError as error:  # of an enum: 'x' is not a valid Policy
+        return axis.parse(value)
+    except ValueError as error:
+        if isinstance(axis.type, type) and issubclass(axis.type, StrEnum):
+            raise UserError(f"{axis.name}: no such choice: {value!r}",
+                            hint=f"accepted: {', '.join(axis.type)}") from None
         raise UserError(str(error)) from None

@@ -21,6 +21,18 @@ def test_each_record_knows_its_directory(tmp_path: Path) -> None:
         ("stock", str(tmp_path / "a")), ("reread", str(tmp_path / "b"))]
 
 
+def test_a_copy_knows_where_its_run_is_if_that_is_below_it(tmp_path: Path) -> None:
+    (tmp_path / "here" / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here" / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    here = str(tmp_path / "here")
+    for run, found in (("runs/one", f"{here}/runs/one"), ("runs/gone", here),
+                       ("../elsewhere", here), (str(tmp_path / "elsewhere"), here),
+                       ("runs/link", here), ("runs/a\0b", here)):
+        copy = write(tmp_path / "here" / "copy.jsonl", [record() | {"run": run}])
+        assert [one.get("run_dir") for one in load([copy])] == [found], run
+
+
 def test_what_records_repeat_is_kept_once(tmp_path: Path) -> None:
     def one(**changed: Any) -> Any:
         made = record(**changed) | {"qemus": [{"role": "source", "version": "5.2.0",

@@ -120,7 +120,6 @@ class Recorder:
         self._broken: str | None = None
         self._lost = ""
         self._crashed: list[str] = []
-        self._learnt = False  # whether any test or cell had something to say
         self._fresh: set[str] = set()
         self._ran = 0
         self._ended: set[str] = set()
@@ -233,8 +232,6 @@ class Recorder:
                 report.longrepr = STOPPED
             self._stop(broken)
         record = getattr(report, "bootmatrix", None)
-        if report.failed or (record is None and report.when == "call" and report.passed):
-            self._learnt = True
         if record is None:
             if hasattr(report, "bootmatrix") and report.failed and not broken:
                 self._ended.add(report.nodeid)  # as after pytest-timeout's end
@@ -287,7 +284,8 @@ class Recorder:
                 self._stop(str(error))
         if self._broken is not None:
             session.exitstatus = int(Status.RIG_BROKEN)
-        elif session.exitstatus == pytest.ExitCode.OK and self._learnt_nothing:
+        elif (session.exitstatus == pytest.ExitCode.OK and self._learnt_nothing
+              and not self._is_part):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED  # as if there were no cells
         with finishing():
             return (yield)
@@ -318,15 +316,20 @@ class Recorder:
 
     @property
     def _learnt_nothing(self) -> bool:
-        """Whether nothing was run but cells, and none of them can be run.
-
-        One of several shards can be such by chance.
-        """
-        if self._learnt or not self._recorded or self._config.getoption("bootmatrix_shard"):
+        """Whether none of the cells that were to be run can be; tests beside them change nothing."""
+        if not self._recorded:
             return False
         from bootmatrix.records.outcome import Outcome, outcome_of
 
         return all(outcome_of(record) is Outcome.UNSUPPORTED for record in self.records)
+
+    @property
+    def _is_part(self) -> bool:
+        """Whether it is one of several shards: such can have none that can be run, by chance."""
+        from bootmatrix.matrix.shards import Shard
+
+        given = self._config.getoption("bootmatrix_shard")
+        return bool(given) and Shard.parse(given).count > 1
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """A cell that passes against its declaration is counted apart."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -63,7 +65,7 @@ def load_each(
                     f"cell {about[1]} is another than in {other[1]}: the matrix changed between",
                     file=path, hint="give records of one state of the matrix")
             records.append(share.slim(record))
-            record["run_dir"] = str(path.parent)
+            record["run_dir"] = _home(path.parent, str(record.get("run") or ""))
         if records:
             matrices[path] = frozenset(names)
         elif len(paths) > 1 and cut_off is not None:
@@ -78,6 +80,19 @@ def load_each(
                 f"{_listed(first[1])} in {first[0]}",
                 file=path, hint="give them one at a time")
     return parts
+
+
+@cache
+def _home(beside: Path, run: str) -> str:
+    """Where a record's run has its logs: beside it, or, of a copy, where the copy says.
+
+    That is believed of a directory below the copy's own: a stranger's record can name any.
+    """
+    if run and "\0" not in run:
+        place = Path(os.path.normpath(beside / run))
+        if place.is_dir() and place.resolve().is_relative_to(beside.resolve()):
+            return str(place)
+    return str(beside)
 
 
 def _check_builds(
