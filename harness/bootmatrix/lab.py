@@ -64,8 +64,8 @@ class Seen:
 
     ``console`` is what the serial console said and ``rom`` what the ROM's bytes are: the name
     of a known build, else the printed text or ``sha256:...``; None where nothing was seen.
-    ``up``: the guest said that it is there, and it did what it was told to; ``late``: so it did, but long after the usual time for
-    a boot. ``disk`` is the label of the disk it booted from.
+    ``up``: the guest said that it is there, and it did what it was told to; ``late``: so it did,
+    but long after the usual time for a boot. ``disk`` is the label of the disk it booted from.
     """
 
     up: bool

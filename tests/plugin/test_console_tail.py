@@ -26,6 +26,13 @@ def test_the_last_lines_of_the_console_that_spoke_last(tmp_path: Path) -> None:
     assert console_tail(tmp_path / "logs", tmp_path) == last
 
 
+def test_of_what_a_guest_repeats_the_last_is_enough(tmp_path: Path) -> None:
+    beats = b"".join(b"BOOTMATRIX beat boot=1 beat=%d\n" % number for number in range(50))
+    log(tmp_path, "1-source", b"SeaBIOS\nBOOTMATRIX up\n" + beats + b"BOOTMATRIX here\n", 1)
+    assert console_tail(tmp_path / "logs", tmp_path) == [
+        "SeaBIOS", "BOOTMATRIX up", "BOOTMATRIX beat boot=1 beat=49", "BOOTMATRIX here"]
+
+
 def test_a_terminal_obeys_nothing_of_it(tmp_path: Path) -> None:
     log(tmp_path, "1-source", b"\x1b]0;title\x07a\x1b[2Jb\x9b31mc\xff\n", 1)
     line, = console_tail(tmp_path / "logs", tmp_path)

@@ -28,7 +28,7 @@ def test_a_copy_knows_where_its_run_is_if_that_is_below_it(tmp_path: Path) -> No
     here = str(tmp_path / "here")
     for run, found in (("runs/one", f"{here}/runs/one"), ("runs/gone", here),
                        ("../elsewhere", here), (str(tmp_path / "elsewhere"), here),
-                       ("runs/link", here), ("runs/a\0b", here)):
+                       ("runs/link", here)):
         copy = write(tmp_path / "here" / "copy.jsonl", [record() | {"run": run}])
         assert [one.get("run_dir") for one in load([copy])] == [found], run
 

@@ -108,7 +108,10 @@ def _show(options: argparse.Namespace) -> int:
                       f"{one.reason}")
         if everything or options.flaky:
             echo("\nflaky: several verdicts on equal builds" if everything else "flaky")
-            for cell, verdicts, qemu in history.flaky():
+            flaky = history.flaky()
+            if not flaky:
+                echo("  none")
+            for cell, verdicts, qemu in flaky:
                 counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
                 echo(f"  {cell}: {counts} (QEMU {qemu})")
         if everything or options.trend:

@@ -118,6 +118,9 @@ def cell_of(options: argparse.Namespace, builds: Builds) -> Cell:
     if len(ways := [way for way in (where, options.matrix, options.records) if way]) > 1:
         raise UserError(f"{ways[0]} and {ways[1]}: a cell is of one",
                         hint="a matrix, or a run, once")
+    if not ways and Path(cell).exists():
+        raise UserError(f"{cell} is a file or a directory, and no cell",
+                        hint=f"which cell of it? {cell} CELL")
     if where is not None and where.suffix.lower() not in SUFFIXES:
         options.records = where
     if options.records is not None:

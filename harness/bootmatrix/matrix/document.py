@@ -188,7 +188,7 @@ class Document:
             )
         if kind in ("too_short", "string_too_short"):
             return self.error(loc, "is empty")
-        wanted = _SHAPES.get(kind) or detail["msg"]
+        wanted = _SHAPES.get(kind) or detail["msg"].removeprefix("Input should be ")
         return self.error(loc, f"found {_describe(value)}; it must be {wanted}")
 
     def _not_text(self, loc: Loc, value: Any) -> UserError:

@@ -34,4 +34,10 @@ def console_tail(artifacts: Path, within: Path) -> list[str]:
         return []
     text = EscapeFilter().feed(said).decode("utf-8", "replace")
     lines = ("".join(char for char in line if char.isprintable()) for line in text.splitlines())
-    return [line for line in lines if line.strip()][-TAIL_LINES:]
+    return _without_beats([line for line in lines if line.strip()])[-TAIL_LINES:]
+
+
+def _without_beats(lines: list[str]) -> list[str]:
+    """Without the lines that a guest repeats to show that it runs, but for the last."""
+    beats = [at for at, line in enumerate(lines) if line.startswith("BOOTMATRIX beat")][:-1]
+    return [line for at, line in enumerate(lines) if at not in {*beats}]

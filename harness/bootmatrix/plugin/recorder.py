@@ -316,7 +316,7 @@ class Recorder:
 
     @property
     def _learnt_nothing(self) -> bool:
-        """Whether none of the cells that were to be run can be; tests beside them change nothing."""
+        """Whether none of the cells can be run; tests beside them change nothing."""
         if not self._recorded:
             return False
         from bootmatrix.records.outcome import Outcome, outcome_of

@@ -88,7 +88,7 @@ def _home(beside: Path, run: str) -> str:
 
     That is believed of a directory below the copy's own: a stranger's record can name any.
     """
-    if run and "\0" not in run:
+    if run:
         place = Path(os.path.normpath(beside / run))
         if place.is_dir() and place.resolve().is_relative_to(beside.resolve()):
             return str(place)

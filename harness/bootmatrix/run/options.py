@@ -80,8 +80,9 @@ def _of_pytest(flag: str, text: str, name: str, **how: Any) -> Option:
 
 
 OWN_BUILDS = (
-    _option("--qemu", "a QEMU of your own: a program, build tree or prefix, image:NAME of the "
-            "Docker engine, or suite:NAME[=VERSION] of Debian (repeatable)",
+    _option("--qemu", "a QEMU of your own: a program, build tree or prefix; its data "
+            "behind a comma; image:NAME of the Docker engine, root:DIR, an unpacked system, or "
+            "suite:NAME[=VERSION] of Debian (repeatable)",
             kept=True, metavar="NAME=PATH", action="append", default=[]),
     _option("--firmware", "a firmware of your own: an image, CODE.fd,VARS.fd, a descriptor "
             "(.json), or a directory of images (repeatable)",
