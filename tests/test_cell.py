@@ -88,7 +88,7 @@ def test_values_are_those_of_a_record_and_are_read_back() -> None:
     assert LINUX.values == {
         "machine": "pc-q35-5.2", "policy": "guest-owned", "scenario": "migrate-reset",
         "disk": "ahci", "accel": "tcg", "arch": "aarch64", "guest": "linux", "cpu": "max",
-        "smp": 2, "nic": "e1000",
+        "smp": 2, "nic": "e1000", "migration": "precopy",
     }  # fmt: skip
     read = {name: AXES[name].parse(value) for name, value in LINUX.values.items()}
     assert Cell(LINUX.hosts, **read | {"scenario": LIBRARY[read["scenario"]]}) == LINUX
@@ -129,7 +129,7 @@ def test_a_row_is_all_that_an_axis_takes(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("axes", "message"), [
     ({"colour": "red"}, "no such axis of a guest: colour (accepted: machine, policy, disk, "),
     ({"scenario": "reset"}, "no such axis of a guest: scenario"),
-    ({"disk": "scsi"}, "'scsi' is not a valid Disk"),
+    ({"disk": "scsi"}, "disk: no such choice: 'scsi' (accepted: ahci, ide,"),
     ({"smp": "2"}, "smp is '2', which no matrix can hold"),
 ])
 def test_a_lab_takes_axes_by_name(axes: dict[str, Any], message: str) -> None:
