@@ -38,3 +38,13 @@ def test_mistakes_are_a_line(tmp_path: Path, text: str, says: str) -> None:
         vm.read(tmp_path / "vm.txt")
     with pytest.raises(UserError, match="No such file"):
         vm.read(tmp_path / "none")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_figures_of_an_example_are_those_of_the_page(path: Path) -> None:
+    page = (IMAGES.parent / "docs" / "own-vm.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{path.name}` | ")
+              and line.count("|") == 7)
+    lines = vm.read(path).lines
+    assert [int(part) for part in row.split("|")[3:7]] == [
+        sum(line.kind == kind for line in lines) for kind in vm.KINDS]
