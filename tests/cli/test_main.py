@@ -20,6 +20,7 @@ from bootmatrix import cli
 from bootmatrix.cli import main as module
 from bootmatrix.cli.main import COMMANDS, main
 from bootmatrix.errors import HarnessError, Status, UserError
+from bootmatrix.files.shipped import build
 
 NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
@@ -131,7 +132,8 @@ def test_the_version_says_what_a_report_of_an_error_needs(
         main(["--version"])
     assert not ended.value.code
     assert capsys.readouterr().out == (
-        f"bootmatrix {bootmatrix.__version__}, Python {platform.python_version()}, "
+        f"bootmatrix {bootmatrix.__version__} (build {build()}), "
+        f"Python {platform.python_version()}, "
         f"pytest {pytest.__version__}, in {Path(bootmatrix.__file__).parent}\n")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.files import shipped as module
-from bootmatrix.files.shipped import IMAGES, MATRICES, shipped
+from bootmatrix.files.shipped import IMAGES, MATRICES, build, shipped
 
 HERE = Path(__file__).parents[2]
 
@@ -23,3 +23,20 @@ def test_an_installed_package_has_its_own(
     (package / "shipped" / "images").mkdir(parents=True)
     monkeypatch.setattr(module, "PACKAGE", package)
     assert shipped("images") == package / "shipped" / "images"
+
+
+def test_two_states_of_the_code_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(name: str, code: str) -> str:
+        package = tmp_path / name / "bootmatrix"
+        (package / "cli").mkdir(parents=True)
+        (package / "cli" / "main.py").write_text(code)
+        monkeypatch.setattr(module, "PACKAGE", package)
+        return build()
+
+    first = made("a", "1\n")
+    for beside in ("shipped/images", "cli/__pycache__"):
+        (module.PACKAGE / beside).mkdir(parents=True)
+        (module.PACKAGE / beside / "x").write_text("x")
+    assert first == build() == made("b", "1\n") != made("c", "2\n")

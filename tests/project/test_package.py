@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.files.shipped import build
 
 HERE = Path(__file__).parents[2]
 MINE = """\
@@ -112,6 +113,7 @@ def test_an_sdist_installs_the_very_same(
     assert files(one) == files(other)
     done = place.run("bootmatrix", "--version")
     assert done.stdout.rstrip().endswith(f"in {one}")
+    assert f"(build {build()})" in done.stdout, "that of the checkout that it was made of"
 
 
 def test_a_shipped_matrix_and_ones_own_are_listed(wheel: Place, store: ImageStore) -> None:

@@ -161,8 +161,10 @@ class _Version(argparse.Action):
         from importlib.metadata import version
 
         import bootmatrix
+        from bootmatrix.files.shipped import build
 
-        echo(f"bootmatrix {bootmatrix.__version__}, Python {platform.python_version()}, "
+        echo(f"bootmatrix {bootmatrix.__version__} (build {build()}), "
+             f"Python {platform.python_version()}, "
              f"pytest {version('pytest')}, in {Path(bootmatrix.__file__).parent}")
         parser.exit()
 
