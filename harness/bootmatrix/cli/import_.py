@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  bootmatrix import vm.txt -o matrices/mine.yaml       a command line: ps, libvirt's log, a script
-  bootmatrix import domain.xml -o matrices/mine.yaml   a libvirt domain
+  bootmatrix import vm.txt -o matrices/mine.yaml         ps, libvirt's log, a script
+  bootmatrix import domain.xml -o matrices/mine.yaml     a libvirt domain
   bootmatrix import vm.txt --memory 512 --network none --runs linux
 """
 
