@@ -1,5 +1,5 @@
 # The two commands for a fresh checkout. Both install what is missing first.
-#   make demo    build the images, run the quickstart matrix, show the table
+#   make demo    build the images, run the quickstart matrix (or ARGS='-k "..."'), show the table
 #   make demo-bench   the same for boards: two virtual ones beside two QEMUs, on a bench of labgrid's
 #   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/policies")
 #   make bench   what the harness adds to QEMU's own time, as ratios; writes bench.json (root)
@@ -15,7 +15,7 @@ WORKERS = $(shell expr 3 '*' $$(nproc))
 .PHONY: demo demo-bench test check check-docs bench which-policy setup
 
 demo: setup
-	@.venv/bin/bootmatrix run matrices/quickstart.yaml
+	@.venv/bin/bootmatrix run matrices/quickstart.yaml $(ARGS)
 
 demo-bench:
 	@images/setup.sh --bench

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["pytester"]
 
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 LEFT_OUT = "bootmatrix_left_out"
 left_out_key = pytest.StashKey[dict[str, int]]()
 
@@ -58,6 +60,17 @@ def pytest_configure(config: pytest.Config) -> None:
             complaint = need.complaint()
             if complaint:
                 raise pytest.UsageError(f"{need.required}=1, but {complaint}")
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own: its sessions import no plugin that has nothing to do there, each anew.
+
+    And though it gives them another home, they have the images of this one: nobody builds them.
+    """
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:labgrid -p no:hypothesispytest")
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    return pytester
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have taken their part

@@ -17,6 +17,7 @@ import pytest
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cli.main import main
+from helpers import forked
 from helpers.own_builds import LIBRARY, build_tree, rebuild
 
 MATRIX = """\
@@ -84,8 +85,7 @@ def bootmatrix(
     if engine is not None:
         environment["DOCKER_HOST"] = f"unix://{engine.getsockname()}"
     script = Path(sys.executable).with_name("bootmatrix")
-    return subprocess.run([script, *arguments], cwd=here, capture_output=True, text=True,
-                          env=environment, timeout=300)
+    return forked.run([script, *arguments], cwd=here, env=environment)
 
 
 def in_this_process(

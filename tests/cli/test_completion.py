@@ -13,6 +13,7 @@ import pytest
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cli.main import main
 from bootmatrix.errors import Status
+from helpers import forked
 from helpers.planting import MATRIX, Q35_STOCK
 from helpers.records import record
 
@@ -90,12 +91,12 @@ def test_bash(here: Path) -> None:
     ("bootmatrix nvram init x --firmware matrices/n", ["matrices/notes.txt"]),
 ])  # fmt: skip
 def test_as_other_shells_ask(here: Path, shell: str, line: str, names: list[str]) -> None:
-    done = subprocess.run(
-        ["sh", "-c", "exec \"$0\" 8>&1 9>/dev/null >/dev/null", PROGRAM], cwd=here,
-        capture_output=True, text=True, env=os.environ | {
-            "_ARGCOMPLETE": "1", "_ARGCOMPLETE_SHELL": shell, "_ARGCOMPLETE_IFS": "\n",
-            "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))})
-    told = [word.partition("\t")[0].partition(":")[0].strip() for word in done.stdout.splitlines()]
+    forked.run([PROGRAM], cwd=here, env=os.environ | {
+        "_ARGCOMPLETE": "1", "_ARGCOMPLETE_SHELL": shell, "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(here / "told"),
+        "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))})
+    told = [word.partition("\t")[0].partition(":")[0].strip()
+            for word in (here / "told").read_text().splitlines()]
     told = [word for word in told if word and not word.startswith("-")]
     if names[-1:] == ["NAMES"]:  # and those with versions, of the images that are built
         assert told[:1] == names[:1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from bootmatrix.cli import matrices
 from bootmatrix.plugin.session import Selection
+from helpers import forked
 from helpers.commands import SCRIPT
 from helpers.planting import plant
 
@@ -51,8 +50,8 @@ def test_a_matrix_is_read_and_expanded_once_in_a_process(
     environment = {key: value for key, value in os.environ.items()
                    if not key.startswith("PYTEST_")} | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     words = arguments.replace("M", "matrices/m.yaml").split()
-    done = subprocess.run([sys.executable, "command.py", *words], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True, timeout=300)
+    done = forked.run(["command.py", *words], cwd=tmp_path, env=environment,
+                      program=(tmp_path / "command.py").read_text())
     assert done.returncode in (0, 2), done.stdout + done.stderr
     counts = Counter((tmp_path / "counted.log").read_text().splitlines())
     assert set(counts.values()) == {1}, counts

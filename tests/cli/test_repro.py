@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.diagnose import attach
 from bootmatrix.diagnose.attach import steps_until
 from bootmatrix.errors import Status, UserError
+from helpers import forked
 from helpers.cells import cell
 from helpers.leavings import deep_tree
 
@@ -35,9 +35,8 @@ def test_a_step_that_is_not_there() -> None:
 
 
 def test_the_json_of_list_names_what_repro_takes(store: ImageStore) -> None:
-    listed = subprocess.run(
-        [sys.executable, "-c", "import sys; from bootmatrix.__main__ import main; sys.exit(main())",
-         "list", str(MATRIX), "--json"], capture_output=True, text=True, timeout=300)
+    listed = forked.run(["bootmatrix", "list", str(MATRIX), "--json"], cwd=MATRIX.parent,
+                        env={**os.environ})
     assert SILENT in [row["id"] for row in json.loads(listed.stdout)]
 
 

@@ -21,11 +21,13 @@ SILENT = "bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci"
 
 
 @contextmanager
-def attached(*arguments: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def attached(
+    *arguments: str, matrix: Path = MATRIX
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; from bootmatrix.__main__ import main; sys.exit(main())",
-         "repro", "--attach", "--matrix", str(MATRIX), *arguments],
+         "repro", "--attach", "--matrix", str(matrix), *arguments],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     ) as process:
         os.close(theirs)
@@ -70,11 +72,13 @@ def test_the_console_of_a_cell_in_ones_hands(store: ImageStore) -> None:
 
 
 def test_a_guest_that_hangs_can_be_attached_to_and_a_kill_leaves_nothing(
-    store: ImageStore,
+    store: ImageStore, tmp_path: Path
 ) -> None:
-    with attached(SILENT) as (terminal, process):
+    matrix = tmp_path / "impatient.yaml"
+    matrix.write_text(MATRIX.read_text().replace("\nboot-timeout: 5 ", "\nboot-timeout: 1 "))
+    with attached(SILENT, matrix=matrix) as (terminal, process):
         text = read_until(terminal, b"What it has said:")
-        assert b"step 3, reset: no banner; the guest is not up within 5 s" in text
+        assert b"step 3, reset: no banner; the guest is not up within 1 s" in text
         directory = Path(re.findall(rb"(/\S+)/\S+\.sock", text)[0].decode())
         assert directory.exists()
         process.send_signal(signal.SIGTERM)

@@ -8,7 +8,6 @@ import pytest
 
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
-from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine, choose
 from bootmatrix.model import Verdict
 from bootmatrix.records.model import Record
@@ -58,12 +57,9 @@ def test_the_engines_agree(store: ImageStore, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted", CELLS[:4], ids=lambda cell: cell.id)
-def test_each_engine_alone(
-    store: ImageStore, engine: Engine, tmp_path: Path, wanted: Cell
-) -> None:
+def test_each_engine_alone(store: ImageStore, engine: Engine, tmp_path: Path) -> None:
     with Runner(Builds(store), engine, tmp_path) as runner:
-        record = runner.run(wanted)
+        record = runner.run(CELLS[2])
     assert record["verdict"] == Verdict.PASS, record["reason"]
     kept = {path.name for path in (tmp_path / record["artifacts"]).rglob("*.log")}
     assert kept == {"console.log", "qemu.log"}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers import forked
+
 M = "matrices/m.yaml"
 # The store of a machine with some images, without those images.
 SCRIPT = """
@@ -50,7 +52,10 @@ class Store:
     def remove(self, names):
         return 185_000_000
 
-bootmatrix.builds.image_store.ImageStore = Store
+real = bootmatrix.builds.image_store.ImageStore
+for name, module in list(sys.modules.items()):
+    if name.startswith("bootmatrix.") and getattr(module, "ImageStore", None) is real:
+        module.ImageStore = Store
 # The real one has images of the real store's, in use by other tests; and takes long to import.
 sys.modules["bootmatrix.engines.docker"] = SimpleNamespace(
     remove_images=lambda names, home: len(names))
@@ -76,8 +81,8 @@ def bootmatrix(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items()
                    if not key.startswith(("PYTEST_", "COLUMNS"))}
     environment["XDG_CACHE_HOME"] = str(here / "cache")
-    return subprocess.run(command(*arguments), cwd=here, capture_output=True, text=True,
-                          env=environment, timeout=300)
+    return forked.run(["command.py", *arguments], cwd=here, env=environment,
+                      program=(here / "command.py").read_text())
 
 
 def ran(here: Path) -> list[str]:

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers import forked
+
 BIN = Path(sys.executable).parent
+CLIENT = "import sys\nfrom labgrid.remote.client import main\nsys.exit(main())\n"
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,10 @@ class Coordinator:
 
     def client(self, *words: str, user: str = "", check: bool = True) -> str:
         """What labgrid-client prints."""
-        done = subprocess.run(
-            [BIN / "labgrid-client", "-x", self.address, *words], check=False, text=True,
-            capture_output=True, env={**os.environ, **({"LG_USERNAME": user} if user else {})})
+        done = forked.run(
+            [BIN / "labgrid-client", "-x", self.address, *words], cwd=Path.cwd(), program=CLIENT,
+            imported="labgrid.remote.client",
+            env={**os.environ, **({"LG_USERNAME": user} if user else {})})
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -123,6 +123,9 @@ def test_something_else_at_every_name(
         assert {"disk.img", "1-source", "2-destination", "1-source/qemu.log"} <= {*names}
         if policy == "guest-owned":
             assert {"source/nvram.bin", "destination/nvram.bin.incoming"} <= {*names}
+        else:  # its own ones
+            others = touched(runner, "guest-owned", monkeypatch)
+            names = [name for name in names if name not in others]
         found = 0
         kinds = list(PLANTS)
         for number, name in enumerate(names):
@@ -152,7 +155,8 @@ def test_at_all_names_all_the_time(
     with Runner(Builds(store), engine, run_dir) as runner:
         names = (*touched(runner, "guest-owned", monkeypatch), *FORMER)
         later = [name for name in names if not name.startswith("1-source")]
-        for kind in ("a link to a secret", "a link to what can be made", "a FIFO"):
+        kinds = ("a link to a secret", "a link to what can be made", "a FIFO")
+        for kind in kinds if engine.name == "bubblewrap" else kinds[:1]:
             script = f"{{ while true; do {planted(kind, secret, *later)} done; }} & exec \"$@\""
             with started_by(monkeypatch, {"source": script}):
                 record = runner.run(cell(ROUTE, "guest-owned", SCENARIO, seconds=3.0))
@@ -164,10 +168,14 @@ def test_at_all_names_all_the_time(
 
 
 def test_names_that_are_exchanged_between_any_two_looks(
-    store: ImageStore, engine: Engine, secret: Path, tmp_path: Path,
+    store: ImageStore, bubblewrap: Engine, secret: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """By a program in C, at all names that the harness uses, in each order of kinds."""
+    """By a program in C, at all names that the harness uses, in each order of kinds.
+
+    Who looks is the harness, on the host: its engine has no part in that. (That files are where it
+    looks in Docker too is in the test above.)
+    """
     run_dir = tmp_path / "run"
     subprocess.run(["clang", "-static", "-O1", "-o", tmp_path / "swaps", PROGRAMS / "swaps.c"],
                    check=True)
@@ -178,7 +186,7 @@ def test_names_that_are_exchanged_between_any_two_looks(
         if not self.exists("swaps"):
             copy_in(self, tmp_path / "swaps", "swaps")
 
-    with Runner(Builds(store), engine, run_dir) as runner:
+    with Runner(Builds(store), bubblewrap, run_dir) as runner:
         names = touched(runner, "guest-owned", monkeypatch)
         monkeypatch.setattr(CellDir, "copy_in", bring)
         found: set[str] = set()

@@ -43,7 +43,7 @@ def tokens(record: Record) -> Iterator[tuple[str, str]]:
 # Waking up goes through the reset vector, where the swap stands ready for the destination's
 # firmware; it has to wait for the reset.
 @pytest.mark.parametrize(
-    ("route", "firmware"), [("bullseye sid", None), ("bookworm trixie", "ovmf-4m")],
+    ("route", "firmware"), [("bullseye sid", None), ("trixie sid", "ovmf-4m")],
     ids=["bios", "uefi"],
 )  # fmt: skip
 def test_the_kernel_and_the_firmware_stay_what_they_are_until_the_reset(

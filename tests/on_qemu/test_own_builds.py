@@ -39,6 +39,7 @@ from bootmatrix.model import (
 )
 from bootmatrix.roots import debian
 from bootmatrix.run.runner import Runner
+from helpers import forked
 from helpers.cells import HOSTS, cell
 from helpers.own_builds import build_tree, link, linked_cache, rebuild, sid_firmware
 
@@ -504,9 +505,12 @@ def command(here: Path, *arguments: str | Path, status: int = 0) -> str:
     environment = {key: value for key, value in os.environ.items()
                    if not key.startswith(("PYTEST_", "COLUMNS"))}
     program = Path(sys.executable).with_name(str(arguments[0]))
-    done = subprocess.run([program, *arguments[1:]], cwd=here, text=True, timeout=300,
-                          capture_output=True, env=environment | {
-                              "PATH": f"{program.parent}:{os.environ['PATH']}"})
+    environment["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+    if program.name == "bootmatrix":
+        done = forked.run([program, *arguments[1:]], cwd=here, env=environment)
+    else:
+        done = subprocess.run([program, *arguments[1:]], cwd=here, text=True, timeout=300,
+                              capture_output=True, env=environment)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 

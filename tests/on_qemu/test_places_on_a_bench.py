@@ -58,7 +58,7 @@ def test_a_place_is_held_while_a_cell_uses_it(
     assert "acquired: None" in place.client("-p", "shared", "show")
 
 
-def test_a_place_that_somebody_else_holds(
+def test_a_place_that_somebody_else_holds_is_waited_for(
     board: VirtualBoard, place: Coordinator, tmp_path: Path
 ) -> None:
     place.client("-p", "shared", "acquire", user="alice")
@@ -68,10 +68,7 @@ def test_a_place_that_somebody_else_holds(
     assert record["reason"].endswith("/alice")
     assert board.seat.mark == "", "the bench is in order"
     assert "/alice" in place.client("-p", "shared", "show")
-
-
-def test_it_is_waited_for(board: VirtualBoard, place: Coordinator, tmp_path: Path) -> None:
-    place.client("-p", "shared", "acquire", user="alice")
+    # Who has the patience waits for it.
     leaves = threading.Timer(
         3.0, place.client, ("-p", "shared", "release"), {"user": "alice"})
     leaves.start()
@@ -125,9 +122,9 @@ def test_two_runs_and_their_workers_use_a_board_one_after_the_other(
         "cmd_on": f"sh {tmp_path}/on.sh", "cmd_off": f"sh {tmp_path}/off.sh"}})
     file = tmp_path / "mine.yaml"
     file.write_text(board.matrix("start", policy="[stock, guest-owned]"))
-    runs = [subprocess.Popen([sys.executable, "-m", "bootmatrix", "run", file, "-n", "2",
-                              "--run-dir", tmp_path / f"run-{n}"], stdout=subprocess.PIPE)
-            for n in range(2)]
+    runs = [subprocess.Popen([sys.executable, "-m", "bootmatrix", "run", file, "-n", workers,
+                              "--run-dir", tmp_path / f"run-{workers}"], stdout=subprocess.PIPE)
+            for workers in ("1", "2")]
     for run in runs:
         printed, _ = run.communicate()
         assert run.returncode == 0, printed.decode()

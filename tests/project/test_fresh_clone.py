@@ -43,20 +43,21 @@ def make(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_make_demo_shows_the_table_and_is_green(clone: Path, store: ImageStore) -> None:
-    done = make(clone, "demo")
+    """An eighth of its cells, with verdicts of each kind; all of them are `make check-docs`'s."""
+    done = make(clone, "demo", 'ARGS=-k "q35 and to-sid"')
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout
     assert "pc-q35-5.2" in text
     old, new = (store.qemu(f"debian-{suite}").version for suite in ("bullseye", "sid"))
     assert f"{old} → {new}" in text
-    assert "120 cells: 105 passed, 15 known (6 late, 9 silent)" in text
+    assert "15 cells: 9 passed, 6 known (3 late, 3 silent)" in text
     runs = list((clone / "runs").iterdir())
     assert len(runs) == 1
     records = [json.loads(line) for line in (runs[0] / "records.jsonl").read_text().splitlines()]
-    assert len(records) == 120
+    assert len(records) == 15
     # Found by running: what the known entries label is what these records saw.
     assert Counter(record["verdict"] for record in records) == {
-        "pass": 105, "silent": 9, "late": 6,
+        "pass": 9, "silent": 3, "late": 3,
     }  # fmt: skip
     assert {record["cell"]["policy"] for record in records if record["verdict"] == "silent"} == {
         "stock", "guest-owned", "guest-owned-versioned",

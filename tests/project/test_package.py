@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,11 +38,14 @@ class Place(NamedTuple):
     venv: Path
     directory: Path
 
-    def run(self, program: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, program: str, *words: str | Path, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         strange = ("PYTEST", "PYTHON", "PIP_", "BOOTMATRIX", "COLUMNS")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(strange)}
         return subprocess.run([self.venv / "bin" / program, *words], cwd=self.directory,
-                              env=environment, capture_output=True, text=True, timeout=600)
+                              env=environment | variables, capture_output=True, text=True,
+                              timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +128,17 @@ def test_a_shipped_matrix_and_ones_own_are_listed(wheel: Place, store: ImageStor
     assert "\n2 cells\n" in done.stdout
 
 
-def test_doctor_finds_the_catalogue(wheel: Place, store: ImageStore) -> None:
-    done = wheel.run("bootmatrix", "doctor", "--engine", "bubblewrap")
+def test_doctor_finds_the_catalogue(wheel: Place, tmp_path: Path) -> None:
+    """With no image: what it boots and reads where there are some is in tests/diagnose."""
+    done = wheel.run("bootmatrix", "doctor", "--engine", "bubblewrap", XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "ok    image debian-sid: QEMU " in done.stdout
+    assert "warn  image debian-sid: not built; " in done.stdout
+
+
+def test_images_finds_what_is_built(wheel: Place, store: ImageStore) -> None:
+    done = wheel.run("bootmatrix", "images", "list")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf"debian-sid .*{re.escape(store.qemu('debian-sid').version)}", done.stdout)
 
 
 def test_a_cell(wheel: Place, store: ImageStore) -> None:

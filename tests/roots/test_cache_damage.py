@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from bootmatrix.model import Arch
 from bootmatrix.roots import manifest
 from bootmatrix.roots.cache import Cache
 from bootmatrix.roots.manifest import Manifest
+from helpers import forked
 from helpers.damage import flip, truncate
 
 NAME = "debian-bookworm"
@@ -151,8 +153,7 @@ axes:
 
 def command(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = Path(sys.executable).with_name("bootmatrix")
-    return subprocess.run([script, *arguments], cwd=here, capture_output=True, text=True,
-                          timeout=300)
+    return forked.run([script, *arguments], cwd=here, env={**os.environ})
 
 
 def test_the_command_line_says_that_it_was_the_cache(

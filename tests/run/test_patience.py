@@ -16,6 +16,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine
 from bootmatrix.errors import EngineError
+from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.console import BootSeen, Console
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import (
@@ -24,6 +25,7 @@ from bootmatrix.model import (
     FirmwareBuild,
     GuestKind,
     Host,
+    HostSpec,
     Nic,
     QemuBuild,
     Verdict,
@@ -336,28 +338,52 @@ def begun(runner: Runner, wanted: Cell) -> Unjudged:
     return unjudged
 
 
+class RunnerWith(Runner):
+    """A runner whose bookworm has another firmware."""
+
+    firmware: FirmwareBuild
+
+    def host(self, spec: HostSpec) -> Host:
+        host = super().host(spec)
+        return replace(host, firmware=self.firmware) if spec.name == "bookworm" else host
+
+
+def hastier(old: FirmwareBuild, directory: Path) -> FirmwareBuild:
+    """A SeaBIOS that gives up a command after 6 s, and not 32, in which it spins."""
+    image = old.path.read_bytes()
+    waits = b"\xb8%s" % (32_000).to_bytes(4, "little")  # mov eax, so many ms
+    assert image.count(waits) > 3
+    path = directory / "bios.bin"
+    path.write_bytes(image.replace(waits, b"\xb8%s" % (6_000).to_bytes(4, "little")))
+    return replace(old, name="hastier", path=path, sha256=sha256(path.read_bytes()))
+
+
 @pytest.mark.usefixtures("ample")
 def test_old_seabios_is_late_with_ahci_on_new_qemu_and_the_answer_is_kept(
-    store: ImageStore, bubblewrap: Engine, tmp_path: Path
+    store: ImageStore, bubblewrap: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SeaBIOS up to 1.16.2 gives up an AHCI command after 32 s, and then boots."""
+    """SeaBIOS up to 1.16.2 gives up an AHCI command in time, and then boots.
+
+    After 32 s, as it is shipped: that is what `make demo` and matrices/quickstart.yaml have.
+    """
     wanted = [
-        cell("bookworm sid", policy, machine="pc-q35-5.2", disk="ahci", seconds=5, patience=120)
+        cell("bookworm sid", policy, machine="pc-q35-5.2", disk="ahci", seconds=1, patience=60)
         for policy in ("guest-owned", "guest-owned-versioned")
     ]
+    old = store.beside("debian-bookworm", "seabios")
+    monkeypatch.setattr(RunnerWith, "firmware", hastier(old, tmp_path), raising=False)
     kept = tmp_path / "kept"
-    with Runner(Builds(store), bubblewrap, tmp_path / "first", cache=kept) as runner:
+    with RunnerWith(Builds(store), bubblewrap, tmp_path / "first", cache=kept) as runner:
         first = [one.judged() for one in [begun(runner, each) for each in wanted]]
     for record in first:
         assert record["verdict"] == Verdict.LATE, record["reason"]
         assert re.match(
-            r"boot 2 \(reset on destination\): not up within 5\.0 s \(up after .*"
+            r"boot 2 \(reset on destination\): not up within 1\.0 s \(up after .*"
             r" when waited for\)", record["reason"])
-        assert record["boots"][1]["console"] == record["boots"][1]["rom"] == (
-            store.qemu("debian-bookworm").firmware)
         boot = record["boots"][1]
-        assert 30 < boot.get("wall_seconds", boot["seconds"]) < 60
-        assert record["boots"][1]["usual"] == 5.0
+        assert (boot["console"], boot["rom"]) == (old.prints, "hastier")
+        assert 5 < boot.get("wall_seconds", boot["seconds"]) < 30
+        assert boot["usual"] == 1.0
         assert record["waited"]["earlier"] is False
         assert "ahci 0xfebff110 read" in record["black_box"], "what it waited for"
     waited = {log.parts[-3].split("-")[1]  # on a busy machine it was looked at more than once
@@ -365,7 +391,7 @@ def test_old_seabios_is_late_with_ahci_on_new_qemu_and_the_answer_is_kept(
     assert len(waited) == 1
     assert not list((tmp_path / "first").glob("scratch-*"))
 
-    with Runner(Builds(store), bubblewrap, tmp_path / "second", cache=kept) as runner:
+    with RunnerWith(Builds(store), bubblewrap, tmp_path / "second", cache=kept) as runner:
         second = begun(runner, wanted[0])
         assert second.done, "the answer is known already"
         record = second.judged()

@@ -17,6 +17,7 @@ from bootmatrix.records.jsonl import RecordWriter, read_records
 from bootmatrix.run.directory import sweep
 from bootmatrix.run.resume import Finished, fingerprint
 from bootmatrix.run.runner import Runner
+from helpers import forked
 from helpers.planting import I440FX_STOCK, MATRIX, Q35_GUEST, Q35_STOCK, SILENT, cell_id, plant
 from helpers.records import record as passing
 
@@ -270,16 +271,14 @@ def test_what_is_not_selected_counts_nowhere(pytester: pytest.Pytester, workers:
 def test_the_command_line(pytester: pytest.Pytester) -> None:
     from helpers.commands import SCRIPT
 
-    (pytester.path / "command.py").write_text(SCRIPT)
     (pytester.path / "built.json").write_text('["debian-bullseye", "debian-sid"]')
     plant(pytester.path, breaks=Q35_STOCK)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items()
                        if not key.startswith(("PYTEST_", "COLUMNS"))}
-        return subprocess.run([sys.executable, "command.py", "run", M, "-n", "1", *arguments],
-                              capture_output=True, text=True, env=environment, timeout=300,
-                              cwd=pytester.path)
+        return forked.run(["command.py", "run", M, "-n", "1", *arguments], env=environment,
+                          cwd=pytester.path, program=SCRIPT)
 
     done = run("--run-dir", "out")
     assert done.returncode == 3, done.stdout + done.stderr

@@ -24,7 +24,7 @@ from helpers.cells import cell
 
 def uefi(route: str, policy: str, scenario: str) -> Cell:
     wanted = cell(route, policy, scenario, machine="pc-q35-5.2", disk="virtio", seconds=60)
-    return replace(wanted, smp=2, hosts=tuple(
+    return replace(wanted, hosts=tuple(
         replace(host, firmware="ovmf-4m") for host in wanted.hosts))
 
 
@@ -33,13 +33,14 @@ CELLS = [
     cell("bullseye sid", "guest-owned", "migrate-restart"),
     cell("bullseye sid", "machine-owned"),
     cell("bullseye sid", "stock", machine="pc-q35-5.2", disk="ahci", seconds=3),
-    cell("sid trixie", "machine-owned", "ping-pong"),
+    replace(cell("sid trixie", "machine-owned", "ping-pong"), smp=2),
     cell("bookworm sid", "reread", "host-upgrade-reset"),
     cell("bullseye sid", "guest-owned", "nvram-upgrade-migrate-reset"),
     cell("bullseye sid", "stock", "save-restore-reset"),
     cell("bookworm sid", "guest-owned-versioned", "move", machine="default"),
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
-    uefi("bullseye bookworm", "guest-owned", "variables-migrate-restart"),
+    # From trixie, where the guest's firmware stays: it boots in half the time of the older ones.
+    uefi("trixie bookworm", "guest-owned", "variables-migrate-restart"),
     uefi("bookworm trixie", "machine-owned", "variables-migrate-reset"),
     replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=240),
             guest=GuestKind.LINUX_KERNEL),
