@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import board_of
 from bootmatrix.builds import board_file, foreign_root, image_store, own_qemu
 from bootmatrix.builds.asking import ask
@@ -214,7 +215,8 @@ class Builds:
 
     def host(self, spec: HostSpec) -> Host:
         """The builds that a host stands for. Raises UserError or ImageError."""
-        return Host(spec.name, self.qemu(spec.qemu, spec.arch), self.firmware(spec))
+        return Host(spec.name, self.qemu(spec.qemu, spec.arch), self.firmware(spec),
+                    spec.arguments)
 
     def qemu(self, source: str | QemuSource, arch: Arch = Arch.X86_64) -> QemuBuild:
         """A QEMU build for an architecture; one of the user's own is made ready first."""
@@ -528,7 +530,7 @@ def recognisable(
     See ``Builds.known_firmware``.
     """
     own = [host.firmware for host in hosts]
-    board = board_of(machine, hosts[0].qemu.arch)
+    board, machine = board_of(machine, hosts[0].qemu.arch), machine_type(machine)
 
     def tells(size: int) -> bool:
         return board is None or board.rom_address(size) is not None
