@@ -11,7 +11,7 @@ import pytest
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster.table import Kept, Packing, Sent, SentBuilds, TreeRef, read_table
-from bootmatrix.errors import HarnessError, ImageError
+from bootmatrix.errors import HarnessError, ImageError, UserError
 from bootmatrix.model import FirmwareSource, HostSpec
 from bootmatrix.roots.cache import Cache
 from bootmatrix.roots.manifest import Manifest
@@ -89,6 +89,28 @@ def test_hosts_are_found_by_content(store: ImageStore, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="not in the run's table"):
         there.host(HostSpec("new", "0" * 64))
     there.close()
+
+
+def test_a_disk_of_the_users_is_found_by_content(store: ImageStore, tmp_path: Path) -> None:
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(4096))
+    packing = Packing()
+    digest = packing.disk(image)
+    assert digest == hashlib.sha256(bytes(4096)).hexdigest()
+    table = read_table(packing.table(()).model_dump_json().encode())
+    assert digest in table.files
+    kept = Kept(tmp_path / "there", store)
+    sent = io.BytesIO()
+    packing.sent[digest].write(sent)
+    sent.seek(0)
+    kept.take(digest, False, sent)
+    there = SentBuilds(store, table, kept)
+    assert there.disk(digest).read_bytes() == bytes(4096)
+    with pytest.raises(HarnessError, match="not in the run's table"):
+        there.disk("0" * 64)
+    there.close()
+    with pytest.raises(UserError, match="cannot be read"):
+        packing.disk(tmp_path / "none.raw")
 
 
 @pytest.mark.parametrize("below", ["../x", "/etc", "a/../../b"])

@@ -184,10 +184,9 @@ def a_task(home: Path, **changes: Any) -> tuple[Task, Packing, Table]:
     (home / TABLE).write_text(table.model_dump_json())
     steps: Any = [written(step) for step in cell.scenario.steps]  # it reads them as they come
     task = Task(
-        run=RUN, matrix="m.yaml", id=cell.id, hosts=hosts, values=cell.values,
-        steps=steps,
-        seconds=5.0, patience=None, debug_log=True, known=[], repeat=1, engine=None, share=False,
-        all_artifacts=False, attempt=1)
+        run=RUN, matrix="m.yaml", id=cell.id, hosts=hosts, values=cell.values, words={}, guest=None,
+        steps=steps, seconds=5.0, patience=None, debug_log=True, known=[], repeat=1, engine=None,
+        share=False, all_artifacts=False, attempt=1)
     return task.model_copy(update=changes), packing, table
 
 

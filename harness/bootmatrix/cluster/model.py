@@ -6,13 +6,26 @@ a record is checked as one that is read from a file.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from bootmatrix.cell import AXES, Cell
+from bootmatrix.arguments import ArgumentSet, complaint
+from bootmatrix.cell import AXES, NAME, Cell
 from bootmatrix.errors import HarnessError
-from bootmatrix.model import Arch, HostSpec, Known, Verdict
+from bootmatrix.model import (
+    Arch,
+    GuestKind,
+    HostSpec,
+    Known,
+    OwnDisk,
+    OwnGuest,
+    OwnMachine,
+    Verdict,
+)
 from bootmatrix.steps.base import Scenario
 from bootmatrix.steps.library import StepData, validate
 
@@ -22,6 +35,10 @@ PROTOCOL = 1
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Matrix = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]*$", max_length=1024)]
+Place = Callable[[str], Path]
+"""Where a file is on this machine, by its digest."""
+
+_MACHINE = TypeAdapter(OwnMachine)
 
 
 class _Data(BaseModel):
@@ -34,6 +51,32 @@ class HostData(_Data):
     name: str
     builds: Digest
     arch: str
+    arguments: list[str] = []
+
+
+class DiskData(_Data):
+    """A disk of the user's, by its content."""
+
+    digest: Digest
+    format: Literal["raw", "qcow2"]
+
+
+class GuestData(_Data):
+    """A guest of the matrix file's own."""
+
+    kind: str
+    machine: dict[str, Any] | None
+    disk: DiskData | None
+    up: str
+
+    def guest(self, name: str, place: Place) -> OwnGuest:
+        """The guest. Raises ValueError for what no matrix can hold."""
+        machine = None if self.machine is None else _MACHINE.validate_python(self.machine)
+        if machine is not None:
+            _words(machine.words)
+        re.compile(self.up)
+        disk = self.disk and OwnDisk(place(self.disk.digest), self.disk.format)
+        return OwnGuest(_name(name), GuestKind(self.kind), machine, disk or None, self.up)
 
 
 class KnownData(_Data):
@@ -49,7 +92,9 @@ class Task(_Data):
     """A cell to be run, once: its values, its hosts' builds, and what the run wants of it.
 
     ``values`` are those of the axes by their names, ``steps`` the scenario's as a matrix file has
-    them. ``all_artifacts``: its files come back whatever its verdict. ``attempt`` counts from 1.
+    them; ``words`` are in its sets of arguments, by their axes; ``guest`` is there where it is the
+    matrix file's own. ``all_artifacts``: its files come back whatever its verdict. ``attempt``
+    counts from 1.
     """
 
     run: RunName
@@ -57,6 +102,8 @@ class Task(_Data):
     id: str
     hosts: list[HostData]
     values: dict[str, str | int]
+    words: dict[str, list[str]]
+    guest: GuestData | None
     steps: list[StepData]
     seconds: float
     patience: float | None
@@ -68,28 +115,65 @@ class Task(_Data):
     all_artifacts: bool
     attempt: int
 
-    def cell(self) -> Cell:
+    def cell(self, place: Place) -> Cell:
         """The cell. Raises HarnessError for values that make none, or another one."""
         try:
-            values: dict[str, Any] = {
-                name: axis.parse(self.values[name]) for name, axis in AXES.items()}
+            values = {name: self._value(name, place) for name in AXES
+                      if name in self.values or not AXES[name].sparse}
             validate(self.steps)
             values["scenario"] = Scenario(values["scenario"], tuple(self.steps))
-            hosts = tuple(HostSpec(host.name, host.builds, arch=Arch(host.arch))
-                          for host in self.hosts)
+            hosts = tuple(HostSpec(host.name, host.builds, arch=Arch(host.arch),
+                                   arguments=_words(host.arguments)) for host in self.hosts)
             cell = Cell(hosts, seconds=self.seconds, patience=self.patience,
                         debug_log=self.debug_log, **values)
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, re.error) as error:
             raise HarnessError(f"what came is no cell: {error}") from None
         if cell.id != self.id:
             raise HarnessError(f"what came as {self.id} is {cell.id} here")
         return cell
+
+    def _value(self, axis: str, place: Place) -> Any:
+        value = self.values[axis]
+        if AXES[axis].type is ArgumentSet:
+            return ArgumentSet(_name(value), _words(self.words[axis]))
+        if axis == "guest" and self.guest is not None:
+            return self.guest.guest(str(value), place)
+        return AXES[axis].parse(value)
 
     def declared(self) -> tuple[Known, ...]:
         """The entries of ``known``."""
         return tuple(Known(tuple((key, tuple(globs)) for key, globs in entry.when),
                            tuple(map(Verdict, entry.verdict)), entry.reason, entry.link)
                      for entry in self.known)
+
+
+def _name(text: str | int) -> str:
+    if not isinstance(text, str) or re.search(NAME[:-1] + r"\Z", text) is None:
+        raise ValueError(f"{text!r} is no name")
+    return text
+
+
+def _words(words: Sequence[str]) -> tuple[str, ...]:
+    if (wrong := complaint(words)) is not None:
+        raise ValueError(wrong)
+    return tuple(words)
+
+
+def words_data(cell: Cell) -> dict[str, list[str]]:
+    """What is in a cell's sets of arguments, by their axes."""
+    return {name: list(getattr(cell, name).words) for name, axis in AXES.items()
+            if axis.type is ArgumentSet and getattr(cell, name) != axis.default}
+
+
+def guest_data(guest: GuestKind | OwnGuest, digest: Callable[[Path], str]) -> GuestData | None:
+    """A guest of the matrix file's own as data; None for one of the harness's."""
+    if isinstance(guest, GuestKind):
+        return None
+    disk, machine = guest.disk, guest.machine
+    return GuestData.model_validate({
+        "kind": guest.kind.value, "up": guest.up,
+        "machine": None if machine is None else _MACHINE.dump_python(machine, mode="json"),
+        "disk": None if disk is None else {"digest": digest(disk.path), "format": disk.format}})
 
 
 def known_data(known: Known) -> KnownData:

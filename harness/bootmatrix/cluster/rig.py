@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bootmatrix import arguments
 from bootmatrix.cluster import address as addresses
 from bootmatrix.cluster import artifacts
 from bootmatrix.cluster.client import Cluster, Given
 from bootmatrix.cluster.local import LocalCluster
-from bootmatrix.cluster.model import HostData, Needs, Task, known_data
+from bootmatrix.cluster.model import (
+    HostData,
+    Needs,
+    Task,
+    guest_data,
+    known_data,
+    words_data,
+)
 from bootmatrix.cluster.table import Packing
 from bootmatrix.cluster.wishes import Wishes
 from bootmatrix.errors import HarnessError
@@ -78,6 +86,8 @@ class ClusterRig(Rig):
             if not isinstance(spec.qemu, BoardSource):
                 self._made.setdefault(spec, self.builds.host(spec))
                 self._packing.key(self._made[spec])
+        for guest in dict.fromkeys(cell.guest for cell in cells):
+            guest_data(guest, self._packing.disk)
         address = addresses.parse(self._wishes.address)
         if address.local:
             slots = self._wishes.jobs or side_by_side()
@@ -167,14 +177,9 @@ class ClusterRig(Rig):
         return rows.cell_row(cell, self._hosts(cell))
 
     def _needs(self, cell: Cell) -> Needs:
-        hosts = self._hosts(cell)
-        memory = 0
-        if cell.board is not None:
-            each = max(cell.board.memory_mib(host.firmware) for host in hosts)
-            program = program_of(cell.guest, hosts[0].firmware, cell.arch)
-            memory = max(each, program.mib) * min(2, len(hosts))
         return Needs(
-            machine=platform.machine(), kvm=cell.accel.with_kvm, memory=memory,
+            machine=platform.machine(), kvm=cell.accel.with_kvm,
+            memory=_memory(cell, self._hosts(cell)),
             engine=self._engine_wanted,
             boards=[str(host.qemu) for host in cell.hosts if isinstance(host.qemu, BoardSource)])
 
@@ -183,9 +188,11 @@ class ClusterRig(Rig):
     ) -> Task:
         return Task(
             run=self._name, matrix=self.matrix, id=cell.id,
-            hosts=[HostData(name=spec.name, builds=self._packing.key(host), arch=spec.arch.value)
+            hosts=[HostData(name=spec.name, builds=self._packing.key(host), arch=spec.arch.value,
+                            arguments=list(spec.arguments))
                    for spec, host in zip(cell.hosts, hosts, strict=True)],
-            values=cell.values, steps=_steps(cell),
+            values=cell.values, words=words_data(cell),
+            guest=guest_data(cell.guest, self._packing.disk), steps=_steps(cell),
             seconds=cell.seconds, patience=cell.patience, debug_log=cell.debug_log,
             known=[known_data(one) for one in known], repeat=repeat, engine=self._engine_wanted,
             share=self.share, all_artifacts=self._wishes.all_artifacts, attempt=1)
@@ -226,6 +233,18 @@ class ClusterRig(Rig):
         """Raise HarnessError for the record of another cell, or of other builds."""
         if record["cell"] != described:
             raise HarnessError(f"{worker}: what came for {described['id']} is about something else")
+
+
+def _memory(cell: Cell, hosts: Sequence[Host]) -> int:
+    """MiB that its guest takes on two hosts, as it is told or needs; 0: nothing is known."""
+    own, need = cell.own_machine, 0
+    if cell.board is not None:
+        need = max(program_of(cell.guest.kind, hosts[0].firmware, cell.arch).mib,
+                   *(cell.board.memory_mib(host.firmware) for host in hosts))
+    told = arguments.mib(cell.memory or (own.memory if own else ""))
+    each = [arguments.mib(arguments.last((*cell.words, *host.arguments), "m") or "")
+            or told or need for host in hosts]
+    return sum(sorted(each)[-2:])
 
 
 def _steps(cell: Cell) -> list[Any]:

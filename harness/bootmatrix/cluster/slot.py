@@ -52,6 +52,10 @@ class SentRig(Rig):
         """Those of the run's table."""
         return self._sent
 
+    def disk(self, digest: str) -> Path:
+        """Where a disk image of a guest's own is. Raises HarnessError."""
+        return self._sent.disk(digest)
+
     def close(self) -> None:
         """End what was opened, and let go of the builds."""
         try:
@@ -60,7 +64,7 @@ class SentRig(Rig):
             self._sent.close()
 
 
-MakeRig = Callable[[Task, Path, str], Rig]
+MakeRig = Callable[[Task, Path, str], SentRig]
 
 
 class Slot:
@@ -75,7 +79,7 @@ class Slot:
         self._make_rig = make_rig
         self._writing = threading.Lock()
         self._over = threading.Event()
-        self._rig: Rig | None = None
+        self._rig: SentRig | None = None
         self._run = ""
         self._waiting: dict[str, tuple[Task, Path, Begun]] = {}
 
@@ -113,7 +117,7 @@ class Slot:
                 self._rig, self._run = self._make_rig(task, run_dir, self._name), task.run
             assert self._rig is not None
             self._rig.matrix = task.matrix
-            begun = self._rig.begin(task.cell(), task.declared(), task.repeat)
+            begun = self._rig.begin(task.cell(self._rig.disk), task.declared(), task.repeat)
         except Exception as error:
             self._tell(key, _broken(error))
             return

@@ -7,6 +7,7 @@ of its bytes. Where they are on the machine of the run, the table does not say.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from bootmatrix.builds.host import Builds, recognisable
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster.model import Digest
-from bootmatrix.errors import HarnessError, ImageError
+from bootmatrix.errors import HarnessError, ImageError, UserError
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.model import FirmwareBuild, Host, HostSpec, QemuBuild, Signing
 from bootmatrix.roots import archive
@@ -57,13 +58,15 @@ class HostBuilds(BaseModel):
 class Table(BaseModel):
     """The builds of a run: hosts by their keys, and all firmware that can be recognised.
 
-    ``named`` has the names of the catalogue's builds among the trees.
+    ``named`` has the names of the catalogue's builds among the trees, ``disks`` the digests of the
+    disk images that guests of the user's boot from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     hosts: dict[Digest, HostBuilds]
     firmwares: list[dict[str, Any]]
     named: dict[str, str]
+    disks: list[Digest]
 
     @property
     def trees(self) -> list[str]:
@@ -75,8 +78,8 @@ class Table(BaseModel):
     @property
     def files(self) -> list[str]:
         """The digests of all files."""
-        return list(dict.fromkeys(
-            digest for host in self.hosts.values() for digest in host.files.values()))
+        return list(dict.fromkeys((*self.disks, *(
+            digest for host in self.hosts.values() for digest in host.files.values()))))
 
 
 def read_table(data: bytes) -> Table:
@@ -104,7 +107,8 @@ class Sent:
         if self.is_tree:
             archive.write(cast(BinaryIO, file), [archive.Packed(_TREE, self.path, b"{}")])
         else:
-            file.write(self.path.read_bytes())
+            with self.path.open("rb") as content:
+                shutil.copyfileobj(content, file)
 
 
 class Packing:
@@ -115,6 +119,7 @@ class Packing:
         self._hosts: dict[str, HostBuilds] = {}
         self._named: dict[str, str] = {}
         self._keys: dict[Host, str] = {}
+        self._disks: dict[Path, str] = {}
         self._entries: dict[Path, tuple[Path, str]] = {}
 
     def key(self, host: Host) -> str:
@@ -126,9 +131,19 @@ class Packing:
             self._keys[host] = key
         return self._keys[host]
 
+    def disk(self, path: Path) -> str:
+        """The digest of a disk image of the user's. Raises UserError for one that is not read."""
+        if path not in self._disks:
+            try:
+                self._disks[path] = self._file(path)
+            except OSError as error:
+                raise UserError(f"cannot be read: {error.strerror}", file=path) from None
+        return self._disks[path]
+
     def table(self, firmwares: Iterable[FirmwareBuild]) -> Table:
-        """The table of all hosts that a key was asked for."""
-        return Table(hosts=self._hosts, named=self._named, firmwares=[
+        """The table of all hosts and disks that were asked for."""
+        disks = list(self._disks.values())
+        return Table(hosts=self._hosts, named=self._named, disks=disks, firmwares=[
             _FIRMWARE.dump_python(_without_places(firmware), mode="json")
             for firmware in firmwares])
 
@@ -148,7 +163,8 @@ class Packing:
             firmware=_FIRMWARE.dump_python(_without_places(firmware), mode="json"), files=files)
 
     def _file(self, path: Path) -> str:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.sent.setdefault(digest, Sent(digest, path, is_tree=False))
         return digest
 
@@ -227,9 +243,10 @@ class Kept:
                 archive.read(file, lambda stem, facts: entry / _TREE)
                 found = Manifest.of(entry / _TREE).digest
             else:
-                content = file.read()
-                (entry / _FILE).write_bytes(content)
-                found = hashlib.sha256(content).hexdigest()
+                with (entry / _FILE).open("w+b") as kept:
+                    shutil.copyfileobj(file, kept)
+                    kept.seek(0)
+                    found = hashlib.file_digest(kept, "sha256").hexdigest()
             if found != digest:
                 raise ImageError(f"what came as {digest[:16]} has the sha256 {found[:16]}")
 
@@ -269,7 +286,13 @@ class SentBuilds(Builds):
             if key not in self._table.hosts:
                 raise HarnessError("a host of the cell is not in the run's table")
             self._made[key] = self._placed(self._table.hosts[key])
-        return Host(spec.name, *self._made[key])
+        return Host(spec.name, *self._made[key], spec.arguments)
+
+    def disk(self, digest: str) -> Path:
+        """Where a disk image of the run's table is. Raises HarnessError."""
+        if digest not in self._table.disks:
+            raise HarnessError("a disk of the cell is not in the run's table")
+        return self._kept.path(digest)
 
     def known_firmware(self, hosts: Sequence[Host], machine: str) -> KnownFirmware:
         """What can be recognised, as on the machine of the run."""
