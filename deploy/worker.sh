@@ -3,10 +3,12 @@
 #   deploy/worker.sh [NAME:TAG]
 # It is Debian 12, by mmdebstrap, with this checkout's wheel and dask in it. Beside what cells of a
 # BIOS need it has what PACKAGES names: by default the tools that make UEFI's and Linux' guests.
+# VARIANT is mmdebstrap's: "extract" runs no script of any package, which is enough to look at it.
 set -eu
 cd "$(dirname "$0")/.."
 image=${1:-bootmatrix-worker:latest}
 packages=${PACKAGES-clang lld llvm mtools syslinux sbsigntool openssl}
+variant=${VARIANT:-minbase}
 python=.venv/bin/python
 
 [ -x "$python" ] || { echo "deploy/worker.sh: there is no .venv: images/setup.sh" >&2; exit 1; }
@@ -32,7 +34,7 @@ chmod 755 "$work/bootmatrix" "$work/dask"
 
 mirror=$("$python" -c 'from bootmatrix.roots import debian; print(debian.host_mirror() or "")')
 include=$(echo python3 bubblewrap mmdebstrap nasm ca-certificates $packages | tr ' ' ',')
-mmdebstrap --quiet --variant=minbase --include="$include" \
+mmdebstrap --quiet --variant="$variant" --include="$include" \
     --customize-hook="mkdir -p \"\$1/opt/bootmatrix\"" \
     --customize-hook="cp -r $work/lib/. \"\$1/opt/bootmatrix/\"" \
     --customize-hook="cp $work/bootmatrix $work/dask \"\$1/usr/local/bin/\"" \

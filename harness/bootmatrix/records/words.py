@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bootmatrix.model import role_name
 from bootmatrix.terminal import one_line
-from bootmatrix.witnesses.moment import repeatable
 
 if TYPE_CHECKING:
     from bootmatrix.records.model import HostRow, Record
@@ -125,6 +124,8 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 def steady(text: str) -> str:
     """A reason without what differs from run to run: durations, addresses, paths, processes."""
+    from bootmatrix.witnesses.moment import repeatable  # brings pydantic, which --help has no use of
+
     text = re.sub(r"\b\d+(\.\d+)? (ms|s|min)\b", "N s", repeatable(text))
     text = re.sub(r"(?<![\w.])/[^\s:,;'\")]+", "PATH", text)
     text = re.sub(r"\b0x[0-9a-fA-F]{6,}\b", "ADDRESS", text)
