@@ -1,13 +1,14 @@
 #!/bin/sh
 # Makes the image of a worker (docs/cluster.md) with the local Docker engine, and pulls none:
 #   deploy/worker.sh [NAME:TAG]
-# It is Debian 12, by mmdebstrap, with this checkout's wheel and dask in it. Beside what cells of a
-# BIOS need it has what PACKAGES names: by default the tools that make UEFI's and Linux' guests.
-# VARIANT is mmdebstrap's: "extract" runs no script of any package, which is enough to look at it.
+# It is Debian 12, by mmdebstrap, with this checkout's wheel and dask in it. Beside Python it has what
+# PACKAGES names: by default what cells of a BIOS need, and what makes UEFI's and Linux' guests.
+# VARIANT is mmdebstrap's: with "extract" no script of any package runs, which is enough for a look.
 set -eu
 cd "$(dirname "$0")/.."
 image=${1:-bootmatrix-worker:latest}
-packages=${PACKAGES-clang lld llvm mtools syslinux sbsigntool openssl}
+packages=${PACKAGES-bubblewrap mmdebstrap nasm ca-certificates \
+    clang lld llvm mtools syslinux sbsigntool openssl}
 variant=${VARIANT:-minbase}
 python=.venv/bin/python
 
@@ -33,11 +34,11 @@ END
 chmod 755 "$work/bootmatrix" "$work/dask"
 
 mirror=$("$python" -c 'from bootmatrix.roots import debian; print(debian.host_mirror() or "")')
-include=$(echo python3 bubblewrap mmdebstrap nasm ca-certificates $packages | tr ' ' ',')
+include=$(echo python3 $packages | tr ' ' ',')
 mmdebstrap --quiet --variant="$variant" --include="$include" \
-    --customize-hook="mkdir -p \"\$1/opt/bootmatrix\"" \
-    --customize-hook="cp -r $work/lib/. \"\$1/opt/bootmatrix/\"" \
-    --customize-hook="cp $work/bootmatrix $work/dask \"\$1/usr/local/bin/\"" \
+    --extract-hook="mkdir -p \"\$1/opt/bootmatrix\" \"\$1/usr/local/bin\"" \
+    --extract-hook="cp -r $work/lib/. \"\$1/opt/bootmatrix/\"" \
+    --extract-hook="cp $work/bootmatrix $work/dask \"\$1/usr/local/bin/\"" \
     bookworm "$work/root.tar" $mirror
 docker import --change 'ENTRYPOINT ["/usr/local/bin/bootmatrix"]' \
     --change 'ENV XDG_CACHE_HOME=/var/cache' --change 'ENV LC_ALL=C.UTF-8' \

@@ -26,7 +26,7 @@ def test_the_image_of_a_worker_is_made_without_a_registry() -> None:
     try:
         made = subprocess.run(
             [HERE / "deploy/worker.sh", IMAGE], capture_output=True, text=True, timeout=600,
-            # Without the scripts of packages and without bytecode: a third of the time.
+            # Without what cells need, the scripts of packages and bytecode: half of the time.
             env={**os.environ, "PACKAGES": "dash", "VARIANT": "extract", "PIP_NO_COMPILE": "1"})
         assert made.returncode == 0, made.stderr
         assert made.stdout == f"made {IMAGE}\n"

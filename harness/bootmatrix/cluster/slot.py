@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -25,6 +24,7 @@ from bootmatrix.cluster.model import Answer, Task, read_task
 from bootmatrix.cluster.table import Kept, SentBuilds, read_table
 from bootmatrix.ending import end_tidily
 from bootmatrix.errors import HarnessError, UserError, in_a_line
+from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.model import Verdict
 from bootmatrix.records.outcome import Outcome, outcome_of
 from bootmatrix.run.rig import Begun, Rig
@@ -137,7 +137,8 @@ class Slot:
                     packed = artifacts.pack(directory, run_dir)
                 else:
                     record["artifacts"] = ""
-                shutil.rmtree(directory, ignore_errors=True)
+                with suppress(OSError, HarnessError):
+                    remove_tree(directory)
         except Exception as error:
             return _broken(error), b""
         return Answer(state="done", record=cast(dict[str, Any], record)), packed

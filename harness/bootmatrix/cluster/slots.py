@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import queue
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -163,7 +162,8 @@ class Machine:
         """End all processes, forget all runs, and remove the directory of them."""
         self._closed.set()
         self.end_all()
-        shutil.rmtree(self.home, ignore_errors=True)
+        with suppress(OSError, HarnessError):
+            remove_tree(self.home)
 
     def end_all(self) -> None:
         """End all cells, and forget all runs: nobody is there who wants them."""
@@ -242,7 +242,6 @@ class Machine:
                 file.close()
             with suppress(OSError, HarnessError):
                 remove_tree(there.directory)
-            shutil.rmtree(there.directory, ignore_errors=True)
 
     def _end(self, processes: Sequence[_Process]) -> None:
         ending = [threading.Thread(target=process.end) for process in processes]

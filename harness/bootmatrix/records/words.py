@@ -124,7 +124,8 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 def steady(text: str) -> str:
     """A reason without what differs from run to run: durations, addresses, paths, processes."""
-    from bootmatrix.witnesses.moment import repeatable  # brings pydantic, which --help has no use of
+    # It brings pydantic, which most commands, and --help, have no use of.
+    from bootmatrix.witnesses.moment import repeatable
 
     text = re.sub(r"\b\d+(\.\d+)? (ms|s|min)\b", "N s", repeatable(text))
     text = re.sub(r"(?<![\w.])/[^\s:,;'\")]+", "PATH", text)
