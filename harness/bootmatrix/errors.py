@@ -12,7 +12,9 @@
      │   └─ NoFwCfgError    there is no fw_cfg device where a PC has its
      ├─ CellError           a file of a cell is not what it should be: a link, a FIFO, too large
      ├─ BenchError          a board's bench failed: its power, its console, its programmer
-     │   └─ PlaceTaken      somebody else has the board
+     │   ├─ PlaceTaken      somebody else has the board
+     │   │   └─ BoardTaken  and that is another process of this user's
+     │   └─ ImageMisfit     an image is not of its chip's size
      ├─ LeftTooLate         a guest that was to leave during its POST was up before
      ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
@@ -110,6 +112,14 @@ class BenchError(HarnessError):
 
 class PlaceTaken(BenchError):
     """The board is somebody else's now, and the bench is in order."""
+
+
+class BoardTaken(PlaceTaken):
+    """Another process of this user's has it, or it was not waited for any more."""
+
+
+class ImageMisfit(BenchError):
+    """An image is not for this chip, and the bench is in order."""
 
 
 class LeftTooLate(HarnessError):

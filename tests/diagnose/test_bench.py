@@ -53,19 +53,29 @@ def test_the_boards_of_files_each_once(tmp_path: Path) -> None:
         boards([matrix])
 
 
-def test_one_that_is_used_is_said_to_be(tmp_path: Path) -> None:
+def test_one_that_is_used_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "apu2.yaml").write_text(ENV)
     source = BoardSource(env=tmp_path / "apu2.yaml")
-    from bootmatrix.machines.bench.seat import Seat
+    from bootmatrix.diagnose import bench
+    from bootmatrix.machines.bench.seat import Journal, Seat
 
     seat = Seat.of(source, tmp_path / "cache")
-    assert listed(source, tmp_path / "cache").free
-    seat.mark = "dead"
-    with seat.held():
+    row = listed(source, tmp_path / "cache")
+    assert (row.user, row.pending) == (None, "")
+    seat.mark, seat.journal = "dead", Journal("ab", done=False, restore=False)
+    assert listed(source, tmp_path / "cache").pending == (
+        "its chip may be half-written by a run that was killed: `bench doctor` sees to it")
+    monkeypatch.setattr(bench, "TAKEN_SECONDS", 0.1)
+    with seat.held("the run in /tmp/x"):
         row = listed(source, tmp_path / "cache")
-        assert (row.free, row.mark, row.facts.console) == (False, "dead", "SerialDriver")
+        assert (row.user, row.mark, row.facts.console) == (
+            "the run in /tmp/x", "dead", "SerialDriver")
+        assert row.pending == "", "who uses it sees to it"
         finding, = examine(source, tmp_path / "cache")
-        assert (finding.state, finding.found) == (Health.FAIL, "a run has it now")
+        assert (finding.state, finding.found) == (
+            Health.FAIL, "it is used by the run in /tmp/x")
 
 
 def test_a_board_in_order_is_told_so_and_loses_its_mark(board: VirtualBoard) -> None:
@@ -73,7 +83,8 @@ def test_a_board_in_order_is_told_so_and_loses_its_mark(board: VirtualBoard) -> 
     told = found(board)
     assert {state for state, _ in told.values()} == {Health.OK}, told
     assert told["chip"][1] == "0x40000 bytes, seabios-1.16.3-2"
-    assert told["board"][1].endswith("banner of 1.16.3-debian-1.16.3-2")
+    assert told["board"][1].endswith(
+        "banner of 1.16.3-debian-1.16.3-2, its guest came up")
     assert told["also"][1] == (
         "it has no reset line, no clear-cmos: steps that need one are unsupported")
     assert board.seat.mark == ""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from bootmatrix.errors import UserError
+from bootmatrix.errors import BenchError, UserError
 from bootmatrix.machines.base import Machine
-from bootmatrix.machines.board import BoardClock, BoardHosts, BoardMachine, Facts, facts
+from bootmatrix.machines.board import BoardClock, BoardHosts, BoardMachine, Facts, _within, facts
 from bootmatrix.model import BoardSource
 from bootmatrix.steps.base import Ability
 
@@ -81,3 +82,33 @@ def test_its_clock_stands_still_while_the_bench_works() -> None:
     assert clock.look() >= before
     assert clock.limit(5) == 5
     assert not clock.deadline(5).expired
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    ([1], "main: options: must be names with values"),
+    ({"bootmatrix-updat": "x"}, "no such option: bootmatrix-updat (accepted: bootmatrix"),
+    ({"bootmatrix-live-flash": "often"}, "bootmatrix-live-flash is 'often' (it is true or false)"),
+    ({"bootmatrix-update": [1]}, "bootmatrix-update is [1] (it is a file)"),
+])
+def test_an_option_that_means_nothing_is_refused(
+    tmp_path: Path, options: Any, told: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        facts(described(tmp_path, {"SerialDriver": {}}, options=options))
+    assert told in str(raised.value)
+
+
+def test_a_command_of_the_bench_is_not_waited_for_without_end() -> None:
+    done: list[int] = []
+    _within(60.0, lambda: done.append(1))
+    assert done == [1]
+    with pytest.raises(OSError, match="no such outlet"):
+        _within(60.0, failing)
+    never = threading.Event()
+    with pytest.raises(BenchError, match="its command has not ended in 0 s"):
+        _within(0.05, never.wait)
+    never.set()
+
+
+def failing() -> None:
+    raise OSError("no such outlet")

@@ -93,6 +93,27 @@ def test_a_chip_that_does_not_verify(board: VirtualBoard, tmp_path: Path) -> Non
     assert board.seat.mark == record["reason"]
 
 
+def test_a_chip_that_verifies_and_does_not_hold_it(board: VirtualBoard, tmp_path: Path) -> None:
+    board.describe(tools=flashrom(tmp_path, (
+        'case "$*" in *-w*) "$real" "$@" || exit; '
+        f'dd if=/dev/zero of={board.chip} bs=1k count=256 conv=notrunc status=none;; '
+        '*) exec "$real" "$@";; esac')))
+    record = board.run(tmp_path, "start", patience=1.0, boot_timeout=1.0)
+    assert (record["verdict"], record["reason"]) == (
+        "error", "the chip does not hold what was written to it, and verified")
+
+
+def test_a_board_without_its_guests_disk_is_not_its_firmwares_fault(
+    board: VirtualBoard, tmp_path: Path
+) -> None:
+    stick = board.directory / "stick.img"
+    stick.write_bytes(bytes(stick.stat().st_size))
+    record = board.run(tmp_path, "start", patience=1.0, boot_timeout=1.0)
+    assert (record["verdict"], record["reason"]) == (
+        "error", "no guest comes up on this board, with what its chip held before neither: look at "
+        "the guest's disk, and at the boot order")
+
+
 def test_power_that_does_not_switch_off(board: VirtualBoard, tmp_path: Path) -> None:
     board.fault(stuck=True)
     board.power("on")
@@ -144,15 +165,16 @@ def test_a_run_that_is_killed_while_it_flashes_leaves_a_chip_that_the_next_resto
     half = tmp_path / "half"
     os.mkfifo(half)
     board.describe(tools=flashrom(tmp_path, (
-        # Half of the image is in the chip when it says so, and then it waits to be ended.
+        # Half of the image is in the chip when it says who it is, and then it waits to be ended.
         'case "$*" in *-w*) while [ "$1" != -w ]; do shift; done; '
         f'dd if="$2" of={board.chip} bs=1k count=128 conv=notrunc status=none; '
-        f'echo half >{half}; read never <{half}; exit 1;; esac\nexec "$real" "$@"')))
+        f'echo $$ >{half}; read never <{half}; exit 1;; esac\nexec "$real" "$@"')))
     run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), restore],
                            cwd=Path(__file__).parents[1], start_new_session=True)
-    assert half.read_text() == "half\n"
+    programmer = int(half.read_text())
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
+    os.kill(programmer, signal.SIGKILL)  # which is in a session of its own
     assert board.chip.read_bytes() not in (before, image(OLD)), "it is half-written"
     board.describe()
     record = board.run(tmp_path, "start")

@@ -61,7 +61,8 @@ def _list(options: argparse.Namespace) -> int:
             "board": str(row.source), "env": str(row.source.env), "target": row.source.target,
             "console": row.facts.console, "power": row.facts.power, "reset": row.facts.reset,
             "programmer": row.facts.programmer, "place": row.facts.place,
-            "free": row.free, "mark": row.mark,
+            "free": row.user is None, "user": row.user, "mark": row.mark,
+            "pending": row.pending,
         } for row in rows], indent=1))  # fmt: skip
         return Status.GREEN
     width = max(len(str(row.source)) for row in rows)
@@ -70,10 +71,11 @@ def _list(options: argparse.Namespace) -> int:
         told = [has.console, has.power or "no power switch",
                 *([has.reset] if has.reset else []), has.programmer or "no programmer",
                 *([f"place {has.place}"] if has.place else []),
-                "free" if row.free else "in use by a run"]
+                "free" if row.user is None else f"used by {row.user}"]
         echo(f"{row.source!s:<{width}}  {', '.join(told)}")
-        if row.mark:
-            echo(f"{'':<{width}}  marked: {row.mark}")
+        for word, text in (("marked: ", row.mark), ("", row.pending)):
+            if text:
+                echo(f"{'':<{width}}  {word}{text}")
     return Status.GREEN
 
 
@@ -99,7 +101,7 @@ def _console(options: argparse.Namespace) -> int:
     from bootmatrix.machines.board import Bench
 
     source = bench.named(options.board, options.files or [BENCH])
-    with Bench(source, cache_home(), bench.TAKEN_SECONDS) as board:
+    with Bench(source, cache_home(), bench.TAKEN_SECONDS, "bench console") as board:
         echo(f"{source}: Ctrl-] leaves it", flush=True)
         with board.line.attach() as console:
             if options.power in ("off", "cycle"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from bootmatrix.builds.board_file import targets
 from bootmatrix.deadline import Deadline
 from bootmatrix.diagnose.doctor import Finding, Health
-from bootmatrix.errors import BenchError, HarnessError, PlaceTaken, UserError
+from bootmatrix.errors import BenchError, BoardTaken, HarnessError, PlaceTaken, UserError
 from bootmatrix.firmware.identity import KnownFirmware, banner_version, sha256
 from bootmatrix.machines.bench.seat import Seat
 from bootmatrix.machines.board import Bench, Facts, facts
@@ -25,12 +25,17 @@ TAKEN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Listed:
-    """A board, what its bench has, and whether it is in use; ``mark`` is what is wrong with it."""
+    """A board, what its bench has, and who uses it, None: nobody.
+
+    ``mark`` is what is wrong with it, ``pending`` what a killed run has left in its chip, "" for
+    nothing.
+    """
 
     source: BoardSource
     facts: Facts
-    free: bool
+    user: str | None
     mark: str
+    pending: str
 
 
 def boards(files: Sequence[Path]) -> tuple[BoardSource, ...]:
@@ -63,8 +68,12 @@ def named(name: str, files: Sequence[Path]) -> BoardSource:
 def listed(source: BoardSource, cache: Path) -> Listed:
     """What can be said of a board without touching it."""
     seat = Seat.of(source, cache)
-    with seat.held(wait=False) as free:
-        return Listed(source, facts(source), free, seat.mark)
+    user, journal = seat.user, seat.journal
+    pending = ""
+    if user is None and journal is not None:
+        state = "was not restored" if journal.done else "may be half-written"
+        pending = f"its chip {state} by a run that was killed: `bench doctor` sees to it"
+    return Listed(source, facts(source), user, seat.mark, pending)
 
 
 def examine(
@@ -74,12 +83,11 @@ def examine(
 
     A board in which nothing is wrong loses its mark.
     """
-    with Seat.of(source, cache).held(wait=False) as free:
-        if not free:
-            yield Finding(str(source), Health.FAIL, "a run has it now", "wait for its end")
-            return
     try:
-        bench = Bench(source, cache, TAKEN_SECONDS)
+        bench = Bench(source, cache, TAKEN_SECONDS, "bench doctor")
+    except BoardTaken as error:
+        yield Finding(str(source), Health.FAIL, error.message, "wait for its end")
+        return
     except PlaceTaken as error:
         yield Finding("place", Health.FAIL, error.message, "ask who holds it")
         return
@@ -153,9 +161,11 @@ def _heard(bench: Bench) -> Iterator[Finding]:
     if failed:
         yield failed[0]
         return
+    guest = "its guest came up" if line.hearing.guests else "no guest of ours came up in that time"
     version = banner_version(heard.decode(errors="replace"))
     yield Finding("board", Health.OK, f"it speaks: {len(heard)} bytes, "
-                  + (f"banner of {version}" if version else "no banner that is known"))
+                  + (f"banner of {version}" if version else "no banner that is known")
+                  + f", {guest}")
 
 
 @contextlib.contextmanager

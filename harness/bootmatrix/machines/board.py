@@ -12,9 +12,11 @@ import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from bootmatrix.builds import board_file
@@ -43,6 +45,9 @@ _QUIET_SECONDS = 2.0
 _OFF_SECONDS = 6.0
 _SPEAK_SECONDS = 10.0  # in which a board says its first byte, at least, before it is blamed
 _RESET_SECONDS = 0.5  # what a reset line is pulled, and a button for the CMOS is pressed
+_COMMAND_SECONDS = 60.0  # of a power switch
+_CHIP_SECONDS = 1800.0  # a chip of 32 MiB by a slow programmer
+_STOP_SECONDS = 0.5  # in which somebody who waits hears that he is not to
 _PAUSE = 0.1  # in which a port is asked again
 _OUTPUTS = {"clear_cmos": "clear-cmos"}
 """The digital outputs that have a meaning here, by their names in an environment file."""
@@ -95,6 +100,27 @@ def _environment(source: BoardSource) -> Environment:
                         hint="a labgrid environment file") from None
 
 
+_OPTIONS: Mapping[str, tuple[type, str]] = MappingProxyType({
+    "bootmatrix-live-flash": (bool, "true or false"), "bootmatrix-update": (str, "a file")})
+
+
+def _options(options: Any, source: BoardSource) -> dict[str, Any]:
+    """Those of a target that are ours. Raises UserError for one that means nothing."""
+    where = f"{source.env}: {source.target}: options"
+    if not isinstance(options, dict):
+        raise UserError(f"{where}: must be names with values")
+    ours = {name: value for name, value in options.items()
+            if str(name).startswith("bootmatrix")}
+    for name, value in ours.items():
+        if name not in _OPTIONS:
+            raise UserError(f"{where}: no such option: {name}",
+                            hint=f"accepted: {', '.join(_OPTIONS)}")
+        kind, what = _OPTIONS[name]
+        if not isinstance(value, kind):
+            raise UserError(f"{where}: {name} is {value!r}", hint=f"it is {what}")
+    return ours
+
+
 def _facts(environment: Environment, source: BoardSource) -> Facts:
     from labgrid import target_factory
     from labgrid.driver import DediprogFlashDriver, FlashromDriver
@@ -126,13 +152,13 @@ def _facts(environment: Environment, source: BoardSource) -> Facts:
     if "console" not in found:
         raise UserError(f"{source.env}: {source.target} has no console",
                         hint="drivers: SerialDriver, or ExternalConsoleDriver")
-    options = config.get("options") or {}
+    options = _options(config.get("options") or {}, source)
     update = options.get("bootmatrix-update")
     places = resources.get("RemotePlace", {})
     return Facts(
         **found, clear_cmos=_OUTPUTS["clear_cmos"] in outputs,
-        live=options.get("bootmatrix-live-flash") is True,
-        update=source.env.parent / str(update) if update else None,
+        live=options.get("bootmatrix-live-flash", False),
+        update=source.env.parent / update if update else None,
         place=next(iter(places), ""),
     )
 
@@ -144,7 +170,8 @@ def _said(error: Exception) -> str:
         if not isinstance(output, bytes):
             output = b"\n".join(output)
         last = [line for line in output.decode(errors="replace").split("\n") if line.strip()][-3:]
-        return (f"{error.cmd[0] if isinstance(error.cmd, list) else error.cmd} ended with "
+        command = Path(error.cmd[0]).name if isinstance(error.cmd, list) else error.cmd
+        return (f"{command} ended with "
                 f"{error.returncode}: {' / '.join(map(str.strip, last)) or 'not a word'}")
     text = str(getattr(error, "msg", "")) or str(error)
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'not a word'}"
@@ -161,6 +188,28 @@ def _bench(what: str) -> Iterator[None]:
         raise BenchError(f"{what}: {_said(error)}") from error
 
 
+def _within(seconds: float, work: Callable[[], object]) -> None:
+    """Do it in so many seconds. labgrid's commands have no limit of their own.
+
+    Raises BenchError where it is not over by then: it goes on, and nobody waits for it.
+    """
+    raised: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=do, name="bench command", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise BenchError(f"its command has not ended in {seconds:.0f} s")
+    if raised:
+        raise raised[0]
+
+
 # ---- a place of a coordinator ---------------------------------------------------------------
 
 
@@ -174,8 +223,11 @@ class Place:
         self.name, self._address = name, address
         self._session: Any = None
 
-    def acquire(self, seconds: float) -> None:
-        """Have it, as soon as nobody else has. Raises PlaceTaken, BenchError."""
+    def acquire(self, seconds: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Have it, as soon as nobody else has. Raises PlaceTaken, BenchError.
+
+        Whoever else has it is waited for so long, and no longer once there is to be a ``stop``.
+        """
         import grpc
         from labgrid.remote.client import start_session
         from labgrid.remote.generated import labgrid_coordinator_pb2 as messages
@@ -210,10 +262,11 @@ class Place:
                         continue
                     await session.sync_with_coordinator()
                     place = session.places[self.name]
-                if deadline.expired:
+                if deadline.expired or stop():
                     raise PlaceTaken(f"the place {self.name} is held by {place.acquired}")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), deadline.remaining)
+                    await asyncio.wait_for(
+                        changed.wait(), deadline.sooner(_STOP_SECONDS).remaining)
 
         with _bench(f"the place {self.name} cannot be acquired"):
             session.loop.run_until_complete(take())
@@ -311,13 +364,13 @@ class _Programmer:
 
     def read(self) -> bytes:
         with _file() as file, _bench("the chip cannot be read"):
-            self._read(file)
+            _within(_CHIP_SECONDS, lambda: self._read(file))
             return file.read_bytes()
 
     def write(self, image: bytes) -> None:
         with _file() as file, _bench("the chip cannot be written"):
             file.write_bytes(image)
-            self._write(file)
+            _within(_CHIP_SECONDS, lambda: self._write(file))
 
     def _read(self, file: Path) -> None:
         raise NotImplementedError
@@ -379,17 +432,21 @@ class _Dediprog(_Programmer):
 class Bench:
     """A board that is held: its seat, its place, its line, its power, its chip. Leaving it lets go.
 
-    ``seconds`` is how long somebody else is waited for. ``notes`` are for the record.
+    ``seconds`` is how long somebody else is waited for, unless there is to be a ``stop``; who has
+    it as the same ``user`` is waited for without end. ``notes`` are for the record.
     """
 
-    def __init__(self, source: BoardSource, cache: Path, seconds: float = 0.0) -> None:
+    def __init__(
+        self, source: BoardSource, cache: Path, seconds: float = 0.0, user: str = "",
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.source = source
         self.seat = Seat.of(source, cache)
         self.notes: dict[str, Any] = {"board": str(source)}
         self.place: Place | None = None
         self._stack = contextlib.ExitStack()
         try:
-            self._open(seconds)
+            self._open(seconds, user, stop)
         except BaseException:
             self._stack.close()
             raise
@@ -400,16 +457,16 @@ class Bench:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _open(self, seconds: float) -> None:
+    def _open(self, seconds: float, user: str, stop: Callable[[], bool]) -> None:
         environment = _environment(self.source)
         self.facts = _facts(environment, self.source)
-        self._stack.enter_context(self.seat.held())
+        self._stack.enter_context(self.seat.held(user, seconds, stop))
         if self.facts.place:
             address = environment.config.get_option(
                 "coordinator_address", os.environ.get("LG_COORDINATOR", _PORT))
             self.place = Place(self.facts.place, address)
             self._stack.callback(self.place.close)
-            self.place.acquire(seconds)
+            self.place.acquire(seconds, stop)
             self.notes["place"] = self.facts.place
             self._stack.callback(_forget_manager)
             self.place.lend(environment)
@@ -459,13 +516,13 @@ class Bench:
     def on(self) -> None:
         """Give it power. Raises BenchError."""
         with _bench("the power cannot be switched on"):
-            self._driver("PowerProtocol").on()
+            _within(_COMMAND_SECONDS, self._driver("PowerProtocol").on)
 
     def off(self) -> None:
         """Take it, and see that it is gone. Raises BenchError where the board goes on."""
         with _bench("the power cannot be switched off"):
             power = self._driver("PowerProtocol")
-            power.off()
+            _within(_COMMAND_SECONDS, power.off)
         if not self.line.wait_for_quiet(_QUIET_SECONDS, Deadline.after(_OFF_SECONDS)):
             raise BenchError("the power does not switch: the board goes on to speak without it")
         self.line.cut()
@@ -815,17 +872,34 @@ class BoardHosts:
         if line.lost is not None:
             return _box("the console has gone", told)
         if line.wait_for_more(heard, Deadline.after(_QUIET_SECONDS)):
-            return _box("the board speaks, but its guest is not up", told)
+            return self._without_a_guest(told)
         if self._speaks_after_a_cycle():
             told.append("it speaks after a power cycle")
+            if not line.hearing.guests and not line.wait_for_guest(0, self._due):
+                return self._without_a_guest(told)
             return _box("the board speaks again after a power cycle", told)
         told.append("not a byte after a power cycle")
+        chip = self.bench.chip
+        code = self._files[0].code_of  # its variables a board may have changed
+        if chip is not None and chip.written and code(chip.written) != code(chip.read()):
+            self.fault = "the chip does not hold what was written to it, and verified"
+            told.append(self.fault)
+            return _box(self.fault, told)
         for image, what in self._others():
-            assert self.bench.chip is not None
+            assert chip is not None
+            suspect = chip.read()
             self.bench.off()
-            self.bench.chip.program(image)
+            chip.program(image)
             if self._speaks_after_a_cycle():
                 told.append(f"it speaks with {what}")
+                self.bench.off()
+                chip.program(suspect)
+                if self._speaks_after_a_cycle():
+                    self.fault = ("the board was dead for a while: it speaks with the same "
+                                  "firmware now")
+                    told.append(self.fault)
+                    return _box(self.fault, told)
+                told.append("and is dead again with the other")
                 return _box(f"dead with this firmware: the board speaks with {what}", told)
             self.fault = f"the board is dead: it says nothing with {what}, either"
             told.append(self.fault)
@@ -834,6 +908,29 @@ class BoardHosts:
             self.fault = ("not a byte from the board, not after a power cycle either, and no other "
                           "firmware is known to tell by")
         return _box("not a byte, not after a power cycle either", told)
+
+    def _without_a_guest(self, told: list[str]) -> BlackBox:
+        """The board speaks. Where no guest ever came up on it, another firmware is to boot one."""
+        line, speaks = self.bench.line, "the board speaks, but its guest is not up"
+        if line.hearing.guests:
+            return _box(speaks, told)
+        for image, what in self._others():
+            assert self.bench.chip is not None
+            self.bench.off()
+            self.bench.chip.program(image)
+            self.bench.on()
+            if line.wait_for_guest(0, self._due):
+                told.append(f"its guest comes up with {what}")
+                return _box(f"no guest with this firmware: it comes up with {what}", told)
+            self.fault = (f"no guest comes up on this board, with {what} neither: look at the "
+                          "guest's disk, and at the boot order")
+            told.append(self.fault)
+            return _box(self.fault, told)
+        return _box(speaks, told)
+
+    @property
+    def _due(self) -> Deadline:
+        return Deadline.after(max(self.setup.seconds, _SPEAK_SECONDS))
 
     def _others(self) -> Iterator[tuple[bytes, str]]:
         """Images that are known to be better than what is in the chip."""
@@ -850,8 +947,7 @@ class BoardHosts:
         self.bench.off()
         heard = self.bench.line.hearing.bytes
         self.bench.on()
-        wait = max(self.setup.seconds, _SPEAK_SECONDS)
-        return self.bench.line.wait_for_more(heard, Deadline.after(wait))
+        return self.bench.line.wait_for_more(heard, self._due)
 
     def came_up(self) -> None:
         """What is in the chip has shown that the board can speak."""

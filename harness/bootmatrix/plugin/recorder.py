@@ -15,6 +15,7 @@ import pytest
 from bootmatrix.ending import finishing
 from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.matrix import SUFFIXES
+from bootmatrix.model import BOARD_MACHINE
 from bootmatrix.plugin.cells import STOPPED, UNREADABLE, CellItem
 from bootmatrix.plugin.collection import past_times
 from bootmatrix.plugin.options import add_markers
@@ -101,6 +102,10 @@ class WorkerMemory:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if hasattr(report, "bootmatrix") and terminal is not None:
             terminal.stats.clear()
+
+
+BOARD_SECONDS = 1800
+"""How long a worker with boards is waited for at the end: as long as a chip may take."""
 
 
 class Recorder:
@@ -215,6 +220,9 @@ class Recorder:
         named = (nodeid.partition("::") for nodeid in ids)
         self._planned = ["::".join((file, name)) for file, _, name in named
                          if file.lower().endswith(SUFFIXES) and name != UNREADABLE]
+        if any(f",{BOARD_MACHINE}," in nodeid for nodeid in self._planned):
+            # A worker that is ended while it writes a chip leaves half an image in it.
+            node.nodemanager.EXIT_TIMEOUT = BOARD_SECONDS
         if self._planned:
             self._claim()
 

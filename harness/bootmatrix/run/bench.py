@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -13,7 +15,14 @@ from bootmatrix.builds.host import Builds
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Sandbox
 from bootmatrix.engines.confinement import Priority
-from bootmatrix.errors import BenchError, EngineError, HarnessError
+from bootmatrix.errors import (
+    BenchError,
+    BoardTaken,
+    EngineError,
+    HarnessError,
+    ImageMisfit,
+    PlaceTaken,
+)
 from bootmatrix.machines.base import Hosts
 from bootmatrix.machines.board import Bench, BoardHosts, Facts, facts
 from bootmatrix.machines.setup import GuestSetup
@@ -69,6 +78,9 @@ class BenchRunner(Runner):
         self._bench: Bench | None = None
         self._hosts: BoardHosts | None = None
         self._ending = False
+        self._run_dir = run_dir
+        # A worker whose controller was killed has others' cells left, which nobody wants.
+        self._is_workers, self._parent = worker.startswith("gw"), os.getppid()
 
     def end(self) -> None:
         """Let what runs come to its end soon; from any thread."""
@@ -76,6 +88,10 @@ class BenchRunner(Runner):
         bench = self._bench
         if bench is not None:
             bench.give_up()
+
+    def _over(self) -> bool:
+        """Whether no cell is to begin any more: the run ends, or who would read of it is gone."""
+        return self._ending or (self._is_workers and os.getppid() != self._parent)
 
     def machines(self, setup: GuestSetup, rows: list[dict[str, Any]]) -> Hosts:
         """The board that is held."""
@@ -98,13 +114,15 @@ class BenchRunner(Runner):
         """With the board held, which is waited for as long as a boot if somebody else has it."""
         patient = replace(run.cell, seconds=run.cell.longest, patience=run.cell.longest)
         run = replace(run, cell=patient, usual=run.cell.seconds)
-        source = setup.hosts[0].qemu.board
-        assert source is not None
+        boards = [host.qemu.board for host in setup.hosts if host.qemu.board is not None]
+        # One board: what one of its hosts asks for is done to all that it held.
+        source = replace(boards[0], restore=any(board.restore for board in boards))
         self._bench = self._hosts = None
         try:
-            if self._ending:
-                raise BenchError("the run was ended before the board was free")
-            self._bench = Bench(source, self._cache, run.cell.longest)
+            if self._over():
+                raise BoardTaken("the run was ended before the board was free")
+            self._bench = Bench(source, self._cache, run.cell.longest,
+                                f"the run in {self._run_dir.resolve()}", self._over)
         except HarnessError as error:
             return run.broken(error, [], [])
         try:
@@ -115,7 +133,8 @@ class BenchRunner(Runner):
     def _behind(self, error: HarnessError, guest: Guest | None, run: CellRun) -> HarnessError:
         assert self._bench is not None
         run.notes["bench"] = cast(BenchRow, self._bench.notes)
-        if isinstance(error, BenchError) and not self._ending:
+        fine = isinstance(error, ImageMisfit | PlaceTaken)
+        if isinstance(error, BenchError) and not fine and not self._ending:
             self._bench.blame(error.message)
         return error
 
@@ -149,12 +168,16 @@ class BesideRunner:
     def __init__(self, builds: Builds, run_dir: Path, worker: str) -> None:
         self._runner = BenchRunner(builds, run_dir, worker)
         self._thread = ThreadPoolExecutor(1, NAME)
+        self._begun: list[Future[Record]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._runner.end()
+        if any(not cell.done() for cell in self._begun):
+            with suppress(OSError):
+                os.write(2, b"bootmatrix: a board is seen to, and what is in its chip ...\n")
         self._thread.shutdown(cancel_futures=True)
         self._runner.close()
 
@@ -166,7 +189,8 @@ class BesideRunner:
             self._runner.matrix = matrix
             return self._runner.run(cell, declared, repeat)
 
-        return self._thread.submit(run)
+        self._begun.append(future := self._thread.submit(run))
+        return future
 
 
 def _reasons(

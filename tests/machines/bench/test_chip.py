@@ -129,3 +129,51 @@ def test_what_a_board_writes_itself_is_looked_at(seat: Seat) -> None:
     assert chip.known is None
     assert chip.finish()
     assert programmer.content == OLD
+
+
+class Broken(Programmer):
+    """It writes half, and says that it has failed."""
+
+    def write(self, image: bytes) -> None:
+        """As a clip that slips."""
+        self.content = image[: len(image) // 2] + self.content[len(image) // 2 :]
+        raise BenchError("FAILED at 0x6")
+
+
+def test_a_write_that_failed_is_the_next_one_s_to_see_to(seat: Seat) -> None:
+    broken = Broken()
+    chip = Chip(broken, seat, restore=False)
+    with pytest.raises(BenchError, match="FAILED"):
+        chip.program(NEW)
+    assert not chip.finish()
+    assert seat.journal == Journal(sha256(NEW), done=False, restore=False)
+    programmer = Programmer(broken.content)
+    again = Chip(programmer, seat, restore=False)
+    assert again.recover() is not None
+    assert programmer.content == seat.kept.read_bytes() == OLD, "half an image is never kept"
+
+
+def test_what_a_board_has_changed_itself_is_whole(seat: Seat) -> None:
+    programmer = Programmer()
+    Chip(programmer, seat, restore=False).program(NEW)
+    programmer.content = OTHER  # its variables: the journal says that the write was verified
+    assert Chip(programmer, seat, restore=False).recover() is None
+    assert programmer.content == OTHER
+
+
+def test_a_board_that_was_to_program_itself_and_has_not(seat: Seat) -> None:
+    programmer = Programmer()
+    chip = Chip(programmer, seat, restore=False)
+    chip.program(NEW)
+    chip.changed()  # killed before the guest is told to
+    assert Chip(programmer, seat, restore=False).recover() is None
+    assert programmer.content == NEW
+
+
+def test_what_it_held_first_of_all_stays(seat: Seat) -> None:
+    programmer = Programmer()
+    for content in (NEW, OTHER, NEW):
+        chip = Chip(programmer, seat, restore=False)
+        chip.program(content)
+        chip.finish()
+    assert (seat.original.read_bytes(), seat.kept.read_bytes()) == (OLD, OTHER)

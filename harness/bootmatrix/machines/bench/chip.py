@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bootmatrix.errors import BenchError
+from bootmatrix.errors import ImageMisfit
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.bench.seat import Journal, Seat
 
@@ -30,6 +30,8 @@ class Chip:
         self._programmer, self._seat, self._restore = programmer, seat, restore
         self._known: bytes | None = None  # what is in it for certain
         self._kept: bytes | None = None
+        self._written: bytes | None = None
+        self._torn = False  # a write was begun, and nobody has verified it
         self.first = ""
         self.writes = 0
 
@@ -37,6 +39,11 @@ class Chip:
     def known(self) -> bytes | None:
         """What is in it for certain, without a look."""
         return self._known
+
+    @property
+    def written(self) -> bytes | None:
+        """What was written last, verified, and not to be changed since; None: nothing."""
+        return self._written
 
     @property
     def kept(self) -> bytes | None:
@@ -50,7 +57,9 @@ class Chip:
             return None
         content = self.read()
         kept = self._seat.kept.read_bytes() if self._seat.kept.exists() else None
-        whole = sha256(content) == journal.wanted or content == kept
+        # What was verified is whole, also where the board itself has changed it since.
+        whole = (journal.done or content == kept
+                 or sha256(content) in (journal.wanted, journal.held))
         if kept is None or content == kept or (whole and not journal.restore):
             self._seat.journal = None
             return None if whole else "the chip is half-written, and nothing was kept of it"
@@ -71,7 +80,7 @@ class Chip:
         if content == image:
             return
         if len(content) != len(image):
-            raise BenchError(f"the image has {len(image):#x} bytes, the chip {len(content):#x}")
+            raise ImageMisfit(f"the image has {len(image):#x} bytes, the chip {len(content):#x}")
         if self._kept is None:
             self._kept = content
             self._seat.keep(content)
@@ -85,8 +94,9 @@ class Chip:
         if self._kept is None:
             self._kept = content
             self._seat.keep(content)
-        self._known = None
-        self._seat.journal = Journal("", done=False, restore=self._restore)
+        self._known = self._written = None
+        self._seat.journal = Journal(
+            "", done=False, restore=self._restore, held=sha256(content))
 
     def finish(self) -> bool:
         """The board is let go: whether what it held before was written back.
@@ -98,11 +108,12 @@ class Chip:
             assert self._kept is not None
             if self.read() != self._kept:
                 self._write(self._kept)
-        self._seat.journal = None
+        if not self._torn:  # else the next who holds the board has to see to it
+            self._seat.journal = None
         return restored
 
     def _write(self, image: bytes) -> None:
-        self._known = None
+        self._known, self._written, self._torn = None, None, True
         self.writes += 1
         self._programmer.write(image)
-        self._known = image
+        self._known, self._written, self._torn = image, image, False

@@ -38,10 +38,10 @@ class Port(Protocol):
 
 
 class Hearing:
-    """What is counted of all that comes: characters, those that are no text, and beats."""
+    """What is counted of all that comes: characters, those that are no text, beats, guests."""
 
     def __init__(self) -> None:
-        self.bytes = self.characters = self.odd = self.beats = self.damaged = 0
+        self.bytes = self.characters = self.odd = self.beats = self.damaged = self.guests = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
 
@@ -55,6 +55,7 @@ class Hearing:
         *lines, self._line = _LINE_ENDS.split(self._line + text)
         self._line = self._line[-_LONGEST_LINE:]
         for line in lines:
+            self.guests += "BOOTMATRIX up" in line
             if "BOOTMATRIX beat" in line or " beat=" in line:
                 whole = _BEAT.fullmatch(line) or "nonce=" in line or " beat " not in line
                 self.beats += 1
@@ -127,6 +128,16 @@ class Line:
 
         deadline.until(more)
         return self.hearing.bytes > than
+
+    def wait_for_guest(self, than: int, deadline: Deadline) -> bool:
+        """Whether more guests than so many have come up in all by a deadline."""
+        def more(seconds: float) -> bool:
+            with self._changed:
+                return self._changed.wait_for(
+                    lambda: self.hearing.guests > than or self.lost is not None, seconds)
+
+        deadline.until(more)
+        return self.hearing.guests > than
 
     def wait_for_quiet(self, seconds: float, deadline: Deadline) -> bool:
         """Whether nothing comes for so long, before a deadline."""

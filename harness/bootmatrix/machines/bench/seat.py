@@ -9,40 +9,49 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 
+from bootmatrix.deadline import Deadline
+from bootmatrix.errors import BoardTaken
 from bootmatrix.files import given_file
 from bootmatrix.model import BoardSource
 
 _MOST = 64 << 10  # of a journal or a mark, in bytes
+_LONGEST_WAIT = 1800  # seconds
+_LOOK_SECONDS = 0.05  # no lock of this kind can be waited for until a deadline
 
 
 @dataclass(frozen=True)
 class Journal:
     """What is being done to a chip: the sha256 of the image that it gets.
 
-    ``done``: it was verified. ``restore``: what was kept is to be written back.
+    ``done``: it was verified. ``restore``: what was kept is to be written back. ``held`` is the
+    sha256 of what was in it when the board itself began to change it, "" where a programmer does.
     """
 
     wanted: str
     done: bool
     restore: bool
+    held: str = ""
 
 
 class Seat:
     """The seat in a directory.
 
-    ``kept`` is the file with what the chip held before it was written.
+    ``kept`` is the file with what the chip held before it was written, ``original`` the one with
+    what it held before it was written for the first time.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self.kept = directory / "kept.bin"
+        self.original = directory / "original.bin"
 
     @classmethod
     def of(cls, source: BoardSource, cache: Path) -> Seat:
@@ -51,21 +60,42 @@ class Seat:
         return cls(cache / "bench" / f"{source}-{hashlib.sha256(told.encode()).hexdigest()[:16]}")
 
     @contextmanager
-    def held(self, *, wait: bool = True) -> Iterator[bool]:
-        """Be the one who uses the board; False: another does, and is not waited for.
+    def held(
+        self, user: str = "", seconds: float = 0.0, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Be the one who uses the board, as ``user``. Raises BoardTaken, which names who does.
 
-        It is over with the process that holds it, however that ends.
+        Who uses it under the same name is waited for without end, others for so many seconds, and
+        nobody once there is to be a ``stop``. It is over with the process, however that ends.
         """
         lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            deadline = Deadline.after(seconds)
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    other = os.pread(lock, _MOST, 0).decode(errors="replace")
+                if stop():
+                    raise BoardTaken("the run was ended before the board was free")
+                if deadline.expired and (other != user or not user):
+                    raise BoardTaken(f"it is used by {other or 'another process of yours'}")
+                time.sleep(_LOOK_SECONDS)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, user.encode(), 0)
+            yield
         finally:
             os.close(lock)
+
+    @property
+    def user(self) -> str | None:
+        """Who uses the board; None: nobody."""
+        try:
+            with self.held():
+                return None
+        except BoardTaken as taken:
+            return taken.message.removeprefix("it is used by ")
 
     # -- what is being done to the chip ----------------------------------------------------------
 
@@ -74,7 +104,8 @@ class Seat:
         """What was begun, and is not over; None for nothing that could be read."""
         try:
             data = json.loads(given_file.read(self._directory / "journal.json", _MOST))
-            return Journal(str(data["wanted"]), data["done"] is True, data["restore"] is True)
+            return Journal(str(data["wanted"]), data["done"] is True, data["restore"] is True,
+                           str(data.get("held", "")))
         except (given_file.Unreadable, ValueError, TypeError, LookupError):
             return None
 
@@ -86,17 +117,23 @@ class Seat:
             _write(self._directory / "journal.json", json.dumps(asdict(journal)).encode())
 
     def keep(self, image: bytes) -> None:
-        """What the chip holds, before it is written."""
+        """What the chip holds, before it is written; what it held first of all stays, too."""
+        if not self.original.exists():
+            _write(self.original, image)
         _write(self.kept, image)
 
     def one_at_a_time(self, tool: str) -> str:
         """A programmer's command that waits until the one before it is over.
 
         That goes on when its harness is killed: who reads the chip meanwhile reads half an image.
+        It is in a session of its own: Ctrl-C at a terminal is for the harness, which lets it end.
         """
-        script = self._directory / "programmer"
+        script = self._directory / "one-at-a-time" / Path(tool).name
         lock = self._directory / "programmer.lock"
-        _write(script, f'#!/bin/sh\nexec flock {quote(str(lock))} {quote(tool)} "$@"\n'.encode())
+        script.parent.mkdir(exist_ok=True)
+        # Who waits here may wait for nobody any more: not for longer than a chip takes.
+        alone = f'exec setsid -w flock -w {_LONGEST_WAIT} {quote(str(lock))} {quote(tool)} "$@"'
+        _write(script, f"#!/bin/sh\n{alone}\n".encode())
         script.chmod(0o700)
         return str(script)
 
