@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing: Debian packages, then the virtual environment in .venv. Says nothing,
 # and takes no time, when nothing is missing. Package sources are the host's own configuration.
-# With --browser also what only tests need: a browser for the HTML report, socat and gdb.
+# With --browser also what only tests need: a browser for the HTML report, socat, gdb and ip.
 # With --bench also what boards on a bench need, and the virtual ones: labgrid, flashrom, ser2net.
 set -eu
 cd "$(dirname "$0")/.."
@@ -36,6 +36,8 @@ for option; do case $option in
     # What the scripts of `bootmatrix repro` need, which the tests run.
     command -v socat >/dev/null || missing="$missing socat"
     command -v gdb >/dev/null || missing="$missing gdb"
+    # The machines of a test's cluster are network namespaces.
+    command -v ip >/dev/null || missing="$missing iproute2"
     ;;
 --bench)
     extras=dev,bench

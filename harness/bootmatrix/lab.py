@@ -198,7 +198,7 @@ class LabGuest:
                                 hint="make it with long_post=True")
             following = Migrate(self._index(leaves_for), during_post=True)
         setup, host = self._guest.setup, self._guest.host or 0
-        platform = Platform(setup.board, setup.hosts, setup.guest)
+        platform = Platform(setup.board, setup.hosts, setup.guest.kind)
         if why := next(step.unsupported(platform, host), None):
             raise UserError(f"{step.kind} cannot be done to this guest: {why}")
         return self._seen(do_step(self._guest, step, following))

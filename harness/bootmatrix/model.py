@@ -12,6 +12,8 @@ from pathlib import Path
 RECORD_SCHEMA = 2
 DEFAULT_MACHINE = "default"
 NEWEST_COMMON = "newest-common"
+OWN_MACHINE = "own"
+"""The machine that a guest of a matrix file's own has of itself."""
 
 
 class Interface(StrEnum):
@@ -34,17 +36,79 @@ class GuestKind(StrEnum):
 
     ``probe`` is a program of ours for the firmware's interface: a boot sector, or an EFI
     application. ``linux`` boots Debian's kernel from the guest's disk, ``linux-kernel`` the same
-    by ``-kernel``, through fw_cfg.
+    by ``-kernel``, through fw_cfg. ``disk`` is whatever is on a disk image of the user's.
     """
 
     PROBE = "probe"
     LINUX = "linux"
     LINUX_KERNEL = "linux-kernel"
+    DISK = "disk"
 
     @property
     def is_linux(self) -> bool:
-        """Whether a Linux kernel runs."""
-        return self is not GuestKind.PROBE
+        """Whether a Linux kernel of ours runs."""
+        return self in (GuestKind.LINUX, GuestKind.LINUX_KERNEL)
+
+    @property
+    def kind(self) -> GuestKind:
+        """As an OwnGuest has it."""
+        return self
+
+
+@dataclass(frozen=True)
+class OwnMachine:
+    """Somebody's machine: what QEMU is given for it, beside what the harness gives each guest.
+
+    ``machine`` is a type with options, ``smp`` and ``memory`` as the axes of these names have them.
+    ``words`` are the rest; with ``has_disk`` a device among them has the drive ``disk``, with
+    ``has_console`` one has the chardev ``console``. ``uefi``: it had UEFI firmware.
+    """
+
+    arch: Arch
+    machine: str
+    cpu: str = ""
+    smp: int | str = 1
+    memory: int | str = ""
+    words: tuple[str, ...] = ()
+    has_disk: bool = False
+    has_console: bool = False
+    uefi: bool = False
+
+
+@dataclass(frozen=True)
+class OwnDisk:
+    """A disk image of the user's, which is only read; ``format`` is raw or qcow2."""
+
+    path: Path
+    format: str = "qcow2"
+
+
+@dataclass(frozen=True)
+class OwnGuest:
+    """A guest of the matrix file's own: somebody's machine, and what runs in it.
+
+    ``kind`` is a program of ours, or, with a ``disk``, what is on that: it is up when its console
+    says ``up``, a regular expression.
+    """
+
+    name: str
+    kind: GuestKind
+    machine: OwnMachine | None = None
+    disk: OwnDisk | None = None
+    up: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def value(self) -> str:
+        """As a guest of ours has it."""
+        return self.name
+
+    @property
+    def is_linux(self) -> bool:
+        """Whether our Linux runs in it."""
+        return self.kind.is_linux
 
 
 class Nic(StrEnum):
@@ -62,12 +126,13 @@ class Nic(StrEnum):
 
 
 class Disk(StrEnum):
-    """How the guest's disk is attached."""
+    """How the guest's disk is attached; ``own``: as somebody's machine has it."""
 
     AHCI = "ahci"
     IDE = "ide"
     VIRTIO = "virtio"
     FLOPPY = "floppy"
+    OWN = "own"
 
 
 class Accel(StrEnum):
@@ -337,12 +402,14 @@ class HostSpec:
 
     ``firmware`` None means: the one beside its QEMU. A catalogue's name without a version
     (``ovmf-4m``) is the one of that kind beside its QEMU. ``arch`` is what the QEMU emulates.
+    ``arguments`` are more words for its command line.
     """
 
     name: str
     qemu: str | QemuSource
     firmware: str | FirmwareSource | None = None
     arch: Arch = Arch.X86_64
+    arguments: tuple[str, ...] = ()
 
 
 BOARD_MACHINE = "board"
@@ -356,6 +423,7 @@ class Host:
     name: str
     qemu: QemuBuild
     firmware: FirmwareBuild
+    arguments: tuple[str, ...] = ()
 
 
 def role_name(index: int) -> str:

@@ -13,6 +13,7 @@ from bootmatrix.witnesses import (
     cmos,
     console,
     counter,
+    devices,
     disk,
     flash,
     fw_cfg,
@@ -37,12 +38,12 @@ Witness = Callable[[Moment], Problem | None]
 AT_A_BOOT: tuple[Witness, ...] = (
     stopped.problem, console.problem, smbios.problem, rom.problem, disk.problem, fw_cfg.problem,
     variables.problem, kernel.still_runs, cmos.lost, smbios.made_by_another, tables.stale,
-    hardware.problem, resets.problem,
+    hardware.problem, devices.problem, resets.problem,
 )  # fmt: skip
 WITHOUT_A_BOOT: tuple[Witness, ...] = (
     stopped.problem, answer.not_done, flash.problem, variables.not_written, rom.changed,
     answer.missing, kernel.problem, counter.problem, fw_cfg.problem, variables.problem,
-    cmos.changed, tables.changed, hardware.problem,
+    cmos.changed, tables.changed, hardware.problem, devices.problem,
 )  # fmt: skip
 
 

@@ -791,9 +791,11 @@ sum_fnv:                                ; eax = FNV-1a going on over ecx bytes f
 .end:
     ret
 
-; By the MADT (5.2.12): the local APICs that are enabled.
+; By the MADT (5.2.12): the local APICs that are enabled. Without ACPI by the MP table.
 count_cpus:                             ; eax = how many; 0: nothing tells
     xor eax, eax
+    cmp [rsdt], eax
+    je count_mp_cpus
     call first_table
     jc .end
 .table:
@@ -824,6 +826,35 @@ count_cpus:                             ; eax = how many; 0: nothing tells
 .next:
     add ebx, ecx
     jmp .structure
+.end:
+    ret
+
+; Intel's MultiProcessor Specification 1.4, chapter 4: processors come first in it.
+count_mp_cpus:                          ; eax = 0; how many of them are enabled
+    mov esi, 0xF0000
+.candidate:
+    cmp dword [fs:esi], '_MP_'
+    je .found
+    add esi, 16
+    cmp esi, 0x100000
+    jb .candidate
+    ret
+.found:
+    mov esi, [fs:esi + 4]
+    cmp dword [fs:esi], 'PCMP'
+    jne .end
+    movzx ecx, word [fs:esi + 34]
+    add esi, 44
+.entry:
+    jecxz .end
+    cmp byte [fs:esi], 0
+    jne .end
+    movzx edx, byte [fs:esi + 3]
+    and edx, 1
+    add eax, edx
+    add esi, 20
+    dec ecx
+    jmp .entry
 .end:
     ret
 

@@ -183,7 +183,7 @@ def test_a_build_that_is_none(here: Path, engine: socket.socket, host: str, told
     ("policy: stock", "policy: stok", "9:11: axes.policy: found 'stok' (did you mean 'stock'?"),
     ("scenario: migrate-reset", "scenario: migrate", "10:13: axes.scenario: no scenario has the "),
     ("machine: pc-i440fx-5.2", "machine: 5.2", "8:12: axes.machine: 5.2 without quotes is a num"),
-    ("machine: pc-i440fx-5.2", "machine: a b", "8:12: axes.machine: 'a b' is not a name ("),
+    ("machine: pc-i440fx-5.2", "machine: a b", "8:12: axes.machine: 'a b' is not what mach"),
     ("  disk: ide", "  disk: ide\n  disk: ahci", "12:3: disk: stands here twice"),
     ("  new: {HOST}", "  old: {qemu: debian-sid}", "4:3: old: stands here twice"),
     (MATRIX, "", "1:1: the file must be a mapping"),

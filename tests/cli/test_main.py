@@ -35,9 +35,9 @@ def test_every_command_is_a_file_and_in_the_table() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
+        main([name.rstrip("_"), "--help"])  # of import_, which Python has a word for
     assert not ended.value.code
-    assert capsys.readouterr().out.startswith(f"usage: bootmatrix {name}")
+    assert capsys.readouterr().out.startswith(f"usage: bootmatrix {name.rstrip('_')}")
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

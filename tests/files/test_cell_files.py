@@ -329,6 +329,7 @@ OURS: dict[str, set[str]] = {
         "GuestFiles.__init__: mkdir", "GuestFiles.code: read_bytes", "GuestFiles.keep: mkdir",
         "GuestFiles._nvram_for: read_bytes", "GuestFiles.take_up: iterdir",
         "_show: copyfile", "_show: chmod",
+        "_show_large: exists", "_show_large: hardlink_to", "_show_large: chmod",
     },
     "lab": {"Lab.guest: mkdir"},
     "machines/board": {  # kept/, the images' cache, and directories of its own
@@ -342,7 +343,8 @@ OURS: dict[str, set[str]] = {
     "nvram/store": set(),
     "nvram/repair": {"inspect: open"},  # System().open, for the command line
     "diagnose/preflight": {  # kept/ and the scratch directory
-        "facts: write_bytes", "facts: open", "facts: stat",
+        "facts: read_bytes", "facts: open", "facts: stat", "_stopped: write_bytes",
+        "loaded: write_bytes",
     },
     "run/runner": {  # the run directory
         "Runner.__init__: mkdir", "Runner.__init__: open", "keep_logs: exists",

@@ -45,4 +45,4 @@ def test_every_kind_runs_behind_every_firmware_and_one_program_alone() -> None:
 
 def test_a_kernel_is_given_to_one_that_is_booted_by_it_alone() -> None:
     assert [each for each in PROGRAMS if each.kernel is not None] == [LINUX_KERNEL]
-    assert [each.mib for each in PROGRAMS] == [0, 0, 256, 256]
+    assert [each.mib for each in PROGRAMS] == [0, 0, 256, 256, 256]

@@ -275,6 +275,11 @@ def test_the_archive_is_one_to_others_too(tmp_path: Path) -> None:
     assert [row.split()[-1] for row in listed.splitlines()] == [
         "bin", "dev", "lib", "lib/modules", "proc", "sys", "init", "bin/busybox", "bin/guest",
         "lib/modules/efivarfs.ko", "lib/modules/qemu_fw_cfg.ko",
+        *(f"lib/modules/{name}.ko" for name in (
+            "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_mmio",
+            "virtio_pci_legacy_dev", "virtio_pci", "virtio_balloon", "failover", "net_failover",
+            "virtio_net", "virtio_blk", "virtio-rng", "scsi_common", "scsi_mod", "sd_mod",
+            "virtio_scsi")),
     ]  # fmt: skip
     assert "-rwxr-xr-x" in listed.splitlines()[6]
 

@@ -70,3 +70,31 @@ def test_whether_the_guest_of_the_last_boot_has_spoken(
         if closed:
             reader.close()
         assert reader.guest_spoke() is spoke
+
+
+def test_a_panic_ends_the_wait(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    deadline = Deadline.after(60)
+    with theirs, Console(ours, tmp_path / "log") as reader:
+        theirs.sendall(b"SeaBIOS (version 1.17.0)\r\n[    1.5] Kernel panic - not syncing: "
+                       b"IO-APIC + timer doesn't work!\r\n")
+        seen = reader.wait_for_boot(deadline)
+        assert (seen.up, seen.ended, seen.banners) == (None, False, ("1.17.0",))
+        assert seen.panic == "Kernel panic - not syncing: IO-APIC + timer doesn't work!"
+    assert not deadline.expired
+
+
+def test_a_guest_that_is_not_ours_is_up_by_its_word_and_asked_by_enter(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Console(ours, tmp_path / "log", up="login: ") as reader:
+        theirs.sendall(b"SeaBIOS (version 1.17.0)\r\nhost login: ")
+        seen = reader.wait_for_boot(Deadline.after(60))
+        assert seen.banners == ("1.17.0",)
+        assert seen.up is not None
+        assert seen.up.foreign
+        assert reader.ask(Deadline.after(0)) is None
+        theirs.sendall(b"\r\nhost login: ")
+        answer = reader.ask(Deadline.after(60))
+        assert answer is not None
+        assert (answer.kind, answer.foreign) == ("here", True)
+        assert theirs.recv(9) == b"\r\r"

@@ -16,7 +16,7 @@ LINUX = replace(PLAIN, arch=Arch.AARCH64, guest=GuestKind.LINUX, cpu="max", smp=
 
 def test_the_defaults_are_those_of_a_cell() -> None:
     given = {field.name: field.default for field in fields(Cell) if field.default is not MISSING}
-    assert {axis: given[axis] for axis in DEFAULTS} == DEFAULTS
+    assert {axis: AXES[axis].plain(given[axis]) for axis in DEFAULTS} == DEFAULTS
     assert all(is_default(axis, value) for axis, value in PLAIN.values.items()
                if axis in DEFAULTS)
     assert not any(is_default(axis, value) for axis, value in LINUX.values.items())
@@ -25,11 +25,14 @@ def test_the_defaults_are_those_of_a_cell() -> None:
 
 def test_what_people_are_told() -> None:
     assert [labelled(axis, LINUX.values) for axis in list(AXES)[3:]] == [
-        "ahci", "tcg", "aarch64", "linux", "cpu max", "smp 2", "nic e1000",
-        "multifd"]
+        "ahci", "tcg", "aarch64", "linux", "cpu max", "smp 2", "nic e1000", "multifd",
+        "memory default",
+        "arguments default", "devices default"]
     old = {"machine": "pc-i440fx-5.2", "disk": "ahci", "accel": "tcg"}
     assert [labelled(axis, old) for axis in list(AXES)[5:]] == [
-        "x86_64", "probe", "cpu default", "smp 1", "nic none", "precopy"]
+        "x86_64", "probe", "cpu default", "smp 1", "nic none", "precopy",
+        "memory default",
+        "arguments default", "devices default"]
 
 
 def test_an_axis_is_told_where_cells_differ_or_have_what_is_not_the_default() -> None:

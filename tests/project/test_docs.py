@@ -54,8 +54,10 @@ SECTIONS = ("The record", "cell", "A host of the cell", "boots", "steps", "qemus
 RARE = {"The record": {"black_box", "console_truncated", "error", "matrix_name", "fingerprint",
                        "ended", "known_link", "known_state", "layout_mismatch", "logs_cut",
                        "matrix", "options", "repeat", "retried", "run", "run_again", "shard",
-                       "shared", "waited", "went_round"},
-        "A host of the cell": {"root"}, "boots": {"usual", "wall_seconds"},
+                       "shared", "waited", "went_round", "worker", "attempts"},
+        "cell": {"memory", "arguments", "devices", "words"},
+        "A host of the cell": {"root", "arguments"},
+        "boots": {"usual", "wall_seconds", "pci", "blocks", "net"},
         "steps": {"flash", "told", "wall_seconds"},
         "qemus": {"banners_cut", "clock", "events_cut"}}
 

@@ -133,3 +133,11 @@ def test_nothing_is_named_by_a_console_that_showed_nothing() -> None:
     assert console.row(moment(expected, started(silent))) == {
         "console": None, "banners": [], "console_candidates": [],
     }  # fmt: skip
+
+
+def test_a_panic_is_quoted() -> None:
+    said = "Kernel panic - not syncing: IO-APIC + timer doesn't work!"
+    judgement = judge_reset(
+        BootObserved(1, ("1.17.0-1",), None, None, 0.2, LIMIT, spoke=True, panic=said))
+    assert judgement.verdict is Verdict.NO_BOOT
+    assert judgement.reason == f"boot 2 (reset on destination): the kernel panicked: {said}"

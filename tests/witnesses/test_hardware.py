@@ -53,3 +53,13 @@ def test_a_running_guest_must_see_it_too() -> None:
 def test_what_is_in_the_record() -> None:
     assert hardware.row(replace(HERE, cpus=2, memory=7)) == {"memory": 7, "cpus": 2}
     assert hardware.row(None) == hardware.row(HERE) == {"memory": None, "cpus": None}
+
+
+def test_a_bios_that_tells_of_no_cpu_has_told_of_one() -> None:
+    line = replace(up(OLD), cpus=0, acpi="00000000")
+    seen = [started(replace(boot(OLD), up=line))]
+    assert judge(planned(START), seen, KNOWN, Given(cpus=1)).verdict is Verdict.PASS
+    judgement = judge(planned(START), seen, KNOWN, Given(cpus=2))
+    assert judgement.verdict is Verdict.WRONG_HARDWARE
+    assert judgement.reason.endswith(
+        "CPUs: nothing tells of any, neither an RSDP nor an MP table, instead of 2")

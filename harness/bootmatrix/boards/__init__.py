@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards.aarch64 import AARCH64
 from bootmatrix.boards.base import Architecture, Attachment, Board, Loader
 from bootmatrix.boards.real import real_board
@@ -36,14 +37,14 @@ _VERSION = re.compile(r"-\d+(\.\d+)*$")
 
 
 def board_of(machine: str, arch: Arch = Arch.X86_64) -> Board | None:
-    """The board of a machine type, None for one that is not known.
+    """The board of a machine type, with options or without; None for one that is not known.
 
     ``default`` is the architecture's default board, also where its QEMUs take none by themselves.
     """
     if machine == BOARD_MACHINE:
         return _REAL[arch]
-    architecture = ARCHITECTURES[arch]
-    name = architecture.default if machine == DEFAULT_MACHINE else _VERSION.sub("", machine)
+    architecture, kind = ARCHITECTURES[arch], machine_type(machine)
+    name = architecture.default if kind == DEFAULT_MACHINE else _VERSION.sub("", kind)
     return next(
         (board for board in architecture.boards if name in (board.name, *board.aliases)), None
     )

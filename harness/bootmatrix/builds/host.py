@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import board_of
 from bootmatrix.builds import board_file, foreign_root, image_store, own_qemu
 from bootmatrix.builds.asking import ask
@@ -214,7 +215,8 @@ class Builds:
 
     def host(self, spec: HostSpec) -> Host:
         """The builds that a host stands for. Raises UserError or ImageError."""
-        return Host(spec.name, self.qemu(spec.qemu, spec.arch), self.firmware(spec))
+        return Host(spec.name, self.qemu(spec.qemu, spec.arch), self.firmware(spec),
+                    spec.arguments)
 
     def qemu(self, source: str | QemuSource, arch: Arch = Arch.X86_64) -> QemuBuild:
         """A QEMU build for an architecture; one of the user's own is made ready first."""
@@ -296,21 +298,7 @@ class Builds:
         not taken for that of one for all machine types. Where no bytes tell firmware apart, what
         prints the same as a host's is the host's.
         """
-        own = [host.firmware for host in hosts]
-        board = board_of(machine, hosts[0].qemu.arch)
-
-        def tells(size: int) -> bool:
-            return board is None or board.rom_address(size) is not None
-
-        machines = {host.qemu.default_machine if machine == DEFAULT_MACHINE else machine
-                    for host in hosts}
-        fitting = (build for build in self.firmwares() if not build.machines or any(
-            fnmatchcase(name, glob) for name in machines for glob in build.machines))
-        others = (build for build in fitting if not any(
-            build.prints == its.prints
-            and (build.machines != its.machines or not tells(its.size))
-            for its in own))
-        return KnownFirmware((*own, *others))
+        return recognisable(self.firmwares(), hosts, machine)
 
     def named_firmware(self, name: str) -> FirmwareBuild:
         """A firmware build of the catalogue by its name. Raises UserError for an unknown one."""
@@ -532,6 +520,30 @@ class Builds:
             build, version=said["version"], machines=tuple(said["machines"]),
             default_machine=said["default_machine"], debug_port=said["debug_port"],
         )
+
+
+def recognisable(
+    firmwares: Iterable[FirmwareBuild], hosts: Sequence[Host], machine: str
+) -> KnownFirmware:
+    """What can be recognised in a cell on these hosts: their own, and of ``firmwares`` what fits.
+
+    See ``Builds.known_firmware``.
+    """
+    own = [host.firmware for host in hosts]
+    board, machine = board_of(machine, hosts[0].qemu.arch), machine_type(machine)
+
+    def tells(size: int) -> bool:
+        return board is None or board.rom_address(size) is not None
+
+    machines = {host.qemu.default_machine if machine == DEFAULT_MACHINE else machine
+                for host in hosts}
+    fitting = (build for build in firmwares if not build.machines or any(
+        fnmatchcase(name, glob) for name in machines for glob in build.machines))
+    others = (build for build in fitting if not any(
+        build.prints == its.prints
+        and (build.machines != its.machines or not tells(its.size))
+        for its in own))
+    return KnownFirmware((*own, *others))
 
 
 def _place(root: Path, path: str, what: str) -> Path:

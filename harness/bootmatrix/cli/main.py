@@ -22,6 +22,7 @@ from bootmatrix.cli import (
     gate,
     history,
     images,
+    import_,
     list,  # as the command is called
     matrix,
     nvram,
@@ -30,6 +31,7 @@ from bootmatrix.cli import (
     repro,
     run,
     schema,
+    worker,
 )
 from bootmatrix.cli.options import add_color
 from bootmatrix.ending import asked_to_end
@@ -37,8 +39,8 @@ from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
 
-COMMANDS = (run, list, images, doctor, bench, fwcfg, nvram, preflight, repro, bisect, report, gate,
-            history, matrix, schema, completion)  # fmt: skip
+COMMANDS = (run, worker, list, import_, images, doctor, bench, fwcfg, nvram, preflight, repro,
+            bisect, report, gate, history, matrix, schema, completion)  # fmt: skip
 """In the order of ``bootmatrix --help``."""
 
 EXAMPLES = """\

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from bootmatrix.run.runner import Runner
 
 EVERY_DISK = ("pc-i440fx-5.2", "pc-q35-5.2")  # as in the quickstart, which all builds have
+_DISKS: list[Disk] = [disk for disk in Disk if disk is not Disk.OWN]
 _LARGEST_PAGE = 1 << 20
 MARKS = ("<!-- measured -->", "<!-- /measured -->")
 NOTES = """\
 Compared are machine types, RAM blocks and ROM sizes, what -dump-vmstate tells of every device of
-the machine, and what is offered to firmware (fw_cfg). docs/preflight.md says how often the
-answer is that of a real migration.
+the machine, and what is offered to firmware (fw_cfg); the destination is then given the stream of
+a guest that has not run. docs/preflight.md says how often the answer is that of a real migration.
 
 examples:
   bootmatrix preflight --source debian-bullseye --destination debian-sid --machine pc-q35-5.2
@@ -41,7 +42,8 @@ examples:
       --machine pc-q35-10.0 --records records.jsonl
   bootmatrix preflight --measure docs/preflight.md       against real migrations, some minutes
 
-exit status: 0 nothing of what is compared would refuse it; 1 refused; 2 a mistake in what was
+exit status: 0 nothing of what is compared would refuse it; 1 refused, or refused unless the guest's
+drivers hide it; 2 a mistake in what was
 given; 3 the rig broke
 """
 
@@ -56,7 +58,7 @@ def add(commands: Commands) -> None:
         parser.add_argument(f"--{role}", metavar="QEMU[/FIRMWARE]",
                             help="a build of the catalogue, or of your own (--qemu, --firmware)")
     parser.add_argument("--machine", metavar="TYPE", help="such as pc-q35-7.2, or default")
-    parser.add_argument("--disk", choices=[disk.value for disk in Disk],
+    parser.add_argument("--disk", choices=[disk.value for disk in _DISKS],
                         help="how the disk is attached (default: the board's own controller)")
     parser.add_argument("--arch", choices=[arch.value for arch in Arch], default="x86_64",
                         help="what the QEMUs emulate (default: x86_64)")
@@ -103,24 +105,27 @@ def _preflight(options: argparse.Namespace) -> int:
         # What is offered to firmware is read through a PC's ports.
         if arch is Arch.X86_64 and (not found or found[0].kind is not preflight.Kind.MACHINE):
             found = (*found, *_fw_cfg(engine, hosts, options.machine))
-    rows = [{"kind": one.kind, "refuses": one.refuses, "text": one.text,
+    rows = [{"kind": one.kind, "refuses": one.refuses, "depends": one.depends, "text": one.text,
              "proof": preflight.proof(records, hosts[0], hosts[1], options.machine,
                                        one.refuses)}
             for one in found]
     foretold = any(one.refuses for one in found)
+    depends = any(one.depends for one in found)
     unforeseen = None if foretold else preflight.refused_cell(
         records, hosts[0], hosts[1], options.machine)
-    refused = foretold or unforeseen is not None
+    refused = foretold or depends or unforeseen is not None
     if options.json:
         echo(json.dumps({"refused": refused, "findings": rows, "not_foretold": unforeseen},
                         indent=1))
         return Status.RED if refused else Status.GREEN
     for row in rows:
-        echo(f"{'REFUSED' if row['refuses'] else 'warning'}  {row['kind']}: {row['text']}")
+        word = "REFUSED" if row["refuses"] else "DEPENDS" if row["depends"] else "warning"
+        echo(f"{word}  {row['kind']}: {row['text']}")
         if records:
             echo(f"         proof: {row['proof'] or 'no cell of the records shows it'}")
     echo(f"{options.source} to {options.destination}, {options.machine}: "
           + ("would be refused" if foretold else
+             "would be refused, unless the guest's drivers hide it" if depends else
              "nothing of what is compared would refuse it"))
     if unforeseen is not None:
         echo(f"         but a cell of the records was refused: {unforeseen}")
@@ -163,7 +168,15 @@ class Asked:
         from bootmatrix.diagnose import preflight
 
         found = preflight.machine_findings(source, destination, machine)
-        return found or preflight.compare(self._of(source, machine), self._of(destination, machine))
+        if found:
+            return found
+        mine = self._of(source, machine)
+        found = preflight.compare(mine, self._of(destination, machine))
+        if any(one.refuses for one in found):
+            return found
+        # Nothing that is told speaks against it: it is tried.
+        return (*preflight.loaded(self._engine, mine, destination, self._disk,
+                                  self._nic or Nic.NONE), *found)
 
     def _of(self, host: Host, machine: str) -> Facts:
         from bootmatrix.diagnose import preflight
@@ -227,7 +240,7 @@ def _all(names: Sequence[str], builds: Builds, engine: Engine, runner: Runner) -
     specs = [HostSpec(name.removeprefix("debian-"), name) for name in names]
     builds.prepare(specs)
     steps = LIBRARY["migrate-reset"].steps[:2]
-    asked = {disk: Asked(engine, disk) for disk in Disk}
+    asked: dict[Disk, Asked] = {disk: Asked(engine, disk) for disk in _DISKS}
     rows: list[Measured] = []
 
     def measure(spec: HostSpec, other: HostSpec, machine: str, disk: Disk) -> None:
@@ -249,7 +262,7 @@ def _all(names: Sequence[str], builds: Builds, engine: Engine, runner: Runner) -
         for machine in (*types, "default"):
             measure(spec, other, machine, Disk(own_disk(machine)))
         for machine in EVERY_DISK:
-            for disk in Disk:
+            for disk in _DISKS:
                 if machine in types and disk.value != own_disk(machine):
                     measure(spec, other, machine, disk)
         small = _small_firmware(builds.host(other))

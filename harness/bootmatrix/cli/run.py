@@ -73,6 +73,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.shard_times is not None:
         options.shard_times = records_of(options.shard_times)
     _check_shard(options)
+    _check_cluster(options)
     _check_expressions(options)
     store = ImageStore()
     builds = Builds(store)  # holds what it has made ready until this process ends
@@ -134,7 +135,7 @@ def _pytest_arguments(options: argparse.Namespace, cells: int) -> list[str]:
     # A worker takes as long to start as some cells take to run.
     jobs = side_by_side() if options.jobs == "auto" else int(options.jobs)
     jobs = min(jobs, cells * options.repeat)
-    options.jobs = jobs if jobs > 1 else None
+    options.jobs = jobs if jobs > 1 and options.cluster is None else None
     words += matrices.selection_words(options)
     for option in RUN:
         words += option.words(getattr(options, option.name))
@@ -225,6 +226,24 @@ def _check_resume(
     for matrix in read:
         path = Path(matrix.path)
         finished.check(path, matrix.cells(machines_of), [Path(m.path) for m in read])
+
+
+def _check_cluster(options: argparse.Namespace) -> None:
+    """Raise UserError for a cluster that cannot be, or must not be, used."""
+    given = {"--cluster-slots": options.cluster_slots, "--cluster-tls": options.cluster_tls,
+             "--insecure": options.insecure, "--no-same-roots": options.no_same_roots,
+             "--all-artifacts": options.all_artifacts}
+    if options.cluster is None:
+        if alone := [flag for flag, value in given.items() if value]:
+            raise UserError(f"{alone[0]} is about the cluster of --cluster, which is not given")
+        return
+    if options.jobs != "auto":
+        raise UserError("-n is for one machine, and --cluster for several",
+                        hint="bootmatrix worker -n, and --cluster-slots for local:N")
+    from bootmatrix.cluster.wishes import Wishes
+
+    Wishes(options.cluster, options.cluster_tls, options.insecure,
+           jobs=options.cluster_slots).check()
 
 
 def _check_shard(options: argparse.Namespace) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.arguments import ArgumentSet, complaint
 from bootmatrix.builds.host import Builds
 from bootmatrix.cell import AXES, NAME, Cell
 from bootmatrix.errors import UserError
@@ -73,7 +74,9 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
         if len(hosts) < scenario.hosts_needed:
             raise ValueError(f"its scenario goes to {plural(scenario.hosts_needed, 'host')}, "
                              f"and it has {len(hosts)}")
-        values = {name: axis.parse(found.get(name)) for name, axis in AXES.items()}
+        sets = {name: _set(found, name) for name, axis in AXES.items() if axis.type is ArgumentSet}
+        values = {name: axis.parse(found.get(name)) for name, axis in AXES.items()
+                  if name not in sets} | sets
         cell = Cell(
             hosts, **values | {"scenario": scenario},
             seconds=float(found.get("boot_timeout", Cell.seconds)), patience=found.get("patience"),
@@ -97,8 +100,23 @@ def _hosts(cell: Mapping[str, Any]) -> list[HostSpec]:
         name, build, firmware = (_checked(f"{role}.{key}", row.get(key), pattern)
                                  for key, pattern in (("host", NAME), ("build", _BUILD),
                                                       ("firmware", _BUILD)))
-        hosts.append(HostSpec(name, build, firmware, Arch(cell["arch"])))
+        hosts.append(HostSpec(name, build, firmware, Arch(cell["arch"]),
+                              _words(f"{role}.arguments", row.get("arguments", ()))))
     return hosts
+
+
+def _set(cell: Mapping[str, Any], axis: str) -> ArgumentSet:
+    """The set of arguments that a record's cell has."""
+    words = _words(f"words.{axis}", cell.get("words", {}).get(axis, ()))
+    name = cell.get(axis, "")
+    return ArgumentSet(_checked(axis, name, NAME) if name else "", words)
+
+
+def _words(key: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Arguments that a matrix could have."""
+    if (wrong := complaint(words)) is not None:
+        raise ValueError(f"{key}: {wrong}")
+    return tuple(words)
 
 
 def _checked(key: str, value: Any, pattern: str) -> str:

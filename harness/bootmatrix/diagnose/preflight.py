@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from enum import StrEnum
 from itertools import chain, islice
@@ -25,7 +25,7 @@ from bootmatrix.errors import QemuError
 from bootmatrix.files.cell_files import temporary
 from bootmatrix.machines.qemu.command_line import Launch, bare, qemu_argv
 from bootmatrix.machines.qemu.files import GuestFiles
-from bootmatrix.machines.qemu.migration import save
+from bootmatrix.machines.qemu.migration import restore, save
 from bootmatrix.machines.qemu.process import VM, Qemu
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Host, Nic
@@ -38,6 +38,8 @@ _AT, _VMSTATE = "1-qemu", "vmstate.json"
 _MOST_FIELDS = 500  # of one description; 70 is the most of q35 in three Debian QEMUs
 _MOST_FINDINGS, _MOST_LISTED, _LONGEST_PATH = 5000, 50, 1000
 _VMSTATE_BYTES = 16 << 20  # q35's takes at most 0.9 MB in three Debian QEMUs
+# Of a guest that has not run: a machine's memory is empty, and takes nothing.
+_STREAM_BYTES = 64 << 20
 # The longest description of a stream that is looked for; a PC's takes some 100 KiB.
 _DESCRIPTION_BYTES = 4 << 20
 # "pc.bios    4 KiB  0x0000000002000000 0x0000000000040000 0x0000000000040000 ..."
@@ -54,16 +56,21 @@ class Kind(StrEnum):
     SECTION = "section"
     FIELD = "field"
     SUBSECTION = "subsection"
+    STREAM = "stream"
     FW_CFG = "fw_cfg"
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """One thing that differs. ``refuses``: a migration would end there."""
+    """One thing that differs. ``refuses``: a migration would end there.
+
+    ``depends``: it would, unless the guest's drivers do something about it.
+    """
 
     kind: Kind
     refuses: bool
     text: str
+    depends: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Facts:
     """What a QEMU told of one machine type: RAM blocks, device types, and their vmstate.
 
     ``sections`` are the names of those in the stream of a guest that has not run yet: some are
-    of no device, and -dump-vmstate does not print them.
+    of no device, and -dump-vmstate does not print them. ``stream`` is all of it.
     """
 
     host: Host
@@ -88,6 +95,7 @@ class Facts:
     devices: tuple[str, ...]
     vmstate: Mapping[str, Any]
     sections: tuple[str, ...]
+    stream: bytes = field(default=b"", repr=False, compare=False)
 
 
 # ---- asking ---------------------------------------------------------------------------------
@@ -111,7 +119,31 @@ def facts(
 
     Raises UserError for a machine type of no board that is known.
     """
-    with _understood(host), temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
+    with _understood(host), _stopped(engine, host, machine, disk, nic) as vm:
+        deadline = vm.clock.deadline(SECONDS)
+        told = [
+            vm.monitor.execute("human-monitor-command", {"command-line": f"info {what}"},
+                               deadline=deadline)
+            for what in ("ramblock", "qtree")
+        ]  # fmt: skip
+        path = vm.kept / "stream"
+        save(vm, path, deadline)
+        stream = path.read_bytes() if path.stat().st_size <= _STREAM_BYTES else b""
+        with path.open("rb") as end:
+            end.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
+            sections = sections_in(end.read())
+        vm.quit(deadline)
+        return Facts(host, machine, blocks_in(told[0]),
+                     tuple(dict.fromkeys(_DEVICE.findall(told[1]))),
+                     _vmstate(engine, host, machine), sections, stream)
+
+
+@contextlib.contextmanager
+def _stopped(
+    engine: Engine, host: Host, machine: str, disk: Disk, nic: Nic, *, incoming: bool = False
+) -> Iterator[VM]:
+    """A QEMU with a machine that does not run; ``incoming``: that waits for a stream."""
+    with temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
         blank = directory / "blank.img"
         blank.write_bytes(bytes(1 << 20))
         setup = GuestSetup([host], machine, Policy.STOCK, [blank], disk)
@@ -120,26 +152,38 @@ def facts(
             binary=host.qemu.binary, machine=machine, board=setup.board, accel=Accel.TCG, disk=disk,
             disk_file=files.disk_inside, firmware=files.prepare(0, incoming=False).firmware,
             directory=f"{SHOWN}/{_AT}", arguments=host.qemu.arguments, nic=nic,
-            smm=host.firmware.needs_smm, kernel=files.kernel(0),
+            smm=host.firmware.needs_smm, kernel=files.kernel(0), incoming=incoming,
         ))  # fmt: skip
         with scratch.sandbox(engine, host.qemu) as sandbox, \
                 VM(host.qemu.name, sandbox, (*argv, "-S"), scratch, _AT) as vm:
             vm.connect(Deadline.after(SECONDS))
-            deadline = vm.clock.deadline(SECONDS)
-            told = [
-                vm.monitor.execute("human-monitor-command", {"command-line": f"info {what}"},
-                                   deadline=deadline)
-                for what in ("ramblock", "qtree")
-            ]  # fmt: skip
-            path = vm.kept / "stream"
-            save(vm, path, deadline)
-            with path.open("rb") as stream:
-                stream.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
-                sections = sections_in(stream.read())
-            vm.quit(deadline)
-        return Facts(host, machine, blocks_in(told[0]),
-                     tuple(dict.fromkeys(_DEVICE.findall(told[1]))),
-                     _vmstate(engine, host, machine), sections)
+            yield vm
+
+
+def loaded(
+    engine: Engine, source: Facts, host: Host, disk: Disk, nic: Nic = Nic.NONE
+) -> tuple[Obstacle, ...]:
+    """What a destination says of the stream of a guest that has not run: whether it takes it.
+
+    A virtio queue that is longer than the destination's is one that no driver has shortened.
+    SeaBIOS does so with a disk's, and with no other device's.
+    """
+    if not source.stream:
+        return ()
+    with _understood(host), _stopped(engine, host, source.machine, disk, nic,
+                                     incoming=True) as vm:
+        path = vm.kept / "stream"
+        path.write_bytes(source.stream)
+        refusal = restore(vm, path, vm.clock.deadline(SECONDS)).refusal
+    if refusal is None:
+        return ()
+    text = f"the stream of a guest that has not run is refused: {refusal.message}"
+    if refusal.kind == "queue-size" and nic is Nic.NONE:
+        return (Obstacle(Kind.STREAM, False, f"{text}; a driver that shortens its queues hides it, "
+                         "as SeaBIOS' for disks does, one that uses all of them is refused, as "
+                         "Linux' is; queue-size= on the destination's device heals it",
+                         depends=True),)
+    return (Obstacle(Kind.STREAM, True, text),)
 
 
 def blocks_in(text: str) -> dict[str, Block]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bootmatrix.guests import linux, tools
+from bootmatrix.guests import linux, own_disk, tools
 from bootmatrix.guests.base import LinuxKernel, Program
 from bootmatrix.guests.boot_sector import BOOT_SECTOR, DISK_SIZE, PROBE_SOURCE, probe_disk
 from bootmatrix.guests.efi import EFI, EFI_SOURCES, uefi_disk
@@ -20,7 +20,7 @@ __all__ = [
     "Program", "damaged", "linux_disk", "linux_kernel", "probe_disk", "program_of", "uefi_disk",
 ]  # fmt: skip
 
-PROGRAMS = (BOOT_SECTOR, EFI, LINUX, LINUX_KERNEL)
+PROGRAMS = (BOOT_SECTOR, EFI, LINUX, LINUX_KERNEL, own_disk.OWN_DISK)
 
 
 def program_of(kind: GuestKind, firmware: FirmwareBuild, arch: Arch) -> Program:

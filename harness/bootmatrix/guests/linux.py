@@ -46,6 +46,13 @@ _PARTS = {
     "boot.efi": "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
     "efivarfs.ko": "lib/modules/*/kernel/fs/efivarfs/efivarfs.ko",
     "qemu_fw_cfg.ko": "lib/modules/*/kernel/drivers/firmware/qemu_fw_cfg.ko",
+    **{f"{name}.ko": f"lib/modules/*/kernel/{directory}/{name}.ko" for directory, names in {
+        "drivers/virtio": ("virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_mmio",
+                           "virtio_pci_legacy_dev", "virtio_pci", "virtio_balloon"),
+        "net/core": ("failover",), "drivers/net": ("net_failover", "virtio_net"),
+        "drivers/block": ("virtio_blk",), "drivers/char/hw_random": ("virtio-rng",),
+        "drivers/scsi": ("scsi_common", "scsi_mod", "sd_mod", "virtio_scsi"),
+    }.items() for name in names},
 }
 _DIGEST = "digest"
 _CFLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Os", "-static", "-s")

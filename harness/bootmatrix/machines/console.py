@@ -22,6 +22,9 @@ from bootmatrix.firmware.identity import BANNER, EscapeFilter, version_in
 from bootmatrix.witnesses.probe_line import WORD, ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
+_PANIC = rb"(Kernel panic - not syncing[^\r\n]{0,300})\r?\n"
+# What somebody types at a guest that is not ours, to have it say its word again.
+_ENTER = b"\r"
 _PROBE = rb"(" + WORD.encode() + rb" (?:up|here|reset|flash(?:ing)?|written|filled)[^\r\n]*)\r?\n"
 # What a guest has to repeat in its answer: decimal digits, which are nobody's command. What is
 # neither a digit nor a command makes it forget digits of before.
@@ -157,12 +160,14 @@ class BootSeen:
     ``banners`` are the versions of all firmware banners, in order (more than one: the machine
     went round). ``up`` is the probe guest's line, None if it never came. ``ended`` tells that
     the console was closed, which it is when QEMU ends, ``spoke`` that anything was printed.
+    ``panic`` is what a Linux kernel said that goes on no more.
     """
 
     banners: tuple[str, ...]
     up: ProbeLine | None
     ended: bool
     spoke: bool
+    panic: str | None = None
 
 
 class Console:
@@ -170,13 +175,16 @@ class Console:
 
     The first LOG_LIMIT bytes of it go to ``log``, as they are. ``cut`` counts the banners that
     were too many to be kept. ``hopeless`` is asked now and then while nothing comes: whether
-    nothing will, so that no deadline is waited for.
+    nothing will, so that no deadline is waited for. ``up`` is what a guest says that is not ours
+    when it is up, a regular expression; it says it again where somebody types Enter.
     """
 
     def __init__(
-        self, sock: socket.socket, log: Path, hopeless: Callable[[], bool] = lambda: False
+        self, sock: socket.socket, log: Path, hopeless: Callable[[], bool] = lambda: False,
+        up: str = "",
     ) -> None:
         self._socket = sock
+        self._up = up.encode()
         self._log = _Log(log)
         self.log = log
         self.cut = 0
@@ -246,7 +254,12 @@ class Console:
 
     def _boot(self, seen: list[str]) -> BootSeen:
         while True:
-            found = self._expect([_BANNER, _PROBE])
+            found = self._expect([_BANNER, self._up or _PROBE, _PANIC])
+            if found == 2:
+                panic = _text(self._spawn.match.group(1))
+                return BootSeen(tuple(seen), None, ended=False, spoke=True, panic=panic)
+            if found == 1 and self._up:
+                return BootSeen(tuple(seen), ProbeLine("up", foreign=True), ended=False, spoke=True)
             if found == 0:
                 version = self._version()
                 if len(seen) < BANNERS or (version not in seen and len(seen) < 2 * BANNERS):
@@ -273,6 +286,10 @@ class Console:
 
     def ask(self, deadline: Deadline) -> ProbeLine | None:
         """Ask the running guest how it is; None if it does not answer."""
+        if self._up:
+            self._until(deadline)
+            here = self.send(_ENTER) and self._expect([self._up]) == 0
+            return ProbeLine("here", foreign=True) if here else None
         return self.tell(b"?", "here", deadline)
 
     def tell(

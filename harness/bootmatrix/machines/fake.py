@@ -386,7 +386,7 @@ class FakeMachine:
         return (f' bios-vendor="SeaBIOS" bios-version="{state.runs}" disk="{state.disk}"'
                 f' fw-cfg="QEMU" features=3 host="{label}" acpi={state.tables}'
                 f' smbios={state.tables} memory={(setup.memory_mib << 10) // state.share}'
-                f' cpus={max(1, setup.smp // state.share)} cmos={state.cmos}')
+                f' cpus={max(1, (setup.cpus_given() or 1) // state.share)} cmos={state.cmos}')
 
     def _listen(self, keyboard: socket.socket) -> None:
         """Do what is typed: digits are a nonce, anything else a command."""

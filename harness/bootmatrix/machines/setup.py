@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bootmatrix import arguments
 from bootmatrix.boards import Board, known_board
 from bootmatrix.cell import Cell
-from bootmatrix.guests import LinuxKernel, Program, program_of
+from bootmatrix.guests import LinuxKernel, Program, own_disk, program_of
 from bootmatrix.model import (
     Accel,
     Arch,
@@ -19,6 +20,9 @@ from bootmatrix.model import (
     Interface,
     MigrationMode,
     Nic,
+    OwnDisk,
+    OwnGuest,
+    OwnMachine,
 )
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import FIRST_DISK, SECOND_DISK, Mechanism
@@ -44,6 +48,8 @@ class GuestSetup:
     ``urgent``: its QEMUs come before all others, as far as they may. ``share``: each has no
     more than this part of a processor, if that can be had; 0 is no bound.
     ``debug_log``: its QEMUs have the port for firmware's debug log, where they can.
+    ``memory`` is what -m is given, "" what the guest needs; ``words`` are the user's own for all
+    of its QEMUs.
     """
 
     hosts: Sequence[Host]
@@ -56,15 +62,17 @@ class GuestSetup:
     least: float = 0.0
     post_ms: int = 0
     flash: FirmwareBuild | None = None
-    guest: GuestKind = GuestKind.PROBE
+    guest: GuestKind | OwnGuest = GuestKind.PROBE
     cpu: str = ""
-    smp: int = 1
+    smp: int | str = 1
     nic: Nic = Nic.NONE
     migration: MigrationMode = MigrationMode.PRECOPY
     kernel: LinuxKernel | None = None
     debug_log: bool = True
     urgent: bool = False
     share: float = 0.0
+    memory: int | str = ""
+    words: tuple[str, ...] = ()
 
     def patient(
         self, seconds: float, *, urgent: bool = False, share: float = 0.0
@@ -108,18 +116,53 @@ class GuestSetup:
     @property
     def program(self) -> Program:
         """What runs in it once its firmware is done."""
-        return program_of(self.guest, self.hosts[0].firmware, self.arch)
+        return program_of(self.guest.kind, self.hosts[0].firmware, self.arch)
+
+    @property
+    def own(self) -> OwnMachine | None:
+        """Somebody's machine, if that is what it runs in."""
+        return self.guest.machine if isinstance(self.guest, OwnGuest) else None
+
+    @property
+    def own_disk(self) -> OwnDisk | None:
+        """A disk of the user's, if that is what it boots from."""
+        return self.guest.disk if isinstance(self.guest, OwnGuest) else None
 
     @property
     def memory_mib(self) -> int:
-        """MiB of memory that it needs: its firmware's, or a kernel's."""
+        """MiB of memory that it has: as it is told, or its firmware needs, or a kernel."""
+        if (told := arguments.mib(self.memory)) is not None:
+            return told
         firmware = max(self.board.memory_mib(host.firmware) for host in self.hosts)
         return max(firmware, self.program.mib)
 
     @property
+    def memory_argument(self) -> str:
+        """What -m is given, where that is more than MiB; "": it is not."""
+        return "" if isinstance(self.memory, int) or self.memory.isdecimal() else self.memory
+
+    def words_on(self, host: int) -> tuple[str, ...]:
+        """The words of the user's own that a QEMU has on a host."""
+        return (*self.words, *self.hosts[host].arguments)
+
+    def memory_given(self) -> int | None:
+        """MiB that its QEMUs are told of; None where they are told different things."""
+        told = {arguments.last(self.words_on(host), "m") for host in range(len(self.hosts))}
+        if told == {None}:
+            return self.memory_mib
+        return arguments.mib(found) if len(told) == 1 and (found := told.pop()) else None
+
+    def cpus_given(self) -> int | None:
+        """CPUs that its guest begins with; None where its QEMUs are told different things."""
+        told = {arguments.cpus(arguments.last(self.words_on(host), "smp") or self.smp)
+                for host in range(len(self.hosts))}
+        return told.pop() if len(told) == 1 else None
+
+    @property
     def catalogued(self) -> bool:
-        """Whether all that it runs on is the catalogue's (see QemuBuild)."""
-        return all(host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
+        """Whether all that it runs on is the catalogue's (see QemuBuild), and what runs is ours."""
+        return self.own is None and self.own_disk is None and all(
+            host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
 
 
 def post_ms(steps: Sequence[Step]) -> int:
@@ -132,14 +175,19 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
     steps = cell.scenario.steps
     image = flashed(steps)
     firmware = hosts[0].firmware
-    program = program_of(cell.guest, firmware, cell.arch)
+    program, own = program_of(cell.guest.kind, firmware, cell.arch), cell.own_machine
+    disk = cell.guest.disk if isinstance(cell.guest, OwnGuest) else None
     return GuestSetup(
         hosts, cell.machine, cell.policy,
-        [program.disk(label, cache, cell.arch, firmware) for label in (FIRST_DISK, SECOND_DISK)],
+        [program.disk(label, cache, cell.arch, firmware) for label in (FIRST_DISK, SECOND_DISK)]
+        if disk is None else [own_disk.overlay(disk, cache)] * 2,
         cell.disk, cell.accel, cell.seconds,
         post_ms=post_ms(steps),
         flash=hosts[image].firmware if image is not None else None,
-        guest=cell.guest, cpu=cell.cpu, smp=cell.smp, nic=cell.nic, migration=cell.migration,
+        guest=cell.guest, cpu=cell.cpu or (own.cpu if own else ""),
+        smp=own.smp if own and cell.smp == 1 else cell.smp, nic=cell.nic,
+        migration=cell.migration,
         kernel=program.kernel(cache, cell.arch) if program.kernel else None,
-        debug_log=cell.debug_log,
+        debug_log=cell.debug_log, words=cell.words,
+        memory=cell.memory or (own.memory if own else ""),
     )  # fmt: skip

@@ -16,12 +16,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from bootmatrix.cell import AXES
 from bootmatrix.errors import UserError
 from bootmatrix.files import yaml_file
 from bootmatrix.matrix.schema import (
+    NUMBER_TAGS,
     SOURCE_TAGS,
     BoardEntry,
     FirmwareEntry,
+    GuestEntry,
     HostEntry,
     KnownEntry,
     MatrixEntry,
@@ -153,7 +156,7 @@ class Document:
 
     def _explain(self, detail: ErrorDetails) -> UserError:
         """One of pydantic's errors in words of the file: where, what was found, what would do."""
-        loc: Loc = tuple(part for part in detail["loc"] if part not in SOURCE_TAGS)
+        loc: Loc = tuple(part for part in detail["loc"] if part not in (*SOURCE_TAGS, *NUMBER_TAGS))
         key = bool(loc) and loc[-1] == "[key]"
         if key:
             loc = loc[:-1]
@@ -175,6 +178,10 @@ class Document:
             )
         if kind == "string_type":
             return self._not_text(loc, value)
+        axis = next((part for part in map(str, reversed(loc)) if part in AXES), None)
+        if kind == "string_pattern_mismatch" and axis is not None and not key and (
+                AXES[axis].is_number or axis in ("machine", "cpu")):
+            return self.error(loc, f"{value!r} is not what {axis} can be", hint=AXES[axis].schema)
         if kind == "string_pattern_mismatch":
             return self.error(
                 loc, f"{value!r} is not a name", key=key, hint="letters, digits, . _ + -"
@@ -212,7 +219,7 @@ def _fields(loc: Loc) -> list[str]:
     """The field names of the entry at ``loc``."""
     models: dict[str, type[BaseModel]] = {
         "hosts": HostEntry, "known": KnownEntry, "qemu": QemuEntry, "firmware": FirmwareEntry,
-        "board": BoardEntry,
+        "board": BoardEntry, "guests": GuestEntry,
     }
     model = models[str(loc[2 if len(loc) > 2 else 0])] if loc else MatrixEntry
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -17,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.arguments import machine_options, machine_type
 from bootmatrix.boards import ARCHITECTURES, board_of
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.errors import UserError
@@ -30,10 +31,13 @@ from bootmatrix.matrix.sources import Given
 from bootmatrix.model import (
     BOARD_MACHINE,
     NEWEST_COMMON,
+    OWN_MACHINE,
     Arch,
     BoardSource,
+    Disk,
     HostSpec,
     Known,
+    OwnGuest,
     QemuSource,
     role_name,
 )
@@ -158,7 +162,7 @@ class Matrix:
 
     def _dropped(self, values: Mapping[str, str], rules: Iterable[Rule]) -> bool:
         """Whether a rule matches the cell; each that does is one that is of use."""
-        matching = [rule for rule in rules if rule.matches(values)]
+        matching = [rule for rule in rules if rule.matches(_full(values))]
         if matching:
             self._used.update(("exclude", index) for index, rule in enumerate(self.exclude)
                               if rule in matching)
@@ -301,7 +305,7 @@ def _points(matrix: Matrix, axes: Axes, rules: tuple[Rule, ...]) -> list[Cell]:
             hosts = tuple(axes.hosts[role][index] for role, index in enumerate(place))
             if matrix.given and matrix.given.isdisjoint(hosts):
                 continue
-            on = {arch: tuple(_with(host, arch) for host in hosts) for arch in axes.values["arch"]}
+            on = {arch: tuple(_with(host, arch) for host in hosts) for arch in Arch}
             found.extend(
                 (place + surplus + key, replace(point, hosts=on[point.arch]))
                 for key, point in homeless
@@ -324,7 +328,7 @@ def _homeless(
     points = []
     for placed in product(*map(enumerate, axes.values.values())):
         key, values = zip(*placed, strict=True)
-        point = Cell((), **dict(zip(axes.values, values, strict=True)),
+        point = Cell((), **_of_own_machine(dict(zip(axes.values, values, strict=True))),
                      seconds=matrix.boot_timeout, patience=matrix.patience,
                      debug_log=matrix.debug_log)
         if point.scenario.hosts_needed == needed and library.applies_to(
@@ -333,10 +337,29 @@ def _homeless(
     return points
 
 
+def _of_own_machine(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a point; a guest with a machine of its own has its type and its disk."""
+    guest = values["guest"]
+    own = guest.machine if isinstance(guest, OwnGuest) else None
+    if own is None:
+        return values
+    machine = own.machine if values["machine"] == OWN_MACHINE else values["machine"]
+    disk = Disk.OWN if own.has_disk else values["disk"]
+    return values | {"machine": machine, "arch": own.arch, "disk": disk}
+
+
 def _values(cell: Cell) -> dict[str, str]:
     """What rules and sampling look at: axis to value, only the axes that this cell has."""
     hosts = {role_name(index): host.name for index, host in enumerate(cell.hosts)}
     return hosts | {axis: str(value) for axis, value in cell.values.items()}
+
+
+def _full(values: Mapping[str, str]) -> dict[str, str]:
+    """The same with the axes that a record leaves out where they are the default."""
+    return {**_SPARSE, **values}
+
+
+_SPARSE = {name: str(DEFAULTS[name]) for name, axis in AXES.items() if axis.sparse}
 
 
 def _with(host: HostSpec, arch: Arch) -> HostSpec:
@@ -348,7 +371,7 @@ _Build = tuple[str | QemuSource, Arch]
 
 def _family(point: Cell) -> str | None:
     """Of which machine types newest-common is the newest; None for a point that names its own."""
-    name, _, family = point.machine.partition(":")
+    name, _, family = machine_type(point.machine).partition(":")
     return (family or ARCHITECTURES[point.arch].newest) if name == NEWEST_COMMON else None
 
 
@@ -386,7 +409,7 @@ class _Resolver:
                 f"{names} have no versioned {family} machine type in common",
                 hint="exclude these hosts together, or name a machine type",
             )
-        return machine
+        return machine + machine_options(point.machine)
 
     def _machines_of(self, host: HostSpec) -> tuple[str, ...]:
         build = host.qemu, host.arch

@@ -11,19 +11,34 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from bootmatrix import arguments, vm
+from bootmatrix.arguments import ArgumentSet, machine_type
 from bootmatrix.cell import AXES, BETWEEN_HOSTS
 from bootmatrix.errors import UserError
 from bootmatrix.files.given_file import path_of
 from bootmatrix.matrix import known
 from bootmatrix.matrix.document import Document, Loc
-from bootmatrix.matrix.schema import AxesEntry, FirmwareEntry, HostEntry, KnownEntry, QemuEntry
+from bootmatrix.matrix.schema import (
+    AxesEntry,
+    FirmwareEntry,
+    GuestEntry,
+    HostEntry,
+    KnownEntry,
+    QemuEntry,
+)
 from bootmatrix.matrix.sources import Given, expand
 from bootmatrix.model import (
     NEWEST_COMMON,
+    OWN_MACHINE,
+    Arch,
     BoardSource,
     FirmwareSource,
+    GuestKind,
     HostSpec,
     Known,
+    OwnDisk,
+    OwnGuest,
+    OwnMachine,
     QemuSource,
     Verdict,
     role_index,
@@ -105,6 +120,10 @@ class Names:
         self.given = tuple(host for text in given.hosts for host in self._given(text))
         self._named = {name: (host,) for name, host in self._all.items()} | self._hosts
         self._scenarios: dict[str, Scenario] = dict(library.LIBRARY)
+        self._guests: dict[str, GuestKind | OwnGuest] = {
+            kind.value: kind for kind in GuestKind if kind is not GuestKind.DISK}
+        for name, guest in entry.guests.items():
+            self._guests[name] = self._own_guest(name, guest)
         self.hosts = tuple(self._all.values())
         self.own = tuple(self._own_scenario(name) for name in entry.scenarios)
         self.axes = self._base_axes()
@@ -122,7 +141,11 @@ class Names:
                 loc, f"a host's name cannot hold {BETWEEN_HOSTS!r}", key=True
             )
         host = HostSpec(
-            name, self._machine(loc, entry), self._firmware((*loc, "firmware"), entry.firmware))
+            name, self._machine(loc, entry), self._firmware((*loc, "firmware"), entry.firmware),
+            arguments=self._words((*loc, "arguments"), entry.arguments))
+        if host.arguments and entry.board is not None:
+            raise self._document.error(
+                (*loc, "arguments"), "are a QEMU's, a board has what it has", key=True)
         try:
             hosts = expand(host)
         except UserError as error:
@@ -134,6 +157,26 @@ class Names:
                 )
             self.places[found.name] = loc
         return hosts
+
+    def _words(self, loc: Loc, words: Sequence[str]) -> tuple[str, ...]:
+        """Arguments for QEMU."""
+        wrong = arguments.complaint(words)
+        if wrong is not None:
+            raise self._document.error(loc, wrong)
+        return tuple(words)
+
+    def _sets(self, loc: Loc, axis: str, value: Mapping[str, list[str]] | Sequence[str],
+              base: Axes) -> tuple[ArgumentSet, ...]:
+        """The sets of arguments that an axis has: written here, or by name, and then the base's."""
+        if isinstance(value, Mapping):
+            return tuple(ArgumentSet(name, self._words((*loc, name), words))
+                         for name, words in value.items())
+        there = {found.name: found for found in base.values[axis] if found.name}
+        if value and base.loc == loc[:-1]:
+            raise self._document.error(
+                loc, "found names; what they mean is missing",
+                hint="{NAME: [WORD, ...], plain: []}")
+        return tuple(self._lookup(loc, value, f"set of {axis}", there))
 
     def _machine(self, loc: Loc, entry: HostEntry) -> str | QemuSource:
         """A host's QEMU, or its board."""
@@ -215,6 +258,71 @@ class Names:
             self.texts[host.name] = text
         return hosts
 
+    def _own_guest(self, name: str, entry: GuestEntry) -> OwnGuest:
+        """What a guest of the file's own is; the files that it is in are read, and no others."""
+        loc: Loc = ("guests", name)
+        if name in set(GuestKind):
+            raise self._document.error(
+                loc, "there is a guest of this name already", key=True, hint="choose another")
+        given = [key for key in ("command_line", "libvirt", "arguments")
+                 if getattr(entry, key) is not None]
+        if len(given) > 1 or not (given or entry.disk):
+            raise self._document.error(
+                loc, "found " + (" and ".join(given).replace("_", "-") or "nothing of its own"),
+                hint="one of command-line, libvirt and arguments, or a disk, or a disk beside one")
+        for key in ("machine", "cpu", "smp", "arch"):
+            if getattr(entry, key) is not None and given != ["arguments"]:
+                raise self._document.error((*loc, key), "stands beside arguments", key=True)
+        for key in ("smp", "memory"):
+            value = getattr(entry, key)
+            text = given == ["arguments"] and isinstance(value, str) and AXES[key].parses(value)
+            if value is not None and not text and not (
+                    type(value) is int and 1 <= value <= 65536):
+                raise self._document.error((*loc, key), f"{value!r} is not what it can be",
+                                           hint=AXES[key].schema)
+        machine = self._written_machine(loc, entry) if entry.arguments is not None else None
+        disk = None
+        for key in given[:0 if machine else None]:
+            path = self._path((*loc, key), getattr(entry, key))
+            try:
+                machine = vm.read(path, libvirt=key == "libvirt",
+                                  memory=entry.memory if isinstance(entry.memory, int) else None,
+                                  network=entry.network == "user").machine
+            except UserError as error:
+                raise self._document.error((*loc, key.replace("_", "-")), str(error)) from None
+        if entry.disk:
+            disk = OwnDisk(self._path((*loc, "disk"), entry.disk), entry.format)
+            if not disk.path.is_file():
+                raise self._document.error((*loc, "disk"), f"there is no file {disk.path}")
+        if bool(entry.disk) != bool(entry.up):
+            raise self._document.error(
+                loc, "disk and up stand together", hint='{disk: mine.qcow2, up: "login: "}')
+        try:
+            re.compile(entry.up or "")
+        except re.error as error:
+            raise self._document.error((*loc, "up"), f"no regular expression: {error}") from None
+        if entry.memory and machine is None:
+            raise self._document.error((*loc, "memory"), "is that of a machine of its own",
+                                       key=True, hint="axes have a memory, too")
+        kind = GuestKind.DISK if disk else GuestKind(entry.runs)
+        return OwnGuest(name, kind, machine, disk, entry.up or "")
+
+    def _written_machine(self, loc: Loc, entry: GuestEntry) -> OwnMachine:
+        """A machine that is written down in the file, as ``bootmatrix import`` does."""
+        if entry.machine is None:
+            raise self._document.error((*loc, "machine"), "is missing", hint="pc-q35-10.0")
+        if (wrong := arguments.machine_complaint(entry.machine)) is not None:
+            raise self._document.error((*loc, "machine"), wrong)
+        words = tuple(word for item in entry.arguments or () for word in (
+            item.split(" ", 1) if item.startswith("-") else (item,)))
+        if (wrong := arguments.complaint(words)) is not None:
+            raise self._document.error((*loc, "arguments"), wrong)
+        keys = [dict(arguments.pairs(word)) for word in words]
+        return OwnMachine(
+            entry.arch or Arch.X86_64, entry.machine, entry.cpu or "", entry.smp or 1,
+            entry.memory or "", words, any(one.get("drive") == vm.DISK for one in keys),
+            any(one.get("chardev") == vm.CONSOLE for one in keys))
+
     def _own_scenario(self, name: str) -> Scenario:
         loc: Loc = ("scenarios", name)
         if name in library.LIBRARY:
@@ -233,21 +341,32 @@ class Names:
 
     def _base_axes(self) -> Axes:
         entry = self._entry.axes
+        own = [self._guests.get(name) for name in getattr(entry, "guest")]  # noqa: B009
         for name, hint in (
             ("machine", "for example pc-q35-5.2, newest-common or default"),
             ("scenario", "for example migrate-reset"),
         ):
+            if name == "machine" and own and all(
+                    isinstance(guest, OwnGuest) and guest.machine for guest in own):
+                continue
             if not getattr(entry, name):
                 raise self._document.error(("axes", name), "is missing", hint=hint)
         defaults = {name: (axis.default,) for name, axis in AXES.items()}
-        every = Axes((self.hosts, self.hosts), defaults | {"policy": tuple(Policy)}, ("axes",))
+        given = {"policy": tuple(Policy), "machine": (OWN_MACHINE,)}
+        every = Axes((self.hosts, self.hosts), defaults | given, ("axes",))
         return self._axes(every.loc, entry, every)
 
     def _axes(self, loc: Loc, entry: AxesEntry, base: Axes) -> Axes:
         """The axes at ``loc``, those left out taken from ``base``."""
-        written = {axis: tuple(self._once((*loc, axis), getattr(entry, axis))) for axis in AXES}
+        written: dict[str, tuple[Any, ...]] = {
+            axis: self._sets((*loc, axis), axis, getattr(entry, axis), base)
+            if AXES[axis].type is ArgumentSet
+            else tuple(self._once((*loc, axis), getattr(entry, axis))) for axis in AXES}
         written["scenario"] = tuple(
             self._lookup((*loc, "scenario"), written["scenario"], "scenario", self._scenarios)
+        )
+        written["guest"] = tuple(
+            self._lookup((*loc, "guest"), written["guest"], "guest", self._guests)
         )
         axes = Axes(
             tuple(
@@ -258,7 +377,9 @@ class Names:
             loc,
         )
         for index, machine in enumerate(axes.values["machine"]):
-            if ":" in machine and not machine.startswith(f"{NEWEST_COMMON}:"):
+            if (wrong := arguments.machine_complaint(machine)) is not None:
+                raise self._document.error((*loc, "machine", index), wrong)
+            if ":" in machine_type(machine) and not machine.startswith(f"{NEWEST_COMMON}:"):
                 raise self._document.error(
                     (*loc, "machine", index), f"no machine type: {machine!r}",
                     hint=f"only {NEWEST_COMMON}:FAMILY has a colon",
@@ -385,20 +506,28 @@ class Names:
         )
         return Known(when, tuple(entry.verdict), entry.reason, entry.link)
 
+    def _set_names(self, axis: str) -> list[str]:
+        """Of the sets of arguments that some axes of the file have."""
+        entries = (self._entry.axes, *self._entry.include)
+        return [name for entry in entries for name in getattr(entry, axis)]
+
     def _check_glob(self, loc: Loc, axis: str, glob: str) -> None:
         """A value without wildcards must be one that the axis could have at all."""
         kind = AXES[axis].type if axis in AXES else None
-        if not glob and not (kind is str and AXES[axis].default == ""):
+        if not glob and not (axis in AXES and AXES[axis].plain(AXES[axis].default) == ""):
             raise self._document.error(loc, "is empty")
-        if "." in axis or axis == "id" or kind is str or _GLOB.search(glob):
+        if "." in axis or axis == "id" or kind is str or _GLOB.search(glob) or (
+                axis in AXES and AXES[axis].is_number and AXES[axis].parses(glob)):
             return
-        if kind is int:
+        if axis in AXES and AXES[axis].is_number:
             if not glob.isdecimal() or str(int(glob)) != glob or glob == "0":
                 raise self._document.error(loc, f"{axis} is never {glob!r}", hint="a whole number")
             return
         accepted: Iterable[str] = self._named
         if kind is not None:
-            accepted = self._scenarios if kind is Scenario else map(str, kind)
+            accepted = (
+                self._guests if axis == "guest" else self._scenarios if kind is Scenario
+                else self._set_names(axis) if kind is ArgumentSet else map(str, kind))
         accepted = tuple(accepted)
         if glob not in accepted:
             raise self._document.error(

@@ -23,9 +23,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from bootmatrix.arguments import ArgumentSet
 from bootmatrix.cell import AXES, NAME, Axis
 from bootmatrix.matrix.known import CELL_KEYS, ROLE_KEYS
-from bootmatrix.model import Verdict
+from bootmatrix.model import Arch, Verdict
 from bootmatrix.steps.library import step_schema
 
 _ROLE_PATTERN = r"(source|destination|host-([3-9]|[1-9][0-9]+))"
@@ -50,7 +51,8 @@ OneOrMany = Annotated[
     list[_Item], Field(min_length=1), BeforeValidator(_as_list), _SingleToo()
 ]
 Name = Annotated[str, Field(pattern=NAME)]
-Count = Annotated[int, Field(ge=1, le=4096, strict=True)]  # of CPUs: no machine type has more
+# Of CPUs, or MiB of memory: no machine type, and no sandbox, has more.
+Count = Annotated[int, Field(ge=1, le=65536, strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -65,7 +67,7 @@ def _numbers_too(conditions: Any) -> Any:
     return {**conditions, **texts}
 
 
-_NUMBERS = [name for name, axis in AXES.items() if axis.type is int]
+_NUMBERS = [name for name, axis in AXES.items() if axis.is_number]
 _NUMBER = {"type": ["string", "integer"]}
 _ON_NUMBERS = {"anyOf": [_NUMBER, {"type": "array", "minItems": 1, "items": _NUMBER}]}
 Conditions = Annotated[
@@ -170,6 +172,9 @@ class HostEntry(_Entry):
         None, description="firmware build, by name, or where it is; "
         "default: the one beside the QEMU build; a board needs one",
     )
+    arguments: list[Text] = Field(
+        default_factory=list, description="more arguments for this QEMU, a word each; they stand "
+        "behind all others")
 
 
 class _HostAxes(_Entry):
@@ -200,10 +205,31 @@ class _HostAxes(_Entry):
     )
 
 
+NUMBER_TAGS = ("a number", "a text")
+"""As SOURCE_TAGS, where a number can also be written with more about it."""
+
+
+def _number_tag(value: Any) -> str:
+    return NUMBER_TAGS[isinstance(value, str) and (value == "" or not value.isdecimal())]
+
+
+def _sets_of(value: Any) -> Any:
+    """Sets by name, where a mapping says what is in each; else names of those of ``axes``."""
+    return value if isinstance(value, Mapping) else _as_list(value)
+
+
 def _values_of(axis: Axis) -> Any:
     """The type of a list of an axis' values."""
     value: Any = axis.type
-    if axis.pattern:
+    if value is ArgumentSet:
+        sets = Annotated[dict[Name, list[Text]], Field(min_length=1), Tag(SOURCE_TAGS[1])]
+        names = Annotated[list[Name], Field(min_length=1), Tag(SOURCE_TAGS[0])]
+        return Annotated[sets | names, Discriminator(_source_tag), BeforeValidator(_sets_of)]
+    if axis.is_number and axis.pattern:
+        text = Annotated[str, Field(pattern=axis.pattern), Tag(NUMBER_TAGS[1])]
+        value = Annotated[Annotated[Count, Tag(NUMBER_TAGS[0])] | text,
+                          Discriminator(_number_tag)]
+    elif axis.pattern:
         value = Annotated[str, Field(pattern=axis.pattern)]
     elif axis.type is int:
         value = Count
@@ -241,6 +267,44 @@ class KnownEntry(_Entry):
 Step = Annotated[Any, WithJsonSchema(step_schema())]
 
 
+class GuestEntry(_Entry):
+    """A guest of the file's own: somebody's machine, a disk of the user's, or both."""
+
+    command_line: Text | None = Field(
+        None, description="a file with a QEMU command line, as ps, libvirt's log or a script has "
+        "it; relative to the matrix file")
+    libvirt: Text | None = Field(
+        None, description="a file with a libvirt domain (virsh dumpxml); relative to the matrix "
+        "file")
+    arch: Arch | None = Field(
+        None, description="as import writes it, beside arguments: what its QEMU emulates")
+    machine: Annotated[str, Field(pattern=AXES["machine"].pattern)] | None = Field(
+        None, description="beside arguments: its machine type with options")
+    cpu: Annotated[str, Field(pattern=AXES["cpu"].pattern)] | None = Field(
+        None, description="beside arguments: its CPU model with properties")
+    smp: Annotated[int | str, Field(union_mode="left_to_right")] | None = Field(
+        None, description="beside arguments: its CPUs, as -smp takes them")
+    arguments: list[Text] | None = Field(
+        None, description="a machine as `bootmatrix import` writes it: an option with its value in "
+        "each item; a device with drive=disk has the guest's disk, one with chardev=console the "
+        "console")
+    memory: Annotated[int | str, Field(union_mode="left_to_right")] | None = Field(
+        None, description="MiB that it is to have; default: what it had, up to 1024. Beside "
+        "arguments also what -m takes")
+    network: Literal["user", "none"] = Field(
+        "user", description="what its network cards are connected to: user-mode networking that "
+        "is cut off from everything, or nothing; default: user")
+    runs: Literal["probe", "linux", "linux-kernel"] = Field(
+        "probe", description="what runs in it, where it has no disk of its own; default: probe")
+    disk: Text | None = Field(
+        None, description="a disk image of yours, which is only read, through an overlay; "
+        "relative to the matrix file")
+    format: Literal["raw", "qcow2"] = Field("qcow2", description="of the disk; default: qcow2")
+    up: Text | None = Field(
+        None, description="beside a disk: what its console says when it is up, and says again "
+        "when somebody types Enter; a regular expression, such as 'login: '")
+
+
 class MatrixEntry(_Entry):
     """A bootmatrix matrix file: hosts, axes, and which of their combinations to run."""
 
@@ -257,6 +321,8 @@ class MatrixEntry(_Entry):
     scenarios: dict[Name, list[Step]] = Field(
         default_factory=dict, description="step lists of your own, by name"
     )
+    guests: dict[Name, GuestEntry] = Field(
+        default_factory=dict, description="guests of your own, by name")
     known: list[KnownEntry] = Field(default_factory=list)
     boot_timeout: float = Field(
         5.0, gt=0, allow_inf_nan=False, strict=True, description="seconds for each boot"

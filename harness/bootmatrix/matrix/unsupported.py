@@ -9,9 +9,19 @@ from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import combinations
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import ARCHITECTURES, Board, Loader
 from bootmatrix.cell import AXES, Cell
-from bootmatrix.model import BOARD_MACHINE, DEFAULT_MACHINE, Arch, Channel, GuestKind, Host, Nic
+from bootmatrix.model import (
+    BOARD_MACHINE,
+    DEFAULT_MACHINE,
+    Arch,
+    Channel,
+    Disk,
+    GuestKind,
+    Host,
+    Nic,
+)
 from bootmatrix.modes import MODES, lacking
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Swap
@@ -41,11 +51,17 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         yield f"{cell.accel} is for two hosts, {cell.scenario.name} has one"
     if cell.accel.with_kvm and cell.arch is not Arch.X86_64:
         yield f"kvm runs guests of this host's own architecture, which {cell.arch} is not"
-    if cell.machine == DEFAULT_MACHINE and not ARCHITECTURES[cell.arch].has_default:
+    if machine_type(cell.machine) == DEFAULT_MACHINE and not ARCHITECTURES[cell.arch].has_default:
         yield f"QEMU has no default machine of use for {cell.arch}: name one, such as {board.name}"
     if cell.guest.is_linux and cell.arch is not Arch.X86_64:
         yield f"a {cell.guest} guest is one of x86_64, there is none of {cell.arch}"
-    if cell.disk not in board.disks:
+    own = cell.own_machine
+    if own is not None and own.arch is not cell.arch:
+        yield f"{cell.guest} is a machine of {own.arch}, not of {cell.arch}"
+    if cell.disk is Disk.OWN:
+        if own is None or not own.has_disk:
+            yield "disk: own is that of a guest whose machine has a disk of its own"
+    elif cell.disk not in board.disks:
         yield f"{board.name} has no {cell.disk} disk"
     if cell.nic is not Nic.NONE and not board.pci:
         yield f"{board.name} has no PCI, and so no {cell.nic} card"
@@ -61,11 +77,15 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         yield "one host has a BIOS, another UEFI firmware: no guest of ours boots from both"
     yield from _of_alike_firmware(hosts, board)
     yield from _of_machines(cell.policy, hosts, board, machines)
-    platform, state = Platform(board, hosts, cell.guest), GuestState()
+    platform, state = Platform(board, hosts, cell.guest.kind), GuestState()
     for step in cell.scenario.steps:
         for ability in Ability:
             if ability in step.needs and ability not in machines:
                 yield f"{step.kind} needs {ability.value}, which these machines do not have"
+        if cell.guest.kind is GuestKind.DISK and (
+                step.kind == "replace-disk" or Ability.CONSOLE in step.needs
+                or getattr(step, "during_post", False)):
+            yield f"{step.kind} needs a guest of ours, which {cell.guest} is not"
         yield from step.unsupported(platform, state.host)
         step.advance(state)
 
@@ -78,8 +98,8 @@ def _of_qemu(cell: Cell, host: Host) -> Iterator[str]:
                    f"{BOARD_MACHINE}, or newest-common")
     elif host.qemu.arch is not cell.arch:
         yield f"{qemu} emulates {host.qemu.arch}, not {cell.arch}"
-    elif cell.machine not in (DEFAULT_MACHINE, *host.qemu.machines):
-        yield f"{qemu} has no machine {cell.machine}"
+    elif (kind := machine_type(cell.machine)) not in (DEFAULT_MACHINE, *host.qemu.machines):
+        yield f"{qemu} has no machine {kind}"
 
 
 def _of_migration(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
@@ -101,7 +121,7 @@ def _of_migration(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
 
 def _of_board(cell: Cell) -> Iterator[str]:
     """A board has what it has: nothing of a matrix file changes it."""
-    for axis in ("accel", "cpu", "smp", "nic", "migration"):
+    for axis in ("accel", "cpu", "smp", "nic", "migration", "memory", "arguments", "devices"):
         if getattr(cell, axis) != AXES[axis].default:
             yield f"{axis} is QEMU's to choose, a board has what it has"
     if cell.guest is GuestKind.LINUX_KERNEL:
@@ -110,7 +130,9 @@ def _of_board(cell: Cell) -> Iterator[str]:
 
 def _of_firmware(cell: Cell, host: Host, board: Board) -> Iterator[str]:
     firmware = host.firmware
-    machine = host.qemu.default_machine if cell.machine == DEFAULT_MACHINE else cell.machine
+    machine = machine_type(cell.machine)
+    if machine == DEFAULT_MACHINE:
+        machine = host.qemu.default_machine
     if machine and firmware.machines and not any(
         fnmatchcase(machine, glob) for glob in firmware.machines
     ):

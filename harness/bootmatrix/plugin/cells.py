@@ -167,6 +167,25 @@ class CellItem(pytest.Item):
             with suppress(Unreadable), open_log(f"{place}/{name}", run, 2 * LOG_BYTES) as log:
                 allure.attach(log.read(), name, allure.attachment_type.TEXT)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run that is gone on with may have its record."""
+        finished = finished_of(self.config)
+        if finished is None:
+            return False
+        return finished.has(self.path, self.cell, self.repeat)
+
+    def send(self, rig: RigLike) -> Begun | None:
+        """Give the cell to a rig that runs it elsewhere; None where its protocol is due now."""
+        rig.matrix = name_in_run(self.config, self.path)
+        try:
+            rig.prepare(dict.fromkeys(self.cell.hosts))
+            if self._earlier(rig) is None:
+                self.begun = rig.begin(self.cell, self._known, self.repeat)
+        except Exception:  # which its protocol meets again, and tells
+            self.begun = None
+        return self.begun
+
     def _earlier(self, rig: RigLike) -> Record | None:
         """The record that this cell has from the run that is gone on with."""
         finished = finished_of(self.config)

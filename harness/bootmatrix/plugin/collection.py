@@ -107,7 +107,7 @@ class MatrixFile(pytest.File):
 
     def _machines(self, host: HostSpec) -> tuple[str, ...]:
         return rig_of(self.config).machines(
-            host, _progress(self.config), build=not only_looks(self.config))
+            host, progress_of(self.config), build=not only_looks(self.config))
 
     def _read(self) -> Matrix:
         """The matrix, read now if it was not before."""
@@ -210,10 +210,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     hosts = dict.fromkeys(host for item in items for host in item.cell.hosts)
     with suppress(HarnessError, UserError):  # each cell that needs the image will tell it
-        rig_of(session.config).prepare(hosts, _progress(session.config))
+        rig_of(session.config).prepare(hosts, progress_of(session.config))
 
 
-def _progress(config: pytest.Config) -> Callable[[str], None]:
+def progress_of(config: pytest.Config) -> Callable[[str], None]:
     """What writes lines to the terminal; of a worker's only its standard error gets there."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")

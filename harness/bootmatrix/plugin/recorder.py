@@ -30,6 +30,7 @@ from bootmatrix.plugin.session import (
     same_words,
     shown,
 )
+from bootmatrix.plugin.spread import register as register_cluster
 from bootmatrix.run.workers import side_by_side
 from bootmatrix.terminal import visible
 
@@ -46,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(WorkerMemory(config), "bootmatrix-worker-memory")
     else:
         _check_selection(config)
+        register_cluster(config)
         recorder = Recorder(config, run_dir)
         config.pluginmanager.register(recorder, "bootmatrix-recorder")
         config.add_cleanup(recorder.close)

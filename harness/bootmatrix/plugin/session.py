@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ from bootmatrix.run.rig import Begun, Rig
 
 if TYPE_CHECKING:
     from bootmatrix.cell import Cell
+    from bootmatrix.cluster.wishes import Wishes
     from bootmatrix.matrix.expansion import Matrix
     from bootmatrix.model import HostSpec, Known
     from bootmatrix.records.model import CellRow
@@ -68,12 +70,36 @@ def rig_of(config: pytest.Config) -> RigLike:
     """This process's rig, made at first need."""
     if _rig_key not in config.stash:
         worker = config.workerinput["workerid"] if is_worker(config) else "main"  # type: ignore[attr-defined]
-        make = config.stash.get(rig_factory_key, Rig)
+        make = config.stash.get(rig_factory_key, None) or _factory(config)
         rig = make(config.getoption("bootmatrix_engine"), config.stash[run_dir_key], worker)
         rig.share = config.getoption("bootmatrix_share")
         config.add_cleanup(rig.close)
         config.stash[_rig_key] = rig
     return config.stash[_rig_key]
+
+
+def wishes_of(config: pytest.Config) -> Wishes | None:
+    """What the run wants of a cluster; None where its cells run here."""
+    given: str | None = config.getoption("bootmatrix_cluster")
+    if given is None:
+        return None
+    from bootmatrix.cluster.wishes import Wishes
+
+    tls: Path | None = config.getoption("bootmatrix_cluster_tls")
+    return Wishes(
+        given, tls and config.invocation_params.dir / tls, config.getoption("bootmatrix_insecure"),
+        not config.getoption("bootmatrix_no_same_roots"),
+        config.getoption("bootmatrix_all_artifacts"), config.getoption("bootmatrix_cluster_slots"))
+
+
+def _factory(config: pytest.Config) -> RigFactory:
+    """What makes the rig: on a cluster, or here."""
+    wishes = wishes_of(config)
+    if wishes is None:
+        return Rig
+    from bootmatrix.cluster.rig import ClusterRig
+
+    return partial(ClusterRig, wishes)
 
 
 def is_worker(config: pytest.Config) -> bool:

@@ -21,6 +21,7 @@ from bootmatrix.witnesses import (
     cmos,
     console,
     counter,
+    devices,
     disk,
     flash,
     fw_cfg,
@@ -72,6 +73,7 @@ class HostRow(TypedDict, total=False):
     packages: dict[str, str]
     digest: Name | None
     root: Name | None
+    arguments: Annotated[list[str], _FIRST]
 
 
 class CellRow(TypedDict):
@@ -88,9 +90,13 @@ class CellRow(TypedDict):
     arch: NotRequired[Name]
     guest: NotRequired[Name]
     cpu: NotRequired[Name]
-    smp: NotRequired[Count]
+    smp: NotRequired[Count | Name]
     nic: NotRequired[Name]
     migration: NotRequired[Name]
+    memory: NotRequired[Count | Name]
+    arguments: NotRequired[Name]
+    devices: NotRequired[Name]
+    words: NotRequired[dict[Name, Annotated[list[str], _FIRST]]]
     boot_timeout: NotRequired[Seconds]
     patience: NotRequired[Seconds]
 
@@ -104,7 +110,8 @@ class TimeRow(TypedDict, total=False):
 
 class BootRow(console.ConsoleRow, rom.RomRow, smbios.SmbiosRow, disk.DiskRow, counter.CounterRow,
               cmos.CmosRow, fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow,
-              variables.VariablesRow, kernel.KernelRow, resets.ResetsRow, late.LateRow, TimeRow):
+              devices.DevicesRow, variables.VariablesRow, kernel.KernelRow, resets.ResetsRow,
+              late.LateRow, TimeRow):
     """One boot that was watched: what each witness of it says."""
 
     n: Count
@@ -214,6 +221,9 @@ class Record(Notes):
     options: NotRequired[Annotated[list[Name], _FIRST]]
     shard: NotRequired[Name]
     repeat: NotRequired[Annotated[int, Field(ge=1, le=2**31)]]
+    # What only cells that ran on a cluster have.
+    worker: NotRequired[Name]
+    attempts: NotRequired[Annotated[int, Field(ge=1, le=2**31)]]
     # What bootmatrix.report.compare keeps of steps in an accepted baseline.
     refused: NotRequired[bool]
     # What bootmatrix.records.merged adds; `flaky` comes back from an accepted baseline.

@@ -26,6 +26,7 @@ from bootmatrix.witnesses import (
     cmos,
     console,
     counter,
+    devices,
     disk,
     flash,
     fw_cfg,
@@ -76,6 +77,10 @@ def cell_row(cell: Cell, hosts: Sequence[Host]) -> CellRow:
     described: dict[str, Any] = {"id": cell.id}
     described |= {role_name(index): _host_row(host) for index, host in enumerate(hosts)}
     described |= cell.values | {"boot_timeout": cell.seconds, "patience": cell.longest}
+    words = {axis: list(found.words) for axis in ("arguments", "devices")
+             if (found := getattr(cell, axis)).words}
+    if words:
+        described["words"] = words
     return cast(CellRow, described)
 
 
@@ -91,6 +96,8 @@ def _host_row(host: Host) -> HostRow:
     }
     if host.qemu.mounts:
         row["root"] = host.qemu.root_name
+    if host.arguments:
+        row["arguments"] = list(host.arguments)
     return row
 
 
@@ -101,11 +108,11 @@ def boot_row(boot: Moment) -> BootRow:
         "step": boot.step,
         "host": role_name(boot.boot.host),
         "expected": boot.expected.firmware,
-        "up": boot.line is not None,
+        "up": boot.boot.up is not None,
         **_seconds(boot.boot),
         **console.row(boot), **rom.row(boot), **smbios.row(boot), **disk.row(boot),
         **counter.row(boot), **cmos.row(boot), **fw_cfg.row(boot.line), **tables.row(boot.line),
-        **hardware.row(boot.line), **variables.row(boot),
+        **hardware.row(boot.line), **devices.row(boot.line), **variables.row(boot),
         **kernel.row(boot.line), **resets.row(boot), **late.row(boot),
     }  # fmt: skip
 

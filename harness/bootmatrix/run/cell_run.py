@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import host_label
 from bootmatrix.cell import Cell
 from bootmatrix.errors import HarnessError, SandboxLost
@@ -34,11 +35,12 @@ _LONGEST_NAME = 200
 class CellRun:
     """One cell while it is run: what is known of it, and what comes of it.
 
-    ``name`` is its directory's, below ``run_dir``/cells. ``memory_mib`` is the guest's. ``lost``
-    is how a sandbox was lost when it was run before. ``usual`` is set where it is run with
-    patience: a boot that takes longer is late; ``before`` is what was seen of each step before.
-    ``first`` is the black box of a step that missed its usual time, and was then waited for.
-    ``offered`` is asked for the tables that a boot had to find, and None where nobody knows.
+    ``name`` is its directory's, below ``run_dir``/cells. ``memory_mib`` and ``cpus`` are the
+    guest's, None where its hosts give it different ones. ``lost`` is how a sandbox was lost when it
+    was run before. ``usual`` is set where it is run with patience: a boot that takes longer is
+    late; ``before`` is what was seen of each step before. ``first`` is the black box of a step that
+    missed its usual time, and was then waited for. ``offered`` is asked for the tables that a boot
+    had to find, and None where nobody knows.
     """
 
     cell: Cell
@@ -49,8 +51,9 @@ class CellRun:
     run_dir: Path
     name: str
     engine: str
-    memory_mib: int
+    memory_mib: int | None
     lost: SandboxLost | None = None
+    cpus: int | None = None
     usual: float | None = None
     before: Sequence[Sequence[StepObserved]] = ()
     notes: Notes = field(default_factory=lambda: Notes())
@@ -63,7 +66,7 @@ class CellRun:
         # What a real board has, nobody has given it.
         real = any(host.qemu.board for host in self.hosts)
         self._given = Given(
-            mismatch, None if real else self.memory_mib, None if real else self.cell.smp,
+            mismatch, None if real else self.memory_mib, None if real else self.cpus,
             any(host.firmware.needs_smm for host in self.hosts), real=real)
 
     @property
@@ -153,7 +156,7 @@ def _plan(cell: Cell, hosts: Sequence[Host], firmware: KnownFirmware) -> tuple[E
         )
         for index, host in enumerate(hosts)
     ]
-    return plan(cell.policy, facts, cell.machine, cell.scenario.steps)
+    return plan(cell.policy, facts, machine_type(cell.machine), cell.scenario.steps)
 
 
 def _mismatches(hosts: Sequence[Host]) -> tuple[str | None, str | None]:

@@ -246,7 +246,7 @@ class Guest:
             ended, seen.spoke,
             # UEFI firmware has no banner: that it says anything shows that it runs.
             nameless=self.setup.interface is Interface.UEFI, wall=wall,
-            resets=resets, swapped=swapped,
+            resets=resets, swapped=swapped, panic=seen.panic,
         ))  # fmt: skip
 
     def _goes_round(self) -> bool:

@@ -80,6 +80,7 @@ def _machine(setup: GuestSetup, host: int) -> str:
     return _key(
         setup.hosts[host].qemu.digest, setup.machine, setup.memory_mib, setup.cpu, setup.smp,
         setup.disk, setup.nic, setup.guest, setup.accel.on(host), setup.interface, setup.debug_log,
+        *((setup.memory, setup.words_on(host)) if setup.memory or setup.words_on(host) else ()),
     )
 
 

@@ -68,6 +68,12 @@ def _jobs(text: str) -> str:
     return text
 
 
+def _slots(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_JOBS):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST_JOBS}")
+    return int(text)
+
+
 def _option(
     flag: str, text: str, name: str = "", pytest: str = "", kept: bool = False, **how: Any
 ) -> Option:
@@ -126,6 +132,18 @@ RUN = (
     _of_pytest("--junit-xml", "write a JUnit report", "junit_xml", metavar="FILE", type=Path),
     _option("--run-dir", "where artifacts go (default: a new directory in runs/)",
             metavar="DIR", type=Path),
+    _option("--cluster", "run the cells on the workers of a dask scheduler: tcp://HOST:PORT, "
+            "tls://HOST:PORT, or local:N for N workers on this machine", metavar="ADDRESS"),
+    _option("--cluster-slots", "cells side by side on each worker of local:N",
+            metavar="N", type=_slots),
+    _option("--cluster-tls", "certificates for a cluster: ca.pem, cert.pem and key.pem",
+            metavar="DIR", type=Path),
+    _option("--insecure", "a cluster without TLS, on a network that is yours alone",
+            action="store_true"),
+    _option("--no-same-roots", "have each worker of a cluster build the catalogue's images itself "
+            "(default: it gets those of this machine)", action="store_true"),
+    _option("--all-artifacts", "have a cluster send consoles and logs of all cells (default: of "
+            "those that did not pass)", action="store_true"),
     _option("--resume", "go on with a run: its directory, its records, or `latest`",
             metavar="RUN", type=Path),
 )

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import host_label
 from bootmatrix.errors import EngineError
 from bootmatrix.machines.setup import GuestSetup
@@ -57,7 +58,8 @@ def missed(seen: Sequence[StepObserved]) -> bool:
         return False
     last = seen[-1]
     if last.boot is not None:
-        return last.boot.up is None and last.boot.ended is None and not endless(last.boot)
+        return last.boot.up is None and last.boot.ended is None and (
+            last.boot.panic is None and not endless(last.boot))
     return last.limit is not None
 
 
@@ -147,7 +149,7 @@ def key_of(
     Of the policy that is its mechanism, as far as it has been at work.
     """
     how = setup.mechanism
-    if setup.machine != DEFAULT_MACHINE:
+    if machine_type(setup.machine) != DEFAULT_MACHINE:
         how = replace(how, clears_on_move=False)
     swaps = any(isinstance(step, Reset) for step in steps)
     files: list[Path | None] = [*setup.disks]
@@ -164,6 +166,8 @@ def key_of(
         [(host.qemu.digest, host_label(index, host.qemu), host.firmware.store_size)
          for index, host in enumerate(setup.hosts)],
         [file and _sha256(file) for file in files],
+        *((found.st_size, found.st_mtime_ns) for disk in [setup.own_disk] if disk is not None
+          for found in [disk.path.stat()]),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 

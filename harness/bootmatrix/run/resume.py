@@ -117,6 +117,11 @@ class Finished:
             return None
         return record
 
+    def has(self, matrix: Path, cell: Cell, repeat: int = 1) -> bool:
+        """Whether there is a record of a cell's ``repeat``-th run, be it of other builds."""
+        item = cell.id if repeat == 1 else f"{cell.id}#{repeat}"
+        return any((name, item) in self.records for name in may_be_called(matrix))
+
     def tidy(self) -> None:
         """Leave only the records of finished cells in the file."""
         replace_records(self.run_dir / RECORDS, list(self.records.values()))

@@ -46,6 +46,11 @@ class Begun:
         """Whether it is still waited for a guest that may be late."""
         return self._record is None and not self._ready()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether nothing is waited for any more."""
+        return self._record is not None
+
     def record(self) -> Record:
         """Its run record as JSON data; waits for it. Raises HarnessError: the rig broke."""
         if self._record is None:

@@ -164,7 +164,8 @@ class Runner:
         run = CellRun(
             cell, hosts, described, self._builds.known_firmware(hosts, cell.machine),
             tuple(declared), self._run_dir, str(Path(self.matrix, file_name(name))),
-            self._engine.name, setup.memory_mib, lost,
+            self._engine.name, setup.memory_given(), lost,
+            cpus=setup.cpus_given(),
         )
         run.offered = lambda boot: self._offers.asked(boot, setup, run.firmware, self._start_apart)
         return self._attempt(run, setup)

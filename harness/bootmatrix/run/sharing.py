@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from bootmatrix.cell import Cell
 from bootmatrix.errors import HarnessError
 from bootmatrix.files import given_file
-from bootmatrix.model import Host
+from bootmatrix.model import GuestKind, Host, OwnGuest
 from bootmatrix.records.jsonl import LONGEST_LINE
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.steps import is_down, run_steps
@@ -78,7 +78,9 @@ def key_of(cell: Cell, hosts: Sequence[Host], steps: Sequence[Step]) -> str:
         source.qemu.digest, source.firmware.sha256, cell.seconds, steps, how.nvram,
         how if swaps else None,
         [value for axis, value in cell.values.items() if axis not in ("policy", "scenario")],
-        *(file and _sha256(file) for file in files),
+        *(file and _sha256(file) for file in files), *((cell.words, source.arguments)
+        if cell.words or source.arguments else ()),
+        *((cell.guest,) if isinstance(cell.guest, OwnGuest) else ()),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -120,7 +122,8 @@ class Snapshots:
         ``make_guest`` is given the snapshot's key.
         """
         steps = cell.scenario.steps[: shared_steps(cell.scenario.steps)]
-        if not steps:
+        # What a guest writes to a disk of the user's own is in none of what is kept.
+        if not steps or cell.guest.kind is GuestKind.DISK:
             return None
         key = key_of(cell, hosts, steps)
         place = self._directory / key

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing_extensions import TypedDict
 
 from bootmatrix.model import Verdict
-from bootmatrix.witnesses import fw_cfg, hardware, kernel, tables
+from bootmatrix.witnesses import devices, fw_cfg, hardware, kernel, tables
 from bootmatrix.witnesses.moment import Moment, Problem, in_seconds, kept_waiting
 from bootmatrix.witnesses.observation import StepObserved
 
 
 class GuestRow(fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow, kernel.KernelRow,
-               total=False):
+               devices.DevicesRow, total=False):
     """What a running guest answered."""
 
     counter: int | None
@@ -33,6 +33,7 @@ def step_row(seen: StepObserved) -> AnswerRow:
     return {"guest": {
         "counter": line.boot, "cmos": line.cmos, "bios_version": line.bios_version,
         **fw_cfg.row(line), **tables.row(line), **hardware.row(line), **kernel.row(line),
+        **devices.row(line),
     }}  # fmt: skip
 
 

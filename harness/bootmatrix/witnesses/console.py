@@ -63,6 +63,8 @@ def problem(moment: Moment) -> Problem | None:
         why = f"in {in_seconds(boot.limit)}{kept_waiting(boot.seconds, boot.wall)}"
         if boot.ended is not None:
             why = f"before QEMU ended: {last_line(boot.ended)}"
+        if boot.panic is not None:
+            return Verdict.NO_BOOT, f"the kernel panicked: {boot.panic}"
         why = resets.goes_round(moment, why)
         if boot.spoke and boot.nameless:
             return Verdict.NO_BOOT, f"the firmware spoke, but the guest did not come up {why}"

@@ -32,6 +32,9 @@ def problem(moment: Moment) -> Problem | None:
     if line is None:
         return None
     wrong = []
+    if _untold(line) and (given.cpus or 0) > 1:
+        wrong.append(f"CPUs: nothing tells of any, neither an RSDP nor an MP table, instead of "
+                     f"{given.cpus}")
     if line.cpus and given.cpus and line.cpus != given.cpus:
         wrong.append(f"CPUs: {line.cpus} instead of {given.cpus}")
     if line.memory and given.memory_mib:
@@ -41,3 +44,8 @@ def problem(moment: Moment) -> Problem | None:
     if not wrong:
         return None
     return Verdict.WRONG_HARDWARE, f"the guest does not see what it was given, {', '.join(wrong)}"
+
+
+def _untold(line: ProbeLine) -> bool:
+    """Whether a BIOS has told the guest of no CPU at all: it has the one on which it runs."""
+    return line.uefi is None and line.acpi == "00000000" and line.cpus == 0

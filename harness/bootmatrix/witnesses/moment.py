@@ -70,7 +70,8 @@ class Moment:
     @property
     def line(self) -> ProbeLine | None:
         """What the guest said of itself: as it came up, or when it was asked."""
-        return self.seen.answer if self.seen.boot is None else self.seen.boot.up
+        line = self.seen.answer if self.seen.boot is None else self.seen.boot.up
+        return None if line is not None and line.foreign else line
 
     @property
     def n(self) -> int:

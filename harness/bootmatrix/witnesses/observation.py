@@ -31,6 +31,7 @@ class BootObserved:
     boot. ``spoke`` tells that anything was printed, ``nameless`` that this firmware has no banner.
     ``resets`` counts how often the machine was reset since the boot before was over, by its own
     word; None where nobody has counted. ``swapped``: its firmware was replaced at a reset then.
+    ``panic`` is what a Linux kernel said that goes on no more.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _OURS
@@ -46,6 +47,7 @@ class BootObserved:
     wall: float = 0.0
     resets: int | None = None
     swapped: bool = False
+    panic: str | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ _UEFI = (
 )
 _LINUX = (
     r'(?: kernel="(?P<kernel>[ !#-~]*)" token="(?P<token>[0-9a-f-]{1,36})"'
-    r" uptime=(?P<uptime>[0-9]{1,10}))?"
+    r" uptime=(?P<uptime>[0-9]{1,10})"
+    r'(?: pci="(?P<pci>[0-9a-f:.= ]{0,3000})" blocks=(?P<blocks>[0-9]{1,4})'
+    r' net="(?P<net>[0-9a-f:]{0,17})" link=(?P<link>[01]) replies=(?P<replies>[01]))?)?'
 )
 _AT = r" at=(?P<at>[0-9]{1,10})"
 _FLASHED = (
@@ -63,7 +65,7 @@ _FIELDS: dict[LineKind, re.Pattern[str]] = {
     "shutdown": re.compile(_NONCE),
 }
 _NUMBERS = ("boot", "beat", "features", "memory", "cpus", "cmos", "at", "size", "written", "count",
-            "uptime")
+            "uptime", "blocks", "link", "replies")
 
 
 class Tables(NamedTuple):
@@ -107,8 +109,12 @@ class ProbeLine:
     description of our boot entry, both empty where there is none; ``written`` tells that both
     were written, ``filled`` that ``count`` variables, ``size`` bytes in all, filled the store.
 
+    ``foreign``: a guest has said it that is not ours, and tells nothing but that it is up.
+
     Linux adds ``kernel``, its release, ``token``, which no other boot of it has, and ``uptime`` in
-    seconds.
+    seconds; ``pci``, the devices with their addresses (``00:02.0=1af4:1000 ...``), ``blocks``, how
+    many disks it has, ``net``, the address of its network card ("" without one), whether that has a
+    ``link``, and whether anybody ``replies`` there.
     """
 
     kind: LineKind
@@ -141,7 +147,13 @@ class ProbeLine:
     kernel: str | None = None
     token: str | None = None
     uptime: int | None = None
+    pci: str | None = None
+    blocks: int | None = None
+    net: str | None = None
+    link: int | None = None
+    replies: int | None = None
     nonce: str | None = None
+    foreign: bool = False
 
     @property
     def tables(self) -> Tables:

@@ -36,10 +36,15 @@ _CLASSES = tuple(
         ("ram-block-size", r"Size too large: [^\n]*"),
         ("rom-size", r"combined size of system firmware exceeds [^\n]*"),
         ("rom-size", r"system firmware block device +has invalid size [^\n]*"),
+        ("rom-size", r"romfile \"[^\"\n]{0,500}\" \([0-9]{1,20} bytes\) is too large for ROM size"
+                     r"[^\n]*"),
         # "device requires 67108864 bytes, pflash0 block backend provides 2097152 bytes"
         # (What QEMU writes can be hostile: no part of a pattern may be tried at every place anew.)
         ("rom-size", r"[^\n:]{0,100}requires [0-9]{1,20} bytes, [^\n]{0,100}block backend"
                      r"[^\n]{0,100} provides [^\n]*"),
+        # A virtio queue: the stream's is longer than the destination's device has it.
+        ("queue-size", r"VQ [0-9]{1,10} [^\n]{0,100}vring\.num 0x[0-9a-f]+[^\n]*"),
+        ("queue-size", r"VQ [0-9]{1,10} (?:size|[^\n]{0,100}vring\.num) [^\n]*"),
         ("ram-block-unknown", r"Unknown ramblock \"[^\"]*\"[^\n]*"),
         ("missing-section", r"Missing section footer for [^\n]*"),
         ("unknown-section", r"Unknown (?:savevm )?section(?: or instance)? [^\n]*"),
@@ -64,24 +69,28 @@ _CLASSES = tuple(
         ("block-device", r"Device '[^']*' is writable but does not support snapshots[^\n]*"),
     )
 )
+_CONSEQUENCES = ("device-state", "block-device")
 # QEMU's error_report: program, where in the command line, severity if it is no error, text.
 _HARMLESS = re.compile(r"^qemu[^:\n]*: (?:-[^\n]*?: )?(?:warning|info): [^\n]*$", re.MULTILINE)
 _OTHER = re.compile(r"^qemu[^:\n]*: ([^\n]+)", re.MULTILINE)
 
 
 def classify(text: str, status: int | None = None) -> Refusal:
-    """The first known reason in what QEMU wrote; kind ``other`` with its last complaint if none.
+    """The first known cause in what QEMU wrote; kind ``other`` with its last complaint if none.
 
     ``status`` is the exit status of a QEMU that has ended, to be told if it said nothing.
 
-    The order of _CLASSES is from the cause to its consequences: QEMU reports a size mismatch,
-    and after it that a device's state could not be loaded.
+    QEMU reports a size mismatch, and after it that a device's state could not be loaded: what it
+    says of a device's state (_CONSEQUENCES) counts where it says nothing else, in the order of
+    _CLASSES.
     """
     text = _HARMLESS.sub("", text)
-    for kind, pattern in _CLASSES:
-        found = pattern.search(text)
-        if found:
-            return Refusal(kind, found.group(0).strip())
+    found = [(last, place if last else there.start(), kind, there)
+             for place, (kind, pattern) in enumerate(_CLASSES) if (there := pattern.search(text))
+             for last in [kind in _CONSEQUENCES]]
+    if found:
+        _, _, kind, there = min(found, key=lambda one: one[:2])
+        return Refusal(kind, there.group(0).strip())
     complaints = _OTHER.findall(text)
     if complaints:
         return Refusal("other", complaints[-1].strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 
@@ -133,4 +134,13 @@ def test_how_much_of_a_processor_it_is_to_have(
 def test_a_rom_block_has_a_size_where_qemu_can_be_told(nic: Nic, version: str, size: int) -> None:
     setup: Any = SimpleNamespace(
         nic=nic, hosts=[SimpleNamespace(qemu=SimpleNamespace(version=version))])
-    assert rom_block_size(cast(GuestSetup, setup), 0) == size
+    with patch("bootmatrix.machines.qemu.machine.rom_bytes", return_value=0):
+        assert rom_block_size(cast(GuestSetup, setup), 0) == size
+
+
+def test_a_rom_block_is_as_large_as_the_largest_file_of_its_hosts() -> None:
+    hosts = [SimpleNamespace(qemu=SimpleNamespace(version=version)) for version in ("6.0", "9.1")]
+    setup: Any = SimpleNamespace(nic=Nic.VIRTIO_ROMSIZE, hosts=hosts)
+    with patch("bootmatrix.machines.qemu.machine.rom_bytes", side_effect=(249344, 262145) * 2):
+        assert [rom_block_size(cast(GuestSetup, setup), host) for host in (0, 1)] == [
+            512 << 10, 512 << 10]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from itertools import zip_longest
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.cell import Cell
 from bootmatrix.diagnose.reproduction import parts
 from bootmatrix.diagnose.reproduction.script import FLASH, ShellScript, as_one
@@ -81,7 +82,7 @@ def _head(cell: Cell, setup: GuestSetup, swaps: bool) -> Iterator[str]:
     facts = [HostFacts(host.qemu.version, host.qemu.default_machine, host.firmware.name,
                                 loader=setup.board.loader(host.firmware))
              for host in setup.hosts]
-    wanted = plan(cell.policy, facts, cell.machine, cell.scenario.steps)
+    wanted = plan(cell.policy, facts, machine_type(cell.machine), cell.scenario.steps)
     yield f"# What policy {cell.policy.value} wants to be seen:"
     for number, expected in enumerate(wanted, 1):
         what = f"QEMU refuses it ({expected.refusal})" if expected.refusal else (

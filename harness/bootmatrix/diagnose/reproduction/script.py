@@ -6,10 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import Loader, host_label
 from bootmatrix.cell import Cell
 from bootmatrix.diagnose.reproduction.parts import variable
-from bootmatrix.machines.qemu.command_line import Flash, FlashWindow, Kernel, Launch, qemu_argv
+from bootmatrix.machines.qemu.command_line import (
+    Base,
+    Flash,
+    FlashWindow,
+    Kernel,
+    Launch,
+    qemu_argv,
+)
 from bootmatrix.machines.qemu.machine import rom_block_size
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import FirmwareBuild, Interface, role_name
@@ -91,7 +99,7 @@ class ShellScript:
         """The nvram file has what a start on ``host`` needs, under a policy that keeps one."""
         role, version = role_name(host), self.hosts[host].qemu.version
         if self.nvram is not None and self.mechanism.clears_on_move \
-                and self.cell.machine == "default" and self.stamp != version:
+                and machine_type(self.cell.machine) == "default" and self.stamp != version:
             self.add(f"# Without -M the machine is another one in QEMU {version}: the nvram, "
                      f"stamped {self.stamp}, is cleared.")
             self.nvram, self.staged = None, False
@@ -146,6 +154,10 @@ class ShellScript:
         flash = FlashWindow(store, 0, self.variables[store])
         return (FlashWindow(file, 0, firmware.size, read_only=True), flash) if split else (flash,)
 
+    def _base(self) -> Base | None:
+        disk = self.setup.own_disk
+        return None if disk is None else Base(str(disk.path), disk.format)
+
     def _kernel(self, host: int) -> Kernel | None:
         if self.setup.kernel is not None:
             return Kernel("kernel", "initramfs", self.setup.kernel.command_line)
@@ -168,6 +180,10 @@ class ShellScript:
             memory_mib=self.setup.memory_mib, cpu=self.cell.cpu, smp=self.cell.smp,
             nic=self.cell.nic, rom_size=rom_block_size(self.setup, host),
             smm=self.hosts[host].firmware.needs_smm, kernel=self._kernel(host),
+            memory=self.setup.memory_argument, words=self.setup.words_on(host),
+            network=self.cell.guest.is_linux,
+            base=self._base(), has_console=self.setup.own is not None and (
+                self.setup.own.has_console),
         ))  # fmt: skip
         by_hand = [
             word.replace(",server=off", ",server=on,wait=off")

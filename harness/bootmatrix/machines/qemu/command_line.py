@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bootmatrix.arguments import machine_options, machine_type
 from bootmatrix.boards import Attachment, Board
 from bootmatrix.fw_cfg.format.option import FwCfgFile
 from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Nic
@@ -28,6 +29,14 @@ class FlashWindow:
     offset: int
     size: int
     read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Base:
+    """An image that is only read, and its format: the guest's disk is a qcow2 overlay of it."""
+
+    file: str
+    format: str
 
 
 Flash = tuple[FlashWindow, ...]
@@ -53,7 +62,10 @@ class Launch:
     ``flash_file`` the image that it finds there to flash itself with; "": nothing. ``smm`` protects
     the flash, as firmware with Secure Boot demands. ``rom_size`` is that of the network card's ROM
     block in bytes, 0 leaves it to the size of the host's ROM file. ``debug_log`` gives firmware a
-    port to print to.
+    port to print to. ``memory`` is what -m is given where ``memory_mib`` does not say all of it,
+    and ``words`` stand behind all else. With the disk ``own`` a device among them has it, with
+    ``has_console`` one has the console. ``base``: the disk is an overlay of it. ``network``: the
+    card is connected to a user-mode network that is cut off from everything.
     """
 
     binary: str
@@ -71,28 +83,38 @@ class Launch:
     label: str = ""
     flash_file: str = ""
     cpu: str = ""
-    smp: int = 1
+    smp: int | str = 1
     nic: Nic = Nic.NONE
     rom_size: int = 0
     smm: bool = False
     kernel: Kernel | None = None
     debug_log: bool = False
+    memory: str = ""
+    words: tuple[str, ...] = ()
+    network: bool = False
+    base: Base | None = None
+    has_console: bool = False
 
 
 def bare(
-    binary: str, arguments: Sequence[str], machine: str, settings: Sequence[str], memory_mib: int
+    binary: str, arguments: Sequence[str], machine: str, settings: Sequence[str], memory_mib: int,
+    memory: str = "",
 ) -> list[str]:
     """How every QEMU is begun, with a guest or without: nothing but what the board has of itself.
 
-    ``settings`` are those of the machine, ``accel=tcg``.
+    ``settings`` are those of the machine, ``accel=tcg``; ``memory`` is what -m is given, if it is
+    more than a number of MiB.
     """
-    kind = [] if machine == DEFAULT_MACHINE else [machine]
+    kind = [] if machine_type(machine) == DEFAULT_MACHINE else [machine_type(machine)]
+    kind += settings
+    if options := machine_options(machine):
+        kind.append(options.removeprefix(","))
     return [
         binary,
         *arguments,
         "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-        "-machine", ",".join([*kind, *settings]),
-        "-m", str(memory_mib),
+        "-machine", ",".join(kind),
+        "-m", memory or str(memory_mib),
     ]  # fmt: skip
 
 
@@ -112,11 +134,13 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
             firmware += _flash(unit, window, launch.firmware[:unit])
             machine.append(f"pflash{unit}=flash{unit}")
     argv = [
-        *bare(launch.binary, launch.arguments, launch.machine, machine, launch.memory_mib),
+        *bare(launch.binary, launch.arguments, launch.machine, machine, launch.memory_mib,
+              launch.memory),
         *firmware,
-        *_disk(launch.board.attachment(launch.disk), launch.disk_file),
+        *_disk(launch),
         *_socket("monitor", launch.directory), "-mon", "chardev=monitor,mode=control",
-        *_socket("console", launch.directory), "-serial", "chardev:console",
+        *_socket("console", launch.directory),
+        *(() if launch.has_console else ("-serial", "chardev:console")),
     ]  # fmt: skip
     cpu = launch.cpu or launch.board.cpu
     if cpu:
@@ -124,7 +148,9 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
     if launch.smp != 1:
         argv += ["-smp", str(launch.smp)]
     if launch.nic is not Nic.NONE:
-        argv += ["-device", _nic(launch.nic, launch.rom_size)]
+        network = ",netdev=net" if launch.network else ""
+        argv += ["-netdev", "user,id=net,restrict=on"] if launch.network else []
+        argv += ["-device", _nic(launch.nic, launch.rom_size) + network]
     if launch.smm:  # only code that runs in SMM may write to the flash
         argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     if launch.kernel is not None:
@@ -139,6 +165,7 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         argv += debug_log()
     if launch.incoming:
         argv += ["-incoming", "defer"]
+    argv += launch.words
     return tuple(argv)
 
 
@@ -183,11 +210,24 @@ def _nic(nic: Nic, rom_size: int) -> str:
     return f"{device},romsize={rom_size}" if rom_size else device
 
 
-def _disk(disk: Attachment, file: str) -> Sequence[str]:
+def _disk(launch: Launch) -> Sequence[str]:
+    file = launch.disk_file
+    nodes = ["-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={file}"]
+    if launch.base is not None:
+        nodes = [
+            "-blockdev",
+            f"driver=file,node-name=base-file,filename={launch.base.file},read-only=on",
+            "-blockdev",
+            f"driver={launch.base.format},node-name=base,file=base-file,read-only=on",
+            "-blockdev",
+            f"driver=qcow2,node-name=disk,file.driver=file,file.filename={file},backing=base",
+        ]
+    if launch.disk is Disk.OWN:
+        return nodes
+    disk: Attachment = launch.board.attachment(launch.disk)
     if not disk.device:
         return ("-drive", f"if=floppy,index=0,format=raw,file={file}")
-    argv = ["-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={file}"]
     if disk.controller:
-        argv += ["-device", disk.controller]
+        nodes += ["-device", disk.controller]
     bus = f",bus={disk.bus}" if disk.bus else ""
-    return (*argv, "-device", f"{disk.device},drive=disk{bus}")
+    return (*nodes, "-device", f"{disk.device},drive=disk{bus}")

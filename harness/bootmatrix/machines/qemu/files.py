@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.boards import Loader
 from bootmatrix.engines.confinement import CELL, SHOWN
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.files.cell_files import CellDir
-from bootmatrix.machines.qemu.command_line import Flash, FlashWindow, Kernel
+from bootmatrix.machines.qemu.command_line import Base, Flash, FlashWindow, Kernel
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import (
     DEFAULT_MACHINE,
@@ -34,6 +36,7 @@ from bootmatrix.model import (
 from bootmatrix.nvram import ChangedBy, Nvram, System
 
 FLASH_FILE = "flash.bin"
+BASE_FILE = "base.img"
 DISK_FILE, OLD_DISK_FILE = "disk.img", "disk.old.img"
 VARIABLES_FILE, COMBINED_FILE, NVRAM_FILE = "vars.fd", "flash.fd", "nvram.bin"
 
@@ -77,6 +80,9 @@ class GuestFiles:
             if setup.kernel is not None:
                 _show(setup.kernel.kernel, self._shown[index] / "kernel")
                 _show(setup.kernel.initramfs, self._shown[index] / "initramfs")
+            if setup.own_disk is not None:
+                _show_large(setup.own_disk.path, self._shown[index] / BASE_FILE,
+                            self._shown[0] / BASE_FILE)
         self.install_disk(0)
 
     def close(self) -> None:
@@ -147,6 +153,11 @@ class GuestFiles:
     def disk_inside(self) -> str:
         """The disk's path as QEMU sees it."""
         return f"{CELL}/{DISK_FILE}"
+
+    def base(self, host: int) -> Base | None:
+        """What the guest's disk is an overlay of, as QEMU sees it; None: it is none."""
+        disk, file = self._setup.own_disk, self._inside(self._shown[host] / BASE_FILE)
+        return None if disk is None else Base(file, disk.format)
 
     def flash_inside(self, host: int) -> str:
         """That of the image which the guest can flash, "" where there is none."""
@@ -231,7 +242,7 @@ class GuestFiles:
         if nvram.path != self._nvram_file(host):
             nvram = nvram.move_to(self._nvram_file(host))
             self._stack.callback(nvram.close)
-        moved_without_machine = self._setup.machine == DEFAULT_MACHINE and (
+        moved_without_machine = machine_type(self._setup.machine) == DEFAULT_MACHINE and (
             nvram.initialised and nvram.stamp != version
         )
         if self._mechanism.clears_on_move and moved_without_machine:
@@ -273,6 +284,16 @@ def cell_system(cell: CellDir) -> System:
         open=lambda path, flags: cell.open(name(path), flags),
         stat=lambda path: cell.lstat(name(path)),
     )
+
+
+def _show_large(source: Path, target: Path, other: Path) -> None:
+    """The same for what is large: not twice where it is there already, and sparse as it was."""
+    if other != target and other.exists():
+        target.hardlink_to(other)
+        return
+    subprocess.run(["cp", "--reflink=auto", "--sparse=auto", "--", str(source), str(target)],
+                   check=True, capture_output=True)
+    target.chmod(0o644)
 
 
 def _show(source: Path, target: Path) -> None:

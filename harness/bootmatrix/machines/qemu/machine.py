@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from bootmatrix.boards import host_label
+from bootmatrix.builds.data_files import rom_bytes
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine, Process
 from bootmatrix.engines.confinement import SHOWN, Priority, reprioritise
@@ -21,7 +22,15 @@ from bootmatrix.machines.qemu.files import GuestFiles, Prepared
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.machines.qemu.swap import FirmwareSwap
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Accel, Channel, FirmwareBuild, MigrationEnd, Nic, role_name
+from bootmatrix.model import (
+    Accel,
+    Channel,
+    FirmwareBuild,
+    MigrationEnd,
+    Nic,
+    OwnGuest,
+    role_name,
+)
 from bootmatrix.nvram import Nvram
 from bootmatrix.policies.base import Swap
 from bootmatrix.witnesses import stopped
@@ -32,7 +41,7 @@ from bootmatrix.witnesses.refusal import Refusal
 _STUB_SECONDS = 60.0
 # The size of a ROM block has been a property of its device since then (QEMU's hw/pci/pci.c).
 _ROMSIZE_SINCE = (6, 0)
-# The files of all ipxe-qemu packages so far fit into it, and QEMU rounds them up to it.
+# Where no ROM file of a host is found: most ipxe-qemu packages' fit into it.
 _ROM_BLOCK = 256 << 10
 
 
@@ -307,6 +316,11 @@ class QemuHosts:
                 smm=setup.hosts[host].firmware.needs_smm,
                 kernel=self.files.kernel(host),
                 debug_log=setup.debug_log and setup.board.debug_port and build.debug_port,
+                memory=setup.memory_argument,
+                words=setup.words_on(host),
+                network=setup.guest.is_linux,
+                base=self.files.base(host),
+                has_console=setup.own is not None and setup.own.has_console,
             )
         )
         row: dict[str, object] = {"role": role, "version": build.version, "argv": list(argv)}
@@ -316,7 +330,9 @@ class QemuHosts:
                 self._engine, build, kvm=accel is Accel.KVM, keep=setup.catalogued
             )
         )
-        vm = self._stack.enter_context(VM(name, sandbox, argv, self.scratch, name))
+        vm = self._stack.enter_context(VM(
+            name, sandbox, argv, self.scratch, name,
+            setup.guest.up if isinstance(setup.guest, OwnGuest) else ""))
         self._launched.append(vm.process)
         self._stack.callback(lambda: row.update(vm.notes()))
         return QemuMachine(vm, host, prepared, self)
@@ -329,8 +345,15 @@ class QemuHosts:
 
 
 def rom_block_size(setup: GuestSetup, host: int) -> int:
-    """The size for the network card's ROM block, in bytes; 0 leaves it to QEMU."""
+    """The size for the network card's ROM block, in bytes; 0 leaves it to QEMU.
+
+    It is the same for all hosts: that of the largest ROM file of theirs, rounded up as QEMU does.
+    """
     if setup.nic not in (Nic.VIRTIO_ROMSIZE, Nic.E1000_ROMSIZE):
         return 0
     version = tuple(map(int, setup.hosts[host].qemu.version.split(".")[:2]))
-    return _ROM_BLOCK if version >= _ROMSIZE_SINCE else 0
+    if version < _ROMSIZE_SINCE:
+        return 0
+    rom = "efi-virtio.rom" if setup.nic is Nic.VIRTIO_ROMSIZE else "efi-e1000.rom"
+    largest = max(rom_bytes(each.qemu, rom) for each in setup.hosts) or _ROM_BLOCK
+    return 1 << (largest - 1).bit_length()

@@ -200,13 +200,15 @@ class VM(Qemu):
     """A QEMU process in a sandbox, its monitor and its serial console.
 
     ``resets_before`` is how often it had been reset when the last boot was over. ``held``: it is
-    stopped by the monitor, and goes on by that.
+    stopped by the monitor, and goes on by that. ``up`` is its console's.
     """
 
     def __init__(
-        self, name: str, sandbox: Sandbox, argv: tuple[str, ...], scratch: Scratch, at: str
+        self, name: str, sandbox: Sandbox, argv: tuple[str, ...], scratch: Scratch, at: str,
+        up: str = "",
     ) -> None:
         super().__init__(name, sandbox, argv, scratch, at, ("monitor", "console"))
+        self._up = up
         self.resets_before = 0
         self.held = False
         self._console: Console | None = None
@@ -217,7 +219,7 @@ class VM(Qemu):
         deadline = deadline.sooner(LAUNCH_SECONDS)
         console = self.connection("console", deadline)
         self._console = self._stack.enter_context(
-            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped)
+            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped, self._up)
         )
         monitor = self.connection("monitor", deadline)
         try:

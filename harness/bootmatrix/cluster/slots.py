@@ -1,0 +1,346 @@
+"""The cells that run on a worker's machine: its processes, and what it keeps of each run.
+
+Nothing here knows dask. A machine forgets a run, and ends what runs for it, when nobody has asked
+for it for a while: whoever wanted it is dead, or cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cluster import frames
+from bootmatrix.cluster.model import Answer, Facts, read_answer, read_task
+from bootmatrix.cluster.slot import TABLE
+from bootmatrix.cluster.table import Kept, Table, read_table
+from bootmatrix.deadline import awake
+from bootmatrix.errors import HarnessError, UserError, in_a_line
+from bootmatrix.files.cell_files import remove_tree
+
+LEASE_SECONDS = 8.0
+"""A run that nobody has asked for, for so long, is forgotten, and its cells end."""
+HUNG_SECONDS = 20.0
+"""A process that has not said for so long that it lives is ended."""
+_END_SECONDS = 3.0
+_LOOK_SECONDS = 0.25
+SLOT = (sys.executable, "-m", "bootmatrix.cluster.slot")
+Said = queue.SimpleQueue[tuple[dict[str, Any], bytes] | None]
+
+
+class _Process:
+    """One process that runs cells; started when there is one."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path) -> None:
+        self.name = name
+        self.run = ""
+        self.cells: dict[str, Said] = {}
+        self._command = command
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._heard = 0.0
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                return
+            self.cells = {}
+            self._heard = awake()
+            self._process = subprocess.Popen(
+                [*self._command, self.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                start_new_session=True, cwd=self._directory)
+            threading.Thread(target=self._listen, args=(self._process, self.cells),
+                             daemon=True).start()
+
+    def send(self, key: str, head: dict[str, Any], body: bytes) -> Said:
+        """Give it a cell; what it says of it comes in the queue, and None when it has ended."""
+        said: Said = queue.SimpleQueue()
+        self.cells[key] = said
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            frames.write(cast(Any, self._process.stdin), head, body)
+        except frames.Ended:
+            said.put(None)
+        return said
+
+    def _listen(
+        self, process: subprocess.Popen[bytes], cells: dict[str, Said]
+    ) -> None:
+        assert process.stdout is not None
+        with suppress(frames.Ended):
+            while True:
+                message = frames.read(cast(Any, process.stdout))
+                self._heard = awake()
+                if (said := cells.get(str(message[0].get("key")))) is not None:
+                    said.put(message)
+        with suppress(OSError):
+            process.kill()  # who says what is no message is not to be heard again
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):
+                cast(IO[bytes], pipe).close()
+        for said in list(cells.values()):
+            said.put(None)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has not been heard for too long."""
+        return awake() - self._heard > HUNG_SECONDS
+
+    @property
+    def ended(self) -> str:
+        """How it has ended, in words."""
+        status = None if self._process is None else self._process.wait()
+        return f"signal {-status}" if status and status < 0 else f"status {status}"
+
+    def end(self, *, at_once: bool = False) -> None:
+        """End it: asked first, so that it tidies up. Sandboxes die with it in any case."""
+        with self._lock:
+            process = self._process
+            if process is None or process.poll() is not None:
+                return
+            if not at_once:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_END_SECONDS)
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class _Run:
+    """What a machine keeps of a run."""
+
+    directory: Path
+    table: Table
+    asked: float
+    active: int = 0
+    incoming: dict[str, IO[bytes]] = field(default_factory=dict)
+
+
+class Machine:
+    """Runs cells on this machine, so many side by side as ``facts`` say.
+
+    ``cache`` is where builds are kept; runs have directories of their own in ``home``.
+    """
+
+    def __init__(
+        self, facts: Facts, cache: Path, home: Path, command: Sequence[str] = (),
+    ) -> None:
+        self.facts = facts
+        self._cache = cache
+        self.home = home
+        self._kept: dict[str, Kept] = {}
+        self._runs: dict[str, _Run] = {}
+        self._lock = threading.Lock()
+        self._taking = threading.Lock()
+        self._processes = [_Process(f"slot-{number}", command or SLOT, home)
+                           for number in range(facts.slots)]
+        self._free: queue.LifoQueue[_Process] = queue.LifoQueue()
+        for process in reversed(self._processes):
+            self._free.put(process)
+        self._numbers = itertools.count()
+        self._closed = threading.Event()
+        threading.Thread(target=self._keep_house, daemon=True).start()
+
+    def close(self) -> None:
+        """End all processes, forget all runs, and remove the directory of them."""
+        self._closed.set()
+        self.end_all()
+        with suppress(OSError, HarnessError):
+            remove_tree(self.home)
+
+    def end_all(self) -> None:
+        """End all cells, and forget all runs: nobody is there who wants them."""
+        self._end(self._processes)
+        for run in list(self._runs):
+            self.forget(run)
+
+    # ---- runs ------------------------------------------------------------------------------
+
+    def prepare(self, run: str, table: bytes) -> list[str]:
+        """Take a run's table of builds; the digests of those that are not here."""
+        with self._taking:
+            there = self._runs.get(run)
+            directory = there.directory if there else Path(tempfile.mkdtemp(
+                prefix=f"run-{run}-", dir=self.home))
+            read = read_table(table)
+            (directory / f"{TABLE}.new").write_bytes(table)
+            (directory / f"{TABLE}.new").replace(directory / TABLE)
+            if run not in self._kept:
+                self._kept[run] = Kept(self._cache, ImageStore())
+            if there:
+                there.table, there.asked = read, awake()
+            else:
+                self._runs[run] = _Run(directory, read, awake())
+            kept = self._kept[run]
+            return [digest for digest in (*read.trees, *read.files) if not kept.has(digest)]
+
+    def build(self, run: str, digest: str, name: str) -> bool:
+        """Build a build of the catalogue here; whether it is the one of this digest."""
+        store = ImageStore()
+        if name in store.names(None):
+            store.build([name], lambda line: None)
+        with self._taking:
+            kept = self._kept[run] = Kept(self._cache, ImageStore())
+            return kept.has(digest)
+
+    def receive(
+        self, run: str, digest: str, is_tree: bool, offset: int, piece: bytes, last: bool
+    ) -> None:
+        """Take a piece of a build that was not here. Raises HarnessError for what it is not."""
+        with self._taking:
+            if run not in self._runs:
+                raise HarnessError("the run is not known here any more")
+            at = self._runs[run]
+            at.asked = awake()
+            if offset == 0:
+                at.incoming[digest] = tempfile.TemporaryFile(  # noqa: SIM115  # until it is whole
+                    dir=at.directory)
+            file = at.incoming[digest]
+            if file.tell() != offset:
+                raise HarnessError("a piece of a build is missing")
+            file.write(piece)
+            if last:
+                file.seek(0)
+                with at.incoming.pop(digest) as whole:
+                    self._kept[run].take(digest, is_tree, whole)
+
+    def ask(self, run: str) -> bool:
+        """Say that a run is still wanted; whether it is known here."""
+        with self._lock:
+            if run not in self._runs:
+                return False
+            self._runs[run].asked = awake()
+            return True
+
+    def forget(self, run: str) -> None:
+        """End what runs for a run, and remove what is kept of it."""
+        with self._lock:
+            there = self._runs.pop(run, None)
+        self._end([process for process in self._processes if process.run == run])
+        with self._taking:
+            if (kept := self._kept.pop(run, None)) is not None:
+                kept.close()
+        if there is not None:
+            for file in there.incoming.values():
+                file.close()
+            with suppress(OSError, HarnessError):
+                remove_tree(there.directory)
+
+    def _end(self, processes: Sequence[_Process]) -> None:
+        ending = [threading.Thread(target=process.end) for process in processes]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+
+    def _keep_house(self) -> None:
+        while not self._closed.wait(1.0):
+            with self._lock:
+                over = [run for run, at in self._runs.items()
+                        if awake() - at.asked > LEASE_SECONDS and not at.active]
+            for run in over:
+                self.forget(run)
+
+    # ---- cells -----------------------------------------------------------------------------
+
+    def run(
+        self, data: bytes, wanted: Callable[[], bool], waits: Callable[[], None],
+    ) -> tuple[bytes, bytes]:
+        """Run a cell: the answer, and its files.
+
+        ``wanted`` is asked while it runs; ``waits`` is called when nothing is to be done for it
+        but to wait for a guest that may be late, and another cell can run.
+        """
+        try:
+            answer, packed = self._run(data, wanted, waits)
+        except Exception as error:  # a fault of ours is told, and not one more of dask's
+            answer, packed = Answer(state="broken", why=in_a_line(error)[0]), b""
+        return answer.model_dump_json().encode(), packed
+
+    def _run(
+        self, data: bytes, wanted: Callable[[], bool], waits: Callable[[], None],
+    ) -> tuple[Answer, bytes]:
+        task = read_task(data)
+        with self._lock:
+            there = self._runs.get(task.run)
+            if there is None:
+                return Answer(state="unknown"), b""
+            there.active += 1
+        process = self._free.get()
+        freed = False
+        try:
+            process.start()
+            process.run = task.run
+            key = f"{next(self._numbers)}"
+            said = process.send(key, {"key": key, "run_dir": str(there.directory)}, data)
+            while True:
+                try:
+                    message = said.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    if process.silent:
+                        process.end(at_once=True)
+                        return Answer(state="lost", why="the process that ran it has said nothing "
+                                      f"for {HUNG_SECONDS:.0f} s"), b""
+                    if not wanted() or awake() - there.asked > LEASE_SECONDS:
+                        process.cells.pop(key, None)
+                        if not freed or not process.cells:
+                            process.end()
+                        return Answer(state="stopped"), b""
+                    continue
+                if message is None:
+                    return Answer(state="lost", why="the process that ran it has ended "
+                                                    f"({process.ended})"), b""
+                head, packed = message
+                if head.get("waits"):
+                    if not freed:
+                        freed = True
+                        self._free.put(process)
+                        waits()
+                    continue
+                process.cells.pop(key, None)
+                return read_answer(json.dumps(head["answer"]).encode()), packed
+        finally:
+            if not freed:
+                self._free.put(process)
+            with self._lock:
+                there.active -= 1
+
+
+def home_of(cache: Path) -> Path:
+    """Where runs have their directories on this machine: made, and this process's alone.
+
+    It is held as long as this process lives: what is not held, a killed worker has left, and goes.
+    """
+    try:
+        home = cache / "cluster-runs"
+        home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob("worker-*"):
+            with suppress(OSError, HarnessError):
+                held = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove_tree(left)
+                finally:
+                    os.close(held)
+        made = Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=home))
+        fcntl.flock(os.open(made, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
+        return made
+    except OSError as error:
+        raise UserError(f"cannot be made: {error.strerror}", file=cache) from None

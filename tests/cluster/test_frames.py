@@ -1,0 +1,40 @@
+"""Messages between a worker and its processes."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+
+import pytest
+
+from bootmatrix.cluster import frames
+
+
+def test_a_message_comes_as_it_went() -> None:
+    file = io.BytesIO()
+    frames.write(file, {"key": "1"}, b"\0body")
+    frames.write(file, {"beat": True})
+    file.seek(0)
+    assert frames.read(file) == ({"key": "1"}, b"\0body")
+    assert frames.read(file) == ({"beat": True}, b"")
+    with pytest.raises(frames.Ended):
+        frames.read(file)
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"\0\0", struct.pack(">II", 2, 0) + b"[]", struct.pack(">II", 2, 0) + b"{",
+    struct.pack(">II", 2, 4) + b"{}12", struct.pack(">II", 1 << 31, 0), b"Traceback (most",
+])
+def test_what_is_cut_off_or_no_message_is_an_end(data: bytes) -> None:
+    with pytest.raises(frames.Ended):
+        frames.read(io.BytesIO(data))
+
+
+def test_nobody_at_the_other_end_is_an_end() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    file = os.fdopen(writing, "wb", buffering=0)
+    with pytest.raises(frames.Ended):
+        frames.write(file, {})
+    file.close()

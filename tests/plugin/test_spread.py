@@ -1,0 +1,161 @@
+"""A session's cells on workers, which boot nothing: pytest's own options, and how a run ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bootmatrix.builds.image_store import ImageStore, cache_home
+from bootmatrix.cluster.slots import LEASE_SECONDS
+from bootmatrix.errors import Status
+from helpers.clusters import Loopback, below, end, plan_in
+
+MATRIX = """
+schema: 1
+hosts: {old: {qemu: debian-bullseye}, new: {qemu: debian-bookworm}}
+axes:
+  source: old
+  destination: new
+  machine: pc-i440fx-5.2
+  policy: [stock, guest-owned, machine-owned]
+  scenario: [migrate-reset, ping-pong]
+known:
+  - {when: {policy: guest-owned, scenario: ping-pong}, verdict: silent, reason: as ever}
+"""
+RED = "old-to-new,pc-i440fx-5.2,stock,migrate-reset,ahci"
+KNOWN = "old-to-new,pc-i440fx-5.2,guest-owned,ping-pong,ahci"
+PLAN: dict[str, Any] = {RED: {"verdict": "silent", "reason": "not a byte"},
+                        KNOWN: {"verdict": "silent", "reason": "not a byte"}}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, store: ImageStore) -> Iterator[Loopback]:
+    home = tmp_path_factory.mktemp("loopback")
+    (home / "m.yaml").write_text(MATRIX)
+    with Loopback(home) as cluster:
+        cluster.worker("one")
+        yield cluster
+
+
+def argv_of(cluster: Loopback, words: Sequence[str], program: str) -> list[str]:
+    option = "--cluster" if program == "bootmatrix" else "--bootmatrix-cluster"
+    start = [sys.executable, "-m", "bootmatrix", "run", "m.yaml"] if program == "bootmatrix" else \
+        [sys.executable, "-m", "pytest", "m.yaml", "-p", "no:hypothesispytest"]
+    return [*start, option, cluster.scheduler.address, *words]
+
+
+def ran(cluster: Loopback, *words: str, program: str = "bootmatrix") -> Any:
+    return subprocess.run(
+        argv_of(cluster, words, program), cwd=cluster.home, capture_output=True, text=True,
+        timeout=120)
+
+
+def records_in(run: Path) -> list[Any]:
+    return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+
+
+def test_reports_are_those_of_any_run(cluster: Loopback) -> None:
+    plan_in(cluster.home, **PLAN)
+    done = ran(cluster, "--run-dir", "first", "--junit-xml", "junit.xml", "--repeat", "2")
+    assert done.returncode == Status.RED, done.stdout + done.stderr
+    assert "12 runs of 6 cells" in done.stdout or "6 cells" in done.stdout
+    records = records_in(cluster.home / "first")
+    assert sorted(record["repeat"] for record in records) == [1] * 6 + [2] * 6
+    assert {record["worker"] for record in records} == {"one"}
+    assert {record["matrix"] for record in records} == {"m.yaml"}
+    cases = list(ElementTree.parse(cluster.home / "junit.xml").iter("testcase"))
+    assert len(cases) == 12
+    assert sum(case.find("failure") is not None for case in cases) == 2
+    assert sum(case.find("skipped") is not None for case in cases) == 2, "the known ones"
+    assert (cluster.home / "first/cells/m.yaml" / RED / "1-source/console.log").exists()
+
+
+def test_pytest_stops_at_the_first_failure_and_runs_it_again(cluster: Loopback) -> None:
+    plan_in(cluster.home, **PLAN, seconds=0.2)
+    stopped = ran(cluster, "-x", program="pytest")
+    assert stopped.returncode == pytest.ExitCode.TESTS_FAILED, stopped.stdout
+    assert "1 failed" in stopped.stdout
+    again = ran(cluster, "--lf", "-q", program="pytest")
+    assert re.search(r"\b1 failed", again.stdout), again.stdout
+    assert "passed" not in again.stdout.splitlines()[-1]
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
+    plan_in(cluster.home, seconds=30)
+    run = subprocess.Popen(
+        argv_of(cluster, ["--run-dir", "interrupted"], "bootmatrix"), cwd=cluster.home,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    worker = cluster.processes[1]
+    wait(60, lambda: below(worker.pid))
+    time.sleep(1)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=30)[0].decode()
+    assert run.returncode == Status.INTERRUPTED, said
+    wait(10, lambda: not below(worker.pid))
+
+
+def test_a_run_that_is_killed_leaves_nothing_on_any_machine(cluster: Loopback) -> None:
+    plan_in(cluster.home, seconds=60)
+    run = subprocess.Popen(
+        argv_of(cluster, ["--run-dir", "killed"], "bootmatrix"), cwd=cluster.home,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    worker = cluster.processes[1]
+    wait(60, lambda: below(worker.pid))
+    time.sleep(1)
+    end(run, signal.SIGKILL)
+    wait(10, lambda: not below(worker.pid))
+    homes = cache_home() / "cluster-runs"
+    wait(LEASE_SECONDS + 6, lambda: not list(homes.glob(f"worker-{worker.pid}-*/run-*")))
+
+
+def test_a_run_whose_scheduler_dies_can_be_gone_on_with(cluster: Loopback) -> None:
+    plan_in(cluster.home, **{"seconds": 0.1, "machine-owned": {"seconds": 60}})
+    run = subprocess.Popen(
+        argv_of(cluster, ["--run-dir", "lost"], "bootmatrix"), cwd=cluster.home,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    records = cluster.home / "lost/records.jsonl"
+    wait(60, lambda: records.exists() and len(records.read_text().splitlines()) >= 3)
+    port = int(cluster.scheduler.address.rpartition(":")[2])
+    end(cluster.scheduler.process, signal.SIGKILL)
+    said = run.communicate(timeout=60)[0].decode()
+    assert run.returncode == Status.RIG_BROKEN, said
+    assert "the scheduler has gone" in said
+    assert "--resume" in said
+    plan_in(cluster.home)
+    cluster.scheduler = cluster.schedule(port)
+    done = ran(cluster, "--resume", "lost")
+    assert done.returncode == Status.GREEN, done.stdout + done.stderr
+    found = records_in(cluster.home / "lost")
+    assert sorted(record["cell"]["id"] for record in found) == sorted(
+        {record["cell"]["id"] for record in found})
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["-n", "2"], "-n is for one machine"),
+    (["--cluster-tls", "nowhere"], "is tls://, not tcp://"),
+])
+def test_what_cannot_be_is_told_in_a_line(
+    cluster: Loopback, words: Sequence[str], told: str
+) -> None:
+    done = ran(cluster, *words)
+    assert done.returncode == Status.USER_ERROR
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def wait(seconds: float, come: Any) -> None:
+    begun = time.monotonic()
+    while not come():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.1)
