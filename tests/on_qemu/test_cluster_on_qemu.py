@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.builds.image_store import ImageStore, cache_home
 from bootmatrix.errors import Status
+from bootmatrix.guests import probe_disk
 from helpers.clusters import Network
 from helpers.own_builds import sid_firmware
 
@@ -17,9 +18,12 @@ MATRIX = """
 schema: 1
 hosts:
   old: {qemu: debian-bookworm}
-  mine: {qemu: debian-bookworm, firmware: {path: bios.bin}}
-axes: {source: old, destination: mine, machine: pc-i440fx-7.2, policy: [stock, machine-owned],
-       scenario: migrate-reset, disk: virtio}
+  mine: {qemu: debian-bookworm, firmware: {path: bios.bin}, arguments: [-rtc, base=utc]}
+guests:
+  mine: {disk: disk.img, format: raw, up: "BOOTMATRIX beat boot="}
+axes: {source: old, destination: mine, machine: "pc-i440fx-7.2,usb=off",
+       policy: [stock, machine-owned], scenario: migrate-reset, disk: virtio,
+       guest: [probe, mine], memory: 64, devices: {usb: [qemu-xhci, usb-tablet]}}
 """
 
 
@@ -42,6 +46,7 @@ def certificates(home: Path, place: Path) -> None:
 def test_a_machine_that_has_nothing_runs_cells_by_tls(store: ImageStore, tmp_path: Path) -> None:
     certificates(tmp_path, tmp_path / "certs")
     (tmp_path / "bios.bin").write_bytes(sid_firmware(store))
+    (tmp_path / "disk.img").write_bytes(probe_disk("A", cache_home()).read_bytes())
     (tmp_path / "m.yaml").write_text(MATRIX)
     with Network(tmp_path) as network:
         scheduler, machine = network.machine(2), network.machine(3)
@@ -66,11 +71,17 @@ def test_a_machine_that_has_nothing_runs_cells_by_tls(store: ImageStore, tmp_pat
         assert len(list(own.glob("tree-*[0-9a-f]"))) == 1, "one image, however many cells"
     lines = (tmp_path / "run/records.jsonl").read_text().splitlines()
     records = list(map(json.loads, lines))
-    verdicts = {record["cell"]["policy"]: record["boots"][-1]["console"] for record in records}
+    firmware = {(record["cell"]["guest"], record["cell"]["policy"]): record["boots"][-1]["console"]
+                for record in records}
     seabios = store.beside("debian-bookworm", "seabios")
-    assert verdicts["stock"] == seabios.name
-    assert verdicts["machine-owned"].startswith("bios-")
+    for guest in ("probe", "mine"):
+        assert firmware[guest, "stock"] == seabios.name
+        assert firmware[guest, "machine-owned"].startswith("bios-")
     for record in records:
         assert record["worker"] == "bare"
+        argv = " ".join(record["qemus"][-1]["argv"])
+        for words in (",usb=off", "-m 64", "usb-tablet", "-rtc base=utc"):
+            assert words in argv
+        assert ("backing=base" in argv) == (record["cell"]["guest"] == "mine")
         assert str(machine.cache) not in json.dumps(record), "a path of that machine"
         assert list((tmp_path / "run" / record["artifacts"]).glob("*/console.log"))
