@@ -219,7 +219,9 @@ def test_names_in_a_script_are_no_commands(tmp_path: Path) -> None:
     setup = SimpleNamespace(
         hosts=hosts, board=board_of("pc", Arch.X86_64), interface=Interface.BIOS, kernel=None,
         disks=(disk, disk), cell=cell, guest=GuestKind.PROBE, memory_mib=32,
-        arch=Arch.X86_64, nic=cell.nic, post_ms=0,
+        arch=Arch.X86_64, nic=cell.nic, post_ms=0, migration=cell.migration, own=None,
+        own_disk=None,
+        memory_argument="", words_on=lambda host: (),
         mechanism=cell.policy.model.mechanism(Loader.ROM))
     text = reproduction.script(cell, setup)  # type: ignore[arg-type]
     # Only words in quotes may go over a line: nothing begins with what a name put there.

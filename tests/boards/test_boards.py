@@ -88,7 +88,8 @@ def test_a_guest_is_named_its_host_where_fw_cfg_brings_it() -> None:
 
 
 # What an image of an architecture looks like, and how a program for it is compiled.
-ELSEWHERE = {"firmware/image_file.py", "guests/efi.py"}
+# What a user's own machine is in words of ours, and which firmware it wants.
+ELSEWHERE = {"firmware/image_file.py", "guests/efi.py", "vm/translate.py", "cli/import_.py"}
 
 
 def test_nothing_is_said_of_a_board_outside_its_row() -> None:

@@ -66,7 +66,7 @@ def test_one_that_is_used_is_said_to_be(
     assert (row.user, row.pending) == (None, "")
     seat.mark, seat.journal = "dead", Journal("ab", done=False, restore=False)
     assert listed(source, tmp_path / "cache").pending == (
-        "its chip may be half-written by a run that was killed: `bench doctor` sees to it")
+        "its chip may be half-written by a killed or failed run: `bench doctor` sees to it")
     monkeypatch.setattr(bench, "TAKEN_SECONDS", 0.1)
     with seat.held("the run in /tmp/x"):
         row = listed(source, tmp_path / "cache")
@@ -98,7 +98,7 @@ def test_what_a_killed_run_left_is_seen_to(board: VirtualBoard) -> None:
     board.chip.write_bytes(image(OLD)[: 128 << 10] + before[128 << 10 :])
     findings = list(examine(board.source, board.cache))
     assert [finding.found for finding in findings if finding.state is Health.WARN] == [
-        "the chip was left half-written by a run that was killed: what it held before is restored"]
+        "the chip was left half-written by a killed or failed run: what it held before is restored"]
     assert board.chip.read_bytes() == before
 
 

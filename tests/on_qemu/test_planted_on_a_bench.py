@@ -180,7 +180,7 @@ def test_a_run_that_is_killed_while_it_flashes_leaves_a_chip_that_the_next_resto
     record = board.run(tmp_path, "start")
     assert record["verdict"] == "pass", record["reason"]
     assert record["bench"]["recovered"] == (
-        "the chip was left half-written by a run that was killed: what it held before is restored")
+        "the chip was left half-written by a killed or failed run: what it held before is restored")
     assert board.seat.kept.read_bytes() == before
 
 
@@ -218,5 +218,5 @@ def test_a_run_that_was_killed_before_it_restored(board: VirtualBoard, tmp_path:
     board.seat.journal = Journal(sha256(image(OLD)), done=True, restore=True)
     record = board.run(tmp_path, "start", restore=True)
     assert record["bench"]["recovered"] == (
-        "the chip was not restored by a run that was killed: what it held before is restored")
+        "the chip was not restored by a killed or failed run: what it held before is restored")
     assert board.chip.read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from bootmatrix.cli.doctor import MARKS
@@ -101,7 +102,8 @@ def _console(options: argparse.Namespace) -> int:
     from bootmatrix.machines.board import Bench
 
     source = bench.named(options.board, options.files or [BENCH])
-    with Bench(source, cache_home(), bench.TAKEN_SECONDS, "bench console") as board:
+    user = f"bench console, process {os.getpid()}"
+    with Bench(source, cache_home(), bench.TAKEN_SECONDS, user) as board:
         echo(f"{source}: Ctrl-] leaves it", flush=True)
         with board.line.attach() as console:
             if options.power in ("off", "cycle"):

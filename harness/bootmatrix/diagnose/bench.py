@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,10 @@ def listed(source: BoardSource, cache: Path) -> Listed:
     user, journal = seat.user, seat.journal
     pending = ""
     if user is None and journal is not None:
-        state = "was not restored" if journal.done else "may be half-written"
-        pending = f"its chip {state} by a run that was killed: `bench doctor` sees to it"
+        state = "may be half-written" if not journal.done else \
+            "was not restored" if journal.restore else ""
+        if state:
+            pending = f"its chip {state} by a killed or failed run: `bench doctor` sees to it"
     return Listed(source, facts(source), user, seat.mark, pending)
 
 
@@ -84,7 +87,7 @@ def examine(
     A board in which nothing is wrong loses its mark.
     """
     try:
-        bench = Bench(source, cache, TAKEN_SECONDS, "bench doctor")
+        bench = Bench(source, cache, TAKEN_SECONDS, f"bench doctor, process {os.getpid()}")
     except BoardTaken as error:
         yield Finding(str(source), Health.FAIL, error.message, "wait for its end")
         return

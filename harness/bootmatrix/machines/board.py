@@ -174,6 +174,8 @@ def _said(error: Exception) -> str:
         return (f"{command} ended with "
                 f"{error.returncode}: {' / '.join(map(str.strip, last)) or 'not a word'}")
     text = str(getattr(error, "msg", "")) or str(error)
+    if isinstance(error, TimeoutError):
+        return text
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'not a word'}"
 
 
@@ -191,7 +193,7 @@ def _bench(what: str) -> Iterator[None]:
 def _within(seconds: float, work: Callable[[], object]) -> None:
     """Do it in so many seconds. labgrid's commands have no limit of their own.
 
-    Raises BenchError where it is not over by then: it goes on, and nobody waits for it.
+    Raises TimeoutError where it is not over by then: it goes on, and nobody waits for it.
     """
     raised: list[BaseException] = []
 
@@ -205,7 +207,7 @@ def _within(seconds: float, work: Callable[[], object]) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise BenchError(f"its command has not ended in {seconds:.0f} s")
+        raise TimeoutError(f"its command has not ended in {seconds:.0f} s")
     if raised:
         raise raised[0]
 
@@ -883,6 +885,7 @@ class BoardHosts:
         code = self._files[0].code_of  # its variables a board may have changed
         if chip is not None and chip.written and code(chip.written) != code(chip.read()):
             self.fault = "the chip does not hold what was written to it, and verified"
+            chip.distrust()
             told.append(self.fault)
             return _box(self.fault, told)
         for image, what in self._others():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,7 @@ def _check_selection(config: pytest.Config) -> None:
 
 
 class WorkerMemory:
-    """Lets a worker's memory stay what it is, however many cells it runs.
+    """Lets a worker's memory stay what it is, however many cells it runs, and its boards end well.
 
     Its terminal reporter keeps every report, records and all, for a summary that a worker never
     writes; the controller has them by then.
@@ -95,6 +95,11 @@ class WorkerMemory:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Where it has boards it ends when they are seen to."""
+        if has_boards(item.nodeid for item in session.items):
+            _end_later()
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -106,6 +111,27 @@ class WorkerMemory:
 
 BOARD_SECONDS = 1800
 """How long a worker with boards is waited for at the end: as long as a chip may take."""
+
+
+def has_boards(nodeids: Iterable[str]) -> bool:
+    """Whether any of these is a cell of a board, by the machine in its id."""
+    return any(f",{BOARD_MACHINE}," in nodeid for nodeid in nodeids)
+
+
+def _end_later() -> None:
+    """Let this worker see to a board when it is to end.
+
+    execnet interrupts it, and has it exit ten seconds after that, whatever it does
+    (WorkerGateway._terminate_execution).
+    """
+    from execnet.gateway_base import WorkerPool
+
+    wait = WorkerPool.waitall
+
+    def longer(pool: WorkerPool, timeout: float | None = None) -> bool:
+        return bool(wait(pool, BOARD_SECONDS if timeout == 10.0 else timeout))
+
+    WorkerPool.waitall = longer  # type: ignore[assignment,method-assign]
 
 
 class Recorder:
@@ -220,7 +246,7 @@ class Recorder:
         named = (nodeid.partition("::") for nodeid in ids)
         self._planned = ["::".join((file, name)) for file, _, name in named
                          if file.lower().endswith(SUFFIXES) and name != UNREADABLE]
-        if any(f",{BOARD_MACHINE}," in nodeid for nodeid in self._planned):
+        if has_boards(self._planned):
             # A worker that is ended while it writes a chip leaves half an image in it.
             node.nodemanager.EXIT_TIMEOUT = BOARD_SECONDS
         if self._planned:

@@ -89,7 +89,7 @@ def test_one_that_was_killed_half_way_is_found_by_the_next(seat: Seat, restore: 
     assert programmer.content not in (OLD, NEW)
     again = Chip(programmer, seat, restore=False)
     assert again.recover() == (
-        "the chip was left half-written by a run that was killed: what it held before is restored")
+        "the chip was left half-written by a killed or failed run: what it held before is restored")
     assert (programmer.content, seat.journal) == (OLD, None)
     assert again.recover() is None
 
@@ -111,7 +111,7 @@ def test_one_that_was_killed_behind_its_write(seat: Seat) -> None:
     assert programmer.content == NEW, "nobody had asked for more"
     Chip(programmer, seat, restore=True).program(OTHER)
     assert Chip(programmer, seat, restore=True).recover() == (
-        "the chip was not restored by a run that was killed: what it held before is restored")
+        "the chip was not restored by a killed or failed run: what it held before is restored")
     assert programmer.content == NEW
 
 
@@ -177,3 +177,19 @@ def test_what_it_held_first_of_all_stays(seat: Seat) -> None:
         chip.program(content)
         chip.finish()
     assert (seat.original.read_bytes(), seat.kept.read_bytes()) == (OLD, OTHER)
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_what_verifies_and_is_something_else_is_never_kept(seat: Seat, restore: bool) -> None:
+    programmer = Programmer()
+    chip = Chip(programmer, seat, restore=restore)
+    chip.program(NEW)
+    programmer.content = OTHER
+    assert chip.written == NEW != chip.read()
+    chip.distrust()
+    assert chip.finish() is restore
+    again = Chip(programmer, seat, restore=False)
+    assert (again.recover() is None) is restore
+    assert programmer.content == OLD
+    again.program(NEW)
+    assert seat.kept.read_bytes() == OLD

@@ -66,7 +66,7 @@ class Chip:
         self._write(kept)
         self._seat.journal = None
         found = "was not restored" if whole else "was left half-written"
-        return f"the chip {found} by a run that was killed: what it held before is restored"
+        return f"the chip {found} by a killed or failed run: what it held before is restored"
 
     def read(self) -> bytes:
         """What is in it, by the programmer."""
@@ -97,6 +97,12 @@ class Chip:
         self._known = self._written = None
         self._seat.journal = Journal(
             "", done=False, restore=self._restore, held=sha256(content))
+
+    def distrust(self) -> None:
+        """It does not hold what was verified: what it holds is nothing to keep."""
+        self._torn, self._known = True, None
+        self._seat.journal = Journal(
+            sha256(self._written or b""), done=False, restore=self._restore)
 
     def finish(self) -> bool:
         """The board is let go: whether what it held before was written back.
