@@ -53,8 +53,13 @@ def test_a_guest_moves_in_the_mode_and_keeps_its_firmware(
     assert (sent > 0) is ("multifd" in row.capabilities)
 
 
-@pytest.mark.parametrize("by", list(MigrationEnd))
-@pytest.mark.parametrize("mode", [MigrationMode.PRECOPY, MigrationMode.MULTIFD])
+# Not multifd whose destination dies: a source does not always come back from that
+# (docs/stock-qemu.md).
+@pytest.mark.parametrize(("mode", "by"), [
+    (MigrationMode.PRECOPY, MigrationEnd.CANCELLED),
+    (MigrationMode.PRECOPY, MigrationEnd.DESTINATION_KILLED),
+    (MigrationMode.MULTIFD, MigrationEnd.CANCELLED),
+])
 def test_a_guest_whose_migration_fails_goes_on_and_can_migrate_again(
     lab: Lab, store: ImageStore, mode: MigrationMode, by: MigrationEnd
 ) -> None:

@@ -18,7 +18,7 @@ from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import Nic
 from bootmatrix.policies.base import Swap
 
-SOON = Deadline.after(60)
+SOON = Deadline.after(1e6)  # from the import on, which is long before the last test
 
 
 class Monitor:

@@ -15,6 +15,7 @@ from bootmatrix.modes import Mode
 # Bytes a second. The smallest guest's memory takes more than this in the names of its pages alone.
 _PACE = 4096
 _LOOK_SECONDS = 0.01
+_CLEAN_SECONDS = 10.0
 
 
 def fail(source: VM, destination: VM, mode: Mode, by: MigrationEnd, deadline: Deadline) -> None:
@@ -40,19 +41,20 @@ def fail(source: VM, destination: VM, mode: Mode, by: MigrationEnd, deadline: De
 
 
 def _cleaned_up(source: VM, deadline: Deadline) -> None:
-    """Wait until the source takes another migration.
+    """Wait until the source takes another migration, or show that it will not.
 
     It tells of the end before it has let go of the channels ("duplicate yank instance"), and no
-    event says that it has. A QEMU before 6.0 has no such list, and no such refusal.
+    event says that it has. A QEMU before 6.0 has no such list, and no such refusal. One that does
+    not let go at all refuses the next migration, in its own words.
     """
-    while True:
+    bound = deadline.sooner(_CLEAN_SECONDS)
+    while not bound.expired:
         try:
             there = source.monitor.execute("query-yank", deadline=deadline)
         except MonitorError:
             return
         if not isinstance(there, list) or {"type": "migration"} not in there:
             return
-        deadline.check(f"{source.name}: the end of a failed migration")
         time.sleep(_LOOK_SECONDS)
 
 
