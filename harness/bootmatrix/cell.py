@@ -213,7 +213,7 @@ class Cell:
     @property
     def own_machine(self) -> OwnMachine | None:
         """Somebody's machine, if that is what its guest runs in."""
-        return self.guest.machine if isinstance(self.guest, OwnGuest) else None
+        return self.guest.machine
 
 
 def axes_of(cell: type[Cell]) -> Mapping[str, Axis]:

@@ -49,10 +49,27 @@ class GuestKind(StrEnum):
         """Whether a Linux kernel of ours runs."""
         return self in (GuestKind.LINUX, GuestKind.LINUX_KERNEL)
 
+    # What an OwnGuest has, too: one of ours has no machine of its own, and no disk of the user's.
+
     @property
     def kind(self) -> GuestKind:
-        """As an OwnGuest has it."""
+        """Itself."""
         return self
+
+    @property
+    def machine(self) -> OwnMachine | None:
+        """None: a board of the matrix's axes."""
+        return None
+
+    @property
+    def disk(self) -> OwnDisk | None:
+        """None: a disk of ours."""
+        return None
+
+    @property
+    def up(self) -> str:
+        """Nothing: it says so as the probe does."""
+        return ""
 
 
 @dataclass(frozen=True)

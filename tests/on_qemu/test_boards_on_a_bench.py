@@ -169,6 +169,10 @@ def test_a_run_that_is_interrupted_leaves_the_board_off_and_free(
     board.fault(boots="dark.bin")  # it waits for a board that says nothing
     file = tmp_path / "mine.yaml"
     file.write_text(board.matrix("start", restore=True, patience=300.0))
+    # In a project for which a warning is an error, as this one: pytest warns of a labgrid that was
+    # imported before it.
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n')
     run = subprocess.Popen([sys.executable, "-m", "bootmatrix", "run", file, "--run-dir",
                             tmp_path / "run"], stdout=subprocess.PIPE)
     while board.power("get") != "on":

@@ -72,7 +72,7 @@ def _list(options: argparse.Namespace) -> int:
         told = [has.console, has.power or "no power switch",
                 *([has.reset] if has.reset else []), has.programmer or "no programmer",
                 *([f"place {has.place}"] if has.place else []),
-                "free" if row.user is None else f"used by {row.user}"]
+                "free" if row.user is None else f"used by {row.user or 'another process of yours'}"]
         echo(f"{row.source!s:<{width}}  {', '.join(told)}")
         for word, text in (("marked: ", row.mark), ("", row.pending)):
             if text:

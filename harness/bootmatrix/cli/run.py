@@ -170,14 +170,7 @@ def _prepare(
     store: ImageStore, builds: Builds, read: Sequence[Matrix], cells: Sequence[Cell]
 ) -> None:
     """Make ready what the hosts of these cells need, and nothing else."""
-    from bootmatrix.model import BoardSource
-
     needed = {host for cell in cells for host in cell.hosts}
-    if boards := {host.qemu for host in needed if isinstance(host.qemu, BoardSource)}:
-        from bootmatrix.machines.board import facts
-
-        for board in sorted(boards, key=str):
-            facts(board)  # a mistake in its environment file is told before anything is done
     used = [[host for host in matrix.used_hosts if host in needed] for matrix in read]
     while missing := builds.missing([host for hosts in used for host in hosts]):
         build_missing(store, missing)

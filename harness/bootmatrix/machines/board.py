@@ -26,7 +26,7 @@ from bootmatrix.errors import BenchError, HarnessError, PlaceTaken, UserError
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.bench.chip import Chip
 from bootmatrix.machines.bench.line import Line
-from bootmatrix.machines.bench.seat import Seat
+from bootmatrix.machines.bench.seat import CHIP_SECONDS, Seat
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import BoardSource, FirmwareBuild, role_name
@@ -46,7 +46,6 @@ _OFF_SECONDS = 6.0
 _SPEAK_SECONDS = 10.0  # in which a board says its first byte, at least, before it is blamed
 _RESET_SECONDS = 0.5  # what a reset line is pulled, and a button for the CMOS is pressed
 _COMMAND_SECONDS = 60.0  # of a power switch
-_CHIP_SECONDS = 1800.0  # a chip of 32 MiB by a slow programmer
 _STOP_SECONDS = 0.5  # in which somebody who waits hears that he is not to
 _PAUSE = 0.1  # in which a port is asked again
 _OUTPUTS = {"clear_cmos": "clear-cmos"}
@@ -366,13 +365,13 @@ class _Programmer:
 
     def read(self) -> bytes:
         with _file() as file, _bench("the chip cannot be read"):
-            _within(_CHIP_SECONDS, lambda: self._read(file))
+            _within(CHIP_SECONDS, lambda: self._read(file))
             return file.read_bytes()
 
     def write(self, image: bytes) -> None:
         with _file() as file, _bench("the chip cannot be written"):
             file.write_bytes(image)
-            _within(_CHIP_SECONDS, lambda: self._write(file))
+            _within(CHIP_SECONDS, lambda: self._write(file))
 
     def _read(self, file: Path) -> None:
         raise NotImplementedError
@@ -882,21 +881,21 @@ class BoardHosts:
             return _box("the board speaks again after a power cycle", told)
         told.append("not a byte after a power cycle")
         chip = self.bench.chip
+        now = b"" if chip is None else chip.read()
         code = self._files[0].code_of  # its variables a board may have changed
-        if chip is not None and chip.written and code(chip.written) != code(chip.read()):
+        if chip is not None and chip.written and code(chip.written) != code(now):
             self.fault = "the chip does not hold what was written to it, and verified"
             chip.distrust()
             told.append(self.fault)
             return _box(self.fault, told)
-        for image, what in self._others():
+        for image, what in self._others(now):
             assert chip is not None
-            suspect = chip.read()
             self.bench.off()
             chip.program(image)
             if self._speaks_after_a_cycle():
                 told.append(f"it speaks with {what}")
                 self.bench.off()
-                chip.program(suspect)
+                chip.program(now)
                 if self._speaks_after_a_cycle():
                     self.fault = ("the board was dead for a while: it speaks with the same "
                                   "firmware now")
@@ -917,10 +916,11 @@ class BoardHosts:
         line, speaks = self.bench.line, "the board speaks, but its guest is not up"
         if line.hearing.guests:
             return _box(speaks, told)
-        for image, what in self._others():
-            assert self.bench.chip is not None
+        chip = self.bench.chip
+        for image, what in self._others(b"" if chip is None else chip.read()):
+            assert chip is not None
             self.bench.off()
-            self.bench.chip.program(image)
+            chip.program(image)
             self.bench.on()
             if line.wait_for_guest(0, self._due):
                 told.append(f"its guest comes up with {what}")
@@ -935,12 +935,11 @@ class BoardHosts:
     def _due(self) -> Deadline:
         return Deadline.after(max(self.setup.seconds, _SPEAK_SECONDS))
 
-    def _others(self) -> Iterator[tuple[bytes, str]]:
-        """Images that are known to be better than what is in the chip."""
+    def _others(self, now: bytes) -> Iterator[tuple[bytes, str]]:
+        """Images that are known to be better than what is in the chip ``now``."""
         chip = self.bench.chip
         if chip is None:
             return
-        now = chip.read()
         for image, what in ((self._good, "the firmware that came up before"),
                             (chip.kept, "what its chip held before")):
             if image is not None and image != now:

@@ -121,12 +121,12 @@ class GuestSetup:
     @property
     def own(self) -> OwnMachine | None:
         """Somebody's machine, if that is what it runs in."""
-        return self.guest.machine if isinstance(self.guest, OwnGuest) else None
+        return self.guest.machine
 
     @property
     def own_disk(self) -> OwnDisk | None:
         """A disk of the user's, if that is what it boots from."""
-        return self.guest.disk if isinstance(self.guest, OwnGuest) else None
+        return self.guest.disk
 
     @property
     def memory_mib(self) -> int:
@@ -176,7 +176,7 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
     image = flashed(steps)
     firmware = hosts[0].firmware
     program, own = program_of(cell.guest.kind, firmware, cell.arch), cell.own_machine
-    disk = cell.guest.disk if isinstance(cell.guest, OwnGuest) else None
+    disk = cell.guest.disk
     return GuestSetup(
         hosts, cell.machine, cell.policy,
         [program.disk(label, cache, cell.arch, firmware) for label in (FIRST_DISK, SECOND_DISK)]

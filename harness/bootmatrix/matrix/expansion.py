@@ -37,7 +37,6 @@ from bootmatrix.model import (
     Disk,
     HostSpec,
     Known,
-    OwnGuest,
     QemuSource,
     role_name,
 )
@@ -301,11 +300,12 @@ def _points(matrix: Matrix, axes: Axes, rules: tuple[Rule, ...]) -> list[Cell]:
     for needed in {scenario.hosts_needed for scenario in axes.scenarios}:
         surplus = (0,) * (len(axes.hosts) - needed)
         homeless = _homeless(matrix, axes, needed)
+        archs = {point.arch for _, point in homeless}
         for place in product(*(range(len(values)) for values in axes.hosts[:needed])):
             hosts = tuple(axes.hosts[role][index] for role, index in enumerate(place))
             if matrix.given and matrix.given.isdisjoint(hosts):
                 continue
-            on = {arch: tuple(_with(host, arch) for host in hosts) for arch in Arch}
+            on = {arch: tuple(_with(host, arch) for host in hosts) for arch in archs}
             found.extend(
                 (place + surplus + key, replace(point, hosts=on[point.arch]))
                 for key, point in homeless
@@ -339,8 +339,7 @@ def _homeless(
 
 def _of_own_machine(values: dict[str, Any]) -> dict[str, Any]:
     """The values of a point; a guest with a machine of its own has its type and its disk."""
-    guest = values["guest"]
-    own = guest.machine if isinstance(guest, OwnGuest) else None
+    own = values["guest"].machine
     if own is None:
         return values
     machine = own.machine if values["machine"] == OWN_MACHINE else values["machine"]

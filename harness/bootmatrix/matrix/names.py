@@ -347,7 +347,7 @@ class Names:
             ("scenario", "for example migrate-reset"),
         ):
             if name == "machine" and own and all(
-                    isinstance(guest, OwnGuest) and guest.machine for guest in own):
+                    guest is not None and guest.machine for guest in own):
                 continue
             if not getattr(entry, name):
                 raise self._document.error(("axes", name), "is missing", hint=hint)

@@ -109,10 +109,6 @@ class WorkerMemory:
             terminal.stats.clear()
 
 
-BOARD_SECONDS = 1800
-"""How long a worker with boards is waited for at the end: as long as a chip may take."""
-
-
 def has_boards(nodeids: Iterable[str]) -> bool:
     """Whether any of these is a cell of a board, by the machine in its id."""
     return any(f",{BOARD_MACHINE}," in nodeid for nodeid in nodeids)
@@ -126,10 +122,12 @@ def _end_later() -> None:
     """
     from execnet.gateway_base import WorkerPool
 
+    from bootmatrix.machines.bench.seat import CHIP_SECONDS
+
     wait = WorkerPool.waitall
 
     def longer(pool: WorkerPool, timeout: float | None = None) -> bool:
-        return bool(wait(pool, BOARD_SECONDS if timeout == 10.0 else timeout))
+        return bool(wait(pool, CHIP_SECONDS if timeout == 10.0 else timeout))
 
     WorkerPool.waitall = longer  # type: ignore[assignment,method-assign]
 
@@ -248,7 +246,9 @@ class Recorder:
                          if file.lower().endswith(SUFFIXES) and name != UNREADABLE]
         if has_boards(self._planned):
             # A worker that is ended while it writes a chip leaves half an image in it.
-            node.nodemanager.EXIT_TIMEOUT = BOARD_SECONDS
+            from bootmatrix.machines.bench.seat import CHIP_SECONDS
+
+            node.nodemanager.EXIT_TIMEOUT = CHIP_SECONDS
         if self._planned:
             self._claim()
 

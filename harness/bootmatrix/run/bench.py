@@ -80,7 +80,7 @@ class BenchRunner(Runner):
         self._ending = False
         self._run_dir = run_dir
         # A worker whose controller was killed has others' cells left, which nobody wants.
-        self._is_workers, self._parent = worker.startswith("gw"), os.getppid()
+        self._is_worker, self._parent = worker.startswith("gw"), os.getppid()
 
     def end(self) -> None:
         """Let what runs come to its end soon; from any thread."""
@@ -91,7 +91,7 @@ class BenchRunner(Runner):
 
     def _over(self) -> bool:
         """Whether no cell is to begin any more: the run ends, or who would read of it is gone."""
-        return self._ending or (self._is_workers and os.getppid() != self._parent)
+        return self._ending or (self._is_worker and os.getppid() != self._parent)
 
     def machines(self, setup: GuestSetup, rows: list[dict[str, Any]]) -> Hosts:
         """The board that is held."""

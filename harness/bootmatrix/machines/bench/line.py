@@ -121,23 +121,19 @@ class Line:
 
     def wait_for_more(self, than: int, deadline: Deadline) -> bool:
         """Whether more bytes than so many have come in all by a deadline."""
-        def more(seconds: float) -> bool:
-            with self._changed:
-                return self._changed.wait_for(
-                    lambda: self.hearing.bytes > than or self.lost is not None, seconds)
-
-        deadline.until(more)
-        return self.hearing.bytes > than
+        return self._come(lambda: self.hearing.bytes > than, deadline)
 
     def wait_for_guest(self, than: int, deadline: Deadline) -> bool:
         """Whether more guests than so many have come up in all by a deadline."""
-        def more(seconds: float) -> bool:
-            with self._changed:
-                return self._changed.wait_for(
-                    lambda: self.hearing.guests > than or self.lost is not None, seconds)
+        return self._come(lambda: self.hearing.guests > than, deadline)
 
-        deadline.until(more)
-        return self.hearing.guests > than
+    def _come(self, what: Callable[[], bool], deadline: Deadline) -> bool:
+        def come(seconds: float) -> bool:
+            with self._changed:
+                return self._changed.wait_for(lambda: what() or self.lost is not None, seconds)
+
+        deadline.until(come)
+        return what()
 
     def wait_for_quiet(self, seconds: float, deadline: Deadline) -> bool:
         """Whether nothing comes for so long, before a deadline."""

@@ -22,7 +22,9 @@ from bootmatrix.files import given_file
 from bootmatrix.model import BoardSource
 
 _MOST = 64 << 10  # of a journal or a mark, in bytes
-_LONGEST_WAIT = 1800  # seconds
+CHIP_SECONDS = 1800
+"""How long a programmer may take: a chip of 32 MiB by a slow one."""
+
 _LOOK_SECONDS = 0.05  # no lock of this kind can be waited for until a deadline
 
 
@@ -68,15 +70,9 @@ class Seat:
         Who uses it under the same name is waited for without end, others for so many seconds, and
         nobody once there is to be a ``stop``. It is over with the process, however that ends.
         """
-        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with self._lock() as lock:
             deadline = Deadline.after(seconds)
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    other = os.pread(lock, _MOST, 0).decode(errors="replace")
+            while (other := _taken(lock)) is not None:
                 if stop():
                     raise BoardTaken("the run was ended before the board was free")
                 if deadline.expired and (other != user or not user):
@@ -85,17 +81,20 @@ class Seat:
             os.ftruncate(lock, 0)
             os.pwrite(lock, user.encode(), 0)
             yield
-        finally:
-            os.close(lock)
 
     @property
     def user(self) -> str | None:
-        """Who uses the board; None: nobody."""
+        """Who uses the board, "" for one who has not said so yet; None: nobody."""
+        with self._lock() as lock:
+            return _taken(lock)
+
+    @contextmanager
+    def _lock(self) -> Iterator[int]:
+        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with self.held():
-                return None
-        except BoardTaken as taken:
-            return taken.message.removeprefix("it is used by ")
+            yield lock
+        finally:
+            os.close(lock)
 
     # -- what is being done to the chip ----------------------------------------------------------
 
@@ -132,7 +131,7 @@ class Seat:
         lock = self._directory / "programmer.lock"
         script.parent.mkdir(exist_ok=True)
         # Who waits here may wait for nobody any more: not for longer than a chip takes.
-        alone = f'exec setsid -w flock -w {_LONGEST_WAIT} {quote(str(lock))} {quote(tool)} "$@"'
+        alone = f'exec setsid -w flock -w {CHIP_SECONDS} {quote(str(lock))} {quote(tool)} "$@"'
         _write(script, f"#!/bin/sh\n{alone}\n".encode())
         script.chmod(0o700)
         return str(script)
@@ -153,6 +152,15 @@ class Seat:
             _write(self._directory / "mark", reason.encode())
         else:
             (self._directory / "mark").unlink(missing_ok=True)
+
+
+def _taken(lock: int) -> str | None:
+    """Take a lock; None: it is taken, or who has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, _MOST, 0).decode(errors="replace")
+    return None
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -22,15 +22,7 @@ from bootmatrix.machines.qemu.files import GuestFiles, Prepared
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.machines.qemu.swap import FirmwareSwap
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import (
-    Accel,
-    Channel,
-    FirmwareBuild,
-    MigrationEnd,
-    Nic,
-    OwnGuest,
-    role_name,
-)
+from bootmatrix.model import Accel, Channel, FirmwareBuild, MigrationEnd, Nic, role_name
 from bootmatrix.nvram import Nvram
 from bootmatrix.policies.base import Swap
 from bootmatrix.witnesses import stopped
@@ -332,7 +324,7 @@ class QemuHosts:
         )
         vm = self._stack.enter_context(VM(
             name, sandbox, argv, self.scratch, name,
-            setup.guest.up if isinstance(setup.guest, OwnGuest) else ""))
+            setup.guest.up))
         self._launched.append(vm.process)
         self._stack.callback(lambda: row.update(vm.notes()))
         return QemuMachine(vm, host, prepared, self)
