@@ -22,16 +22,11 @@ from bootmatrix.cluster.rig import ClusterRig
 from bootmatrix.cluster.wishes import Wishes
 from bootmatrix.matrix.expansion import load
 from bootmatrix.run.rig import Begun
-from helpers.clusters import Loopback, plan_in
+from helpers.clusters import HEAD, Loopback, plan_in
 
 from .meter import Figure, resident
 
-_MATRIX = """
-schema: 1
-hosts: {old: {qemu: debian-bullseye}, new: {qemu: debian-bookworm}}
-axes:
-  source: old
-  destination: new
+_MATRIX = HEAD + """\
   machine: [pc-i440fx-5.2, pc-q35-5.2]
   scenario: [migrate-reset, ping-pong, reset, cold-boot]
   disk: [ahci, virtio]

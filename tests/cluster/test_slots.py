@@ -18,7 +18,7 @@ from bootmatrix.cluster.model import PROTOCOL, Facts
 from bootmatrix.cluster.slots import Machine, home_of
 from bootmatrix.errors import HarnessError
 from helpers import planted_slot
-from helpers.clusters import RUN, SLOT, a_task, plan_in
+from helpers.clusters import RUN, SLOT, a_task, plan_in, wait
 
 FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=1,
               kvm="", memory=4096, engines=["bubblewrap"], roots={})
@@ -93,7 +93,7 @@ def test_a_run_that_nobody_asks_for_is_forgotten(
     begun = time.monotonic()
     while machine.ask(RUN):
         assert time.monotonic() - begun < 30
-        time.sleep(4)
+        time.sleep(4)  # longer than its lease, which each question begins anew
     assert not list(machine.home.glob("run-*"))
 
 
@@ -106,11 +106,12 @@ def test_a_piece_that_is_missing_or_of_no_run_is_refused(machine: Machine) -> No
 
 
 def test_the_end_of_a_machine_ends_what_runs(machine: Machine, tmp_path: Path) -> None:
-    plan_in(tmp_path, seconds=60)
+    begun = tmp_path / "begun"
+    plan_in(tmp_path, seconds=60, log=str(begun))
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(ran(machine, tmp_path)))
     thread.start()
-    time.sleep(1)
+    wait(60, begun.exists)
     machine.end_all()
     thread.join(10)
     assert answers[0]["state"] == "lost"

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,24 @@ class Loopback:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+HEAD = """
+schema: 1
+hosts: {old: {qemu: debian-bullseye}, new: {qemu: debian-bookworm}}
+axes:
+  source: old
+  destination: new
+"""
+"""What the matrices of planted cells begin with."""
+
+
+def wait(seconds: float, come: Callable[[], object]) -> None:
+    """Until it has come. What processes of others do has no event here."""
+    begun = time.monotonic()
+    while not come():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.1)
 
 
 def plan_in(place: Path, **plan: Any) -> Path:

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,9 @@ import pytest
 from bootmatrix.builds.image_store import ImageStore, cache_home
 from bootmatrix.cluster.slots import LEASE_SECONDS
 from bootmatrix.errors import Status
-from helpers.clusters import Loopback, below, end, plan_in
+from helpers.clusters import HEAD, Loopback, below, end, plan_in, wait
 
-MATRIX = """
-schema: 1
-hosts: {old: {qemu: debian-bullseye}, new: {qemu: debian-bookworm}}
-axes:
-  source: old
-  destination: new
+MATRIX = HEAD + """\
   machine: pc-i440fx-5.2
   policy: [stock, guest-owned, machine-owned]
   scenario: [migrate-reset, ping-pong]
@@ -90,14 +84,23 @@ def test_pytest_stops_at_the_first_failure_and_runs_it_again(cluster: Loopback) 
     assert "passed" not in again.stdout.splitlines()[-1]
 
 
-def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
-    plan_in(cluster.home, seconds=30)
-    run = subprocess.Popen(
-        argv_of(cluster, ["--run-dir", "interrupted"], "bootmatrix"), cwd=cluster.home,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def with_cells_in_it(
+    cluster: Loopback, run_dir: str, **how: Any
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """A run of which a cell has begun, and is not over for a minute; and the worker of it."""
+    begun = cluster.home / f"{run_dir}.begun"
+    plan_in(cluster.home, seconds=60, log=str(begun))
+    run = subprocess.Popen(argv_of(cluster, ["--run-dir", run_dir], "bootmatrix"),
+                           cwd=cluster.home, **how)
+    wait(60, begun.exists)
     worker = cluster.processes[1]
-    wait(60, lambda: below(worker.pid))
-    time.sleep(1)
+    assert below(worker.pid)
+    return run, worker
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
+    run, worker = with_cells_in_it(
+        cluster, "interrupted", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=30)[0].decode()
     assert run.returncode == Status.INTERRUPTED, said
@@ -105,13 +108,8 @@ def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
 
 
 def test_a_run_that_is_killed_leaves_nothing_on_any_machine(cluster: Loopback) -> None:
-    plan_in(cluster.home, seconds=60)
-    run = subprocess.Popen(
-        argv_of(cluster, ["--run-dir", "killed"], "bootmatrix"), cwd=cluster.home,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    worker = cluster.processes[1]
-    wait(60, lambda: below(worker.pid))
-    time.sleep(1)
+    run, worker = with_cells_in_it(
+        cluster, "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end(run, signal.SIGKILL)
     wait(10, lambda: not below(worker.pid))
     homes = cache_home() / "cluster-runs"
@@ -152,10 +150,3 @@ def test_what_cannot_be_is_told_in_a_line(
     assert done.returncode == Status.USER_ERROR
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def wait(seconds: float, come: Any) -> None:
-    begun = time.monotonic()
-    while not come():
-        assert time.monotonic() - begun < seconds
-        time.sleep(0.1)
