@@ -4,6 +4,7 @@
 #   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/policies")
 #   make bench   what the harness adds to QEMU's own time, as ratios; writes bench.json (root)
 #   make check-docs   run every command of README and docs/, from an empty cache (an hour)
+#   make detection   plant faults in QEMU and SeaBIOS, and write docs/detection.md (hours)
 #   make which-policy   run the shipped matrices, and write docs/which-policy.md from their records
 
 # A shell that forbids bytecode makes each of the suite's thousand Pythons compile everything anew.
@@ -12,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they work: three workers a processor.
 WORKERS = $(shell expr 3 '*' $$(nproc))
 
-.PHONY: demo demo-bench test check check-docs bench which-policy setup
+.PHONY: demo demo-bench test check check-docs bench detection which-policy setup
 
 demo: setup
 	@.venv/bin/bootmatrix run matrices/quickstart.yaml $(ARGS)
@@ -27,16 +28,22 @@ test: check
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 which-policy: setup
-	rm -rf build/quickstart build/library
+	rm -rf build/quickstart build/library build/modes build/tpm
 	.venv/bin/bootmatrix run matrices/quickstart.yaml --run-dir build/quickstart
 	.venv/bin/bootmatrix run matrices/library.yaml --run-dir build/library
+	.venv/bin/bootmatrix run matrices/modes.yaml --run-dir build/modes
+	.venv/bin/bootmatrix run matrices/tpm.yaml --run-dir build/tpm
 	.venv/bin/bootmatrix report --which-policy build/quickstart/records.jsonl \
-		build/library/records.jsonl >build/which-policy.md
+		build/library/records.jsonl build/modes/records.jsonl \
+		build/tpm/records.jsonl >build/which-policy.md
 	mv build/which-policy.md docs/which-policy.md
 
 bench: setup
 	@images/setup.sh --browser
 	.venv/bin/python -m benchmarks $(ARGS)
+
+detection: setup
+	.venv/bin/python -m benchmarks.detection --page docs/detection.md $(ARGS)
 
 check: setup
 	.venv/bin/ruff check --quiet .

@@ -36,6 +36,14 @@ def kvm_complaint() -> str | None:
     return confinement.kvm_complaint()
 
 
+def userfaultfd_complaint() -> str | None:
+    """Why no sandbox can use userfaultfd here, in one line; None if it can."""
+    from bootmatrix.engines import confinement
+    from bootmatrix.model import Grant
+
+    return confinement.complaint({Grant.USERFAULTFD})
+
+
 @dataclass(frozen=True)
 class Need:
     """What tests with a marker need: its name, why it is not here, and what demands it."""
@@ -48,6 +56,8 @@ class Need:
 NEEDS = {
     "docker": Need("a Docker engine", docker_complaint, "BOOTMATRIX_REQUIRE_DOCKER"),
     "kvm": Need("KVM", kvm_complaint, "BOOTMATRIX_REQUIRE_KVM"),
+    "userfaultfd": Need(
+        "/dev/userfaultfd", userfaultfd_complaint, "BOOTMATRIX_REQUIRE_USERFAULTFD"),
 }
 """By their markers."""
 

@@ -21,6 +21,7 @@ from bootmatrix.errors import EngineError
 from . import fw_cfg, nvram
 from .cluster import cluster
 from .driven import matrix
+from .explore import explore
 from .load import load
 from .meter import Driven, Figure, median_ratio, pairwise, resident
 from .report import report as reports
@@ -184,7 +185,8 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=30, help="pairs of cells (default: 30)")
     parser.add_argument("--long", action="store_true", help="rates, and memory over 2,000 cells")
     parser.add_argument("parts", nargs="*", help="only these (default: all but load): "
-                             "cells uefi rates sharing faces report fw_cfg nvram cluster load")
+                             "cells uefi rates sharing faces report fw_cfg nvram cluster explore "
+                             "load")
     options = parser.parse_args()
     if os.getuid():
         print("make bench needs root: CPU time is counted by control groups", file=sys.stderr)
@@ -203,6 +205,7 @@ def main() -> int:
         "fw_cfg": lambda: fw_cfg.fw_cfg(7),
         "nvram": nvram.figures,
         "cluster": lambda: cluster(3),
+        "explore": explore,
         "load": lambda: load(3),
     }
     figures: dict[str, Figure] = {}

@@ -83,7 +83,7 @@ def _through(number: int, slots: int, cells: int, seconds: float) -> tuple[float
     with tempfile.TemporaryDirectory() as place, Loopback(Path(place)) as loopback:
         home = Path(place)
         (home / "m.yaml").write_text(_MATRIX)
-        plan_in(home, seconds=seconds)
+        plan_in(home, seconds=seconds, files=False)
         for worker in range(number):
             loopback.worker(f"worker-{worker}", slots)
         with closing(ClusterRig(Wishes(loopback.scheduler.address), None, home / "run")) as rig:

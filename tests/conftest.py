@@ -21,7 +21,8 @@ from bootmatrix.run.runner import Runner
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-FIRST = ("test_fresh_clone.py", "test_uefi_probe.py", "test_nothing_left.py")
+FIRST = ("test_fresh_clone.py", "test_source_builds.py", "test_deploy.py",
+         "test_cluster_on_qemu.py", "test_nothing_left.py")
 """The files whose tests take longest: begun last, they would be waited for by everybody."""
 BUILDS = ("debian-bullseye", "debian-bookworm", "debian-trixie", "debian-sid")
 ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))

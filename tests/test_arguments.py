@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from bootmatrix import arguments
-from bootmatrix.arguments import ArgumentSet, complaint, cpus, devices, keys, last, mib, pairs
+from bootmatrix.arguments import (
+    ArgumentSet,
+    complaint,
+    cpus,
+    devices,
+    keys,
+    last,
+    mib,
+    number,
+    pairs,
+    size,
+)
 
 
 def test_a_machine_is_a_type_and_options() -> None:
@@ -61,3 +72,22 @@ def test_a_set_of_devices_has_options_beside_them() -> None:
     assert devices(["qemu-xhci", "-object", "rng-builtin,id=r", "-usb", "virtio-rng-pci,rng=r"]) \
         == ("-device", "qemu-xhci", "-object", "rng-builtin,id=r", "-usb", "-device",
             "virtio-rng-pci,rng=r")
+
+
+@pytest.mark.parametrize(("text", "unit", "bytes_"), [
+    ("1.5G", 1, 3 << 29), ("512", 1 << 20, 1 << 29), ("512B", 1 << 20, 512), ("0x600", 1, 1536),
+    ("2t", 1, 2 << 40), ("0.5k", 1, 512), ("1e", 1, 1 << 60), ("1.5", 1 << 20, None),
+    ("1.5B", 1, None), ("512MB", 1, None), ("0x200", 1 << 20, None), ("-1", 1, None),
+    ("8E", 1, None), ("", 1, None), ("9" * 5000, 1, None), ("1e3", 1, None), ("\u0661", 1, None),
+])
+def test_sizes_are_read_as_qemu_reads_them(text: str, unit: int, bytes_: int | None) -> None:
+    """Those of -m were asked of 10.0."""
+    assert size(text, unit) == bytes_
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("12", 12), ("0xc", 12), ("014", 12), ("0", 0), ("08", None), ("x", None), ("-1", None),
+    ("9" * 5000, None), ("\u0661", None), ("", None),
+])
+def test_numbers_are_read_as_qemu_reads_them(text: str, found: int | None) -> None:
+    assert number(text) == found

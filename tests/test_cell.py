@@ -79,7 +79,7 @@ def test_a_cell_knows_its_board() -> None:
 
 def test_every_field_of_a_cell_but_its_hosts_and_how_it_is_watched_is_an_axis() -> None:
     names = [field.name for field in fields(Cell)]
-    watched = ("hosts", "seconds", "patience", "debug_log")
+    watched = ("hosts", "seconds", "patience", "debug_log", "limits")
     assert list(AXES) == [name for name in names if name not in watched]
     assert list(CELL.values) == [name for name, axis in AXES.items() if not axis.sparse]
 
@@ -102,7 +102,7 @@ def test_a_record_has_every_axis() -> None:
     ("machine", ""), ("machine", "pc-q35-5.2\n"), ("machine", None), ("machine", "a,b"),
     ("policy", "mine"), ("scenario", "-x"), ("disk", None), ("cpu", "max,+"), ("cpu", 1),
     ("smp", 0), ("smp", "2"), ("smp", True), ("nic", "tulip"), ("smp", "4,"), ("memory", "1;"),
-    ("machine", "pc,acpi"), ("arguments", "numa"), ("guest", "mine"),
+    ("machine", "pc,acpi"), ("tpm", "2"), ("arguments", "numa"), ("guest", "mine"),
 ])
 def test_what_no_matrix_can_hold_is_no_value(axis: str, value: Any) -> None:
     with pytest.raises(ValueError, match=r"no matrix can hold|is not a valid"):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bootmatrix.errors import UserError
+from bootmatrix import lab
+from bootmatrix.errors import HarnessError, UserError
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.lab import Lab, LabGuest, Seen
 from bootmatrix.machines.fake import FakeHosts, Script
+from bootmatrix.model import MigrationMode
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.steps import DEEDS
 from helpers.fakes import SECONDS, setup
@@ -111,6 +114,7 @@ def test_a_wrong_host_is_named_with_those_that_there_are(guest: LabGuest) -> Non
     ({"scenario": "reset"}, "no such axis of a guest: scenario"),
     ({"policy": "mine"}, "policy: no such choice: 'mine' (accepted: stock, guest-owned, "),
     ({"disk": "scsi"}, "disk: no such choice: 'scsi' (accepted: ahci, "),
+    ({"guest": "mine"}, "guest: no such choice: 'mine' (accepted: probe, "),
     ({"smp": 0}, "smp is 0, which no matrix can hold"),
     ({"firmware": {"debian-ssid": "seabios-1.14.0"}},
      "firmware for 'debian-ssid', which is no host of this guest (hosts: debian-sid)"),
@@ -169,6 +173,8 @@ def test_a_reset_that_did_not_happen_has_run_no_firmware(guest: LabGuest, script
     ("reset", ["efi-cold"], "reset by efi-cold needs UEFI firmware"),
     ("suspend", [], "suspend needs a Linux guest"),
     ("write_variable", [], "write-variable"),
+    ("write_boot_entry", ["boot-next"], "write-boot-entry"),
+    ("enrol_keys", [], "enrol-keys"),
     ("shutdown", ["guest"], "shutdown by the guest: a boot sector cannot"),
 ])
 def test_what_a_guest_cannot_do_is_told_and_not_tried(
@@ -178,6 +184,78 @@ def test_what_a_guest_cannot_do_is_told_and_not_tried(
     with pytest.raises(UserError, match=why):
         getattr(guest, step)(*words)
     assert guest.reset().firmware == booted.firmware, "it is as it was"
+
+
+@pytest.mark.parametrize(("migration", "step", "words", "why"), [
+    ("precopy", "migrate", {"recovers": True}, "only postcopy that has begun at once"),
+    ("precopy", "migrate", {"capabilities": ["multifd"]}, "multifd is said by the axis"),
+    ("precopy", "migrate", {"capabilities": "xbzrle"}, "must be a list of names"),
+    ("precopy", "migrate", {"capabilities": ["pause-before-switchover"]}, "migrate-continue"),
+    ("precopy", "migrate", {"parameters": {"mode": "cpr-reboot"}}, "mode is said by the axis"),
+    ("postcopy", "migrate", {"parameters": {"max-bandwidth": 9}}, "postcopy says max-bandwidth"),
+    ("postcopy", "migrate", {"moves_as": "paused"}, "a guest that is paused moves by precopy"),
+    ("multifd", "migration_fails", {"by": "stream-cut"}, "the one stream that precopy has"),
+    ("multifd", "migration_begins", {}, "is precopy's"),
+    ("savevm", "migration_fails", {}, "is not ended half-way here"),
+    ("precopy", "migration_fails", {"by": "stream-cut", "within": 0}, "its first byte at least"),
+    ("precopy", "migration_fails", {"by": "stream-cut", "seed": -1}, "seed: must be a whole"),
+])
+def test_a_migration_is_refused_as_a_matrix_file_s(
+    guest: LabGuest, migration: str, step: str, words: dict[str, Any], why: str
+) -> None:
+    guest._guest.setup.migration = MigrationMode(migration)
+    booted = guest.start()
+    with pytest.raises(UserError, match=why):
+        getattr(guest, step)("h1", **words)
+    assert guest.reset().firmware == booted.firmware, "it is as it was"
+
+
+def test_a_guest_goes_elsewhere_and_once(guest: LabGuest) -> None:
+    with pytest.raises(UserError, match="migrate: the guest does not run; start it first"):
+        guest.migrate("h0")
+    guest.start()
+    for step in (guest.migrate, guest.migration_begins, guest.migration_fails):
+        with pytest.raises(UserError, match="the guest is on h0 already"):
+            step("h0")
+    with pytest.raises(UserError, match="during-post must come right after a start or a reset"):
+        guest.migrate("h1", during_post=True)
+    assert guest.migrate("h1").up
+    with pytest.raises(UserError, match="the guest is on h1 already"):
+        guest.migrate("h1")
+    assert guest.migration_begins("h0").up
+    with pytest.raises(UserError, match="a migration to h0 has begun before"):
+        guest.migration_begins("h2")
+    with pytest.raises(UserError, match="a migration to h0 has begun: it goes there"):
+        guest.migrate("h2")
+    assert guest.migrate("h0").up
+
+
+def test_a_guest_that_leaves_goes_where_it_was_told(guest: LabGuest) -> None:
+    guest._guest.setup.post_ms = 100
+    with pytest.raises(UserError, match="leaves_for: the guest is on h1 already"):
+        guest.start("h1", leaves_for="h1")
+    guest.start(leaves_for="h1")
+    for step in (partial(guest.migrate, "h1"), guest.reset,
+                 partial(guest.migrate, "h2", during_post=True),
+                 partial(guest.upgrade_host, "h0", THIRD)):
+        with pytest.raises(UserError, match=r"\(migrate\('h1', during_post=True\)\)"):
+            step()
+
+
+def test_a_guest_whose_rig_broke_is_none_any_more(
+    guest: LabGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise HarnessError("the guest was up before it left")
+
+    guest.start()
+    with monkeypatch.context() as for_once:
+        for_once.setattr(lab, "do_step", broken)
+        with pytest.raises(HarnessError, match=r"^the guest was up"):
+            guest.reset()
+    for step in (guest.reset, partial(guest.migrate, "h1"), partial(guest.upgrade_nvram, NEW)):
+        with pytest.raises(HarnessError, match="this guest has ended: the guest was up"):
+            step()
 
 
 def test_it_has_every_step_there_is() -> None:

@@ -9,17 +9,16 @@ import subprocess
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
 
-from bootmatrix.boards import Loader, board_of
 from bootmatrix.cell import Cell
 from bootmatrix.cli.main import main
 from bootmatrix.diagnose import reproduction
-from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Host, HostSpec, Interface, QemuBuild
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.model import FirmwareBuild, Host, HostSpec, QemuBuild
 from bootmatrix.policies import Policy
 from bootmatrix.records.words import joined, quoted
 from bootmatrix.report.markdown import markdown
@@ -216,14 +215,8 @@ def test_names_in_a_script_are_no_commands(tmp_path: Path) -> None:
                 Policy.GUEST_OWNED, scenario, cpu=f"c{NEWLINE}")
     disk = tmp_path / "disk"
     disk.write_bytes(b"x")
-    setup = SimpleNamespace(
-        hosts=hosts, board=board_of("pc", Arch.X86_64), interface=Interface.BIOS, kernel=None,
-        disks=(disk, disk), cell=cell, guest=GuestKind.PROBE, memory_mib=32,
-        arch=Arch.X86_64, nic=cell.nic, post_ms=0, migration=cell.migration, own=None,
-        own_disk=None,
-        memory_argument="", words_on=lambda host: (),
-        mechanism=cell.policy.model.mechanism(Loader.ROM))
-    text = reproduction.script(cell, setup)  # type: ignore[arg-type]
+    setup = GuestSetup(hosts, "pc", cell.policy, [disk, disk], cell.disk)  # a board is known
+    text = reproduction.script(cell, setup)
     # Only words in quotes may go over a line: nothing begins with what a name put there.
     path = tmp_path / "repro.sh"
     path.write_text("launch() { :; }\n" + text)

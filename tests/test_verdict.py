@@ -81,11 +81,27 @@ def test_what_comes_late_is_first_judged_by_what_came() -> None:
     judgement = judge_late(never)
     assert judgement.verdict is Verdict.SILENT
     assert judgement.reason == "boot 2 (reset on destination): not a byte in 120 s"
+    reloaded = judge_late(replace(never, rom=OLD.sha256))
+    assert reloaded.verdict is Verdict.SILENT
+    assert reloaded.reason == (
+        "boot 2 (reset on destination): not a byte in 120 s; the ROM's bytes are seabios-old, "
+        "expected seabios-new")
     hung = replace(never, banners=("1.17.0-1",))
     assert judge_late(hung).verdict is Verdict.NO_BOOT
     assert judge_late(hung).reason.endswith(
         "a banner of seabios-new, but the guest did not come up in 120 s"
     )
+
+
+def test_a_cell_that_was_late_and_then_failed_is_what_it_failed_in() -> None:
+    late = replace(started(), usual=0.01)
+    plan = planned(START, MIGRATE, RESET)
+    alone = judge(plan, [late], KNOWN)
+    assert (alone.verdict, alone.failed) == (Verdict.LATE, 0)
+    refused = judge(plan, [late, StepObserved(MIGRATE, 0.1, 0, refusal=MACHINE_TYPE)], KNOWN)
+    assert (refused.verdict, refused.failed) == (Verdict.BLOCKED, 1)
+    wrong = StepObserved(RESET, 0.1, 1, boot=boot(OLD, 1, counter=2))
+    assert judge(plan, [late, migrated(), wrong], KNOWN).failed == 2
 
 
 def test_a_refusal_is_judged_whether_it_came_or_must_come() -> None:

@@ -35,8 +35,10 @@ _OWN_OPTIONS = {
     "h": "nothing to run", "help": "nothing to run", "version": "nothing to run",
     "dump-vmstate": "nothing to run",
 }  # fmt: skip
-_NUMBER = re.compile(r"([0-9]{1,12})([kKmMgGtTpP]?)[bB]?")
-_FACTOR = {"k": 1 << 10, "m": 1 << 20, "": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]{1,15})|0([0-7]{1,20})|([1-9][0-9]{0,17}|0)")
+_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{0,18}))?([bBkKmMgGtTpPeE])?")
+_FACTOR = {letter: 1 << 10 * power for power, letter in enumerate("bkmgtpe")}
+_LARGEST_SIZE = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,40 @@ def cpus(smp: int | str) -> int | None:
     return product
 
 
+def number(text: str) -> int | None:
+    """A number as QEMU reads it: 12, 0xc, 014. None: it is none."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return None
+    return int(found[1], 16) if found[1] else int(found[2], 8) if found[2] else int(found[3])
+
+
+def size(text: str, unit: int = 1) -> int | None:
+    """Bytes of a size as QEMU reads it: 1536M, 1.5G, 0x600; None: it is none.
+
+    ``unit`` is what one counts that ends in a digit, and a part of that is no size. Where that is
+    not a byte QEMU 10.0 has nothing that begins with 0x.
+    """
+    if text[:2] in ("0x", "0X"):
+        bytes_ = number(text) if unit == 1 else None
+    else:
+        match = _SIZE.fullmatch(text)
+        if match is None or (match[2] and (match[3] or "b") in "bB"):
+            return None
+        factor = _FACTOR[match[3].lower()] if match[3] else unit
+        part = match[2] or ""
+        bytes_ = int(match[1]) * factor + int(part or "0") * factor // 10 ** len(part)
+    return bytes_ if bytes_ is not None and bytes_ < _LARGEST_SIZE else None
+
+
 def mib(memory: int | str) -> int | None:
     """MiB of what ``-m`` is given; None: nothing is, or not in whole MiB."""
     if isinstance(memory, int):
         return memory
     first = memory.partition(",")[0]
     text = first if "=" not in first else keys(memory).get("size", "")
-    found = _NUMBER.fullmatch(text)
-    if found is None:
-        return None
-    size = int(found[1]) * _FACTOR[found[2].lower()]
-    return None if size % (1 << 20) else size >> 20
+    found = size(text, 1 << 20)
+    return None if found is None or found % (1 << 20) else found >> 20
 
 
 def last(words: Sequence[str], option: str) -> str | None:
@@ -153,8 +178,9 @@ NO_VALUE = frozenset((
     "no-user-config", "nodefconfig", "win2k-hack", "rtc-td-hack", "localtime", "sdl", "curses",
     "portrait", "show-cursor", "singlestep", "mem-prealloc", "enable-sync-profile", "no-quit",
     "alt-grab", "ctrl-grab", "no-frame", "only-migratable", "preconfig", "xen-attach", "no-kvm",
-    "no-kvm-irqchip", "no-kvm-pit", "no-kvm-pit-reinjection", "tdf", "old-param", "bt",
-    "semihosting", "enable-fips", "xen-domid-restrict",
+    "no-kvm-irqchip", "no-kvm-pit", "no-kvm-pit-reinjection", "tdf", "old-param",
+    "semihosting", "enable-fips", "xen-domid-restrict", "xen-create", "async-teardown", "perfmap",
+    "jitdump", "audio-help", "enable-hax", "virtfs_synth",
 ))
 """Options of QEMU's that have no value, from 2.0 to 11.1."""
 

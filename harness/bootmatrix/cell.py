@@ -17,15 +17,18 @@ from typing import Annotated, Any, get_args, get_type_hints
 from bootmatrix.arguments import ArgumentSet, devices
 from bootmatrix.boards import Board, board_of
 from bootmatrix.model import (
+    DEFAULT_LIMITS,
     Accel,
     Arch,
     Disk,
     GuestKind,
     HostSpec,
+    Limits,
     MigrationMode,
     Nic,
     OwnGuest,
     OwnMachine,
+    Tpm,
 )
 from bootmatrix.policies import Policy
 from bootmatrix.steps.base import Scenario
@@ -126,6 +129,7 @@ class Cell:
     ``cpu`` is a CPU model, "" QEMU's own choice; ``smp`` is how many CPUs there are, ``memory``
     how many MiB, or what -smp and -m are given.
     ``debug_log``: it has the port, where its board can, that firmware prints its debug log to.
+    ``limits`` are those of its sandboxes.
     """
 
     hosts: tuple[HostSpec, ...]
@@ -175,8 +179,13 @@ class Cell:
         "more devices, by their name",
         "lists of more devices (what -device takes, and options with their values), by name; "
         "default: none", labelled=True, sparse=True)] = ArgumentSet()  # noqa: RUF009  # frozen
+    tpm: Annotated[Tpm, Axis(
+        "the interface of the guest's TPM, if it has one",
+        "the interface of the guest's TPM, which swtpm emulates; default: none",
+        labelled=True, sparse=True)] = Tpm.NONE
     patience: float | None = None
     debug_log: bool = True
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def longest(self) -> float:

@@ -30,6 +30,7 @@ def insist() -> None:
     """Ask again for an end that came where Python ignores exceptions: in a callback of C code's.
 
     Whoever else takes what is ignored (sys.unraisablehook), as pytest does, needs this after it.
+    Where another has the handlers (``end_tidily`` was not called), they stay what they are.
     """
     others = sys.unraisablehook
 
@@ -37,9 +38,14 @@ def insist() -> None:
         if ignored.exc_type is not KeyboardInterrupt:
             others(ignored)
             return
-        for number in ENDING:
-            signal.signal(number, _end_once)
-        _later(_AGAIN_SECONDS, os.kill, os.getpid(), signal.SIGINT)
+        while True:
+            try:
+                for number in ENDING if _asked else ():
+                    signal.signal(number, _end_once)
+                _later(_AGAIN_SECONDS, os.kill, os.getpid(), signal.SIGINT)
+                return
+            except KeyboardInterrupt:  # a busy machine: it comes here, where it is ignored, too
+                continue
 
     sys.unraisablehook = hook
 

@@ -5,45 +5,57 @@ The pytest fixture ``bootmatrix`` is a Lab. Nothing here knows pytest; a script 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
 from bootmatrix.cell import AXES, Axis, Cell
+from bootmatrix.cell import Guest as AnyGuest
 from bootmatrix.engines import Engine
-from bootmatrix.errors import UserError
+from bootmatrix.errors import HarnessError, UserError
 from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.machines.setup import POST_MS, setup_of
+from bootmatrix.matrix import unsupported
 from bootmatrix.model import (
     Arch,
+    BootBy,
     Channel,
     FirmwareSource,
+    GuestKind,
     HostSpec,
     MigrationEnd,
+    MovesAs,
     QemuSource,
     ResetBy,
     ShutdownBy,
+    role_name,
 )
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.runner import keep_logs
 from bootmatrix.run.steps import do_step, is_down
 from bootmatrix.run.steps.upgrade_host import install
 from bootmatrix.run.steps.upgrade_nvram import stage
-from bootmatrix.steps.base import Platform, Scenario, Step
+from bootmatrix.steps.base import GuestState, Platform, Role, Scenario, Step, StepError
 from bootmatrix.steps.clear_nvram import ClearNvram
+from bootmatrix.steps.enrol_keys import EnrolKeys
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
 from bootmatrix.steps.guest_flash_power_loss import GuestFlashPowerLoss
 from bootmatrix.steps.migrate import Migrate
-from bootmatrix.steps.migration_fails import MigrationFails
+from bootmatrix.steps.migration_begins import MigrationBegins
+from bootmatrix.steps.migration_fails import CUT_WITHIN, MigrationFails
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.shutdown import Shutdown
@@ -51,6 +63,7 @@ from bootmatrix.steps.start import Start
 from bootmatrix.steps.suspend import Suspend
 from bootmatrix.steps.upgrade_host import UpgradeHost
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
+from bootmatrix.steps.write_boot_entry import KEYS, WriteBootEntry
 from bootmatrix.steps.write_variable import WriteVariable
 from bootmatrix.witnesses.observation import StepObserved
 from bootmatrix.witnesses.refusal import Refusal
@@ -109,6 +122,8 @@ class LabGuest:
         self._firmware = firmware
         self._builds = builds
         self._hosts = {host.name: index for index, host in enumerate(guest.setup.hosts)}
+        self._leaves: int | None = None  # for which host, while its firmware still runs
+        self._ended: HarnessError | None = None
 
     @property
     def vm(self) -> VM:
@@ -130,16 +145,37 @@ class LabGuest:
         """
         return self._do(Reset(_choice(ResetBy, by)), leaves_for)
 
-    def migrate(self, host: str, channel: str = "unix", *, during_post: bool = False) -> Seen:
+    def migrate(
+        self, host: str, channel: str = "unix", *, during_post: bool = False,
+        moves_as: str = "running", capabilities: Sequence[str] = (),
+        parameters: Mapping[str, str | int] = MappingProxyType({}), recovers: bool = False,
+    ) -> Seen:
         """Move the running guest to a host, live, through unix, tcp or file.
 
         ``during_post``: its firmware still runs (``leaves_for``), and it is seen to come up there.
+        ``moves_as``: it is paused, or suspended, when it moves, and goes on there.
+        ``capabilities`` and ``parameters`` are those of a migration that QEMU has. ``recovers``:
+        by postcopy, whose connection breaks half-way, and another.
         """
-        return self._do(Migrate(self._index(host), _choice(Channel, channel), during_post))
+        if isinstance(capabilities, str):
+            raise UserError(f"capabilities: must be a list of names, not {capabilities!r}")
+        return self._do(Migrate(
+            self._index(host), _choice(Channel, channel), during_post, _choice(MovesAs, moves_as),
+            tuple(capabilities), tuple(parameters.items()), recovers))
 
-    def migration_fails(self, host: str, by: str = "cancelled") -> Seen:
-        """Begin to move the guest, which ends half-way; ``by`` cancelled or destination-killed."""
-        return self._do(MigrationFails(self._index(host), _choice(MigrationEnd, by)))
+    def migration_begins(self, host: str) -> Seen:
+        """Begin to move the guest, and hold that back: ``migrate`` to that host lets it arrive."""
+        return self._do(MigrationBegins(self._index(host)))
+
+    def migration_fails(
+        self, host: str, by: str = "cancelled", seed: int = 0, within: int = CUT_WITHIN
+    ) -> Seen:
+        """Begin to move the guest, which ends half-way; ``by`` cancelled, destination-killed, ...
+
+        ``seed`` says where a stream is cut, in its first bytes ``within``: ``observed.ended``.
+        """
+        return self._do(MigrationFails(self._index(host), _choice(MigrationEnd, by), seed,
+                                       within))
 
     def suspend(self) -> Seen:
         """Let the guest suspend itself to RAM, and wake it up: no boot. Linux guests alone."""
@@ -157,6 +193,18 @@ class LabGuest:
         """Let the guest fill its variable store: ``observed.wrote``. UEFI alone."""
         return self._do(FillVariables())
 
+    def write_boot_entry(self, by: str = "boot-order") -> Seen:
+        """Let the guest write an entry for another program on its disk, and put it first.
+
+        ``by`` boot-next it is for the next boot alone. ``observed.boot.up.program`` is what was
+        started. UEFI alone.
+        """
+        return self._do(WriteBootEntry(_choice(BootBy, by, tuple(KEYS))))
+
+    def enrol_keys(self) -> Seen:
+        """Let the guest enrol Secure Boot keys: ``observed.answer.setup_mode`` is then "0"."""
+        return self._do(EnrolKeys())
+
     def guest_flash(self) -> Seen:
         """Let the guest program its flash with its image: ``Lab.guest(flash=...)``."""
         return self._do(GuestFlash(0))  # which host's is for a matrix to say
@@ -168,14 +216,18 @@ class LabGuest:
     def upgrade_host(self, host: str, firmware: str) -> Seen:
         """Replace the firmware file on a host by a known build."""
         index, build = self._index(host), self._builds.named_firmware(firmware)
-        self._guest.begin(UpgradeHost(index, firmware_of=index))  # it is of no host of this guest
-        return self._seen(install(self._guest, index, build))
+        step = UpgradeHost(index, firmware_of=index)  # it is of no host of this guest
+        self._check(step, in_order=False)
+        self._guest.begin(step)
+        return self._seen(self._done(partial(install, self._guest, index, build)))
 
     def upgrade_nvram(self, firmware: str) -> Seen:
         """Stage a known build in the guest's nvram."""
         build = self._builds.named_firmware(firmware)
-        self._guest.begin(UpgradeNvram(firmware_of=0))  # as above
-        return self._seen(stage(self._guest, build))
+        step = UpgradeNvram(firmware_of=0)  # as above
+        self._check(step, in_order=False)
+        self._guest.begin(step)
+        return self._seen(self._done(partial(stage, self._guest, build)))
 
     def clear_nvram(self) -> Seen:
         """Empty the guest's nvram; the guest must not run."""
@@ -197,11 +249,59 @@ class LabGuest:
                 raise UserError("this guest's firmware is over before it can leave",
                                 hint="make it with long_post=True")
             following = Migrate(self._index(leaves_for), during_post=True)
-        setup, host = self._guest.setup, self._guest.host or 0
+        self._check(step)
+        if following is not None:
+            state = self._state
+            step.advance(state)
+            if wrong := following.problem(replace(state, booting=True)):
+                raise UserError(f"leaves_for: {self._by_build(wrong)}")
+        try:
+            return self._seen(self._done(partial(do_step, self._guest, step, following)))
+        finally:
+            self._leaves = following.host if following is not None else None
+
+    def _check(self, step: Step, *, in_order: bool = True) -> None:
+        """Raise UserError for what a matrix file would be refused for, HarnessError for no guest.
+
+        A step that names no host of this guest's is not asked for its place (``in_order``).
+        """
+        if self._ended is not None:
+            raise HarnessError(f"this guest has ended: {self._ended}") from self._ended
+        setup, state = self._guest.setup, self._state
+        if self._leaves is not None and not (
+                isinstance(step, Migrate) and step.during_post and step.host == self._leaves):
+            host = setup.hosts[self._leaves].name
+            raise UserError(f"{step.kind}: this guest's firmware still runs, as it was told that "
+                            "it leaves", hint=f"migrate({host!r}, during_post=True)")
+        if in_order and (wrong := _mistake(step, state)):
+            raise UserError(f"{step.kind}: {self._by_build(wrong)}")
         platform = Platform(setup.board, setup.hosts, setup.guest.kind)
-        if why := next(step.unsupported(platform, host), None):
+        cannot = chain(step.unsupported(platform, state.host),
+                       unsupported.in_mode(step, setup.migration))
+        if why := next(cannot, None):
             raise UserError(f"{step.kind} cannot be done to this guest: {why}")
-        return self._seen(do_step(self._guest, step, following))
+
+    def _done(self, deed: Callable[[], StepObserved]) -> StepObserved:
+        """Do it; who had the guest when the rig broke has none any more."""
+        try:
+            return deed()
+        except HarnessError as error:
+            self._ended = error
+            raise
+
+    def _by_build(self, text: str) -> str:
+        """With hosts as they are called here, and not by their roles."""
+        for index, host in enumerate(self._guest.setup.hosts):
+            text = re.sub(rf"\b{role_name(index)}\b", host.name, text)
+        return text
+
+    @property
+    def _state(self) -> GuestState:
+        """As it is, and not as its steps should have made it: one of them can have failed."""
+        guest = self._guest
+        return GuestState(
+            host=guest.host or 0, started=bool(guest.launched), running=guest.host is not None,
+            booting=self._leaves is not None, coming=guest.coming.host if guest.coming else None)
 
     def _seen(self, step: StepObserved) -> Seen:
         boot = step.boot
@@ -226,6 +326,19 @@ class LabGuest:
             late=boot is not None and boot.up is not None and boot.seconds > self._usual,
             observed=step,
         )
+
+
+def _mistake(step: Step, state: GuestState) -> str | None:
+    """What is wrong with a step: a matrix file would be refused for it, too."""
+    try:
+        for option in step.options:
+            if not isinstance(option, Role):
+                option.read((option.name,), option.written(getattr(step, option.field)))
+    except StepError as error:
+        return f"{error.where[0]}: {error}"
+    if step.running and not state.running:
+        return "the guest does not run; start it first"
+    return step.problem(state)
 
 
 @dataclass(frozen=True)
@@ -304,6 +417,9 @@ class Lab:
             specs, scenario=Scenario("by-hand", ()), seconds=seconds, patience=patience, **values)
         self._builds.prepare(specs)
         hosts = [self._builds.host(spec) for spec in specs]
+        moves = tuple(Migrate(index) for index in range(1, len(hosts)))
+        if why := unsupported.reason(replace(cell, scenario=Scenario("by-hand", moves)), hosts):
+            raise UserError(f"there can be no such guest: {why}")
         setup = setup_of(cell, hosts, image_store.cache_home()).patient(cell.longest)
         setup.post_ms = POST_MS if long_post else 0
         if flash is not None:
@@ -320,11 +436,11 @@ class Lab:
         return LabGuest(guest, known, self._builds, seconds)
 
 
-def _choice(kind: type[E], word: str) -> E:
-    try:
-        return kind(word)
-    except ValueError:
-        raise UserError(f"no such choice: {word!r}", hint=f"accepted: {', '.join(kind)}") from None
+def _choice(kind: type[E], word: str, accepted: Collection[E] = ()) -> E:
+    values = accepted or tuple(kind)
+    if word not in values:
+        raise UserError(f"no such choice: {word!r}", hint=f"accepted: {', '.join(values)}")
+    return kind(word)
 
 
 def _parsed(axes: Mapping[str, str | int]) -> dict[str, Any]:
@@ -340,7 +456,8 @@ def _value(axis: Axis, value: str | int) -> Any:
     try:
         return axis.parse(value)
     except ValueError as error:
-        if isinstance(axis.type, type) and issubclass(axis.type, StrEnum):
+        kind = GuestKind if axis.type == AnyGuest else axis.type
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
             raise UserError(f"{axis.name}: no such choice: {value!r}",
-                            hint=f"accepted: {', '.join(axis.type)}") from None
+                            hint=f"accepted: {', '.join(kind)}") from None
         raise UserError(str(error)) from None

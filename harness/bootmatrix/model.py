@@ -21,6 +21,7 @@ class Interface(StrEnum):
 
     BIOS = "bios"
     UEFI = "uefi"
+    OPENFIRMWARE = "openfirmware"
 
 
 class Arch(StrEnum):
@@ -29,17 +30,22 @@ class Arch(StrEnum):
     X86_64 = "x86_64"
     AARCH64 = "aarch64"
     RISCV64 = "riscv64"
+    PPC64 = "ppc64"
+    SPARC64 = "sparc64"
 
 
 class GuestKind(StrEnum):
     """What runs in a guest once its firmware is done.
 
-    ``probe`` is a program of ours for the firmware's interface: a boot sector, or an EFI
-    application. ``linux`` boots Debian's kernel from the guest's disk, ``linux-kernel`` the same
+    ``probe`` is a program of ours for the firmware's interface: a boot sector, an EFI application,
+    or a client of Open Firmware. ``prompt`` is none at all: the firmware's own prompt, at which it
+    waits where nothing can be booted, and which it says again when somebody types Enter. ``linux``
+    boots Debian's kernel from the guest's disk, ``linux-kernel`` the same
     by ``-kernel``, through fw_cfg. ``disk`` is whatever is on a disk image of the user's.
     """
 
     PROBE = "probe"
+    PROMPT = "prompt"
     LINUX = "linux"
     LINUX_KERNEL = "linux-kernel"
     DISK = "disk"
@@ -48,6 +54,11 @@ class GuestKind(StrEnum):
     def is_linux(self) -> bool:
         """Whether a Linux kernel of ours runs."""
         return self in (GuestKind.LINUX, GuestKind.LINUX_KERNEL)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether nothing of ours runs: it says that it is up, and knows no command of ours."""
+        return self in (GuestKind.PROMPT, GuestKind.DISK)
 
     # What an OwnGuest has, too: one of ours has no machine of its own, and no disk of the user's.
 
@@ -68,8 +79,46 @@ class GuestKind(StrEnum):
 
     @property
     def up(self) -> str:
-        """Nothing: it says so as the probe does."""
+        """A prompt, as a regular expression; "" of the others, which say so as the probe does."""
+        return _PROMPT if self is GuestKind.PROMPT else ""
+
+    @property
+    def smbios(self) -> str:
+        """Nothing: it tells by itself."""
         return ""
+
+    @property
+    def login(self) -> tuple[tuple[str, str], ...]:
+        """Nobody has to."""
+        return ()
+
+
+# OpenBIOS' command line: how deep its stack is stands before it.
+_PROMPT = r"(?:^|[\r\n])[0-9] > "
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What each sandbox of a cell may have, in MiB and processes; None: what they have by default.
+
+    ``memory`` is that of all its programs, where the engine can bound that, else the address space
+    of each; ``file`` that of the largest file, ``names`` how many there may be.
+    """
+
+    memory: int | None = None
+    file: int | None = None
+    processes: int | None = None
+    names: int | None = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        """Those that are not the default, as a matrix file has them."""
+        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
+
+
+LIMITS = ("memory", "file", "processes")
+"""The limits that a matrix file can set."""
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -105,7 +154,8 @@ class OwnGuest:
     """A guest of the matrix file's own: somebody's machine, and what runs in it.
 
     ``kind`` is a program of ours, or, with a ``disk``, what is on that: it is up when its console
-    says ``up``, a regular expression.
+    says ``up``, a regular expression. ``smbios`` is a command that prints the firmware's version in
+    a shell there; ``login`` is what to type before it, each where the console says a pattern.
     """
 
     name: str
@@ -113,6 +163,8 @@ class OwnGuest:
     machine: OwnMachine | None = None
     disk: OwnDisk | None = None
     up: str = ""
+    smbios: str = ""
+    login: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -140,6 +192,14 @@ class Nic(StrEnum):
     VIRTIO_ROMSIZE = "virtio-romsize"
     E1000 = "e1000"
     E1000_ROMSIZE = "e1000-romsize"
+
+
+class Tpm(StrEnum):
+    """The interface of the guest's TPM, which swtpm emulates beside each of its QEMUs."""
+
+    NONE = "none"
+    TIS = "tis"
+    CRB = "crb"
 
 
 class Disk(StrEnum):
@@ -174,7 +234,8 @@ class Accel(StrEnum):
 class ResetBy(StrEnum):
     """Who asks for a reset: the monitor, or the guest in one of these ways.
 
-    Linux calls them, for its ``reboot=``: pci, kbd, triple, acpi, efi.
+    Linux calls them, for its ``reboot=``: pci, kbd, triple, acpi, efi. ``rtas`` is a service of
+    pseries' (PAPR's run-time abstraction services, ``system-reboot``).
     """
 
     MONITOR = "monitor"
@@ -182,8 +243,25 @@ class ResetBy(StrEnum):
     KEYBOARD = "keyboard"
     TRIPLE_FAULT = "triple-fault"
     ACPI = "acpi"
+    RTAS = "rtas"
     EFI_COLD = "efi-cold"
     EFI_WARM = "efi-warm"
+
+
+class BootBy(StrEnum):
+    """What made UEFI firmware start the program that runs: its own default, or an entry.
+
+    The default is ``\\EFI\\BOOT\\BOOTX64.EFI``, or as another architecture calls it. The other two
+    are variables of UEFI's; the one for the next boot counts once.
+    """
+
+    DEFAULT = "default"
+    ORDER = "boot-order"
+    NEXT = "boot-next"
+
+
+PROGRAMS = {BootBy.ORDER: "EFI/GUEST/OWN.EFI", BootBy.NEXT: "EFI/GUEST/NEXT.EFI"}
+"""The files on our UEFI guest's disk for which it writes boot entries."""
 
 
 class ShutdownBy(StrEnum):
@@ -201,17 +279,46 @@ class Channel(StrEnum):
     FILE = "file"
 
 
+class Grant(StrEnum):
+    """What a sandbox has only where it is asked for: a device of the host's, or a system call."""
+
+    KVM = "kvm"
+    USERFAULTFD = "userfaultfd"
+    MEMFD = "memfd"
+
+
 class MigrationEnd(StrEnum):
-    """How a migration ends that does not arrive: by who asked for it, or with its destination."""
+    """How a migration ends that does not arrive: by who asked for it, by its destination, or its
+    stream.
+    """
 
     CANCELLED = "cancelled"
     DESTINATION_KILLED = "destination-killed"
+    DESTINATION_REFUSES = "destination-refuses"
+    STREAM_CUT = "stream-cut"
+
+
+class MovesAs(StrEnum):
+    """What a guest is doing when it moves; it does the same when it has arrived, and then goes on.
+    """
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
 
 
 class MigrationMode(StrEnum):
     """How a guest gets another QEMU under it; bootmatrix.modes says what each takes."""
 
     PRECOPY = "precopy"
+    POSTCOPY = "postcopy"
+    POSTCOPY_AFTER_PASS = "postcopy-after-pass"  # noqa: S105  # no password
+    CPR_REBOOT = "cpr-reboot"
+    CPR_TRANSFER = "cpr-transfer"
+    CPR_EXEC = "cpr-exec"
+    SAVEVM = "savevm"
+    TLS_X509 = "tls-x509"
+    TLS_PSK = "tls-psk"
     MULTIFD = "multifd"
     MULTIFD_4 = "multifd-4"
     MULTIFD_ZLIB = "multifd-zlib"
@@ -228,10 +335,12 @@ class Verdict(StrEnum):
     WRONG_DISK = "wrong-disk"
     WRONG_FW_CFG = "wrong-fw-cfg"
     WRONG_VARIABLES = "wrong-variables"
+    WRONG_PROGRAM = "wrong-program"
     WRONG_KERNEL = "wrong-kernel"
     WRONG_CMOS = "wrong-cmos"
     WRONG_TABLES = "wrong-tables"
     WRONG_HARDWARE = "wrong-hardware"
+    WRONG_TPM = "wrong-tpm"
     EXTRA_RESET = "extra-reset"
     LATE = "late"
     NOT_RESET = "not-reset"
@@ -268,6 +377,7 @@ class FirmwareBuild:
     ``machines`` are globs of the machine types that it is made for, () any; ``features`` those of
     QEMU's docs/interop/firmware.json. ``payload`` is what ``-kernel`` starts behind it: U-Boot
     behind OpenSBI. ``symbols`` is a file that names what is in it (bootmatrix.firmware.symbols).
+    UEFI firmware that is not ``in_flash`` is given by ``-bios``, and has no variable store.
     ``signing`` signs guests for the keys that are enrolled in ``variables``, None
     where nobody here can. ``catalogued``: see QemuBuild.
     """
@@ -284,6 +394,7 @@ class FirmwareBuild:
     payload: Path | None = None
     symbols: Path | None = None
     store_size: int = 0
+    in_flash: bool = True
     signing: Signing | None = None
     catalogued: bool = False
 
@@ -323,7 +434,8 @@ class QemuBuild:
     in which only such builds ran can be lent to the next cell.
 
     A ``board`` stands in the place of a QEMU: its name is its version, too, and of its bytes
-    nothing is known but those of its environment file.
+    nothing is known but those of its environment file. So does a guest that was ``saved`` by a
+    QEMU, which need not be here any more: it lies unpacked in that directory (bootmatrix.vault).
     """
 
     name: str
@@ -344,6 +456,12 @@ class QemuBuild:
     catalogued: bool = False
     debug_port: bool = True
     board: BoardSource | None = None
+    saved: Path | None = None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What its sandboxes are made of: QEMUs with the same can run in one."""
+        return self.root, self.mounts, self.environment
 
     @property
     def called(self) -> str:
@@ -352,14 +470,36 @@ class QemuBuild:
 
 
 @dataclass(frozen=True)
+class GitSource:
+    """A commit of a git repository of the user's, which is built to be run.
+
+    ``revision`` is whatever git takes for one. ``revisions`` are several, each for a host of its
+    own, ranges of tags among them (bootmatrix.matrix.sources). ``options`` change how it is built:
+    arguments of QEMU's configure, lines of SeaBIOS' configuration. ``packages`` are Debian's,
+    beside those that its build has anyway, and ``toolchain`` the suite that all of them are of, if
+    not the catalogue's.
+    """
+
+    repository: Path
+    revision: str = "HEAD"
+    revisions: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    toolchain: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.repository} at {self.revision}"
+
+
+@dataclass(frozen=True)
 class QemuSource:
-    """Where a QEMU is that the catalogue does not have: by path, root, image or suite.
+    """Where a QEMU is that the catalogue does not have: by path, root, image, suite or source.
 
     ``path`` is a program or a directory that holds one, ``data`` a directory that it finds its
     data in first, as with -L; ``root`` a directory with a whole root file system, ``program`` the
     QEMU's path in it; ``image`` a name in the Docker engine; ``suite`` a Debian suite, at
-    ``package_version`` of qemu-system-x86 if that is given. ``name`` is what the user calls it, if
-    anything.
+    ``package_version`` of qemu-system-x86 if that is given; ``git`` a commit to be built. ``name``
+    is what the user calls it, if anything.
     """
 
     path: Path | None = None
@@ -370,8 +510,11 @@ class QemuSource:
     data: Path | None = None
     root: Path | None = None
     program: str | None = None
+    git: GitSource | None = None
 
     def __str__(self) -> str:
+        if self.git is not None:
+            return self.name or str(self.git)
         version = f"={self.package_version}" if self.package_version else ""
         kinds = (("root", self.root), ("image", self.image), ("suite", self.suite))
         places = (f"{kind}:{place}" for kind, place in kinds if place)
@@ -394,12 +537,28 @@ class BoardSource(QemuSource):
 
 
 @dataclass(frozen=True)
+class SavedSource(QemuSource):
+    """A guest that was saved, in the place of the QEMU that has saved it.
+
+    ``vault`` is the directory that it is kept in, ``guest`` its digest there.
+    """
+
+    vault: Path = Path()
+    guest: str = ""
+
+    def __str__(self) -> str:
+        return f"saved-{self.guest[:8]}"
+
+
+@dataclass(frozen=True)
 class FirmwareSource:
     """A firmware that the catalogue does not have.
 
     ``path`` is an image's file, a ``directory`` of them, or a ``descriptor``: a JSON file as QEMU's
     docs/interop/firmware.json has it. ``variables`` is the template of the variable store beside
-    an image that has its code alone, ``symbols`` a file that names what is in it.
+    an image that has its code alone, ``symbols`` a file that names what is in it. Without ``flash``
+    UEFI firmware is given by ``-bios``, and has no variable store. With ``git`` it is to be built,
+    from the repository that ``path`` is.
     """
 
     path: Path
@@ -408,9 +567,11 @@ class FirmwareSource:
     variables: Path | None = None
     descriptor: bool = False
     symbols: Path | None = None
+    flash: bool = True
+    git: GitSource | None = None
 
     def __str__(self) -> str:
-        return self.name or str(self.path)
+        return self.name or str(self.git or self.path)
 
 
 @dataclass(frozen=True)

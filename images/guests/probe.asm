@@ -18,7 +18,7 @@
 ; (which boot it is there) say at this moment, on one line:
 ;   bios-vendor="SeaBIOS" bios-version="1.14.0-2" disk="A"
 ;   fw-cfg="QEMU" features=3 host="11.1.3 debian-sid" acpi=0123cdef
-;   smbios=0123cdef memory=32127 cpus=1 cmos=3
+;   smbios=0123cdef machine="pc-q35-5.2" memory=32127 cpus=1 cmos=3
 ; Up to 16 digits before a command come back in the lines that answer it, behind their kind:
 ;   BOOTMATRIX here nonce=0123456789012345 boot=3 beat=17 IDENTITY
 ; Commands, one byte each, anything else is ignored, and makes it forget the digits:
@@ -89,6 +89,7 @@ MADT_APIC       equ 0
 MADT_X2APIC     equ 9
 SMBIOS_HEADER   equ 4
 SMBIOS_FIRMWARE equ 0                   ; types of structures
+SMBIOS_SYSTEM   equ 1
 SMBIOS_END      equ 127
 E820_RAM        equ 1
 
@@ -241,6 +242,7 @@ payload:
     call enter_flat
     call find_smbios
     call find_type_0
+    call find_type_1
     call find_rsdt
     call leave_flat
     call take_interrupts
@@ -389,6 +391,8 @@ put_identity:                           ; and the line's end
     call sum_smbios
     call leave_flat
     call put_hexadecimal
+    print text_machine
+    print machine
     print text_memory
     mov eax, [memory]
     call put_decimal
@@ -559,7 +563,7 @@ sum_bytes:                              ; al = the sum of ecx bytes (not 0) from
     test al, al
     ret
 
-; ---- SMBIOS (DSP0134, 5.2 entry points, 6.1 structures, 7.1 type 0) --------------------------
+; ---- SMBIOS (DSP0134, 5.2 entry points, 6.1 structures, 7.1 and 7.2 their types 0, 1) --------------------------
 
 ; Where the firmware put the table is found at the boot: programming the flash overwrites the
 ; pointer to it.
@@ -616,27 +620,45 @@ measure_structure:                      ; ebx = a structure, edi = the end of al
 .none:
     ret
 
-find_type_0:                            ; fills bios_vendor and bios_version if it can
-    mov ebx, [smbios]
+find_type:                              ; al = a type; ebx = the first of it, esi = its strings; or
+    mov ebx, [smbios]                   ; carry: there is none
     mov edi, [smbios_end]
+    mov ah, al
 .structure:
+    push ax
     call measure_structure
-    jc .none
-    cmp byte [fs:ebx], SMBIOS_FIRMWARE
-    je .type_0
+    pop ax
+    jc .end
+    cmp [fs:ebx], ah
+    je .found
     mov ebx, edx
     jmp .structure
-.none:
+.found:
+    lea esi, [ebx + ecx]
+    clc
+.end:
     ret
 
-.type_0:
-    lea esi, [ebx + ecx]
+find_type_0:                            ; fills bios_vendor and bios_version if it can
+    mov al, SMBIOS_FIRMWARE
+    call find_type
+    jc find_type_1.none
     mov al, [fs:ebx + 4]
     mov di, bios_vendor
     call copy_string
     mov al, [fs:ebx + 5]
     mov di, bios_version
     jmp copy_string
+
+find_type_1:                            ; fills machine if it can
+    mov al, SMBIOS_SYSTEM
+    call find_type
+    jc .none
+    mov al, [fs:ebx + 6]
+    mov di, machine
+    jmp copy_string
+.none:
+    ret
 
 ; Over all structures but the firmware's own, without their handles, which are the firmware's, too.
 sum_smbios:                             ; eax = FNV-1a of them; 0: there are none
@@ -1230,7 +1252,8 @@ text_features           db '" features=', 0
 text_host               db ' host="', 0
 text_acpi               db '" acpi=', 0
 text_smbios             db ' smbios=', 0
-text_memory             db ' memory=', 0
+text_machine            db ' machine="', 0
+text_memory             db '" memory=', 0
 text_cpus               db ' cpus=', 0
 text_cmos               db ' cmos=', 0
 text_flashing           db 'BOOTMATRIX flashing', 0
@@ -1303,6 +1326,7 @@ boot                    dw 0
 ticks                   db 0
 bios_vendor             times STRING_SIZE db 0
 bios_version            times STRING_SIZE db 0
+machine                 times STRING_SIZE db 0
 
 PAYLOAD_SECTORS         equ ($ - payload + 511) / 512
                         times PAYLOAD_SECTORS * 512 - ($ - payload) db 0

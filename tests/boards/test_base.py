@@ -24,6 +24,7 @@ def firmware(interface: Interface, variables: str = "") -> FirmwareBuild:
 
 BIOS = firmware(Interface.BIOS)
 COMBINED = firmware(Interface.UEFI)
+SLOF = firmware(Interface.OPENFIRMWARE)
 SPLIT = firmware(Interface.UEFI, variables="vars")
 
 
@@ -39,6 +40,7 @@ def test_a_pc_has_bios_in_rom_and_uefi_in_flash(machine: str) -> None:
     assert pc.loader(BIOS) is Loader.ROM
     assert pc.loader(SPLIT) is Loader.FLASH
     assert pc.loader(COMBINED) is Loader.WRITABLE_FLASH
+    assert pc.loader(replace(COMBINED, in_flash=False)) is Loader.ROM
 
 
 @pytest.mark.parametrize("machine", ["isapc", "microvm"])
@@ -50,6 +52,11 @@ def test_a_board_without_flash_reloads_memory(machine: str) -> None:
 def test_virt_of_arm_has_flash_and_that_of_risc_v_memory() -> None:
     assert board("virt-5.2", Arch.AARCH64).loader(SPLIT) is Loader.FLASH
     assert board("virt", Arch.RISCV64).loader(COMBINED) is Loader.MEMORY
+
+
+def test_slof_is_in_memory_and_openbios_in_a_rom() -> None:
+    assert board("pseries-5.2", Arch.PPC64).loader(SLOF) is Loader.MEMORY
+    assert board("sun4u", Arch.SPARC64).loader(SLOF) is Loader.ROM
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,8 @@ def test_where_the_bytes_of_a_firmware_are() -> None:
 # SeaBIOS without PAM registers, and OpenSBI, write to the memory that they were loaded to.
 @pytest.mark.parametrize(
     ("machine", "arch"),
-    [("isapc", Arch.X86_64), ("microvm", Arch.X86_64), ("virt", Arch.RISCV64)],
+    [("isapc", Arch.X86_64), ("microvm", Arch.X86_64), ("virt", Arch.RISCV64),
+     ("pseries-5.2", Arch.PPC64), ("sun4u", Arch.SPARC64)],
 )
 def test_bytes_that_the_firmware_changes_are_no_witness(machine: str, arch: Arch) -> None:
     assert board(machine, arch).rom_address(MIB) is None

@@ -33,6 +33,9 @@ from bootmatrix.model import Arch, QemuBuild, ResetBy
         ("default", Arch.AARCH64, "virt"),
         ("virt", Arch.RISCV64, "virt"),
         ("default", Arch.RISCV64, "virt"),
+        ("pseries-5.2", Arch.PPC64, "pseries"),
+        ("default", Arch.PPC64, "pseries"),
+        ("sun4u", Arch.SPARC64, "sun4u"),
     ],
 )
 def test_a_machine_type_is_a_version_of_a_board(machine: str, arch: Arch, name: str) -> None:

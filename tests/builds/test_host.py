@@ -12,9 +12,10 @@ from bootmatrix.builds import host as host_module
 from bootmatrix.builds.host import Builds, own_usage
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.errors import ImageError, UserError
-from bootmatrix.model import Arch, FirmwareSource, HostSpec, QemuSource
+from bootmatrix.model import Arch, FirmwareSource, GitSource, HostSpec, QemuSource
 from bootmatrix.roots import debian
 from helpers.own_builds import build_tree
+from helpers.source_trees import StandIn
 
 
 @pytest.fixture
@@ -166,3 +167,22 @@ def test_a_cache_without_own_builds_takes_nothing(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert own_usage() == 0
+
+
+def test_commits_are_looked_at_before_they_are_built(builds: Builds, tmp_path: Path) -> None:
+    there = StandIn(tmp_path / "seabios")
+    fine = HostSpec("a", "debian-sid", FirmwareSource(there.path, git=GitSource(there.path)))
+    builds.check([fine])
+    qemu = QemuSource(git=GitSource(there.path))
+    with pytest.raises(UserError, match="at HEAD is no QEMU: there is no configure"):
+        builds.check([HostSpec("a", qemu)])
+    there.commit("like QEMU", dict.fromkeys(
+        ("configure", "VERSION", "hw/i386/pc.c", "qapi/run.json"), ""))
+    with pytest.raises(UserError, match=r"no firmware is given.*there is no bios-256k.bin"):
+        builds.check([HostSpec("a", qemu)])
+    there.commit("with its blobs", {"pc-bios/bios-256k.bin": ""})
+    builds.check([HostSpec("a", qemu)])
+    # To list cells nothing is built.
+    with pytest.raises(UserError, match=r"newest-common has to ask .* at HEAD, which is not built "
+                                        r"\(a run of the matrix builds it\)"):
+        builds.machines_as_built(HostSpec("a", qemu))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import cast
 
 import pytest
 
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.source import BuildFailed
 from bootmatrix.cell import Cell
-from bootmatrix.cli.bisect import Trial, _number
-from bootmatrix.diagnose.bisect import Skip
+from bootmatrix.cli.bisect import Ahead, Trial, _number, _question
+from bootmatrix.diagnose.bisect import Over, Skip, substituted
 from bootmatrix.diagnose.tried import Answer, Tried
 from bootmatrix.errors import HarnessError, ImageError, UserError
+from bootmatrix.model import GitSource, GuestKind, OwnDisk, OwnGuest
 from bootmatrix.records.model import Record
 from helpers.cells import cell
+from helpers.leavings import until
 
 NAMES = {"one": "key-1", "two": "key-2"}
 
@@ -132,3 +137,69 @@ def test_how_many_may_be_skipped(text: str, number: int) -> None:
 def test_no_number_of_skips(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no number from 1 to 1000000"):
         _number(text)
+
+
+def test_a_guest_of_ones_own_in_a_bisection(tmp_path: Path) -> None:
+    image = tmp_path / "mine.img"
+    image.write_bytes(b"one")
+    guest = OwnGuest("mine", GuestKind.DISK, None, OwnDisk(image, "raw"), "login: ")
+    wanted = replace(cell("trixie sid", "stock"), guest=guest)
+    options = argparse.Namespace(at=None, build=None, source=None)
+    before = _question(options, Over.DESTINATION, wanted, [])
+    assert before == _question(options, Over.DESTINATION, wanted, [])
+    image.write_bytes(b"others")
+    assert before != _question(options, Over.DESTINATION, wanted, [])
+    hosts = tuple(replace(host, arguments=("-smp", "2")) for host in wanted.hosts)
+    new = substituted(replace(wanted, hosts=hosts), Over.DESTINATION, (1,), "x", "debian-bookworm",
+                      lambda host: "")
+    assert (new.guest, new.hosts[1].arguments) == (guest, ("-smp", "2"))
+
+
+# ---- builds ahead -------------------------------------------------------------------------------
+
+
+class Building:
+    """Stands in for Builds: what is built ahead takes until it is stopped, or is let go."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, threading.Event] = {}
+        self.tries: list[str] = []
+        self.stopped: list[str] = []
+
+    def build_ahead(self, git: GitSource, stop: threading.Event) -> None:
+        self.begun[git.revision] = stop
+        self.tries.append(git.revision)
+        if git.revision == "broken":
+            raise BuildFailed("does not build")
+        stop.wait()
+        self.stopped.append(git.revision)
+
+
+def test_the_next_are_built_and_others_no_more() -> None:
+    building = Building()
+    what = {name: GitSource(Path("x"), name) for name in ("a", "b", "c", "broken")}
+    with Ahead(cast(Builds, building), what) as ahead:
+        ahead.after(["a", "b", "answered before"])
+        assert building.begun == {}, "nothing runs yet"
+        ahead.begin()
+        assert until(lambda: set(building.begun) == {"a", "b"})
+        ahead.after(["b", "c"])
+        ahead.begin()
+        assert building.stopped == ["a"]
+        assert until(lambda: set(building.begun) == {"a", "b", "c"})
+        ahead.begin()  # the cell once more, to be sure
+        assert building.stopped == ["a"]
+        ahead.after(["broken"])
+        ahead.begin()
+        assert sorted(building.stopped) == ["a", "b", "c"]
+        with pytest.raises(BuildFailed):  # and it is not tried twice
+            ahead.wait("broken")
+        ahead.begin()
+        ahead.after(["a"])
+        ahead.begin()
+        assert building.tries.count("broken") == 1
+        assert until(lambda: building.tries.count("a") == 2)
+        building.begun["a"].set()
+        ahead.wait("a")
+        assert building.stopped.count("a") == 2
+    assert not [one for one in threading.enumerate() if one.name.startswith("builds ")]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from bootmatrix.cli.main import main
 from bootmatrix.files.shipped import IMAGES
 from bootmatrix.matrix.expansion import load
 from bootmatrix.model import Disk, GuestKind, OwnGuest
+from bootmatrix.vm import words
 
 EXAMPLES = IMAGES.parent / "examples" / "vm"
 
@@ -32,6 +36,7 @@ def test_an_example_becomes_a_matrix(
     (cell,) = cells
     assert {host.firmware for host in cell.hosts} == {firmware}
     assert isinstance(cell.guest, OwnGuest)
+    assert cell.scenario.name == ("move" if name == "microvm.sh" else "migrate-reset")
     assert (cell.guest.kind, cell.disk) == (GuestKind.PROBE, Disk.OWN)
     assert cell.own_machine is not None
     assert str(cell.own_machine.memory).startswith("512")
@@ -54,11 +59,50 @@ def test_it_does_not_overwrite_and_prints_without_a_file(
     assert main(["import", str(EXAMPLES / "microvm.sh"), "-o", str(made)]) == 2
     assert "File exists" in capsys.readouterr().err
     assert made.read_text() == "mine"
+    assert main(["import", str(EXAMPLES / "microvm.sh"), "-o", str(tmp_path / "no" / "m")]) == 2
+    assert f"m cannot be written: there is no directory {tmp_path}/no\n" in capsys.readouterr().err
     assert main(["import", str(EXAMPLES / "microvm.sh"), "--network", "none", "--runs", "linux",
                  "--name", "small"]) == 0
     out = capsys.readouterr().out
     assert "    runs: linux\n" in out
     assert "user," not in out.split("guests:")[1]
+
+
+def test_memory_in_files_takes_a_limit_along(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(EXAMPLES / "numa.ps.txt"), "--memory", "2048"]) == 0
+    out = capsys.readouterr().out
+    assert "\nlimits: {memory: 5120, file: 1024}\n" in out
+    assert main(["import", str(EXAMPLES / "numa.ps.txt")]) == 0
+    assert "limits:" not in capsys.readouterr().out
+
+
+VIRSH = """\
+#!/bin/sh
+# As libvirt 9 has it: a command line with its environment, or an error.
+[ "$1 $2 $3" = "domxml-to-native qemu-argv --xml" ] && [ -f "$4" ] || exit 2
+%s
+"""
+
+
+@pytest.mark.parametrize(("does", "says", "kept"), [
+    ("printf '%s\\n' 'LC_ALL=C \\' 'HOME=/x \\' '/usr/bin/qemu-system-aarch64 \\' "
+     "'-machine virt-9.2,gic-version=2 \\' '-nodefaults \\' '-device virtio-rng-pci'",
+     "as `virsh domxml-to-native` has it", "kept: -machine gic-version=2"),
+    ("echo 'error: failed to connect to the hypervisor' >&2; exit 1",
+     "cannot (error: failed to connect to the hypervisor)", "kept: -device qemu-xhci"),
+], ids=["there", "no daemon"])
+def test_a_domain_is_read_by_libvirt_where_it_is_there(
+    does: str, says: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    virsh = tmp_path / "virsh"
+    virsh.write_text(VIRSH % does)
+    virsh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert main(["import", str(EXAMPLES / "arm.xml")]) == 0
+    out, told = capsys.readouterr()
+    assert says in told
+    assert kept in out
 
 
 @pytest.mark.parametrize(("more", "says"), [
@@ -81,3 +125,36 @@ def test_hostile_words_stay_a_comment(tmp_path: Path, capsys: pytest.CaptureFixt
     given.write_text('kvm -M q35 -nodefaults -device {"driver":"a\\nhosts: {}"}\n')
     assert main(["import", str(given)]) == 2
     assert "cannot be printed" in capsys.readouterr().err
+
+
+def test_json_with_lists_and_words_with_blanks_are_read_again_as_they_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "vm.sh"
+    given.write_text(
+        "kvm -M pc-q35-10.0 -nodefaults -cpu 'qemu64,hv-vendor-id=KVM Hv' -object iothread,id=io0 "
+        """-device '{"driver":"virtio-blk-pci","drive":"d","iothread-vq-mapping":"""
+        """[{"iothread":"io0"}]}' -numa node,cpus=0,cpus=1 -smp 2\n""")
+    made = tmp_path / "mine.yaml"
+    assert main(["import", str(given), "-o", str(made)]) == 0
+    capsys.readouterr()
+    (cell,) = load(made).cells(lambda host: ["pc-q35-10.0"])
+    assert cell.disk is Disk.OWN
+    assert cell.own_machine is not None
+    assert cell.own_machine.words == (
+        "-global", "driver=qemu64-x86_64-cpu,property=hv-vendor-id,value=KVM Hv",
+        "-object", "iothread,id=io0", "-device",
+        '{"driver":"virtio-blk-pci","drive":"disk","iothread-vq-mapping":[{"iothread":"io0"}],'
+        '"bootindex":0}', "-numa", "node,cpus=0,cpus=1")
+
+
+def test_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (EXAMPLES / "microvm.sh").read_bytes()
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(given)))
+    assert main(["import", "-"]) == 0
+    assert "# A machine of standard input, by" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"x" * (words.LARGEST + 1))))
+    assert main(["import", "-"]) == 2
+    assert "standard input has more than" in capsys.readouterr().err

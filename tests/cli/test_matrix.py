@@ -19,8 +19,8 @@ def test_the_names_with_what_each_asks(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == sorted(p.stem for p in MATRICES.glob("*.yaml"))
     assert all(line.endswith((".", "?")) for line in lines)
-    assert "contract    The contract between firmware and QEMU: each firmware build on each QEMU " \
-           "build, started once and reset once." in lines
+    assert "contract     The contract between firmware and QEMU: each firmware build on each " \
+           "QEMU build, started once and reset once." in lines
 
 
 @pytest.mark.parametrize("path", sorted(MATRICES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from bootmatrix import engines
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cli import preflight
 from bootmatrix.cli.main import main
-from bootmatrix.cli.preflight import MARKS, Measured, measured_text
+from bootmatrix.cli.preflight import DEPENDS, GOES, MARKS, REFUSED, Measured, measured_text
+from bootmatrix.files.shipped import IMAGES
 from bootmatrix.model import HostSpec
 from bootmatrix.run import runner as runner_module
 from bootmatrix.run.runner import Runner
 from helpers.leavings import deep_tree
 from helpers.own_builds import build_tree
+
+OLD_PC = IMAGES.parent / "examples" / "vm" / "old-pc.sh"
 
 
 def test_the_command(
@@ -67,6 +71,9 @@ def test_the_command(
     ([], "--source is missing"),
     (["--source", "debian-sod", "--destination", "debian-sid", "--machine", "m"],
      "no such QEMU build: 'debian-sod'"),
+    (["mine.yaml"], "which cell of mine.yaml?"),
+    (["mine.yaml", "a", "--disk", "ide"], "--disk is said by the cell"),
+    (["mine.yaml", "a"], "mine.yaml: no such matrix file"),
     (["--measure", "/dev/zero"], "/dev/zero: is no regular file"),
     (["--measure", "nowhere.md"], "nowhere.md: cannot be read"),
 ])
@@ -79,23 +86,80 @@ def test_mistakes(
     assert said.count("\n") == 1
 
 
+def test_the_state_of_a_tpm_is_nothing_that_can_be_asked(
+    store: ImageStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = IMAGES.parent / "matrices" / "tpm.yaml"
+    wanted = "bookworm-to-trixie,pc-q35-7.2,stock,migrate-reset,ide,tpm-crb"
+    assert main(["preflight", str(matrix), wanted]) == 2
+    assert f"{wanted} has a TPM" in capsys.readouterr().err
+
+
 def test_misses_are_told() -> None:
     text = measured_text([
-        Measured("a", "b", "m (ide)", True, True, "pc.bios"),
-        Measured("a", "b", "n (ide)", False, True, "refused: x | y"),
-        Measured("b", "a", "m (ide)", True, False, "field"),
-        Measured("b", "a", "n (ide)", False, False, "completed"),
+        Measured("a", "b", "m (ide)", "BIOS, probe", REFUSED, True, "pc.bios"),
+        Measured("a", "b", "n (ide)", "BIOS, probe", GOES, True, "refused: x | y"),
+        Measured("b", "a", "m (ide)", "BIOS, probe", REFUSED, False, "field"),
+        Measured("b", "a", "n (ide)", "BIOS, probe", GOES, False, "completed"),
+        Measured("b", "a", "n (virtio)", "UEFI, Linux", DEPENDS, True, "queue-size"),
     ])
-    assert "Of 4 migrations, preflight foretold **2 (50.0 %)** as they went." in text
-    assert "| preflight: refused | 1 | 1 |\n| preflight: goes | 1 | 1 |" in text
-    assert "| a | b | goes | n (ide) | refused: x / y |" in text
-    assert "| b | a | refused | m (ide) | field |" in text
+    assert ("Of 5 migrations, preflight said of 1 that it depends on the guest's drivers, and "
+            "foretold **2 of the other 4 (50.0 %)** as they went.") in text
+    assert ("| preflight: refused | 1 | 1 |\n| preflight: depends | 1 | 0 |\n"
+            "| preflight: goes | 1 | 1 |") in text
+    assert "| BIOS, probe | 4 | 2 | 1, 0, 1 |\n| UEFI, Linux | 1 | 0 | 0, 1, 0 |" in text
+    assert "| a | b | BIOS, probe | goes | n (ide) | refused: x / y |" in text
+    assert "| b | a | BIOS, probe | refused | m (ide) | field |" in text
+
+
+def test_the_machine_of_a_cell(
+    store: ImageStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(
+        "schema: 1\nhosts: {trixie: {qemu: debian-trixie}, sid: {qemu: debian-sid}}\n"
+        "axes: {source: trixie, destination: sid, guest: mine, policy: stock, scenario: "
+        f"migrate-reset}}\nguests: {{mine: {{command-line: {OLD_PC}, memory: 128}}}}\n")
+    cell = "trixie-to-sid,pc-i440fx-5.2,hpet=off,usb=on,stock,migrate-reset,own,mine"
+    assert main(["preflight", str(matrix), cell]) == 1
+    told = capsys.readouterr().out
+    assert "REFUSED  stream: the stream of a guest that has not run is refused: VQ 0 " in told
+    assert "virtio-balloon" in told
+    assert f"{cell}: would be refused\n" in told
+    # What is offered to firmware: both hosts, with the machine's two CPUs and no HPET.
+    assert main(["fwcfg", "diff", "--guest", str(matrix), cell]) in (0, 1)
+    assert "pc-i440fx-5.2,hpet=off,usb=on, 128 MiB" in capsys.readouterr().out
+    assert main(["fwcfg", "show", "--guest", str(matrix), cell, "--json"]) == 0
+    offer = json.loads(capsys.readouterr().out)
+    items = {item["name"]: item for item in offer["items"]}
+    assert (offer["smp"], items["nb_cpus"]["decoded"]) == (2, 2)
+    assert items["opt/org.example/role"]["decoded"] == "web"
+
+
+def test_a_machine_that_a_qemu_does_not_start(
+    store: ImageStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(
+        "schema: 1\nhosts: {old: {qemu: debian-bookworm}, new: {qemu: debian-bookworm, arguments: "
+        "[-device, no-such-card]}}\naxes: {source: old, destination: new, machine: pc-q35-5.2, "
+        "policy: stock, scenario: migrate-reset}\n")
+    cell = "old-to-new,pc-q35-5.2,stock,migrate-reset,ahci"
+    assert main(["preflight", str(matrix), cell]) == 1
+    assert re.fullmatch(
+        r"REFUSED  start: the destination, QEMU 7\.2\.\d+, does not start with this machine: "
+        r"missing-feature: 'no-such-card' is not a valid device model name\n"
+        rf"{cell}: would be refused\n", capsys.readouterr().out)
+    assert main(["fwcfg", "diff", "--guest", str(matrix), cell]) == 1
+    assert re.fullmatch(
+        r"REFUSED  start: debian-bookworm[^\n]*: missing-feature: 'no-such-card' is not a valid "
+        r"device model name\n", capsys.readouterr().out)
 
 
 def test_the_page_has_a_figure() -> None:
     page = (Path(__file__).parents[2] / "docs" / "preflight.md").read_text()
     figure = page.split(MARKS[0])[1].split(MARKS[1])[0]
-    assert "migrations, preflight foretold" in figure
+    assert "migrations, preflight said of" in figure
 
 
 def test_a_build_tree_without_a_bios_with_another_firmware(

@@ -34,6 +34,15 @@ def test_a_step_that_is_not_there() -> None:
             steps_until(wanted, until)
 
 
+def test_a_script_starts_no_swtpm(store: ImageStore, capsys: pytest.CaptureFixture[str]) -> None:
+    matrix = MATRIX.with_name("tpm.yaml")
+    wanted = "bookworm-to-trixie,pc-q35-7.2,stock,migrate-reset,ide,tpm-crb"
+    assert main(["repro", str(matrix), wanted]) == Status.USER_ERROR
+    said = capsys.readouterr().err
+    assert f"{wanted} has a TPM, and a script starts no swtpm" in said
+    assert "--attach" in said
+
+
 def test_the_json_of_list_names_what_repro_takes(store: ImageStore) -> None:
     listed = forked.run(["bootmatrix", "list", str(MATRIX), "--json"], cwd=MATRIX.parent,
                         env={**os.environ})

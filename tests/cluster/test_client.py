@@ -1,230 +1,320 @@
-"""Cells on three machines, each a network namespace, with real faults; what boots is planted."""
+"""What is done with cells on their way, without a scheduler: dask's futures are told what to be."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+import asyncio
+import math
+import queue
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bootmatrix.builds.image_store import ImageStore
-from bootmatrix.cell import Cell
+from bootmatrix.cell import AXES
 from bootmatrix.cluster import client
-from bootmatrix.cluster.rig import ClusterRig
-from bootmatrix.cluster.wishes import Wishes
-from bootmatrix.errors import HarnessError
-from bootmatrix.matrix.expansion import load
-from bootmatrix.records.model import Record
-from bootmatrix.run.rig import Begun
-from helpers.clusters import HEAD, Machine, Network, Scheduler, below, end, plan_in, wait
+from bootmatrix.cluster.address import Address
+from bootmatrix.cluster.client import MOST_ATTEMPTS, MOST_CELLS, At, Batch, Cluster, Given, State
+from bootmatrix.cluster.model import PROTOCOL, Answer, Facts, Needs, Task
+from bootmatrix.cluster.table import Sent, Table
 
-MATRIX = HEAD + """\
-  machine: [pc-i440fx-5.2, pc-q35-5.2]
-  policy: [stock, guest-owned, machine-owned]
-  scenario: [migrate-reset, ping-pong]
-  disk: [ahci, virtio]
-"""
-CELLS = 24
+FACTS = Facts(protocol=PROTOCOL, axes=list(AXES), version="1", name="", machine="x86_64", slots=2,
+              kvm="", memory=4096, engines=["bubblewrap"], roots={})
+ROOT = "a" * 64
+NEEDS = Needs(machine="x86_64")
+DONE = Answer(state="done").model_dump_json().encode(), b"{}", b""
 
 
-class Place:
-    """Two workers and a scheduler on machines of their own; the run is on a fourth."""
+class Future:
+    """As much of a future as is asked for."""
 
-    def __init__(self, network: Network) -> None:
-        self.home = network.home
-        self.log = self.home / "log"
-        self.plan = plan_in(self.home)
-        first, second, third = (network.machine(number).with_roots() for number in (2, 3, 4))
-        self.machines = {"one": second, "two": third}
-        self.scheduler: Scheduler = first.scheduler()
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
-        for name in self.machines:
-            self.start(name)
+    released = False
 
-    def start(self, name: str) -> None:
-        self.workers[name] = self.machines[name].worker(
-            self.scheduler.address, name, 2, self.plan)
-
-    def machine(self, name: str) -> Machine:
-        return self.machines[name]
-
-    def planned(self, **plan: Any) -> None:
-        self.log.unlink(missing_ok=True)
-        plan_in(self.home, log=str(self.log), **{"seconds": 0.15, **plan})
-
-    def began(self) -> Counter[str]:
-        """How often each cell was begun, wherever."""
-        return Counter(line.split()[1] for line in self.log.read_text().splitlines())
+    def release(self) -> None:
+        self.released = True
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, store: ImageStore) -> Iterator[Place]:
-    with Network(tmp_path_factory.mktemp("cluster")) as network:
-        yield Place(network)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not heard is soon not waited for; the times themselves are docs/cluster.md's."""
-    monkeypatch.setattr(client, "SILENT_SECONDS", 4.0)
-
-
-class Ran:
-    """A run's records, in the order in which they came, and what was said of workers."""
+class Dask:
+    """Takes what goes to a scheduler."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.sent: list[tuple[Future, dict[str, Any]]] = []
+
+    def map(self, function: object, tasks: Sequence[Any], **how: Any) -> list[Future]:
+        made = [Future() for _ in tasks]
+        self.sent += [(future, how) for future in made]
+        return made
+
+
+class Unserved(Cluster):
+    """A run's side alone."""
+
+    def __init__(self, *names: str, same_roots: bool = True) -> None:
         self.said: list[str] = []
-        self.most_flying = 0
+        table = Table(hosts={}, firmwares=[], named={ROOT: "debian-sid"}, disks=[])
+        sent = {ROOT: Sent(ROOT, Path("sid"), is_tree=True)}
+        super().__init__(Address("tcp://x:1"), None, "0" * 16, table, sent, self.said.append,
+                         same_roots)
+        self.dask = self._client = Dask()
+        self.answers: dict[str, Any] = {}
+        self.called: list[str] = []
+        for name in names:
+            self.join(name)
+
+    def join(self, name: str, **facts: Any) -> At:
+        at = self.workers[name] = At(name, State.READY, FACTS.model_copy(
+            update={"name": name, **facts}))
+        return at
+
+    async def _call(self, at: At, function: Any, *given: Any, seconds: float = 0.0) -> Any:
+        self.called.append(function.__name__)
+        return self.answers[function.__name__]
+
+    async def _send(self, at: At, sent: Sent, name: str | None) -> None:
+        self.called.append("send")
+
+    def _later(self, coroutine: Any) -> None:
+        coroutine.close()
+
+    def given(self, number: int = 1, needs: Needs = NEEDS, **more: Any) -> list[Given]:
+        """So many cells, given and placed."""
+        task = Task.model_construct(run="0" * 16, attempt=1)
+        cells = [self.give(task, needs, **more) for _ in range(number)]
+        self._place_new()
+        return cells
 
     @property
-    def verdicts(self) -> Counter[str]:
-        return Counter(record["verdict"] for record in self.records)
+    def batches(self) -> list[Batch]:
+        return list(self._batches.values())
 
-    def workers(self) -> set[str]:
-        return {str(record.get("worker")) for record in self.records}
+    def began(self, batch: Batch, worker: str) -> None:
+        self._hear((0.0, {"began": batch.key, "worker": worker}))
 
+    def quick(self) -> None:
+        """Have it know of cells that take no time."""
+        self._seconds = 0.0001
 
-def cells_of(home: Path, rig: ClusterRig) -> Sequence[Cell]:
-    (home / "m.yaml").write_text(MATRIX)
-    cells: Sequence[Cell] = load(home / "m.yaml").cells(rig.machines)
-    return cells
-
-
-def run(place: Place, run_dir: Path, meanwhile: Callable[[Ran], None] = lambda ran: None,
-        share: bool = False, all_artifacts: bool = False) -> Ran:
-    """Run all cells as the plugin does."""
-    ran = Ran()
-    wishes = Wishes(place.scheduler.address, insecure=True, all_artifacts=all_artifacts)
-    with closing(ClusterRig(wishes, None, run_dir)) as rig:
-        rig.matrix, rig.share = "m.yaml", share
-        cells = list(cells_of(place.home, rig))[::-1]
-        assert len(cells) == CELLS
-        rig.prepare(dict.fromkeys(host for cell in cells for host in cell.hosts))
-        rig.open(cells, ran.said.append)
-        flying: dict[Begun, Cell] = {}
-        while cells or flying:
-            while cells and rig.has_room:
-                cell = cells.pop()
-                flying[rig.begin(cell, ())] = cell
-            ran.most_flying = max(ran.most_flying, len(flying))
-            for begun in rig.wait(0.1):
-                ran.records.append(begun.record())
-                del flying[begun]
-                meanwhile(ran)
-    return ran
+    def over(self) -> list[Given]:
+        found = []
+        while True:
+            try:
+                found.append(self._over.get_nowait())
+            except queue.Empty:
+                return found
 
 
-def at(number: int, deed: Callable[[], None]) -> Callable[[Ran], None]:
-    """Do something once, when so many cells are done."""
-    done: list[bool] = []
-
-    def meanwhile(ran: Ran) -> None:
-        if len(ran.records) >= number and not done:
-            done.append(True)
-            deed()
-
-    return meanwhile
-
-
-def test_each_cell_comes_once_from_both_machines(place: Place, tmp_path: Path) -> None:
-    red = "old-to-new,pc-q35-5.2,guest-owned,migrate-reset,ahci"
-    place.planned(**{red: {"verdict": "silent", "reason": "not a byte"}})
-    ran = run(place, tmp_path)
-    assert ran.verdicts == {"pass": CELLS - 1, "silent": 1}
-    assert len({record["cell"]["id"] for record in ran.records}) == CELLS
-    assert set(place.began().values()) == {1}
-    assert ran.workers() == {"one", "two"}
-    assert ran.most_flying <= 4 + 12, "no more are on their way than keep the workers busy"
-    # Of what passed no files came, and the record names none.
-    kept = {path.name for path in (tmp_path / "cells/m.yaml").iterdir()}
-    assert kept == {red}
-    assert (tmp_path / f"cells/m.yaml/{red}/1-source/console.log").read_text() == \
-        f"SeaBIOS {red}\n"
-    for record in ran.records:
-        there = f"cells/m.yaml/{red}" if record["cell"]["id"] == red else ""
-        assert record.get("artifacts") == there
+def test_cells_go_alone_until_they_are_known_to_take_no_time() -> None:
+    cluster = Unserved("one")
+    cluster.given(3)
+    assert [len(batch.cells) for batch in cluster.batches] == [1, 1, 1]
+    for batch in cluster.batches:
+        cluster.began(batch, "one")
+        cluster._came(batch, (0.001, [DONE]))
+    assert len(cluster.over()) == 3
+    cells = cluster.given(2 * MOST_CELLS)
+    sizes = [len(batch.cells) for batch in cluster.batches]
+    assert sum(sizes) == len(cells)
+    assert 1 < sizes[0] <= MOST_CELLS
+    for batch in cluster.batches:  # such as take their time go alone again
+        cluster.began(batch, "one")
+        cluster._came(batch, (float(len(batch.cells)), [DONE] * len(batch.cells)))
+    assert cluster._together == 1
 
 
-def test_all_artifacts_come_where_they_are_asked_for_and_beginnings_stay_together(
-    place: Place, tmp_path: Path
+def test_what_was_not_begun_of_a_batch_is_given_again_and_counts_as_no_attempt() -> None:
+    cluster = Unserved("one")
+    cluster.quick()
+    cells = cluster.given(5)
+    batch, = cluster.batches
+    cluster.began(batch, "one")
+    cluster._came(batch, (2.0, [DONE, DONE]))
+    assert cluster.over() == cells[:2]
+    again = [given for one in cluster.batches for given in one.cells]
+    assert again == cells[2:]
+    assert {(*given.began, *given.lost) for given in again} == {()}
+
+
+def test_who_is_lost_with_a_batch_runs_alone_and_who_ends_workers_is_named() -> None:
+    cluster = Unserved("one", "two", "three", "four")
+    cluster.quick()
+    cells = cluster.given(3)
+    bad = cells[1]
+    names = iter(cluster.workers)
+    while batches := cluster.batches:
+        for batch in batches:
+            if bad in batch.cells:
+                name = next(names)
+                cluster.began(batch, name)
+                cluster._lose_all(batch, "its worker has gone")
+            else:
+                assert len(batch.cells) == 1
+                assert "one" not in batch.allowed, "it goes elsewhere"
+                cluster.began(batch, "four")
+                cluster._came(batch, (0.1, [DONE]))
+    assert len(cluster.over()) == 3
+    assert [len(given.lost) for given in cells] == [1, MOST_ATTEMPTS, 1]
+    assert bad.answer is not None
+    assert bad.answer.why == "run 3 times, on one, two, three: its worker has gone"
+    assert cells[0].answer == cells[2].answer == Answer(state="done")
+
+
+def test_a_batch_that_dask_runs_again_is_taken_apart() -> None:
+    cluster = Unserved("one", "two")
+    cluster.quick()
+    cells = cluster.given(3)
+    batch, = cluster.batches
+    future = batch.future
+    cluster.began(batch, "one")
+    cluster.began(batch, "two")
+    assert future.released
+    assert [one.cells for one in cluster.batches] == [[given] for given in cells]
+    assert {tuple(given.lost) for given in cells} == {("one",)}
+
+
+def test_a_cell_that_dask_begins_too_often_is_over() -> None:
+    cluster = Unserved("one", "two")
+    cell, = cluster.given()
+    for name in ("one", "two", "one", "two"):
+        assert not cell.over
+        cluster.began(cluster.batches[0], name)
+    assert cell.over
+    assert len(cell.lost) == MOST_ATTEMPTS
+    assert cluster.batches == []
+
+
+def test_where_one_waits_for_its_guest_the_others_do_not() -> None:
+    cluster = Unserved("one")
+    cluster.quick()
+    cells = cluster.given(4)
+    batch, = cluster.batches
+    cluster.began(batch, "one")
+    cluster._hear((0.0, {"waits": batch.key, "said": [[*DONE]]}))
+    assert cluster.over() == cells[:1]
+    assert cells[1].waits
+    _, other = cluster.batches
+    assert other.cells == cells[2:]
+    cluster._came(batch, (None, [DONE, DONE]))
+    assert cluster.over() == cells[1:2], "an answer counts once"
+
+
+@pytest.mark.parametrize("result", [None, (0.1, []), (0.1, [b"x"]), (0.1, [(b"x", b"", b"")]),
+                                    ("x", [DONE])])
+def test_what_is_no_answer_is_none(result: Any) -> None:
+    cluster = Unserved("one")
+    cell, = cluster.given()
+    cluster.began(cluster.batches[0], "one")
+    cluster._came(cluster.batches[0], result)
+    assert not cell.over
+    assert cell.lost == ["one"]
+
+
+def test_a_machine_at_fault_gets_no_cell_any_more() -> None:
+    cluster = Unserved("one", "two")
+    cell, = cluster.given()
+    cluster.began(cluster.batches[0], "one")
+    broken = Answer(state="broken", why="No space left").model_dump_json().encode()
+    cluster._came(cluster.batches[0], (None, [(broken, b"", b"")]))
+    assert cluster.said == ["one: no cell goes there any more: No space left"]
+    assert cluster.batches[0].allowed == ("two",)
+    assert cluster.batches[0].cells == [cell]
+
+
+def test_a_cell_that_never_ends_is_ended_and_runs_elsewhere(now: Callable[[float], None]) -> None:
+    cluster = Unserved("one", "two")
+    cell, = cluster.given(most=600.0)
+    batch, = cluster.batches
+    cluster.began(batch, "one")
+    future = batch.future
+    now(599)
+    cluster._check_given({})
+    assert cluster.batches == [batch]
+    now(601)
+    cluster._check_given({})
+    assert future.released, "which ends it, on its worker"
+    assert cluster.batches[0].allowed == ("two",)
+    assert cell.lost == ["one"]
+
+
+def test_a_cell_whose_only_workers_have_gone_is_not_kept_for_ever(
+    now: Callable[[float], None]
 ) -> None:
-    place.planned()
-    ran = run(place, tmp_path, share=True, all_artifacts=True)
-    assert ran.verdicts == {"pass": CELLS}
-    assert len(list((tmp_path / "cells/m.yaml").iterdir())) == CELLS
-    assert ran.workers() == {"one", "two"}, "the beginnings of half of the cells are elsewhere"
+    cluster = Unserved("one")
+    bench = cluster.join("bench", boards={"0" * 64: "apu2-main"})
+    cell, = cluster.given(needs=Needs(machine=None, boards=(("0" * 64, "apu2-main"),)))
+    assert cluster.batches[0].allowed == ("bench",)
+    assert cluster.dask.sent[0][1]["resources"] == {"memory-mib": 0, "board-" + "0" * 16: 1}
+    bench.state, bench.why = State.UNFIT, "it has gone"
+    cluster._check_given({})
+    now(client.ALONE_SECONDS - 1)
+    cluster._check_given({})
+    assert not cell.over
+    now(client.ALONE_SECONDS + 1)
+    cluster._check_given({})
+    assert cell.over
+    assert cell.answer is not None
+    assert cell.answer.why == "no worker is left that can run it: one has no board apu2-main"
 
 
-def test_a_worker_that_is_killed_loses_nothing(place: Place, tmp_path: Path) -> None:
-    place.planned(stock={"signal_worker": signal.SIGKILL, "once": str(tmp_path / "once")})
-    ran = run(place, tmp_path / "run")
-    assert ran.verdicts == {"pass": CELLS}
-    assert len({record["cell"]["id"] for record in ran.records}) == CELLS
-    assert [line for line in ran.said if "has gone" in line]
-    assert max(place.began().values()) == 2
-    again = [record for record in ran.records if "attempts" in record]
-    assert 1 <= len(again) <= 2, "what was on that machine was run again"
-    dead, = (name for name, process in place.workers.items() if process.poll() is not None)
-    place.start(dead)
+def test_no_more_are_on_their_way_than_keep_workers_busy() -> None:
+    cluster = Unserved("one")
+    while cluster.has_room:
+        cluster.given()
+    assert cluster.flying == 2 + 12
+    cluster.quick()
+    while cluster.has_room:
+        cluster.given()
+    assert cluster.flying == 2 * 2 * MOST_CELLS
+    board = Needs(machine=None, boards=(("0" * 64, "apu2-main"),))
+    cluster.given(5, needs=board)
+    assert cluster.flying == 2 * 2 * MOST_CELLS, "boards' cells take no place of others"
 
 
-def test_a_cell_that_ends_its_process_is_named_and_no_verdict(place: Place, tmp_path: Path) -> None:
-    bad = "old-to-new,pc-q35-5.2,stock,ping-pong,ahci"
-    place.planned(**{bad: {"signal_self": signal.SIGKILL}})
-    ran = run(place, tmp_path)
-    assert ran.verdicts == {"pass": CELLS - 1, "error": 1}
-    error, = (record for record in ran.records if record["verdict"] == "error")
-    assert error["cell"]["id"] == bad
-    assert error["reason"].startswith("run 3 times, on ")
-    assert "one" in error["reason"]
-    assert "the process that ran it has ended (signal 9)" in error["reason"]
-    assert place.began()[bad] == client.MOST_ATTEMPTS
-
-
-def test_a_process_that_hangs_and_an_engine_that_broke_give_no_verdict(
-    place: Place, tmp_path: Path
+@pytest.mark.parametrize(("same_roots", "is_same", "called", "why"), [
+    (True, False, "send", ""),
+    (False, True, "build", ""),
+    (False, False, "build", f"its debian-sid is another build than the one here, whose sha256 is "
+                            f"{ROOT[:16]}"),
+])
+def test_a_worker_that_lacks_a_root_gets_it_or_makes_the_same(
+    same_roots: bool, is_same: bool, called: str, why: str
 ) -> None:
-    place.planned(
-        stock={"signal_self": signal.SIGSTOP, "once": str(tmp_path / "hung")},
-        reread={}, **{"machine-owned": {"full_disk": True, "once": str(tmp_path / "full")}})
-    ran = run(place, tmp_path / "run")
-    assert ran.verdicts == {"pass": CELLS}
-    assert (tmp_path / "hung").exists()
-    told = [line for line in ran.said if "no cell goes there any more" in line]
-    assert len(told) == 1
-    assert "No space left on device" in told[0]
+    cluster = Unserved(same_roots=same_roots)
+    facts = FACTS.model_dump_json().encode()
+    cluster.answers = {"facts": facts, "prepare": [ROOT], "build": is_same}
+    assert asyncio.run(cluster._make_ready(At("one"))) == why
+    assert cluster.called == ["facts", "prepare", called]
 
 
-def test_a_worker_that_is_stopped_is_not_waited_for_and_comes_back(
-    place: Place, tmp_path: Path
-) -> None:
-    place.planned(seconds=0.4)
-    stopped = place.workers["one"]
-    ran = run(place, tmp_path, at(4, lambda: stopped.send_signal(signal.SIGSTOP)))
-    assert ran.verdicts == {"pass": CELLS}
-    assert [line for line in ran.said if line.startswith("one: nothing is heard of it")]
-    stopped.send_signal(signal.SIGCONT)
-    assert run(place, tmp_path / "later").workers() == {"one", "two"}
+@pytest.mark.parametrize(("facts", "why"), [
+    (FACTS.model_copy(update={"protocol": PROTOCOL - 1, "version": "0.1"}),
+     "its bootmatrix 0.1 is too different from this one"),
+    (FACTS.model_copy(update={"axes": ["machine"]}),
+     "its bootmatrix 1 is too different from this one"),
+])
+def test_a_worker_of_another_bootmatrix_is_not_used(facts: Facts, why: str) -> None:
+    cluster = Unserved()
+    cluster.answers = {"facts": facts.model_dump_json().encode()}
+    assert asyncio.run(cluster._make_ready(At("one"))) == why
 
 
-def test_a_machine_that_is_cut_off_ends_what_it_runs(place: Place, tmp_path: Path) -> None:
-    place.planned(seconds=0.4)
-    ran = run(place, tmp_path, at(4, place.machine("two").cut))
-    assert ran.verdicts == {"pass": CELLS}
-    assert ran.records[-1].get("worker") == "one"
-    # Its processes would go on, and nobody can want them.
-    wait(15, lambda: not below(place.workers["two"].pid))
-    place.machine("two").mend()
+def test_cells_with_one_beginning_go_to_one_worker_unless_others_are_idle() -> None:
+    cluster = Unserved("one", "two")
+    cluster.given(3, beginning="a")
+    assert {batch.allowed for batch in cluster.batches} == {("one",)}
+    cluster.given(1, beginning="b")
+    assert cluster.batches[-1].allowed == ("two",)
+    cluster.given(2, beginning="a")
+    assert [batch.allowed for batch in cluster.batches[-2:]] == [("one",), ("two",)]
 
 
-def test_a_scheduler_that_dies_ends_the_run(place: Place, tmp_path: Path) -> None:
-    place.planned()
-    with pytest.raises(HarnessError, match="the scheduler has gone"):
-        run(place, tmp_path, at(4, lambda: end(place.scheduler.process, signal.SIGKILL)))
-    wait(15, lambda: not any(below(process.pid) for process in place.workers.values()))
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets how many seconds later it is."""
+    later = [0.0]
+    monkeypatch.setattr("bootmatrix.cluster.client.time.monotonic", lambda: 1000.0 + later[0])
+    return lambda seconds: later.__setitem__(0, seconds)
+
+
+def test_where_nothing_is_said_a_cell_may_take_its_time() -> None:
+    cell, = Unserved("one").given()
+    assert cell.most == math.inf

@@ -13,18 +13,18 @@ from bootmatrix.cluster import frames
 
 def test_a_message_comes_as_it_went() -> None:
     file = io.BytesIO()
-    frames.write(file, {"key": "1"}, b"\0body")
+    frames.write(file, {"key": "1"}, b"\0body", b"files")
     frames.write(file, {"beat": True})
     file.seek(0)
-    assert frames.read(file) == ({"key": "1"}, b"\0body")
-    assert frames.read(file) == ({"beat": True}, b"")
+    assert frames.read(file) == ({"key": "1"}, b"\0body", b"files")
+    assert frames.read(file) == ({"beat": True}, b"", b"")
     with pytest.raises(frames.Ended):
         frames.read(file)
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"\0\0", struct.pack(">II", 2, 0) + b"[]", struct.pack(">II", 2, 0) + b"{",
-    struct.pack(">II", 2, 4) + b"{}12", struct.pack(">II", 1 << 31, 0), b"Traceback (most",
+    b"", b"\0\0", struct.pack(">III", 2, 0, 0) + b"[]", struct.pack(">III", 2, 0, 0) + b"{",
+    struct.pack(">III", 2, 4, 0) + b"{}12", struct.pack(">III", 1 << 31, 0, 0), b"Traceback (most",
 ])
 def test_what_is_cut_off_or_no_message_is_an_end(data: bytes) -> None:
     with pytest.raises(frames.Ended):

@@ -34,7 +34,7 @@ from helpers.clusters import CELL, a_task
 HERE = Path(__file__).parents[2]
 DISK = "d" * 64
 FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=2,
-              kvm="", memory=4096, engines=["bubblewrap"], roots={}, boards=["apu2-main"])
+              kvm="", memory=4096, engines=["bubblewrap"], roots={}, boards={"a" * 64: "apu2-main"})
 
 
 def nowhere(digest: str) -> Path:
@@ -146,11 +146,12 @@ def test_what_is_no_message_is_refused(read: Any, data: bytes) -> None:
 
 @pytest.mark.parametrize(("needs", "lacks"), [
     ({}, ""),
-    ({"kvm": True, "memory": 4096, "engine": "bubblewrap", "boards": ["apu2-main"]}, ""),
+    ({"kvm": True, "memory": 4096, "engine": "bubblewrap"}, ""),
+    ({"boards": (("a" * 64, "apu2-main"),)}, ""),
     ({"machine": "aarch64"}, "is x86_64, not aarch64"),
     ({"memory": 4097}, "has 4096 MiB of memory, not 4097"),
-    ({"engine": "docker"}, "has no engine docker"),
-    ({"boards": ["other"]}, "has no board other"),
+    ({"engine": "docker"}, "runs QEMUs with bubblewrap, not with docker"),
+    ({"boards": (("b" * 64, "other"),)}, "has no board other"),
 ])
 def test_what_a_machine_lacks_is_said(needs: dict[str, Any], lacks: str) -> None:
     assert Needs(**{"machine": "x86_64", **needs}).lacking(FACTS) == lacks

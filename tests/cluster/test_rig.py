@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,47 +16,55 @@ from bootmatrix.cluster.model import Answer, Needs
 from bootmatrix.cluster.rig import ClusterRig
 from bootmatrix.cluster.wishes import Wishes
 from bootmatrix.errors import HarnessError
-from bootmatrix.model import HostSpec
+from bootmatrix.model import HostSpec, Verdict
 from bootmatrix.policies import Policy
+from bootmatrix.records import rows
+from bootmatrix.records.jsonl import as_line
 from bootmatrix.steps.library import LIBRARY
-from helpers.clusters import Loopback
 
 CELL = Cell((HostSpec("old", "debian-bullseye"), HostSpec("new", "debian-bookworm")),
             "pc-i440fx-5.2", Policy.STOCK, LIBRARY["migrate-reset"])
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, store: ImageStore) -> Iterator[Loopback]:
-    with Loopback(tmp_path_factory.mktemp("loopback")) as cluster:
-        cluster.worker("one", 1)
-        yield cluster
+class Lacking(SimpleNamespace):
+    """A cluster whose one worker lacks something for each cell."""
+
+    ready = ("one",)
+
+    def lacking(self, needs: Needs) -> str:
+        return f"one has no engine {needs.engine}"
+
+    def close(self) -> None:
+        pass
 
 
-def opened(cluster: Loopback, run_dir: Path, engine: str | None = None) -> ClusterRig:
-    rig = ClusterRig(Wishes(cluster.scheduler.address), engine, run_dir)
+def made(run_dir: Path, engine: str | None = None) -> ClusterRig:
+    rig = ClusterRig(Wishes("tcp://127.0.0.1:1"), engine, run_dir)
     rig.matrix = "m.yaml"
     rig.prepare(dict.fromkeys(CELL.hosts))
     return rig
 
 
 def test_a_cell_that_no_worker_can_run_is_told_first_and_is_unsupported(
-    cluster: Loopback, tmp_path: Path
+    store: ImageStore, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with closing(opened(cluster, tmp_path, "docker")) as rig:
-        rig.open([CELL, CELL], said.append)
-        assert said[-1] == "2 cells can run on no worker: one has no engine docker"
+    with closing(made(tmp_path, "docker")) as rig:
+        rig._cluster = Lacking()  # type: ignore[assignment]
+        rig._tell_of_homeless([CELL, CELL], said.append)
+        assert said == ["2 cells can run on no worker: one has no engine docker"]
         record = rig.begin(CELL, ()).record()
     assert record["verdict"] == "unsupported"
     assert record["reason"] == "no worker can run it: one has no engine docker"
 
 
-def test_what_a_worker_says_is_checked(cluster: Loopback, tmp_path: Path) -> None:
-    with closing(opened(cluster, tmp_path)) as rig:
-        rig.open([CELL], lambda line: None)
-        record: Any = rig.begin(CELL, ()).record()
-        assert (record["verdict"], record["worker"]) == ("pass", "one")
-        assert "attempts" not in record
+def test_what_a_worker_says_is_checked(store: ImageStore, tmp_path: Path) -> None:
+    with closing(made(tmp_path)) as rig:
+        record: Any = rows.record(rig.describe(CELL), Verdict.PASS, "", scenario=CELL.scenario,
+                                  engine="planted", seconds=0.1)
+        taken = rig._record(answered(record), CELL, ())
+        assert (taken["verdict"], taken["worker"]) == ("pass", "one")
+        assert "attempts" not in taken
         for wrong in ({"cell": {**record["cell"], "machine": "pc-q35-5.2"}}, {"schema": 99},
                       {"verdict": "fine"}):
             with pytest.raises(HarnessError, match="one: "):
@@ -68,8 +76,8 @@ def test_what_a_worker_says_is_checked(cluster: Loopback, tmp_path: Path) -> Non
 def answered(record: dict[str, Any], packed: bytes = b"") -> Given:
     """What has come of a cell from a worker that is not to be believed."""
     task: Any = None
-    return Given(task, Needs(machine="x86_64"), None, over=True, worker="one", packed=packed,
-                 answer=Answer(state="done", record=record))
+    return Given(task, Needs(machine="x86_64"), None, 60.0, over=True, worker="one", packed=packed,
+                 answer=Answer(state="done"), record=as_line(record))
 
 
 def test_nobody_answers_is_told(store: ImageStore, tmp_path: Path) -> None:

@@ -24,77 +24,93 @@ FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_
               kvm="", memory=4096, engines=["bubblewrap"], roots={})
 
 
-@pytest.fixture
-def machine(
-    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machine]:
-    cache = tmp_path / "cache/bootmatrix"
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest.fixture(scope="module")
+def own(store: ImageStore, place: Path) -> Iterator[Machine]:
+    cache = place / "cache/bootmatrix"
     cache.mkdir(parents=True)
     (cache / "roots").symlink_to(store._roots)
-    _, packing, table = a_task(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(planted_slot.PLAN, str(plan_in(tmp_path)))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    made = Machine(FACTS, cache, home_of(cache), SLOT)
-    lacks = made.prepare(RUN, table.model_dump_json().encode())
-    assert set(lacks) == set(table.files), "its images are here, and files come"
-    for digest in lacks:
-        content = packing.sent[digest].path.read_bytes()
-        half = len(content) // 2
-        made.receive(RUN, digest, False, 0, content[:half], False)
-        made.receive(RUN, digest, False, half, content[half:], True)
-    assert made.prepare(RUN, table.model_dump_json().encode()) == []
-    yield made
-    made.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        patch.setenv(planted_slot.PLAN, str(plan_in(place)))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+        made = Machine(FACTS, cache, home_of(cache), SLOT, engine="bubblewrap")
+        _, packing, table = a_task(place)
+        lacks = made.prepare(RUN, table.model_dump_json().encode())
+        assert set(lacks) == set(table.files), "its images are here, and files come"
+        for digest in lacks:
+            content = packing.sent[digest].path.read_bytes()
+            half = len(content) // 2
+            made.receive(RUN, digest, False, 0, content[:half], False)
+            made.receive(RUN, digest, False, half, content[half:], True)
+        yield made
+        made.close()
     assert not list((cache / "cluster-runs").iterdir())
+
+
+@pytest.fixture
+def machine(own: Machine, place: Path) -> Machine:
+    """A machine that knows of a run, and has its builds."""
+    plan_in(place)
+    _, _, table = a_task(place)
+    assert own.prepare(RUN, table.model_dump_json().encode()) == []
+    return own
 
 
 def ran(machine: Machine, here: Path, wanted: Any = lambda: True, **changes: Any) -> Any:
     task, _, _ = a_task(here, **changes)
-    answer, packed = machine.run(task.model_dump_json().encode(), wanted, lambda: None)
-    return json.loads(answer) | {"packed": packed}
+    answer, record, packed = machine.run(
+        task.run, task.model_dump_json().encode(), wanted, lambda: None)
+    return answer.model_dump() | {"record": record and json.loads(record), "packed": packed}
 
 
-def test_a_cell_is_run(machine: Machine, tmp_path: Path) -> None:
-    answer = ran(machine, tmp_path)
+def test_a_cell_is_run(machine: Machine, place: Path) -> None:
+    answer = ran(machine, place)
     assert (answer["state"], answer["record"]["verdict"]) == ("done", "pass")
+    assert answer["record"]["engine"] == "bubblewrap", "as the machine was told"
     assert machine.ask(RUN)
 
 
-def test_a_run_that_is_not_known_is_told(machine: Machine, tmp_path: Path) -> None:
-    assert ran(machine, tmp_path, run="f" * 16)["state"] == "unknown"
+def test_a_run_that_is_not_known_is_told(machine: Machine, place: Path) -> None:
+    assert ran(machine, place, run="f" * 16)["state"] == "unknown"
     assert not machine.ask("f" * 16)
 
 
 def test_a_process_that_ends_is_told_and_another_takes_its_place(
-    machine: Machine, tmp_path: Path
+    machine: Machine, place: Path
 ) -> None:
-    plan_in(tmp_path, all={"signal_self": signal.SIGKILL, "once": str(tmp_path / "once")})
-    lost = ran(machine, tmp_path)
+    plan_in(place, all={"signal_self": signal.SIGKILL, "once": str(place / "once")})
+    lost = ran(machine, place)
     assert lost["state"] == "lost"
     assert "signal 9" in lost["why"]
-    assert ran(machine, tmp_path)["state"] == "done"
+    assert ran(machine, place)["state"] == "done"
 
 
-def test_what_nobody_wants_any_more_ends(machine: Machine, tmp_path: Path) -> None:
-    plan_in(tmp_path, seconds=60)
+def test_what_nobody_wants_any_more_ends(machine: Machine, place: Path) -> None:
+    plan_in(place, seconds=60)
     begun = time.monotonic()
-    assert ran(machine, tmp_path, wanted=lambda: False)["state"] == "stopped"
+    assert ran(machine, place, wanted=lambda: False)["state"] == "stopped"
     assert time.monotonic() - begun < 10
 
 
 def test_a_run_that_nobody_asks_for_is_forgotten(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan_in(tmp_path, seconds=60)
+    plan_in(place, seconds=60)
     monkeypatch.setattr(slots, "LEASE_SECONDS", 3.0)
     assert machine.ask(RUN)
-    assert ran(machine, tmp_path)["state"] == "stopped"
+    assert ran(machine, place)["state"] == "stopped"
     begun = time.monotonic()
     while machine.ask(RUN):
         assert time.monotonic() - begun < 30
         time.sleep(4)  # longer than its lease, which each question begins anew
-    assert not list(machine.home.glob("run-*"))
+    while list(machine.home.glob("run-*")):  # it is forgotten first, and then removed
+        assert time.monotonic() - begun < 60
+        time.sleep(0.05)
 
 
 def test_a_piece_that_is_missing_or_of_no_run_is_refused(machine: Machine) -> None:
@@ -105,11 +121,11 @@ def test_a_piece_that_is_missing_or_of_no_run_is_refused(machine: Machine) -> No
         machine.receive(RUN, "0" * 64, False, 5, b"x", True)
 
 
-def test_the_end_of_a_machine_ends_what_runs(machine: Machine, tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    plan_in(tmp_path, seconds=60, log=str(begun))
+def test_the_end_of_a_machine_ends_what_runs(machine: Machine, place: Path) -> None:
+    begun = place / "begun"
+    plan_in(place, seconds=60, log=str(begun))
     answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(ran(machine, tmp_path)))
+    thread = threading.Thread(target=lambda: answers.append(ran(machine, place)))
     thread.start()
     wait(60, begun.exists)
     machine.end_all()

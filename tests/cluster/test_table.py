@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
-from bootmatrix.cluster.table import Kept, Packing, Sent, SentBuilds, TreeRef, read_table
+from bootmatrix.cluster.table import (
+    Kept,
+    Packing,
+    Sent,
+    SentBuilds,
+    TreeRef,
+    boards_of,
+    read_table,
+)
 from bootmatrix.errors import HarnessError, ImageError, UserError
-from bootmatrix.model import FirmwareSource, HostSpec
+from bootmatrix.model import BoardSource, FirmwareSource, HostSpec
 from bootmatrix.roots.cache import Cache
 from bootmatrix.roots.manifest import Manifest
 from helpers.clusters import a_task
@@ -81,7 +90,7 @@ def test_hosts_are_found_by_content(store: ImageStore, tmp_path: Path) -> None:
     kept = Kept(tmp_path / "there", store)
     for digest in table.files:
         kept.take(digest, False, io.BytesIO(packing.sent[digest].path.read_bytes()))
-    there = SentBuilds(store, table, kept)
+    there = SentBuilds(store, table, kept, {})
     same = there.host(HostSpec("new", key))
     assert (same.qemu.root, same.qemu.machines) == (host.qemu.root, host.qemu.machines)
     assert same.firmware.path.read_bytes() == bios.read_bytes()
@@ -104,7 +113,7 @@ def test_a_disk_of_the_users_is_found_by_content(store: ImageStore, tmp_path: Pa
     packing.sent[digest].write(sent)
     sent.seek(0)
     kept.take(digest, False, sent)
-    there = SentBuilds(store, table, kept)
+    there = SentBuilds(store, table, kept, {})
     assert there.disk(digest).read_bytes() == bytes(4096)
     with pytest.raises(HarnessError, match="not in the run's table"):
         there.disk("0" * 64)
@@ -124,3 +133,40 @@ def test_what_is_no_table_is_refused(store: ImageStore, tmp_path: Path) -> None:
     for data in (b"", b"{}", table.model_dump_json().replace('"hosts"', '"guests"').encode()):
         with pytest.raises(HarnessError, match="no table of builds"):
             read_table(data)
+
+
+def env_in(home: Path) -> Path:
+    """An environment file of two boards."""
+    home.mkdir()
+    file = home / "apu2.yaml"
+    file.write_text("targets:\n  main: {drivers: {SerialDriver: {}}}\n  other: {}\n")
+    return file
+
+
+def test_a_board_is_known_by_what_is_in_its_file_and_is_used_by_that_of_its_bench(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    here, there = (env_in(tmp_path / name) for name in ("here", "there"))
+    spec = HostSpec("board", BoardSource(env=here, restore=True), "seabios-1.16.3")
+    packing = Packing()
+    with Builds(store, tmp_path / "own") as builds:
+        host = builds.host(spec)
+        key = packing.key(host)
+        table = read_table(packing.table(builds.firmwares()).model_dump_json().encode())
+    assert table.trees == []
+    assert str(here) not in table.model_dump_json()
+    boards = boards_of([there])
+    assert [source.target for source in boards.values()] == ["main", "other"]
+    assert boards[host.qemu.digest].env == there
+    kept = Kept(tmp_path / "cache", store)
+    for digest in table.files:
+        with packing.sent[digest].path.open("rb") as file:
+            kept.take(digest, False, file)
+    sent = SentBuilds(store, table, kept, boards)
+    qemu = sent.host(HostSpec("board", key)).qemu
+    assert qemu == replace(host.qemu, board=BoardSource(env=there, restore=True))
+    there.write_text(there.read_text() + "# moved\n")
+    for known in (boards, {}):
+        with pytest.raises(HarnessError, match="is not on this machine's bench"):
+            SentBuilds(store, table, kept, known).host(HostSpec("board", key))
+    sent.close()

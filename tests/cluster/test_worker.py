@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,14 @@ from bootmatrix.cluster import worker
 from bootmatrix.cluster.model import PROTOCOL
 from bootmatrix.engines import ENGINES
 from bootmatrix.errors import EngineError, HarnessError, UserError
+from bootmatrix.model import BoardSource
 
 
 def test_a_machine_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = worker.facts_of("one", 3, "bubblewrap")
+    board = BoardSource(env=Path("bench/apu2.yaml"))
+    facts = worker.facts_of("one", 3, "bubblewrap", {"a" * 64: board})
+    assert facts.boards == {"a" * 64: "apu2-main"}
+    assert facts.resources["board-" + "a" * 16] == 1
     assert (facts.name, facts.slots, facts.protocol) == ("one", 3, PROTOCOL)
     assert facts.engines == ["bubblewrap"]
     assert facts.machine == platform.machine()

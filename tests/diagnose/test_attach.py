@@ -12,9 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.builds.host import Builds
+from bootmatrix.builds.image_store import ImageStore, cache_home
+from bootmatrix.diagnose import attach
+from bootmatrix.engines import Engine
+from bootmatrix.files.cell_files import temporary
+from bootmatrix.files.shipped import IMAGES
+from bootmatrix.guests import probe_disk
+from bootmatrix.model import Disk, GuestKind, OwnDisk, OwnGuest
+from bootmatrix.vm import read
+from helpers.cells import cell
 
 MATRIX = Path(__file__).parents[2] / "matrices" / "quickstart.yaml"
 SILENT = "bullseye-to-sid,pc-q35-5.2,stock,migrate-reset,ahci"
@@ -84,3 +94,17 @@ def test_a_guest_that_hangs_can_be_attached_to_and_a_kill_leaves_nothing(
         process.send_signal(signal.SIGTERM)
         assert process.wait(300) == 130
         assert not directory.exists()
+
+
+def test_a_guest_of_ones_own(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> None:
+    image = tmp_path / "mine.img"
+    image.write_bytes(probe_disk("A", cache_home()).read_bytes())
+    machine = read(IMAGES.parent / "examples" / "vm" / "old-pc.sh", memory=128).machine
+    guest = OwnGuest("mine", GuestKind.DISK, machine, OwnDisk(image, "raw"), r"beat boot=")
+    wanted = replace(cell("trixie", "stock", "cold-boot"), machine=machine.machine, guest=guest,
+                     disk=Disk.OWN)
+    with Builds(store) as builds, temporary("bootmatrix-") as directory, attach.attached(
+            wanted, wanted.scenario.steps, builds, bubblewrap, directory) as given:
+        assert "beat boot=" in given.so_far
+        assert given.monitor.is_socket()
+    assert image.read_bytes() == probe_disk("A", cache_home()).read_bytes()

@@ -27,12 +27,10 @@ from bootmatrix.diagnose.bisect import (
     Found,
     Skip,
     built,
-    commits,
     ends,
     judged,
     listed,
     of_one_kind,
-    revisions,
     search,
 )
 from bootmatrix.diagnose.tried import Answer
@@ -42,6 +40,8 @@ from bootmatrix.records import rows
 from bootmatrix.records.model import CellRow, Record
 from helpers.leavings import until, wait_for
 from helpers.own_builds import build_tree
+from helpers.source_trees import GitRepository, StandIn
+from helpers.source_trees import image as bios
 
 MATRIX = str(Path(__file__).parents[2] / "matrices" / "quickstart.yaml")
 NEW = ("debian-trixie", "debian-sid")
@@ -220,42 +220,11 @@ def test_build_commands(tmp_path: Path) -> None:
             built(["sh", "-c", script], "v1", log)
 
 
-class Repository:
+class Repository(GitRepository):
     """A git repository with one file, which a build command puts where builds are put."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        self.git("init", "-q", "-b", "main")
-
-    def git(self, *words: str) -> str:
-        return subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *words], cwd=self.path,
-            check=True, capture_output=True, text=True).stdout.strip()
-
-    def commit(self, subject: str, content: bytes = b"") -> str:
-        (self.path / "bios").write_bytes(content)
-        self.git("add", "bios")
-        self.git("commit", "-q", "--allow-empty", "-m", subject)
-        return self.git("rev-parse", "HEAD")
-
-
-def test_revisions_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = Repository(tmp_path / "git")
-    made = [there.commit(f"subject {n}") for n in range(4)]
-    monkeypatch.chdir(there.path)
-    found = revisions("HEAD~3", "HEAD")
-    assert list(found) == made
-    assert [text.split(" ", 1)[1] for text in found.values()] == [f"subject {n}" for n in range(4)]
-    assert all(name.startswith(text.split()[0]) for name, text in found.items())
-    assert commits(["HEAD", "no such", "main~1"]) == {"HEAD": made[3], "main~1": made[2]}
-    with pytest.raises(UserError, match=r"does not come after.*--reverse: the good one is the new"):
-        revisions("HEAD", "HEAD~3")
-    with pytest.raises(UserError, match="nowhere is no revision of a git repository here"):
-        revisions("nowhere", "HEAD")
-    monkeypatch.chdir("/")
-    with pytest.raises(UserError, match="HEAD is no revision of a git repository here"):
-        revisions("HEAD", "HEAD~3")
+    def commit_bios(self, subject: str, content: bytes) -> str:
+        return self.commit(subject, {"bios": content})
 
 
 # ---- with a planted runner ----------------------------------------------------------------------
@@ -264,11 +233,6 @@ def test_revisions_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def bisect(*arguments: str) -> int:
     return main(["bisect", "--engine", "bubblewrap", "--matrix", MATRIX, "--cell", CELL,
                  *arguments])
-
-
-def bios(text: str) -> bytes:
-    """What passes for a firmware, and says what is to come of it."""
-    return text.encode().ljust(4096 - 16, b"\0") + b"\xea".ljust(16, b"\0")
 
 
 def planted(cell: Cell, verdict: str, reason: str) -> Record:
@@ -351,7 +315,7 @@ echo out/bios.bin
 def history(there: Repository, *texts: str) -> list[str]:
     (there.path / "build.sh").write_text(BUILD)
     (there.path / "build.sh").chmod(0o755)
-    return [there.commit(f"makes it {text}", bios(text)) for text in texts]
+    return [there.commit_bios(f"makes it {text}", bios(text)) for text in texts]
 
 
 def builds_of(good: str, bad: str, *more: str) -> int:
@@ -359,7 +323,7 @@ def builds_of(good: str, bad: str, *more: str) -> int:
                   "--bad", bad, *more)
 
 
-def labels(there: Repository, *names: str) -> list[str]:
+def labels(there: GitRepository, *names: str) -> list[str]:
     return [there.git("log", "-1", "--format=%h %s", name) for name in names]
 
 
@@ -591,6 +555,65 @@ def test_a_list_for_a_build_command(
     found = json.loads(capsys.readouterr().out)
     assert (found["good"], found["first_bad"]) == ("20", "30")
     assert [record["verdict"] for record in found["records"]] == ["pass", "silent"]
+
+
+@pytest.fixture
+def sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: Repository, store: ImageStore
+) -> StandIn:
+    """A repository of what is built like SeaBIOS; what is built is cached for this test alone."""
+    cached = tmp_path / "cached"
+    monkeypatch.setattr("bootmatrix.builds.host.Builds", lambda store: Builds(store, cached))
+    return StandIn(tmp_path / "seabios")
+
+
+def of_source(there: StandIn, good: str, bad: str, *more: str) -> int:
+    return bisect("--at", "source", "--source", str(there.path), "--good", good, "--bad", bad,
+                  *more)
+
+
+def test_a_repository_without_a_build_command(
+    sources: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = sources.git("rev-parse", "HEAD")
+    sources.release("second", "good 2")
+    broken = "echo 'cc: no such header' >&2; exit 1"
+    third = sources.release("does not build", "good 3", build=broken)
+    fourth = sources.release("breaks it", "bad 4")
+    sources.release("last", "bad 5")
+    assert of_source(sources, first, "main") == 1, capsys.readouterr()
+    said = capsys.readouterr().out
+    why = f"skipped ({sources.path} at {third} does not build: "
+    assert f"{third[:7]} does not build: {why}" in said
+    assert ".log: cc: no such header); about" in said
+    wanted = " or ".join(labels(sources, third, fourth))
+    assert f"the first bad one is {wanted}: nothing is known of" in said
+    assert of_source(sources, third + "~1", "main", "--json") == 1
+    # Repaired, the same question is another: its revisions are others.
+    sources.git("reset", "-q", "--hard", first)
+    good = sources.release("good again", "good 6")
+    bad = sources.release("breaks it again", "bad 7")
+    assert of_source(sources, first, "main") == 0, capsys.readouterr()
+    said = capsys.readouterr().out
+    assert f"first bad: {labels(sources, bad)[0]}" in said
+    assert "breaks it again" in said.partition("both records")[2]
+    assert "image |" in said.partition("both records")[2]  # the diffstat
+    assert good[:7] in said
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--source", "{}", "--build", "make"], "--build and --source both say what the candidates"),
+    (["--source", "{}", "--over", "qemu"], "is no QEMU: there is no configure"),
+    (["--source", "/nowhere"], "/nowhere is not there"),
+    (["--option", "CONFIG_X=y", "--over", "firmware"], "--option is for --source"),
+    ([], "--over is missing"),
+], ids=["two ways", "no QEMU", "nowhere", "option", "nothing"])
+def test_mistakes_with_a_source(
+    arguments: list[str], says: str, sources: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [word.format(sources.path) for word in arguments]
+    assert bisect(*told, "--good", "HEAD", "--bad", "main") == 2
+    assert says in capsys.readouterr().err
 
 
 def test_a_qemu_that_broke_it(

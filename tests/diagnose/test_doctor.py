@@ -47,8 +47,9 @@ def _kvm_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _images_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All bytes of a dozen images, each time: in a process of its own they are, once."""
+    """All bytes of a dozen images and builds, each time: in a process of its own they are, once."""
     monkeypatch.setattr(ImageStore, "check", lambda store, name, *, whole=False: None)
+    monkeypatch.setattr(doctor, "damaged_own", list)
 
 
 @pytest.fixture

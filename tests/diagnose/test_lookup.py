@@ -63,3 +63,13 @@ def test_a_real_boards_cell_is_not_for_what_is_about_qemus(tmp_path: Path) -> No
     with pytest.raises(UserError, match="is a real board's, and this is about QEMUs"):
         from_matrix("one,board,stock,cold-boot,ahci", tmp_path / "mine.yaml",
                     Builds(ImageStore()))
+
+
+def test_a_guest_of_the_matrixs_own_needs_its_matrix(tmp_path: Path) -> None:
+    row = {"cell": {"id": "a-to-b,mine", "guest": "mine", "scenario": "migrate-reset"}}
+    path = tmp_path / "records.jsonl"
+    builds: Any = None  # nobody gets as far as that
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bootmatrix.diagnose.lookup.read_records", lambda path: [row])
+        with pytest.raises(UserError, match=r"mine is a guest of the matrix's own, .*--matrix F"):
+            from_records("a-to-b,mine", path, builds)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +17,7 @@ from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cli.main import main
 from bootmatrix.cli.preflight import own_disk
+from bootmatrix.deadline import Deadline
 from bootmatrix.diagnose import preflight
 from bootmatrix.diagnose.preflight import (
     Block,
@@ -25,10 +29,14 @@ from bootmatrix.diagnose.preflight import (
     facts,
     machine_findings,
     sections_in,
+    taken_all_the_same,
 )
 from bootmatrix.engines import Engine
 from bootmatrix.errors import QemuError
-from bootmatrix.model import Arch, Disk, FirmwareBuild, Host, HostSpec, QemuBuild
+from bootmatrix.machines.setup import GuestSetup
+from bootmatrix.model import Arch, FirmwareBuild, Host, HostSpec, QemuBuild
+from bootmatrix.policies import Policy
+from bootmatrix.witnesses.refusal import Refusal
 
 HOST = Host("h", QemuBuild("q", "1.0", "", Path(), machines=("m",), default_machine="m"),
             FirmwareBuild("f", "", 0, Path()))
@@ -130,6 +138,89 @@ def test_a_subsection_that_is_not_there_is_a_warning() -> None:
                              "dev/x is not there: refused, if it is sent"),)
 
 
+def test_of_two_devices_of_one_name_the_one_that_is_there_is_meant() -> None:
+    other = copy.deepcopy(OLD.vmstate["device"])
+    other["Description"]["Fields"] = [entry("isa", 99)]
+    assert not compare(OLD, changed(vmstate={**OLD.vmstate, "isa-device": other}))
+
+
+def test_a_source_that_lets_no_guest_go() -> None:
+    stuck = changed(stuck="State blocked by non-migratable device 'nvme'")
+    assert [(one.kind, one.refuses, one.text) for one in compare(stuck, OLD)] == [
+        (Kind.STREAM, True, "the source lets no guest go: State blocked by non-migratable device "
+         "'nvme'")]
+    assert not compare(OLD, stuck)
+
+
+QTREE = """\
+bus: main-system-bus
+  type System
+  dev: q35-pcihost, id ""
+    bus: pcie.0
+      type PCIE
+      dev: virtio-blk-pci, id "a"
+        addr = 03.0
+        romfile = ""
+        bus: virtio-bus
+          type virtio-pci-bus
+          dev: virtio-blk-device, id ""
+            drive = "disk"
+            num-queues = 2 (0x2)
+            queue-size = 256 (0x100)
+      dev: virtio-blk-pci, id "b"
+        addr = 04.0
+        bus: virtio-bus
+          dev: virtio-blk-device, id ""
+            num-queues = 1 (0x1)
+      dev: VGA, id ""
+        addr = 01.0
+"""
+
+
+@pytest.mark.parametrize(("device", "refuses"), [
+    ("0000:00:03.0/virtio-blk", True), ("0000:00:04.0/virtio-blk", False),
+    ("0000:00:05.0/virtio-scsi", False), ("0000:00:05.0/virtio-net", True),
+])
+def test_a_disk_with_more_queues_than_seabios_shortens_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, refuses: bool
+) -> None:
+    @contextlib.contextmanager
+    def stopped(engine: Engine, setup: object, host: int, *, incoming: bool) -> Iterator[Any]:
+        yield SimpleNamespace(
+            kept=tmp_path, clock=SimpleNamespace(deadline=Deadline.after),
+            log_tail=lambda: f"error while loading state for instance 0x0 of device '{device}'")
+
+    message = "VQ 0 vring.num 1024 exceeds allocated max 256"
+    monkeypatch.setattr(preflight, "_stopped", stopped)
+    monkeypatch.setattr(preflight, "restore", lambda vm, path, deadline: SimpleNamespace(
+        refusal=Refusal("queue-size", message)))
+    told = QTREE.replace("\n", "\r\n")  # as the monitor has it
+    source = changed(stream=b"QEVM", queues=preflight.queues_in(told))
+    (found,) = preflight.loaded(
+        cast(Engine, None), cast(GuestSetup, SimpleNamespace(hosts=[HOST, HOST])), source)
+    assert (found.refuses, found.depends) == (refuses, device[-4:] != "-net" and not refuses)
+    assert f"{message}, of {device}" in found.text
+    assert ("2 queues" in found.text) is ("03.0" in device)
+
+
+def test_a_machine_that_a_qemu_does_not_start_is_refused() -> None:
+    ended = changed(refused=Refusal("missing-feature", "'x' is not a valid device model name"))
+    for old, new, roles in ((ended, OLD, ["source"]), (OLD, ended, ["destination"]),
+                            (ended, ended, ["source", "destination"])):
+        assert [(one.kind, one.refuses, one.text) for one in compare(old, new)] == [
+            (Kind.START, True, f"the {role}, QEMU 1.0, does not start with this machine: "
+             "missing-feature: 'x' is not a valid device model name") for role in roles]
+
+
+def test_what_the_destination_takes_all_the_same_is_a_warning() -> None:
+    (lost,) = compare(OLD, changed(sections=()))
+    taken = taken_all_the_same(lost)
+    assert (taken.refuses, taken.kind) == (False, Kind.SECTION)
+    assert "dev is not there, but the destination takes" in taken.text
+    warning = Obstacle(Kind.SUBSECTION, False, "x")
+    assert taken_all_the_same(warning) is warning
+
+
 def test_machine_types() -> None:
     assert machine_findings(HOST, HOST, "m") == ()
     assert machine_findings(HOST, HOST, "default") == ()
@@ -195,7 +286,8 @@ def test_names_and_findings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_a_real_qemu_tells(store: ImageStore, bubblewrap: Engine) -> None:
     with Builds(store) as builds:
         host = builds.host(HostSpec("sid", "debian-sid"))
-    there = facts(bubblewrap, host, "pc-q35-5.2", Disk.AHCI)
+    setup = GuestSetup([host], "pc-q35-5.2", Policy.STOCK, [])
+    there = facts(bubblewrap, setup)
     assert there.blocks["pc.bios"].used == host.firmware.size
     assert {"ICH9LPC", "ich9_ahci", "timer"} <= set(there.sections)
     assert "ICH9-LPC" in there.devices

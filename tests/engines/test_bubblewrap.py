@@ -12,7 +12,7 @@ import pytest
 from bootmatrix.engines.bubblewrap import BubblewrapEngine
 from bootmatrix.engines.confinement import CELL, ENVIRONMENT, SHOWN, Priority
 from bootmatrix.errors import EngineError
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import DEFAULT_LIMITS, QemuBuild
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def engine() -> Iterator[BubblewrapEngine]:
 def command(engine: BubblewrapEngine, directory: Path) -> list[str]:
     build = QemuBuild("q", "7.2.0", "digest", directory / "root",
                       mounts=((directory / "qemu", "/tmp/qemu"),))
-    return engine._confine(build, directory / "cell", False, directory / "shown", 8, 9)
+    return engine._confine(
+        build, directory / "cell", (), directory / "shown", DEFAULT_LIMITS, 8, 9)
 
 
 def test_what_is_in_a_sandbox(engine: BubblewrapEngine, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_root_without_a_shell(
         (tmp_path / "root").mkdir()
     build = QemuBuild("q", "7.2.0", "digest", tmp_path / "root")
     with pytest.raises(EngineError, match=what):
-        engine._start(build, tmp_path, False, None)
+        engine._start(build, tmp_path, (), None, DEFAULT_LIMITS)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts; else bubblewrap does, inside")

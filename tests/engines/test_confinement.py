@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.engines import confinement
-from bootmatrix.engines.confinement import SHOWN, Identity, kvm_complaint, kvm_device, shown_at
+from bootmatrix.engines.confinement import (
+    SHOWN,
+    Identity,
+    complaint,
+    devices,
+    kvm_complaint,
+    shown_at,
+)
 from bootmatrix.errors import EngineError
+from bootmatrix.model import Grant
 
 
 def test_nobody_runs_as_root_inside() -> None:
@@ -32,7 +40,7 @@ def test_a_host_without_the_device_says_so(
     monkeypatch.setattr(confinement, "KVM", str(tmp_path / "kvm"))
     assert kvm_complaint() == f"this host has no {tmp_path / 'kvm'}"
     with pytest.raises(EngineError, match="this host has no"):
-        kvm_device()
+        devices({Grant.KVM})
 
 
 def test_a_file_in_its_place_makes_no_virtual_machine(
@@ -42,6 +50,20 @@ def test_a_file_in_its_place_makes_no_virtual_machine(
     fake.touch()
     monkeypatch.setattr(confinement, "KVM", str(fake))
     assert kvm_complaint() == f"{fake} makes no virtual machine: Inappropriate ioctl for device"
+
+
+def test_userfaultfd_is_asked_for_a_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {Grant.USERFAULTFD, Grant.MEMFD}
+    monkeypatch.setattr(confinement, "USERFAULTFD", "/dev/null")
+    assert complaint(wanted) == (
+        "/dev/null makes no descriptor: Inappropriate ioctl for device")
+    monkeypatch.setattr(confinement, "USERFAULTFD", str(tmp_path / "none"))
+    with pytest.raises(EngineError, match="this host has no"):
+        devices(wanted)
+    assert complaint({Grant.MEMFD}) is None
+    assert list(devices({Grant.MEMFD})) == [], "no device"
 
 
 def test_a_user_who_may_not_open_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

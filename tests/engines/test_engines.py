@@ -22,7 +22,7 @@ from bootmatrix.engines import Engine, Sandbox, confinement
 from bootmatrix.engines.confinement import Priority, reprioritise
 from bootmatrix.errors import CellError, DeadlineExceeded, EngineError, UserError
 from bootmatrix.files.cell_files import CellDir
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import Grant, QemuBuild
 from helpers.leavings import until
 
 BUSYBOX = "/bin/busybox"
@@ -306,6 +306,7 @@ def test_too_much_memory(sandbox: Sandbox) -> None:
     assert shell(sandbox, "echo fine") == (0, "fine\n")
 
 
+KVM_ALONE = frozenset({Grant.KVM})
 OPEN_KVM = "exec 3<>/dev/kvm && echo open"
 
 
@@ -315,7 +316,8 @@ def test_kvm_where_it_is_asked_for(engine: Engine, build: QemuBuild, tmp_path: P
     (tmp_path / "cell").mkdir()
     host = Path("/dev/kvm").stat()
     for kvm in (True, False, True, False):
-        with engine.sandbox(build, tmp_path / "cell", kvm=kvm, keep=True) as sandbox:
+        grants = KVM_ALONE if kvm else ()
+        with engine.sandbox(build, tmp_path / "cell", grants, keep=True) as sandbox:
             status, output = shell(sandbox, OPEN_KVM)
             assert (status == 0, output == "open\n") == (kvm, kvm), output
     now = Path("/dev/kvm").stat()
@@ -334,7 +336,7 @@ def test_kvm_that_cannot_be_used(
     monkeypatch.setattr(confinement, "KVM", device)
     assert confinement.kvm_complaint() == words
     with pytest.raises(EngineError, match=words):
-        engine.sandbox(build, cell_dir, kvm=True)
+        engine.sandbox(build, cell_dir, KVM_ALONE)
 
 
 PLAIN_USER = """
@@ -344,13 +346,14 @@ PLAIN_USER = """
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.deadline import Deadline
     from bootmatrix.engines import confinement
+    from bootmatrix.model import Grant
 
     with engines.choose("bubblewrap") as engine:
-        for kvm in (True, False):
+        for kvm in ([Grant.KVM], []):
             with engine.sandbox(ImageStore().qemu(sys.argv[1]), Path(sys.argv[2]), kvm) as sandbox:
                 argv = ["/bin/busybox", "sh", "-c", "exec 3<>/dev/kvm"]
                 process = sandbox.launch(argv, Path(sys.argv[2]) / "log")
-                print(kvm, process.wait(Deadline.after(60)))
+                print(bool(kvm), process.wait(Deadline.after(60)))
     confinement.KVM = sys.argv[3]
     print(confinement.kvm_complaint())
 """

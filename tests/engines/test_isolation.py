@@ -12,7 +12,7 @@ import pytest
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine, Sandbox
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import Grant, QemuBuild
 from helpers.leavings import until
 
 BUSYBOX = "/bin/busybox"
@@ -61,13 +61,23 @@ def test_with_kvm_there_is_kvm_and_nothing_else(
     everything = "ls /dev; find / -path /proc -prune -o \\( -type b -o -type c \\) -print"
     around = "id; find / -maxdepth 2 | sort; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp:'"
     with engine.sandbox(build, tmp_path / "plain") as plain, \
-            engine.sandbox(build, tmp_path / "cell", kvm=True) as sandbox:
+            engine.sandbox(build, tmp_path / "cell", grants={Grant.KVM}) as sandbox:
         had = set(shell(plain, everything)[1].split())
         assert set(shell(sandbox, everything)[1].split()) - had == {"kvm", "/dev/kvm"}
         assert shell(sandbox, MAKE_A_DEVICE)[1].count("not permitted") == 3
         # neither another user nor group than without, nor more rights, nor anything to be seen
         here, there = (set(shell(box, around)[1].splitlines()) for box in (sandbox, plain))
         assert {line for line in here ^ there if not line.startswith("/proc/")} == {"/dev/kvm"}
+
+
+@pytest.mark.userfaultfd
+def test_with_userfaultfd_there_is_that_and_nothing_else(
+    engine: Engine, build: QemuBuild, tmp_path: Path
+) -> None:
+    (tmp_path / "cell").mkdir()
+    with engine.sandbox(build, tmp_path / "cell", {Grant.USERFAULTFD}) as sandbox:
+        _, output = shell(sandbox, "ls /dev; exec 3<>/dev/userfaultfd && echo open")
+        assert set(output.split()) - HARMLESS == {"userfaultfd", "open"}
 
 
 def test_other_cells_directories(

@@ -77,7 +77,7 @@ def test_it_is_killed_by_its_number_in_there(shell: Shell) -> None:
     shell.say(b"started 1 47\n")
     killer = threading.Thread(target=process.kill)
     killer.start()
-    assert shell.heard.get(timeout=60) == b"kill -9 47\n"
+    assert shell.heard.get(timeout=60) == b"kill -9 -47 47 2>/dev/null\n"
     shell.say(b"ended 1 137\n")
     killer.join(60)
     assert process.poll() == 128 + signal.SIGKILL

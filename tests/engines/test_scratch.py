@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bootmatrix.engines import scratch as module
-from bootmatrix.engines.scratch import CONSOLE_LOG, QEMU_LOG, Scratch
+from bootmatrix.engines.scratch import CONSOLE_LOG, QEMU_LOG, SWTPM_LOG, Scratch
 from bootmatrix.errors import CellError
 from bootmatrix.model import QemuBuild
 
@@ -23,7 +25,13 @@ def test_others_of_this_host_cannot_look_in_and_sandboxes_can(tmp_path: Path) ->
     with Scratch(tmp_path / "deep" / "scratch") as scratch:
         assert mode(scratch.directory) == 0o700
         assert mode(scratch.kept) == mode(scratch.shown(BUILD)) == 0o755
-        assert scratch.shown(BUILD) == scratch.directory / "shown" / BUILD.digest[:16]
+        assert scratch.shown(BUILD).parent == scratch.directory / "shown"
+        program = replace(BUILD, digest="another", binary="/usr/bin/another")
+        assert scratch.shown(program) == scratch.shown(BUILD), "they can be in one sandbox"
+        for elsewhere in ({"root": Path("/x")}, {"mounts": ((Path("/x"), "/y"),)},
+                          {"environment": (("A", "b"),)}):
+            other: Any = elsewhere
+            assert scratch.shown(replace(program, **other)) != scratch.shown(BUILD)
         assert scratch.cell.path == scratch.directory / "cell"
 
 
@@ -34,6 +42,8 @@ def test_consoles_and_logs_are_kept_and_all_is_emptied(tmp_path: Path) -> None:
             (scratch.kept / name / CONSOLE_LOG).write_text(f"console {name}")
         (scratch.cell.path / "1-source").mkdir()
         (scratch.cell.path / "1-source" / QEMU_LOG).write_text("log")
+        (scratch.cell.path / "1-source-tpm").mkdir()
+        (scratch.cell.path / "1-source-tpm" / SWTPM_LOG).write_text("its TPM's")
         (scratch.kept / "migration-stream").write_text("x")
         (scratch.shown(BUILD) / "bios.bin").write_text("x")
         assert scratch.keep_logs(tmp_path / "cells" / "one") is None
@@ -42,6 +52,7 @@ def test_consoles_and_logs_are_kept_and_all_is_emptied(tmp_path: Path) -> None:
     kept = tmp_path / "cells" / "one"
     assert {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*.log")} == {
         "1-source/console.log": "console 1-source", "1-source/qemu.log": "log",
+        "1-source/swtpm.log": "its TPM's",
         "2-destination/console.log": "console 2-destination",
     }  # fmt: skip
 

@@ -12,10 +12,10 @@ from bootmatrix.engines.seccomp import bpf
 X86_64, ALLOWED = 0xC000003E, 0x7FFF0000
 
 
-def answer(number: int, *arguments: int, arch: int = X86_64) -> int:
+def answer(number: int, *arguments: int, arch: int = X86_64, memfd: bool = False) -> int:
     """What the filter says to a system call."""
     data = struct.pack("<iIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
-    program = list(struct.iter_unpack("=HBBI", bpf()))
+    program = list(struct.iter_unpack("=HBBI", bpf(memfd=memfd)))
     assert len(program) < 4096, "the kernel takes no more"
     register, at = 0, 0
     while True:
@@ -58,6 +58,17 @@ def test_what_is_refused_or_not_there(
     assert answer(number, *arguments) == refused(error)
 
 
+def test_files_in_memory_where_a_guest_has_its_own_there() -> None:
+    assert answer(319, memfd=True) == ALLOWED
+    assert answer(447, memfd=True) == answer(318 + 129) == refused(errno.EPERM)
+
+
 def test_another_architecture_has_no_calls() -> None:
     assert answer(0, arch=0x40000003) == refused(errno.ENOSYS)
     assert answer(0x40000000) == refused(errno.ENOSYS), "x32"
+
+
+def test_files_in_memory_where_they_are_granted() -> None:
+    assert answer(319, memfd=True) == ALLOWED
+    assert answer(447, memfd=True) == refused(errno.EPERM), "secret ones never"
+    assert answer(323, memfd=True) == refused(errno.EPERM), "nor userfaultfd"

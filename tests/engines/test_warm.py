@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from bootmatrix.engines import warm as module
 from bootmatrix.engines.warm import WARM, Confinement, WarmEngine, WarmSandbox
 from bootmatrix.errors import EngineError
 from bootmatrix.files.cell_files import CellDir
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import Grant, Limits, QemuBuild
 
 
 class Process:
@@ -74,7 +74,8 @@ class Engine(WarmEngine):
         self.did: list[tuple[str, Fake]] = []
 
     def _start(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool, shown: Path | None
+        self, build: QemuBuild, cell_dir: Path, grants: Collection[Grant], shown: Path | None,
+        limits: Limits,
     ) -> Confinement:
         self.started += 1
         return Fake(self)
@@ -119,8 +120,8 @@ def test_what_differs_is_another(engine: Engine, tmp_path: Path, other: str) -> 
         cell.rename(tmp_path / "old")
         cell.mkdir()
     place = tmp_path if other == "directory" else cell
-    with engine.sandbox(build("p" if other == "build" else "q"), place, kvm=other == "kvm",
-                        keep=True):
+    with engine.sandbox(build("p" if other == "build" else "q"), place,
+                        {Grant.KVM} if other == "kvm" else (), keep=True):
         assert engine.started == 2
 
 
@@ -194,7 +195,7 @@ def test_who_writes_too_much_is_ended_by_name(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(CellDir, "excess", lambda self: "9 GB")
+    monkeypatch.setattr(CellDir, "excess", lambda self, *most: "9 GB")
     with engine.sandbox(build("a"), tmp_path) as one, engine.sandbox(build("b"), tmp_path) as two:
         for sandbox in (one, two):
             assert launcher_of(sandbox).ended.wait(60)

@@ -302,6 +302,16 @@ BY_PATH = {
 # sandbox can write, by function. What is new here has to be answered for: why is it none of those?
 OURS: dict[str, set[str]] = {
     "builds/asking": set(),
+    "builds/source": {  # the cache of builds, its work directories, and logs, which are copied out
+        "Sources._build: chmod", "Sources._build: mkdir", "Sources._build: open",
+        "Sources._build: read_bytes", "Sources._build: write_bytes", "_keep_ccache: glob",
+        "_keep_ccache: mkdir", "_keep_ccache: stat", "_keep_ccache: unlink",
+        "Sources._failed: exists", "Sources._failed: read_text",
+        "Sources._keep_log: glob", "Sources._keep_log: mkdir", "Sources._keep_log: stat",
+        "Sources._keep_log: unlink", "Sources._toolchain.fill: exists",
+        "Sources._toolchain.fill: mkdir", "Sources._toolchain.fill: symlink_to",
+        "Sources._toolchain.fill: write_text", "Sources._toolchain: read_text", "_copied: chmod",
+    },
     "diagnose/attach": set(),
     "machines/console": {  # kept/
         "_Log.__init__: open", "Console.tail: open", "Console.tail: stat",
@@ -309,8 +319,8 @@ OURS: dict[str, set[str]] = {
     "diagnose/doctor": {  # the host's
         "_mend_kvm: exists", "_disk: is_dir", "_disk: exists", "_disk: is_symlink",
     },
-    "engines/confinement": {  # /dev/kvm and /proc
-        "kvm_complaint: open", "kvm_device: stat", "reprioritise: write_text",
+    "engines/confinement": {  # devices of the host's and /proc
+        "_complaint: open", "devices: stat", "reprioritise: write_text",
         "reprioritise: iterdir",
     },
     "engines/launcher": set(),
@@ -325,9 +335,11 @@ OURS: dict[str, set[str]] = {
         "firmware: write_bytes", "FakeMachine.start: mkdir", "FakeHosts.program: read_bytes",
     },
     "machines/qemu/machine": set(),
+    "machines/qemu/tpm": set(),
     "machines/qemu/files": {  # shown/, and the images' cache
         "GuestFiles.__init__: mkdir", "GuestFiles.code: read_bytes", "GuestFiles.keep: mkdir",
         "GuestFiles._nvram_for: read_bytes", "GuestFiles.take_up: iterdir",
+        "_put: write_bytes", "_put: chmod",
         "_show: copyfile", "_show: chmod",
         "_show_large: exists", "_show_large: hardlink_to", "_show_large: chmod",
     },
@@ -343,11 +355,12 @@ OURS: dict[str, set[str]] = {
     "nvram/store": set(),
     "nvram/repair": {"inspect: open"},  # System().open, for the command line
     "diagnose/preflight": {  # kept/ and the scratch directory
-        "facts: read_bytes", "facts: open", "facts: stat", "_stopped: write_bytes",
-        "loaded: write_bytes",
+        "_facts: read_bytes", "_facts: open", "_facts: stat", "_stopped: write_bytes",
+        "_loaded: write_bytes",
     },
     "run/runner": {  # the run directory
         "Runner.__init__: mkdir", "Runner.__init__: open", "keep_logs: exists",
+        "Runner.beginning: mkdir",
     },
     "run/faults": set(),
     "run/steps/upgrade_nvram": {"stage: read_bytes"},  # the images' cache
@@ -416,6 +429,8 @@ REMOVED_BY_PATH = {
     "engines/docker": "a device node, in no sandbox's sight",
     "guests/linux": "Debian's packages, unpacked",
     "guests/tools": "a guest of ours, compiled",
+    "builds/swtpm": "Debian's packages, on their way into the cache",
+    "machines/qemu/migration/credentials": "certificates, made here by openssl",
     "machines/board": "a chip's image, for the programmer's command; there is no sandbox",
     "run/sharing": "copies of single files, by names of ours",
 }

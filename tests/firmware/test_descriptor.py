@@ -48,10 +48,21 @@ def test_what_a_descriptor_says() -> None:
     both = parse(changed("interface-types", ["bios", "uefi"]), Arch.X86_64)
     assert both.interface is Interface.UEFI
     for mode in ("combined", "stateless"):
-        assert parse(changed("mapping.mode", mode), Arch.X86_64).variables is None
+        whole = parse(changed("mapping.mode", mode), Arch.X86_64)
+        assert (whole.variables, whole.in_flash) == (None, mode == "combined")
     assert parse(changed("mapping.mode", "split"), Arch.X86_64).variables == "v.fd"
     memory = changed("mapping", {"device": "memory", "filename": "/bios.bin"})
-    assert parse(memory, Arch.X86_64).executable == "/bios.bin"
+    given = parse(memory, Arch.X86_64)
+    assert (given.executable, given.in_flash) == ("/bios.bin", False)
+
+
+def test_the_files_of_a_flash_can_be_qcow2() -> None:
+    both = json.loads(changed("mapping.executable.format", "qcow2"))
+    both["mapping"]["nvram-template"]["format"] = "qcow2"
+    for text, forms in ((changed("mapping.executable.format", "qcow2"), ("qcow2", "raw")),
+                        (json.dumps(both), ("qcow2", "qcow2"))):
+        said = parse(text, Arch.X86_64)
+        assert (said.form, said.variables_form) == forms
 
 
 @pytest.mark.parametrize(("text", "told"), [
@@ -66,7 +77,7 @@ def test_what_a_descriptor_says() -> None:
     (changed("mapping.mode", ["split"]), "mapping.mode: found ['split']"),
     (changed("mapping.executable"), "mapping.executable: is missing"),
     (changed("mapping.executable.filename", 3), "mapping.executable.filename: must be a string"),
-    (changed("mapping.executable.format", "qcow2"), "mapping.executable.format: found 'qcow2' (o"),
+    (changed("mapping.executable.format", "vmdk"), "mapping.executable.format: found 'vmdk' (raw,"),
     (changed("mapping.nvram-template"), "mapping.nvram-template: is missing"),
     (changed("interface-types", ["openfirmware"]), "interface-types: found openfirmware (bios, ue"),
     (changed("features", "none"), "features: must be a list"),

@@ -11,6 +11,7 @@ import pytest
 
 from bootmatrix.errors import UserError
 from bootmatrix.firmware import image_file
+from bootmatrix.guests.qcow2 import image as qcow2
 from bootmatrix.model import Arch, FirmwareSource, Interface
 from helpers.volumes import STORE, combined, volume
 
@@ -105,7 +106,8 @@ def bad(**changes: Any) -> str:
 
 
 @pytest.mark.parametrize(("path", "variables", "told"), [
-    ("CODE.fd", None, "CODE.fd is code alone, without a variable store ({path: CODE.fd, varia"),
+    ("CODE.fd", None, "CODE.fd is code alone, without a variable store ({path: CODE.fd, variables: "
+     "VARS.fd}, or, for -bios and no store, {path: CODE.fd, flash: false})"),
     ("CODE.fd", "CODE.fd", "CODE.fd is no template of a variable store: it neither begins with "),
     ("CODE.fd", "bios.bin", "bios.bin is no template of a variable store"),
     ("CODE.fd", "odd.fd", "odd.fd has 1000 bytes (a firmware image has a multiple of 4096)"),
@@ -148,3 +150,71 @@ def test_descriptors_that_are_wrong(uefi: Path, text: str | bytes, told: str) ->
 def test_a_riscv_or_bios_image_is_no_aarch64_firmware(uefi: Path) -> None:
     with pytest.raises(UserError, match="is no firmware: it holds no UEFI firmware volume"):
         image_file.load(FirmwareSource(uefi / "bios.bin"), Arch.AARCH64)
+
+
+# ---- in qcow2, and by -bios ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(uefi: Path) -> Path:
+    """The same files in QEMU's format, as distributions ship them."""
+    for name in ("CODE", "VARS", "OVMF", "odd"):
+        (uefi / f"{name}.qcow2").write_bytes(qcow2((uefi / f"{name}.fd").read_bytes()))
+    return uefi
+
+
+def described(file: Path, executable: str, variables: str) -> FirmwareSource:
+    """A descriptor of files whose names say what they are, with what it says that they are."""
+    mapping = {"device": "flash",
+               "executable": {"filename": "CODE.qcow2", "format": executable},
+               "nvram-template": {"filename": "VARS.fd", "format": variables}}
+    file.write_text(json.dumps(DESCRIPTOR | {"mapping": mapping}))
+    return FirmwareSource(file, descriptor=True)
+
+
+def test_flash_files_in_qcow2_are_what_is_in_them(packed: Path) -> None:
+    raw = image_file.load(FirmwareSource(packed / "CODE.fd", variables=packed / "VARS.fd"))
+    code = packed / "CODE.qcow2"
+    for variables in ("VARS.fd", "VARS.qcow2"):
+        split = image_file.load(FirmwareSource(code, variables=packed / variables))
+        assert split == replace(raw, file=code)
+    whole = image_file.load(FirmwareSource(packed / "OVMF.qcow2"))
+    assert (whole.image, whole.store_size) == (WHOLE, STORE_SIZE)
+    said = image_file.load(
+        described(packed / "good.json", "qcow2", "raw"))
+    assert (said.image, said.variables) == (raw.image, raw.variables)
+
+
+@pytest.mark.parametrize(("executable", "variables", "told"), [
+    ("raw", "raw", "CODE.qcow2 is no raw image (format: qcow2), says "),
+    ("qcow2", "qcow2", "VARS.fd is no qcow2 image (format: raw), says "),
+])
+def test_what_a_descriptor_says_of_a_format_must_be_so(
+    packed: Path, executable: str, variables: str, told: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        image_file.load(described(
+            packed / "bad.json", executable, variables))
+    assert str(error.value).startswith(f"{packed}/{told}")
+
+
+def test_what_is_in_a_qcow2_is_judged_like_any_file(packed: Path) -> None:
+    for file, told in (("VARS.qcow2", "VARS.qcow2 is no firmware: it has no jump at the reset vec"),
+                       ("odd.qcow2", "odd.qcow2 has 1024 bytes (a firmware image has a multiple")):
+        with pytest.raises(UserError) as error:
+            image_file.load(FirmwareSource(packed / file))
+        assert str(error.value).startswith(f"{packed}/{told}")
+    (packed / "CODE.qcow2").write_bytes((packed / "CODE.qcow2").read_bytes()[:70000])
+    with pytest.raises(UserError, match=r"CODE\.qcow2 is cut off"):
+        image_file.load(FirmwareSource(packed / "CODE.qcow2"))
+
+
+def test_uefi_firmware_by_bios_needs_no_store(uefi: Path) -> None:
+    for name, store in (("CODE.fd", 0), ("OVMF.fd", STORE_SIZE)):
+        found = image_file.load(FirmwareSource(uefi / name, flash=False))
+        assert (found.in_flash, found.variables, found.store_size) == (False, None, store)
+    for mapping in ({"device": "memory", "filename": "CODE.fd"},
+                    {"device": "flash", "mode": "stateless",
+                     "executable": {"filename": "CODE.fd", "format": "raw"}}):
+        (uefi / "good.json").write_text(json.dumps(DESCRIPTOR | {"mapping": mapping}))
+        assert not image_file.load(FirmwareSource(uefi / "good.json", descriptor=True)).in_flash

@@ -21,8 +21,12 @@ TEXT = baseline.dumps(OLD)
 
 
 def test_a_baseline_comes_back_as_it_was() -> None:
-    offer = replace(OLD, setup=Setup(256, ("vmcoreinfo",)))
-    assert baseline.loads(baseline.dumps(offer), Path("b")) == offer
+    own = Setup(256, (), "256,slots=2,maxmem=1G", "qemu64,-svm", "2,maxcpus=4", ("-device", "x"))
+    for setup, schema in ((Setup(256, ("vmcoreinfo",)), 1), (own, 2)):
+        offer = replace(OLD, setup=setup)
+        text = baseline.dumps(offer)
+        assert f'"schema": {schema}' in text
+        assert baseline.loads(text, Path("b")) == offer
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -31,7 +35,10 @@ def test_a_baseline_comes_back_as_it_was() -> None:
     ("[]", "its format is not"),
     ('{"schema": 1}', "its format is not"),
     ("[" + "1" * 5000 + "]", "a number in it is too long"),
-    (TEXT.replace('"schema": 1', '"schema": 2'), "a baseline of schema 2"),
+    (TEXT.replace('"schema": 1', '"schema": 3'), "a baseline of schema 3"),
+    (TEXT.replace('"devices"', '"words": ["-monitor", "stdio"], "devices"'), "damaged: machine"),
+    (TEXT.replace('"devices"', '"words": [1], "devices"'), "damaged: machine"),
+    (TEXT.replace('"devices"', '"smp": [], "devices"'), "damaged: machine"),
     (TEXT[: len(TEXT) // 2], "truncated or damaged"),
     (TEXT.replace('"machine": "pc-q35-5.2", ', ""), "damaged: machine"),
     (TEXT.replace('"memory_mib": 128', '"memory_mib": "128"'), "damaged: machine"),

@@ -14,7 +14,7 @@ from bootmatrix.guests import (
     EFI_SOURCES,
     uefi_disk,
 )
-from bootmatrix.model import Arch, Signing
+from bootmatrix.model import PROGRAMS, Arch, Signing
 from helpers.mtools import mtools
 
 
@@ -33,6 +33,8 @@ def test_the_application_is_where_firmware_looks(
     application = mtools("mtype", "-i", str(image), f"::EFI/BOOT/{name}")
     assert application[:2] == b"MZ"
     assert application[0x40:0x46] == b"PE\0\0" + machine.to_bytes(2, "little")
+    for program in PROGRAMS.values():
+        assert mtools("mtype", "-i", str(image), f"::{program}") == application
 
 
 def test_a_uefi_disk_is_built_once_a_label_and_a_source(

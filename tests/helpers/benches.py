@@ -145,9 +145,10 @@ def virtual_board(
     disk = program_of(GuestKind.PROBE, there, Arch.X86_64).disk(
         "A", cache_home(), Arch.X86_64, there)
     board = VirtualBoard(directory / name, directory / "cache")
-    serve = subprocess.Popen(
-        [sys.executable, PROGRAM, "serve", board.directory, "--root", qemu.root,
-         "--chip", chip, "--disk", disk, "--mib", "128" if uefi else "32"],
+    serve = subprocess.Popen(  # which ends with a worker of pytest's that is killed, too
+        ["setpriv", "--pdeathsig", "TERM", sys.executable, PROGRAM, "serve",
+         board.directory, "--root", qemu.root, "--chip", chip, "--disk", disk,
+         "--mib", "128" if uefi else "32"],
         stdout=subprocess.PIPE)
     try:
         assert serve.stdout is not None

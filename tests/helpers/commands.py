@@ -43,6 +43,8 @@ class Store:
         return SimpleNamespace(name=name, firmware="seabios-1")
     def firmware(self, name):
         return None
+    def firmwares(self):
+        return ()
     def listing(self):
         return tuple(bootmatrix.builds.image_store.Row(
             name, name[7:], name in self._there, "5.2.0", "seabios-1",

@@ -28,8 +28,8 @@ PLAN = "BOOTMATRIX_TEST_PLAN"
 class PlantedRig(SentRig):
     """Does with a cell what the plan says of its policy, and lets it pass."""
 
-    def __init__(self, task: Task, run_dir: Path, worker: str) -> None:
-        super().__init__(task, run_dir, worker)
+    def __init__(self, task: Task, run_dir: Path, worker: str, boards: Sequence[Path]) -> None:
+        super().__init__(task, run_dir, worker, boards)
         self._run_dir = run_dir
 
     def begin(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> Begun:
@@ -44,7 +44,8 @@ class PlantedRig(SentRig):
                 Path(once).touch(exist_ok=False)
             except FileExistsError:
                 deed = {}
-        time.sleep(deed.get("seconds", plan.get("seconds", 0)))
+        if seconds := deed.get("seconds", plan.get("seconds", 0)):
+            time.sleep(seconds)
         if "signal_worker" in deed:
             os.kill(os.getppid(), deed["signal_worker"])
             signal.pause()
@@ -56,11 +57,14 @@ class PlantedRig(SentRig):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         verdict = Verdict(deed.get("verdict", "pass"))
         place = Path("cells", self.matrix, cell.id)
-        (self._run_dir / place / "1-source").mkdir(parents=True, exist_ok=True)
-        (self._run_dir / place / "1-source" / "console.log").write_text(f"SeaBIOS {cell.id}\n")
+        files = plan.get("files", True)
+        if files:
+            (self._run_dir / place / "1-source").mkdir(parents=True, exist_ok=True)
+            (self._run_dir / place / "1-source" / "console.log").write_text(f"SeaBIOS {cell.id}\n")
         record = rows.record(
             self.describe(cell), verdict, deed.get("reason", ""), scenario=cell.scenario,
-            declared=known, engine="planted", seconds=0.01, artifacts=str(place))
+            declared=known, engine=self._engine_name or "planted", seconds=0.01,
+            artifacts=str(place) if files else "")
         if "waits" in deed:
             until = time.monotonic() + deed["waits"]
             return Begun(None, lambda: time.monotonic() > until, lambda: record)

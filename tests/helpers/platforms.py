@@ -10,6 +10,7 @@ from bootmatrix.steps.base import Platform, Step
 
 SEABIOS = FirmwareBuild("seabios", "5e", 1 << 18, Path())
 OVMF = FirmwareBuild("ovmf-4m", "0f", 1 << 22, Path(), Interface.UEFI, variables=Path())
+SLOF = FirmwareBuild("slof", "51", 1 << 20, Path(), Interface.OPENFIRMWARE)
 OPENSBI = FirmwareBuild("opensbi", "05", 1 << 18, Path(), payload=Path())
 
 
@@ -34,6 +35,7 @@ BIOS_LINUX = platform(guest=GuestKind.LINUX)
 UEFI_LINUX = platform(OVMF, guest=GuestKind.LINUX)
 ISAPC, MICROVM = platform(machine="isapc"), platform(machine="microvm")
 ARM = platform(OVMF, "virt-5.2", Arch.AARCH64)
+PSERIES = platform(SLOF, "pseries-5.2", Arch.PPC64)
 RISCV = platform(OPENSBI, "virt", Arch.RISCV64)
 
 

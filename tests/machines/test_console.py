@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines import console
 from bootmatrix.machines.console import BANNERS, Console
+from bootmatrix.model import GuestKind, OwnDisk, OwnGuest
 
 
 def test_what_will_not_come_is_waited_for_no_longer(
@@ -81,20 +87,74 @@ def test_a_panic_ends_the_wait(tmp_path: Path) -> None:
         seen = reader.wait_for_boot(deadline)
         assert (seen.up, seen.ended, seen.banners) == (None, False, ("1.17.0",))
         assert seen.panic == "Kernel panic - not syncing: IO-APIC + timer doesn't work!"
+        theirs.sendall(b"Kernel panic - not syncing: later\r\n")
+        assert reader.ask(deadline) is None
+        assert reader.panic == "Kernel panic - not syncing: later"
     assert not deadline.expired
+
+
+def own(**more: Any) -> OwnGuest:
+    return OwnGuest("mine", GuestKind.DISK, None, OwnDisk(Path("x")), "login: ", **more)
 
 
 def test_a_guest_that_is_not_ours_is_up_by_its_word_and_asked_by_enter(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
-    with theirs, Console(ours, tmp_path / "log", up="login: ") as reader:
+    with theirs, Console(ours, tmp_path / "log", guest=own()) as reader:
         theirs.sendall(b"SeaBIOS (version 1.17.0)\r\nhost login: ")
         seen = reader.wait_for_boot(Deadline.after(60))
         assert seen.banners == ("1.17.0",)
         assert seen.up is not None
         assert seen.up.foreign
+        theirs.sendall(b"\r\nhost login: ")  # which nobody has asked for
         assert reader.ask(Deadline.after(0)) is None
-        theirs.sendall(b"\r\nhost login: ")
-        answer = reader.ask(Deadline.after(60))
+        assert theirs.recv(9) == b"\r"
+        with getty(theirs, {b"\r": b"\r\nhost login: "}):
+            answer = reader.ask(Deadline.after(60))
         assert answer is not None
         assert (answer.kind, answer.foreign) == ("here", True)
-        assert theirs.recv(9) == b"\r\r"
+
+
+@contextmanager
+def getty(wire: socket.socket, says: dict[bytes, bytes]) -> Iterator[list[bytes]]:
+    """Something that echoes what is typed, and says something to some of the lines."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        line = b""
+        while b"exit" not in heard and (byte := wire.recv(1)):
+            line += byte
+            if byte == b"\r":
+                text = says.get(line, b"")
+                if number := re.match(rb"echo \"=\$\(\((\d+)\+0\)\)=", line):
+                    text = says[b"command"] % number[1] if b"secret" in heard else b"Password: "
+                wire.sendall(line + b"\n" + text)
+                heard.append(line.strip())
+                line = b""
+                if len(says) == 1:
+                    return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield heard
+    thread.join()
+
+
+@pytest.mark.parametrize("logs_in", [True, False])
+def test_the_version_in_smbios_is_what_a_command_prints(tmp_path: Path, logs_in: bool) -> None:
+    login = (("login: ", "root"), ("Password: ", "secret")) if logs_in else ()
+    ours, theirs = socket.socketpair()
+    says = {b"\r": b"host login: ", b"root\r": b"Password: ", b"secret\r": b"# ",
+            b"command": b"=%b=1.17.0-1\r\n# ", b"exit\r": b"host login: "}
+    guest = own(smbios="dmidecode -s bios-version", login=login)
+    with theirs, Console(ours, tmp_path / "log", guest=guest) as reader:
+        theirs.sendall(b"SeaBIOS (version 1.17.0-1)\r\nhost login: ")
+        with getty(theirs, says) as heard:
+            if not logs_in:
+                heard.append(b"secret")
+            seen = reader.wait_for_boot(Deadline.after(60))
+            theirs.sendall(b"")
+            reader.send(b"exit\r")
+        assert seen.up is not None
+        assert seen.up.bios_version == "1.17.0-1"
+        assert heard[0] == (b"" if logs_in else b"secret")
+        assert (b"root" in heard) is logs_in

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.boards import known_board
-from bootmatrix.machines.setup import GuestSetup, setup_of
-from bootmatrix.model import Arch, GuestKind, Interface
+from bootmatrix.machines.setup import GuestSetup, granted_for, setup_of
+from bootmatrix.model import Accel, Arch, Grant, GuestKind, Interface, MigrationMode
 from helpers.cells import cell
 from helpers.fakes import MACHINE, hosts, setup
 
@@ -29,6 +29,38 @@ def test_with_patience_only_the_times_differ(made: GuestSetup) -> None:
     patient = made.patient(120.0)
     assert (patient.seconds, patient.least) == (120.0, 120.0)
     assert replace(patient, seconds=made.seconds, least=made.least) == made
+
+
+@pytest.mark.parametrize(("machine", "words", "given"), [
+    ("pc-q35-5.2", (), "pc-q35-5.2"),
+    ("pc-i440fx-10.0,vmport=off", ("-m", "64"), "pc-i440fx-10.0"),
+    ("pc-q35-5.2", ("-smbios", "type=1,version=mine"), None),
+    ("pc-q35-noble", (), None),  # of a distribution: nobody has looked
+    ("isapc", (), None),
+    ("default", (), None),
+])
+def test_the_type_of_which_smbios_must_tell(
+    made: GuestSetup, machine: str, words: tuple[str, ...], given: str | None
+) -> None:
+    assert replace(made, machine=machine, words=words).machine_given() == given
+    if words:  # of one host alone
+        hosts = [made.hosts[0], replace(made.hosts[1], arguments=words)]
+        assert replace(made, machine=machine, hosts=hosts).machine_given() == given
+
+
+def test_files_in_memory_are_granted_for_an_object_alone() -> None:
+    wants = "memory-backend-memfd,id=m,size=64M"
+    assert granted_for(("-m", "64", "-object", wants)) == {Grant.MEMFD}
+    assert granted_for(("--object", wants)) == {Grant.MEMFD}
+    for other in (("-name", wants), ("-object", "memory-backend-ram,id=m"), (wants,), ()):
+        assert granted_for(other) == frozenset()
+
+
+def test_a_process_that_becomes_another_has_what_either_needs(made: GuestSetup) -> None:
+    to_kvm = replace(made, accel=Accel.TCG_TO_KVM)
+    assert [to_kvm.grants(host) for host in (0, 1)] == [frozenset(), {Grant.KVM}]
+    in_place = replace(to_kvm, migration=MigrationMode.CPR_EXEC)
+    assert [in_place.grants(host) for host in (0, 1)] == [{Grant.KVM, Grant.MEMFD}] * 2
 
 
 def test_memory_is_what_needs_most(tmp_path: Path, made: GuestSetup) -> None:

@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, replace
 
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.matrix.axes import DEFAULTS, is_default, labelled, telling
-from bootmatrix.model import Accel, Arch, Disk, GuestKind, MigrationMode, Nic
+from bootmatrix.model import Accel, Arch, Disk, GuestKind, MigrationMode, Nic, Tpm
 from helpers.cells import cell
 
 PLAIN = cell("bullseye sid", "stock", disk="ahci")
@@ -27,12 +27,12 @@ def test_what_people_are_told() -> None:
     assert [labelled(axis, LINUX.values) for axis in list(AXES)[3:]] == [
         "ahci", "tcg", "aarch64", "linux", "cpu max", "smp 2", "nic e1000", "multifd",
         "memory default",
-        "arguments default", "devices default"]
+        "arguments default", "devices default", "tpm none"]
     old = {"machine": "pc-i440fx-5.2", "disk": "ahci", "accel": "tcg"}
     assert [labelled(axis, old) for axis in list(AXES)[5:]] == [
         "x86_64", "probe", "cpu default", "smp 1", "nic none", "precopy",
         "memory default",
-        "arguments default", "devices default"]
+        "arguments default", "devices default", "tpm none"]
 
 
 def test_an_axis_is_told_where_cells_differ_or_have_what_is_not_the_default() -> None:
@@ -42,6 +42,7 @@ def test_an_axis_is_told_where_cells_differ_or_have_what_is_not_the_default() ->
     assert telling([linux, linux]) == ["arch", "guest", "cpu", "smp", "nic", "migration"]
     assert telling([plain, linux]) == telling([old, linux]) == telling([linux])
     assert telling([plain, plain | {"smp": 4}, plain | {"disk": "ide"}]) == ["disk", "smp"]
+    assert telling([replace(PLAIN, tpm=Tpm.CRB).values]) == ["tpm"]
     other = replace(PLAIN, disk=Disk.IDE, accel=Accel.KVM).values
     assert telling([other]) == []
     assert telling([other, plain]) == ["disk", "accel"]

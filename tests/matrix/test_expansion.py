@@ -133,6 +133,27 @@ def test_a_users_own_scenario(write: Write) -> None:
     assert ids(matrix)[0] == "a-to-a,pc-q35-5.2,stock,mine,ahci"
 
 
+@pytest.mark.parametrize(("axis", "machines"), [
+    ("", ["pc-q35-7.2"]), ("  machine: own\n", ["pc-q35-7.2"]),
+    ("  machine: [own, pc-q35-5.2]\n", ["pc-q35-7.2", "pc-q35-5.2"]),
+], ids=["nothing", "own", "both"])
+def test_a_guests_own_machine_is_another_one_only_where_the_axis_says_so(
+    write: Write, axis: str, machines: list[str]
+) -> None:
+    text = BASE.replace("  machine: pc-q35-5.2\n", axis) + (
+        "  guest: mine\n  source: a\n  destination: b\n  policy: stock\n"
+        "guests: {mine: {machine: pc-q35-7.2, arguments: []}}\n")
+    assert [cell.machine for cell in load(write(text)).cells(never)] == machines
+
+
+def test_a_guest_that_is_included_keeps_its_own_machine(write: Write) -> None:
+    text = BASE + (
+        "  source: a\n  destination: b\n  policy: stock\ninclude: [{guest: mine}]\n"
+        "guests: {mine: {machine: pc-q35-7.2, arguments: []}}\n")
+    assert [(str(cell.guest), cell.machine) for cell in load(write(text)).cells(never)] == [
+        ("probe", "pc-q35-5.2"), ("mine", "pc-q35-7.2")]
+
+
 def test_known_timeout_and_used_hosts(write: Write) -> None:
     text = BASE + (
         "  source: b\n  destination: b\n"

@@ -8,10 +8,11 @@ import pytest
 
 from bootmatrix.errors import UserError
 from bootmatrix.matrix.expansion import load
-from bootmatrix.model import BoardSource
+from bootmatrix.model import BoardSource, GitSource, QemuSource
 from helpers.matrices import BASE, never
 
 KNOWN = "known:\n  - when: {%s}\n    verdict: %s\n    reason: r\n"
+MINE = "guests: {mine: {machine: pc-q35-7.2, arguments: []}}\n"
 OWN = "scenarios:\n  mine: [%s]\n"
 
 
@@ -52,7 +53,25 @@ OWN = "scenarios:\n  mine: [%s]\n"
         (BASE + "guests: {mine: {command-line: /no/such}}\n", "8:31", ["cannot be read"]),
         (BASE + "guests: {mine: {machine: pc, command-line: x}}\n", "8:17",
          ["machine: stands beside arguments"]),
+        (BASE + "guests: {mine: {command-line: x, smbios: y}}\n", "8:34", ["beside disk"]),
+        (BASE + "guests: {mine: {disk: x, up: y, login: {a: b}}}\n", "8:33",
+         ["login: stands beside smbios"]),
+        (BASE + "guests: {mine: {disk: /etc/passwd, format: raw, up: 'x*'}}\n", "8:53",
+         ["'x*' is found where nothing"]),
+        (BASE + "guests: {mine: {disk: /etc/passwd, format: raw, up: '('}}\n", "8:53",
+         ["no regular expression: missing )"]),
+        (BASE + "guests: {mine: {disk: m.yaml, up: y}}\n", "8:23",
+         ["no qcow2 image", "format: raw"]),
+        (BASE + "limits: {memory: 10}\n", "8:18", ["found a number (10); it must be 64 or more"]),
+        (BASE + "limits: {files: 300}\n", "8:10", ["files: no such field", "file, processes"]),
         (BASE + "guests: {mine: {arguments: []}}\n", "8:16", ["machine: is missing"]),
+        (BASE + "  guest: [probe, mine]\n" + MINE, "8:10",
+         ["mine has a machine of its own, pc-q35-7.2, and probe has not",
+          "include: [{guest: mine}"]),
+        (BASE.replace("machine: pc-q35-5.2", "machine: own"), "6:12",
+         ["own: probe has no machine of its own", "newest-common"]),
+        (BASE.replace("  machine: pc-q35-5.2\n", "  guest: mine\n") + MINE +
+         "include: [{guest: probe}]\n", "9:11", ["own: probe has no machine of its own"]),
         (BASE + "  smp: 0\n", "8:8", ["found a number (0); it must be 1 or more"]),
         (BASE + '  smp: [1, "2"]\n', "8:12", ["found '2'; it must be a whole number"]),
         (BASE + "  smp: true\n", "8:8", ["truth value (true); it must be a whole number"]),
@@ -162,3 +181,39 @@ def test_a_boards_mistakes_have_their_place(tmp_path: Path, host: str, words: st
     with pytest.raises(UserError) as caught:
         load(board_matrix(tmp_path, host))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("host", "place", "words"), [
+    ("qemu: {path: x, revision: y}", "3:23", ["revision: stands beside a source",
+                                               "{source: ../qemu, revision: v9.2.0}"]),
+    ("qemu: {path: x, packages: [yy]}", "3:23", ["packages: stands beside a source"]),
+    ("qemu: {path: x, source: y}", "3:13", ["found path and source", "just one of"]),
+    ("qemu: {source: x, revision: y, revisions: z}", "3:38",
+     ["revisions: stands in the place of a revision"]),
+    ("qemu: {source: x, program: y}", "3:25", ["is that of a root"]),
+    ("qemu: {source: x, packages: [Y]}", "3:36", ["packages"]),
+    ("qemu: {source: x, toolchain: 'no suite'}", "3:36", ["toolchain"]),
+    ("qemu: {source: /nowhere, revisions: v1..v2 tags}", "3:13", ["/nowhere is not there"]),
+    ("qemu: qa, firmware: {source: x, symbols: y}", "3:39", ["stands beside a path"]),
+    ("qemu: qa, firmware: {descriptor: x, flash: false}", "3:43", ["stands beside a path"]),
+    ("qemu: qa, firmware: {path: x, variables: y, flash: false}", "3:37",
+     ["variables are kept in flash alone"]),
+    ("qemu: qa, firmware: {path: x, flash: 3}", "3:44", ["flash"]),
+    ("qemu: qa, firmware: {source: /nowhere, revisions: v1..v2 tags}", "3:27",
+     ["hosts.a.firmware", "/nowhere is not there"]),
+])
+def test_mistakes_about_a_source(host: str, place: str, words: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(BASE.replace("{qemu: qa}", f"{{{host}}}"))
+    with pytest.raises(UserError) as caught:
+        load(file)
+    for word in (f"m.yaml:{place}: ", *words):
+        assert word in str(caught.value)
+
+
+def test_a_commit_of_a_repository(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(BASE.replace("{qemu: qa}", "{qemu: {source: ../q, data: d, options: [--x]}}"))
+    host = load(file).hosts[0]
+    assert host.qemu == QemuSource(
+        data=tmp_path / "d", git=GitSource(tmp_path / "../q", options=("--x",)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bootmatrix.errors import UserError
 from bootmatrix.matrix.sources import expand, parse
-from bootmatrix.model import FirmwareSource, HostSpec, QemuSource
+from bootmatrix.model import FirmwareSource, GitSource, HostSpec, QemuSource
+from helpers.source_trees import GitRepository
 
 RESET = bytes.fromhex("ea5be000f0") + bytes(11)
 
@@ -111,3 +113,67 @@ def test_uefi_firmware_on_the_command_line(tmp_path: Path) -> None:
         "d": FirmwareSource(Path("e,"), name="d"),
         "f": FirmwareSource(tmp_path, directory=True, name="f"),
     }
+
+
+# ---- commits that are to be built ---------------------------------------------------------------
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Path:
+    there = GitRepository(tmp_path / "qemu")
+    there.commit("one", {"file": "1"})
+    for name in ("v8.0.0", "v8.0.0-rc1", "v8.0.1", "v9.0.0", "v10.0.0", "v10.1.0-rc2", "v11.0.0",
+                 "v9", "other"):
+        there.git("tag", name)
+    return there.path
+
+
+@pytest.mark.parametrize(("revisions", "wanted"), [
+    (["v8.0.0..v10.0.0 tags"], ["v8.0.0", "v8.0.1", "v9.0.0", "v10.0.0"]),
+    (["v8.0.0..v11.0.0 tags v*.0.0"], ["v8.0.0", "v9.0.0", "v10.0.0", "v11.0.0"]),
+    (["v8.0.0-rc1..v10.1.0-rc2 tags"], ["v8.0.0-rc1", "v10.1.0-rc2"]),
+    (["main", "v9.0.0..v10.0.0 tags", "v9.0.0"], ["main", "v9.0.0", "v10.0.0"]),
+], ids=["range", "glob", "candidates", "list"])
+def test_a_host_for_each_revision(tagged: Path, revisions: list[str], wanted: list[str]) -> None:
+    git = GitSource(tagged, revisions=tuple(revisions), options=("--enable-x",))
+    each = [replace(git, revision=name, revisions=()) for name in wanted]
+    of_qemu = expand(HostSpec("rel", QemuSource(git=git), "seabios"))
+    assert of_qemu == tuple(HostSpec(f"rel-{one.revision}", QemuSource(git=one), "seabios")
+                            for one in each)
+    of_firmware = expand(HostSpec("fw", "debian-sid", FirmwareSource(tagged, git=git)))
+    assert [host.name for host in of_firmware] == [f"fw-{name}" for name in wanted]
+    assert [host.firmware for host in of_firmware] == [
+        FirmwareSource(tagged, git=one) for one in each]
+
+
+@pytest.mark.parametrize(("revisions", "says"), [
+    ("v7.0.0..v9.0.0 tags", r"has no tag 'v7.0.0' \(did you mean 'v\d+.0.0'"),
+    ("v8.0.0..nothing tags", r"has no tag 'nothing'"),
+    ("v9.0.0..v8.0.0 tags", r"no tag from v9.0.0 to v8.0.0 \(the first is the older"),
+    ("v8.0.0..v9.0.0 tags x*", r"no tag from v8.0.0 to v9.0.0 like x\*"),
+    ("v8.0.0..v9.0.0", r"is neither a revision nor a range of tags \(such as"),
+    ("two words", r"is neither a revision nor a range of tags"),
+])
+def test_revisions_that_are_none(tagged: Path, revisions: str, says: str) -> None:
+    git = GitSource(tagged, revisions=(revisions,))
+    with pytest.raises(UserError, match=says):
+        expand(HostSpec("rel", QemuSource(git=git)))
+
+
+def test_revisions_that_would_be_called_alike(tagged: Path) -> None:
+    git = GitSource(tagged, revisions=("a/b", "a-b"))
+    with pytest.raises(UserError, match=r"a-b would make a host called 'rel-a-b' \(there is one"):
+        expand(HostSpec("rel", QemuSource(git=git)))
+
+
+def test_the_command_line_names_a_commit() -> None:
+    given = parse(["head=source:../qemu", "old=source:../qemu,v9.2.0"],
+                  ["fw=source:../seabios,rel-1.16.3"], [])
+    assert given.qemu == {
+        "head": QemuSource(name="head", git=GitSource(Path("../qemu"))),
+        "old": QemuSource(name="old", git=GitSource(Path("../qemu"), "v9.2.0"))}
+    seabios = Path("../seabios")
+    assert given.firmware == {"fw": FirmwareSource(
+        seabios, name="fw", git=GitSource(seabios, "rel-1.16.3"))}
+    with pytest.raises(UserError, match="nothing is named"):
+        parse(["head=source:"], [], [])

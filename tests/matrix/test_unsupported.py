@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bootmatrix.arguments import ArgumentSet
 from bootmatrix.cell import Cell
 from bootmatrix.matrix.unsupported import reason
 from bootmatrix.model import (
@@ -23,13 +24,15 @@ from bootmatrix.model import (
     Nic,
     QemuBuild,
     Signing,
+    Tpm,
 )
 from bootmatrix.policies import Policy
 from bootmatrix.steps.base import Ability
 from bootmatrix.steps.library import LIBRARY, parse
 
 HERE = Path()
-MACHINES = ("isapc", "microvm", "pc-i440fx-5.2", "pc-q35-5.2", "virt-5.2", "virt")
+MACHINES = ("isapc", "microvm", "pc-i440fx-5.2", "pc-q35-5.2", "virt-5.2", "virt",
+            "pseries-5.2", "sun4u")
 SEABIOS = FirmwareBuild("seabios", "5e", 1 << 18, HERE)
 OVMF = FirmwareBuild(
     "ovmf-4m", "0f", 1 << 22, HERE, Interface.UEFI, variables=HERE,
@@ -44,6 +47,8 @@ ENROLLED = replace(
 )
 SIGNED = replace(ENROLLED, signing=Signing(HERE, HERE))
 AAVMF = replace(OVMF, name="aavmf", machines=("virt-*",))
+SLOF = FirmwareBuild("slof", "51", 1 << 20, HERE, Interface.OPENFIRMWARE)
+OPENBIOS = replace(SLOF, name="openbios-sparc64", sha256="0b")
 OPENSBI = FirmwareBuild("opensbi", "05", 1 << 18, HERE, payload=HERE)
 
 
@@ -74,6 +79,9 @@ ARM: Changed = {"arch": Arch.AARCH64, "machine": "virt-5.2", "disk": Disk.VIRTIO
 RISCV: Changed = {"arch": Arch.RISCV64, "machine": "virt", "disk": Disk.VIRTIO}
 MICROVM: Changed = {"machine": "microvm", "disk": Disk.VIRTIO}
 ISAPC: Changed = {"machine": "isapc", "disk": Disk.IDE}
+PSERIES: Changed = {"arch": Arch.PPC64, "machine": "pseries-5.2", "disk": Disk.VIRTIO}
+SUN: Changed = {"arch": Arch.SPARC64, "machine": "sun4u", "disk": Disk.IDE}
+PROMPT: Changed = {"guest": GuestKind.PROMPT}
 LINUX: Changed = {"guest": GuestKind.LINUX}
 
 
@@ -101,13 +109,72 @@ def test_two_accelerators_are_for_two_hosts() -> None:
 @pytest.mark.parametrize(("scenario", "mode", "told"), [
     ("reset", "multifd", "migration multifd: reset migrates nowhere"),
     ("save-restore-reset", "multifd",
-     "migration multifd has a channel of its own, and save-restore-reset says file"),
+     "migration multifd has a channel of its own: not file"),
     ("migrate-reset", "multifd", None),
     ("migrate-reset", "mapped-ram", "mapped-ram is QEMU 9.0's and later, 5.2.0 has 5.2.0"),
+    (["start", "migration-fails"], "savevm",
+     "a migration by savevm is not ended half-way here"),
+    (["start", {"migrate": {"capabilities": ["xbzrle"]}}], "savevm",
+     "savevm is no migration to QEMU: it takes no capabilities of one"),
+    ("migrate-during-post", "savevm",
+     "savevm: a destination of its can be launched only once the source ended"),
+    (["start", "replace-disk", "migrate"], "savevm",
+     "savevm keeps the guest in its disk, and replace-disk has put another one where the "
+     "destination looks"),
+    (["start", "replace-disk", "shutdown", "start", "migrate"], "savevm", None),
+    ("migrate-reset", "savevm", None),
+    ("migrate-reset", "postcopy", None),
+    (["start", "migrate", {"migrate": {"to": "source"}}], "postcopy",
+     "postcopy goes into QEMU 8.1 and later, which takes /dev/userfaultfd: no sandbox has the "
+     "system call; 5.2.0 has 5.2.0"),
 ])
-def test_a_mode_is_for_guests_that_migrate(scenario: str, mode: str, told: str | None) -> None:
+def test_a_mode_is_for_guests_that_migrate(
+    scenario: str | list[Any], mode: str, told: str | None
+) -> None:
     assert why(scenario=scenario, migration=MigrationMode(mode)) == told
     assert why(scenario=scenario) is None
+
+
+def test_only_postcopy_goes_on_by_another_connection() -> None:
+    steps = ["start", {"migrate": {"recovers": True}}, "reset"]
+    assert why(scenario=steps, migration=MigrationMode.POSTCOPY) is None
+    for mode in ("precopy", "postcopy-after-pass", "multifd", "savevm"):
+        told = why(scenario=steps, migration=MigrationMode(mode))
+        assert told == (f"migration {mode}: only postcopy that has begun at once goes on by "
+                        "another connection")
+
+
+def test_a_process_becomes_another_of_its_own_root() -> None:
+    new: Changed = {"versions": ("11.1.3", "11.1.3"), "migration": MigrationMode.CPR_EXEC}
+    assert why(**new) is None
+    assert why(**new | {"versions": ("10.0.13", "11.1.3")}) == (
+        "cpr-exec is QEMU 10.2's and later, 10.0.13 has 10.0.13")
+
+
+SAVEVM: Changed = {"migration": MigrationMode.SAVEVM}
+CPR: Changed = {"migration": MigrationMode.CPR_TRANSFER}
+
+
+def test_a_snapshot_is_one_of_the_disk() -> None:
+    of_all = ("savevm of QEMU 5.2.0 takes a snapshot of all that is written to, and a flash in a "
+              "raw file can have none; 6.0 leaves it alone")
+    assert why(policy=Policy.GUEST_OWNED, **SAVEVM) == of_all
+    assert why(OVMF, **SAVEVM) == of_all
+    assert why(OVMF, versions=("7.2.22", "11.1.3"), **SAVEVM) is None
+    assert why(disk=Disk.FLOPPY, machine="pc-i440fx-5.2", **SAVEVM) == (
+        "savevm needs a disk with a name of its own, which a floppy has not")
+
+
+def test_memory_that_is_handed_over_is_the_harness_s() -> None:
+    new = ("10.0.13", "11.1.3")
+    assert why(versions=new, **CPR) is None
+    assert why(versions=new, memory=64, **CPR) is None
+    assert why(versions=new, memory="1G,slots=2,maxmem=4G", **CPR) is None
+    other = "cpr-transfer puts the guest's memory in an object of its own"
+    for words in (("-m", "64"), ("-numa", "node"), ("-object", "memory-backend-ram,id=m,size=1M")):
+        told = why(versions=new, arguments=ArgumentSet("own", words), **CPR)
+        assert told is not None
+        assert told.startswith(other)
 
 
 def test_a_machine_that_a_qemu_does_not_have() -> None:
@@ -135,6 +202,8 @@ def test_a_bios_here_and_uefi_there() -> None:
 
 @pytest.mark.parametrize(("firmware", "changed", "words"), [
     # policies
+    (replace(COMBINED, in_flash=False), {"policy": Policy.GUEST_OWNED},
+     "guest-owned needs flash, and ovmf-2m is given by -bios"),
     (OPENSBI, RISCV | {"policy": Policy.GUEST_OWNED},
      "guest-owned needs flash, which virt (riscv64) does not have"),
     (SEABIOS, ISAPC | {"policy": Policy.GUEST_OWNED_VERSIONED},
@@ -145,6 +214,15 @@ def test_a_bios_here_and_uefi_there() -> None:
     (OPENSBI, RISCV | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
     (COMBINED, {"policy": Policy.MACHINE_OWNED},
      "machine-owned needs code and variables apart: ovmf-2m has both in one flash"),
+    (SLOF, PSERIES | {"policy": Policy.GUEST_OWNED},
+     "guest-owned needs flash, which pseries (ppc64) does not have"),
+    (SLOF, PSERIES | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
+    (OPENBIOS, SUN | PROMPT | {"policy": Policy.MACHINE_OWNED},
+     "machine-owned replaces firmware at the reset vector, which is not done on sun4u (sparc64)"),
+    # guests
+    (OPENBIOS, SUN, "no probe of ours runs on sun4u (sparc64): its firmware's prompt is there"),
+    (SLOF, PSERIES | PROMPT,
+     "guest prompt is for boards without a probe of ours, and pseries (ppc64) has one"),
     # descriptors
     (AAVMF, {}, "aavmf is made for virt-*, not for pc-q35-5.2"),
     (SECBOOT, {"machine": "pc-i440fx-5.2"},
@@ -162,6 +240,8 @@ def test_a_bios_here_and_uefi_there() -> None:
     (AAVMF, ARM | {"disk": Disk.AHCI}, "virt has no ahci disk"),
     (SEABIOS, {"machine": "isapc"}, "isapc has no ahci disk"),
     (SEABIOS, ISAPC | {"nic": Nic.E1000}, "isapc has no PCI, and so no e1000 card"),
+    (SEABIOS, {"tpm": Tpm.CRB}, "tpm crb is read through UEFI firmware, and seabios is a BIOS"),
+    (AAVMF, ARM | {"tpm": Tpm.CRB}, "virt has no TPM with crb"),
     # migration
     (SEABIOS, MICROVM, "microvm does not migrate between versions of QEMU "
                        "(its documentation says so): 5.2.0 to 11.1.3"),
@@ -198,12 +278,15 @@ def test_two_images_of_one_version_that_no_bytes_tell_apart(board: Changed) -> N
     # What is loaded into memory is machine-owned by itself.
     (OPENSBI, RISCV), (OPENSBI, RISCV | {"policy": Policy.MACHINE_OWNED}),
     # isapc has no versions either, but no word says that it does not migrate.
+    (SLOF, PSERIES), (SLOF, PSERIES | {"policy": Policy.MACHINE_OWNED}),
+    (OPENBIOS, SUN | PROMPT),
     (SEABIOS, ISAPC), (SEABIOS, ISAPC | {"policy": Policy.REREAD}),
     (SEABIOS, MICROVM | {"versions": ("5.2.0", "5.2.0")}),
     (SEABIOS, MICROVM | {"scenario": "move"}),
     (COMBINED, {}), (COMBINED, {"policy": Policy.GUEST_OWNED}),
     (OVMF, {"machine": "pc-i440fx-5.2"}), (OVMF, {"machine": "default"}),
-    (SEABIOS, {"nic": Nic.VIRTIO}), (SIGNED, {}),
+    (SEABIOS, {"nic": Nic.VIRTIO}), (SIGNED, {}), (OVMF, {"tpm": Tpm.CRB}),
+    (OVMF, LINUX | {"tpm": Tpm.TIS}), (AAVMF, ARM | {"tpm": Tpm.TIS}),
 ])  # fmt: skip
 def test_what_they_can(firmware: FirmwareBuild, changed: Changed) -> None:
     assert why(firmware, **changed) is None

@@ -94,16 +94,21 @@ def test_power_that_is_lost_meanwhile_leaves_a_chip_that_is_no_build(
 ) -> None:
     """What is written by then is chance: it does not boot, or boots with bytes of two builds.
 
-    Both images begin with zeros: where no more was written, the old one is whole, and boots.
+    Both images begin with zeros: where no more was written, the old one is whole, and boots. On a
+    machine that is slow to cut the power all can be written: then the new one does.
     """
     before = board.chip.read_bytes()
     record = board.run(tmp_path, "start", "guest-flash-power-loss", "start", restore=True)
-    assert record["verdict"] in ("pass", "silent", "no-boot", "witness-conflict"), record["reason"]
+    assert record["verdict"] in (
+        "pass", "silent", "no-boot", "witness-conflict", "wrong-firmware"), record["reason"]
     assert record["steps"][1]["flash"]["result"] == "power-loss"
     if record["verdict"] == "silent":
-        assert record["reason"] == "boot 2 (start on source): not a byte in 10.0 s"
+        assert record["reason"].startswith(
+            "boot 2 (start on source): not a byte in 10.0 s; the ROM's bytes are sha256:")
         assert record["black_box"] == (
             "dead with this firmware: the board speaks with what its chip held before")
+    elif record["verdict"] == "wrong-firmware":
+        assert record["reason"].endswith(f"expected {OLD}-1, seen {NEW}-1")
     elif record["verdict"] == "witness-conflict":
         assert "the ROM's bytes are sha256:" in record["reason"]
     assert board.chip.read_bytes() == before

@@ -15,9 +15,10 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.matrix.expansion import load
-from bootmatrix.model import Arch, HostSpec, Nic, Verdict
+from bootmatrix.model import Arch, Disk, GuestKind, HostSpec, Nic, Verdict
 from bootmatrix.records.model import Record
 from bootmatrix.run.runner import Runner
+from bootmatrix.steps.library import parse
 from helpers.cells import cell
 
 # The newest QEMU, with firmware of two ages: a migration that no board refuses.
@@ -31,7 +32,8 @@ HALF_MIB = 512 << 10
 
 @pytest.fixture(scope="module", autouse=True)
 def _images(store: ImageStore) -> None:
-    store.build([f"debian-sid-{arch}" for arch in VIRT], lambda line: None)
+    others = (Arch.PPC64, Arch.SPARC64)
+    store.build([f"debian-sid-{arch}" for arch in (*VIRT, *others)], lambda line: None)
 
 
 def moving(machine: str, policy: str = "stock") -> Cell:
@@ -128,6 +130,31 @@ def test_what_virt_cannot_have_is_not_started(
     record = runner.run(staying(arch, policy))
     assert (record["verdict"], record["reason"]) == (Verdict.UNSUPPORTED, why)
     assert not record["qemus"]
+
+
+def test_a_guest_of_slof_resets_itself_and_finds_its_nvram(runner: Runner) -> None:
+    scenario = parse("own", ["start", {"reset": {"by": "rtas"}}])
+    wanted = replace(
+        cell("sid", "stock", "reset", "pseries-11.1", "virtio", seconds=60), scenario=scenario,
+        hosts=(HostSpec("sid", "debian-sid", arch=Arch.PPC64),), arch=Arch.PPC64)
+    record = runner.run(wanted)
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    assert consoles(record) == names(runner, wanted) * 2
+    assert [(boot["counter"], boot["cmos"]) for boot in record["boots"]] == [
+        (1, None), (2, "survived")]
+    assert [(boot["memory"], boot["cpus"]) for boot in record["boots"]] == [(256 << 10, 1)] * 2
+
+
+def test_openbios_goes_on_at_its_prompt(runner: Runner) -> None:
+    host = HostSpec("sid", "debian-sid", arch=Arch.SPARC64)
+    wanted = replace(
+        cell("sid sid", "stock", machine="sun4u", seconds=60), disk=Disk.IDE,
+        guest=GuestKind.PROMPT, hosts=(host, host), arch=Arch.SPARC64)
+    record = runner.run(wanted)
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    assert consoles(record) == names(runner, wanted)
+    prints = runner.host(host).firmware.prints
+    assert [boot["banners"] for boot in record["boots"]] == [[prints]] * 2
 
 
 def test_newest_common_on_aarch64_is_a_version_of_virt(store: ImageStore, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_flood_is_cut_off_and_the_record_says_so(
     monkeypatch.setattr("bootmatrix.run.cell_run.LOG_LIMIT", 20_000)
     runner.boots(guests.probe_disk("A", tmp_path, source=Path(__file__).parents[1] / "programs" /
                                    "flood.asm"))
-    record = runner.run(cell("sid", "stock", "cold-boot", seconds=4.0))
+    record = runner.run(cell("sid", "stock", "cold-boot", seconds=1.5))
     assert record["verdict"] == Verdict.NO_BOOT, record["reason"]
     assert record["console_truncated"] is True
     log = the_log(tmp_path, record, "1-source")

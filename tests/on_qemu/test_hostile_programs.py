@@ -414,12 +414,17 @@ axes:
 """
 
 
-@pytest.mark.parametrize("engine_name", ENGINES)
-@pytest.mark.parametrize(("how", "status", "verdict", "says"), [
-    ("KILLS", 3, "error", "of qemu-[0-9a-f]{8} was broken by what ran in it"),
-    ("DEEP", 3, "error", "qemu-[0-9a-f]{8} (has|have) left in /cell: more than 32 directories"),
-    ("CLOSED", 1, "blocked", "start: "),
-], ids=["kills", "deep", "closed"])
+KILLS = ("KILLS", 3, "error", "of qemu-[0-9a-f]{8} was broken by what ran in it")
+
+
+# What is kept in /cell, and what a start that fails is called, is not for an engine to say.
+@pytest.mark.parametrize(("engine_name", "how", "status", "verdict", "says"), [
+    pytest.param("docker", *KILLS, marks=pytest.mark.docker),
+    ("bubblewrap", *KILLS),
+    ("bubblewrap", "DEEP", 3, "error",
+     "qemu-[0-9a-f]{8} (has|have) left in /cell: more than 32 directories"),
+    ("bubblewrap", "CLOSED", 1, "blocked", "start: "),
+], ids=["kills-docker", "kills", "deep", "closed"])
 def test_a_run_with_a_cell_that_breaks_its_sandbox(
     store: ImageStore, tmp_path: Path, engine_name: str, how: str, status: int, verdict: str,
     says: str,

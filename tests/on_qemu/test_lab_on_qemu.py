@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from bootmatrix.errors import UserError
 from bootmatrix.lab import Lab
 
 
@@ -18,13 +23,27 @@ def test_a_guest_programs_the_flash_that_it_is_given(bootmatrix: Lab) -> None:
     assert new != old
 
 
-def test_a_guest_writes_its_variables_and_shuts_itself_down(bootmatrix: Lab) -> None:
-    guest = bootmatrix.guest("debian-sid", machine="pc-q35-5.2", disk="virtio", seconds=60.0,
-                             firmware={"debian-sid": "ovmf-4m"})
+def test_a_guest_writes_and_fills_its_variables_and_shuts_itself_down(bootmatrix: Lab) -> None:
+    # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
+    guest = bootmatrix.guest("debian-sid", machine="pc-q35-5.2", disk="virtio", seconds=120.0,
+                             firmware={"debian-sid": "ovmf-2m-2022.11"})
     assert guest.start().up
-    for step, result in ((guest.write_variable, "ok"), (guest.fill_variables, "full")):
-        wrote = step().observed.wrote
-        assert wrote is not None
-        assert wrote.result == result
     assert guest.shutdown("guest").observed.failed is None
     assert guest.start().up
+    filled = guest.fill_variables().observed.wrote
+    assert filled is not None
+    assert filled.count is not None
+    assert 2 <= filled.count <= 8, "in 56 KiB, of which the firmware's own are some"
+    assert (filled.size, filled.result) == (7168 * filled.count, "full")
+    written = guest.write_variable().observed.wrote
+    assert written is not None
+    assert (written.value, written.result) == ("boot-2", "ok"), "what is small has room"
+
+
+@pytest.mark.parametrize(("axes", "why"), [
+    ({"tpm": "tis"}, "tpm tis is read through UEFI firmware"), ({"disk": "own"}, "disk: own"),
+    ({"machine": "pc-q35-99.0"}, "has no machine pc-q35-99.0")])
+def test_a_guest_that_there_cannot_be_is_none(lab: Lab, axes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=f"there can be no such guest: .*{why}"):
+        lab.guest("debian-sid", **{"machine": "pc-q35-5.2"} | axes)
+    assert not lab.made

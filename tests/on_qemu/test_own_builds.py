@@ -25,6 +25,7 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine, choose
 from bootmatrix.engines.docker import remove_images
 from bootmatrix.errors import UserError
+from bootmatrix.guests.qcow2 import image as qcow2
 from bootmatrix.lab import Lab
 from bootmatrix.matrix.expansion import load
 from bootmatrix.model import (
@@ -288,6 +289,23 @@ def test_uefi_firmware_that_is_debians(store: ImageStore, builds: Builds) -> Non
         assert own == replace(build, machines=()), "where it runs is for its user to say"
 
 
+def test_uefi_firmware_in_qcow2_and_by_bios(
+    store: ImageStore, builds: Builds, tmp_path: Path
+) -> None:
+    """As Fedora ships it, and without a store: the same build."""
+    build = store.beside("debian-trixie", "ovmf-4m")
+    assert build.variables is not None
+    code, variables = tmp_path / "CODE.qcow2", tmp_path / "VARS.qcow2"
+    code.write_bytes(qcow2(build.path.read_bytes()))
+    variables.write_bytes(qcow2(build.variables.read_bytes()))
+    given = FirmwareSource(code, variables=variables)
+    assert builds.firmware(HostSpec("h", "debian-sid", given)) == replace(build, machines=())
+    build = store.beside("debian-trixie", "ovmf-combined")
+    given = FirmwareSource(build.path, flash=False)
+    own = builds.firmware(HostSpec("h", "debian-sid", given))
+    assert own == replace(build, machines=(), in_flash=False)
+
+
 def test_a_firmware_by_its_kind(store: ImageStore, builds: Builds) -> None:
     """A name without a version is the one beside the host's QEMU."""
     def named(qemu: str | QemuSource, kind: str, arch: Arch = Arch.X86_64) -> str:
@@ -414,7 +432,8 @@ def test_a_named_firmware_of_another_architecture(
 ) -> None:
     """boards.yaml where the demo's images are built: what only the others have is built first."""
     fresh = ImageStore(cache=linked_cache(store, tmp_path, *store.names()))
-    versions = {"debian-trixie-aarch64": "2025.02-8", "debian-trixie-riscv64": "1.6-1"}
+    versions = {"debian-trixie-aarch64": "2025.02-8", "debian-trixie-riscv64": "1.6-1",
+                "debian-trixie-ppc64": "1-10.0.13", "debian-trixie-sparc64": "1-10.0.13"}
     built: list[str] = []
 
     def build(names: Iterable[str]) -> None:

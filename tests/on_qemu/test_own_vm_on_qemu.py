@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,13 @@ from bootmatrix.arguments import ArgumentSet
 from bootmatrix.builds.image_store import cache_home
 from bootmatrix.cell import Cell
 from bootmatrix.files.shipped import IMAGES
-from bootmatrix.guests import probe_disk
-from bootmatrix.model import Arch, Disk, GuestKind, HostSpec, Nic, OwnDisk, OwnGuest
+from bootmatrix.guests import linux_disk, linux_kernel, probe_disk
+from bootmatrix.model import Arch, Disk, GuestKind, HostSpec, Limits, Nic, OwnDisk, OwnGuest
 from bootmatrix.policies import Policy
 from bootmatrix.records.model import Record
 from bootmatrix.run.runner import Runner
 from bootmatrix.steps.base import Scenario
-from bootmatrix.steps.library import LIBRARY
+from bootmatrix.steps.library import LIBRARY, parse
 from bootmatrix.vm import read
 
 EXAMPLES = IMAGES.parent / "examples" / "vm"
@@ -54,9 +55,6 @@ def own(
     ("desktop.log", "bookworm trixie", "ovmf-4m", ""),
     ("desktop.log", "trixie sid", "ovmf-4m", QUEUE),
     ("numa.ps.txt", "bookworm trixie", "ovmf-4m", ""),
-    ("numa.ps.txt", "trixie sid", "ovmf-4m", QUEUE),
-    # Of aarch64 no two versions migrate under TCG, whatever the machine.
-    ("arm.xml", "sid sid", None, ""),
 ])
 def test_a_pasted_machine_moves_or_is_refused_by_its_cause(
     runner: Runner, file: str, pair: str, firmware: str | None, refused: str
@@ -69,10 +67,21 @@ def test_a_pasted_machine_moves_or_is_refused_by_its_cause(
     assert any("drive=disk" in word for word in first)
 
 
-@pytest.mark.parametrize("host", ["trixie", "sid"])
-def test_a_microvm_comes_back_from_its_reset(runner: Runner, host: str) -> None:
-    record = own(runner, "microvm.sh", host, LIBRARY["reset"], "seabios-microvm")
+# A microvm has no versions, and of aarch64 no two migrate under TCG, whatever the machine: they are
+# shut down, and started by the next.
+@pytest.mark.parametrize(("file", "route", "firmware"), [
+    ("microvm.sh", "bookworm trixie sid", "seabios-microvm"), ("arm.xml", "trixie sid", None),
+])
+def test_a_pasted_machine_that_does_not_migrate_moves(
+    runner: Runner, file: str, route: str, firmware: str | None
+) -> None:
+    others = len(route.split()) - 1
+    moves: list[Any] = ["start"]
+    for host in ("destination", "host-3")[:others]:
+        moves += ["shutdown", {"start": {"on": host}}]
+    record = own(runner, file, route, parse("moves", moves), firmware)
     assert record["verdict"] == "pass", record["reason"]
+    assert [boot["up"] for boot in record["boots"]] == [True] * (1 + others)
 
 
 def test_q35_without_acpi_tells_of_two_cpus_or_of_one(runner: Runner) -> None:
@@ -135,3 +144,61 @@ def test_a_disk_of_the_users_is_up_by_its_word_and_never_written(
     assert "driver=qcow2,node-name=disk" in argv
     assert "backing=base" in argv
     assert str(image) not in argv
+
+
+# A Linux with a getty, a password and a shell, as a distribution has them: our kernel's disk, with
+# another first process.
+GETTY = """\
+#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t devtmpfs devtmpfs /dev
+$b mount -t sysfs sysfs /sys
+$b cat >/bin/ask <<'END'
+#!/bin/busybox sh
+printf 'Password: '
+read -r word
+[ "$word" = secret ] || exit
+exec /bin/busybox sh -i
+END
+$b chmod 755 /bin/ask
+$b hostname appliance
+while :; do
+    $b setsid $b getty -L -l /bin/ask 115200 ttyS0 vt100
+done
+"""
+
+
+def test_a_login_and_what_a_command_says_of_smbios(runner: Runner, tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "init").write_text(GETTY)
+    (sources / "guest.c").write_text("int main(void) { return 0; }\n")
+    kernel, cache = linux_kernel(cache_home()).kernel.parent, tmp_path / "cache"
+    cache.mkdir()
+    (cache / kernel.name).symlink_to(kernel)  # what is in Debian's packages is the same
+    image = linux_disk("A", cache, sources=sources)
+    guest = OwnGuest(
+        "appliance", GuestKind.DISK, None, OwnDisk(image, "raw"), "appliance login: ",
+        "/bin/busybox cat /sys/class/dmi/id/bios_version",
+        (("login: ", "root"), ("Password: ", "secret")))
+    record = run(runner, "trixie bookworm", "pc-q35-7.2", guest=guest, disk=Disk.AHCI)
+    assert record["verdict"] == "pass", record["reason"]
+    boot = record["boots"][0]
+    assert boot["smbios"] == [None, boot["banners"][0]]
+
+
+@pytest.mark.parametrize(("limits", "more", "said"), [
+    (Limits(memory=1100), ("-m", "1024"), "sandbox-memory: "),
+    (Limits(file=64), ("-object", "memory-backend-memfd,id=m,size=128M"), "sandbox-file: "),
+    (Limits(processes=4), (), "sandbox-processes: "),
+], ids=["memory", "file", "processes"])
+def test_a_limit_that_qemu_meets_is_told(
+    runner: Runner, limits: Limits, more: tuple[str, ...], said: str
+) -> None:
+    arguments = ArgumentSet("more", more)
+    record = run(runner, "trixie", "pc-q35-10.0", LIBRARY["cold-boot"], limits=limits,
+                 arguments=arguments)
+    assert record["verdict"] == "blocked"
+    assert said in record["reason"], record["reason"]
+    assert f"its sandbox has {max(limits.given.values())} " in record["reason"]
+    assert record["cell"]["limits"] == limits.given

@@ -55,7 +55,7 @@ def test_of_a_board_that_never_spoke_nothing_is_said(board: VirtualBoard, tmp_pa
 
 
 def test_firmware_that_does_not_boot_is_its_own_fault(board: VirtualBoard, tmp_path: Path) -> None:
-    broken = image(OLD)[:-16] + b"\xeb\xfe" + bytes(14)  # it jumps to itself
+    broken = image(OLD)[:-16] + b"\xeb\0\xf4\xeb\xfd" + bytes(11)  # it jumps, and halts
     (tmp_path / "broken.bin").write_bytes(broken)
     (tmp_path / "mine.yaml").unlink(missing_ok=True)
     file = board.matrix("start", patience=2.0, boot_timeout=2.0).replace(
@@ -84,7 +84,8 @@ def test_a_board_that_boots_another_image_than_its_chips(
 
 def test_a_chip_that_does_not_verify(board: VirtualBoard, tmp_path: Path) -> None:
     board.describe(tools=flashrom(tmp_path, (
-        'case "$*" in *-w*) "$real" "$@"; echo "Verifying flash... FAILED at 0x00000010!"; exit 3;;'
+        'case " $* " in *" -w "*) "$real" "$@"; '
+        'echo "Verifying flash... FAILED at 0x00000010!"; exit 3;;'
         ' esac\nexec "$real" "$@"')))
     record = board.run(tmp_path, "start")
     assert record["verdict"] == "error"
@@ -95,7 +96,7 @@ def test_a_chip_that_does_not_verify(board: VirtualBoard, tmp_path: Path) -> Non
 
 def test_a_chip_that_verifies_and_does_not_hold_it(board: VirtualBoard, tmp_path: Path) -> None:
     board.describe(tools=flashrom(tmp_path, (
-        'case "$*" in *-w*) "$real" "$@" || exit; '
+        'case " $* " in *" -w "*) "$real" "$@" || exit; '
         f'dd if=/dev/zero of={board.chip} bs=1k count=256 conv=notrunc status=none;; '
         '*) exec "$real" "$@";; esac')))
     record = board.run(tmp_path, "start", patience=1.0, boot_timeout=1.0)
@@ -166,7 +167,7 @@ def test_a_run_that_is_killed_while_it_flashes_leaves_a_chip_that_the_next_resto
     os.mkfifo(half)
     board.describe(tools=flashrom(tmp_path, (
         # Half of the image is in the chip when it says who it is, and then it waits to be ended.
-        'case "$*" in *-w*) while [ "$1" != -w ]; do shift; done; '
+        'case " $* " in *" -w "*) while [ "$1" != -w ]; do shift; done; '
         f'dd if="$2" of={board.chip} bs=1k count=128 conv=notrunc status=none; '
         f'echo $$ >{half}; read never <{half}; exit 1;; esac\nexec "$real" "$@"')))
     run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), restore],
@@ -190,7 +191,7 @@ def test_a_programmer_that_goes_on_when_its_run_is_killed_is_waited_for(
     half, log = tmp_path / "half", tmp_path / "log"
     os.mkfifo(half)
     board.describe(tools=flashrom(tmp_path, (
-        f'case "$*" in *-w*) echo begins >>{log}; echo half >{half}; read go <{half}; '
+        f'case " $* " in *" -w "*) echo begins >>{log}; echo half >{half}; read go <{half}; '
         f'"$real" "$@"; echo ends >>{log};; *) echo reads >>{log}; exec "$real" "$@";; esac')))
     run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), "no"],
                            cwd=Path(__file__).parents[1], start_new_session=True)

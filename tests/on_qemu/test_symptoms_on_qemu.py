@@ -39,9 +39,9 @@ def test_a_cmos_that_is_cleared_when_the_guest_arrives(
 ) -> None:
     migrate = QemuMachine.migrate
 
-    def and_clear(source: QemuMachine, target: QemuMachine, channel: Channel, deadline: Deadline
-                  ) -> Refusal | None:  # fmt: skip
-        refusal = migrate(source, target, channel, deadline)
+    def and_clear(source: QemuMachine, target: QemuMachine, channel: Channel, deadline: Deadline,
+                  *more: Any, **further: Any) -> Refusal | None:  # fmt: skip
+        refusal = migrate(source, target, channel, deadline, *more, **further)
         for write in ("o/b 0x70 0x70", "o/b 0x71 0", "o/b 0x70 0x0d"):
             target.vm.monitor.execute(
                 "human-monitor-command", {"command-line": write}, deadline=deadline)

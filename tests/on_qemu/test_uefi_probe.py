@@ -26,8 +26,6 @@ from bootmatrix.witnesses.probe_line import ProbeLine
 SECONDS = 120.0
 """Patience: OVMF boots in 2 to 4 s on an idle machine."""
 
-SUITES = ("bullseye", "bookworm", "trixie", "sid")
-
 
 class Guest:
     """A running guest, and the line of the boot that it is in."""
@@ -62,7 +60,7 @@ Boot = Callable[..., AbstractContextManager[Guest]]
 
 @pytest.fixture
 def launch(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Launched:
-    """Launch the probe on the firmware of a kind beside a build, on that QEMU or another.
+    """Launch the probe on the firmware of a kind beside a build.
 
     ``variables`` of a guest before are taken over, ``disk`` is another than the unsigned one.
     """
@@ -71,10 +69,10 @@ def launch(store: ImageStore, bubblewrap: Engine, tmp_path: Path) -> Launched:
 
     @contextlib.contextmanager
     def launch(
-        beside: str, kind: str = "ovmf-4m", *, qemu: str = "", arch: Arch = Arch.X86_64,
+        beside: str, kind: str = "ovmf-4m", *, arch: Arch = Arch.X86_64,
         variables: Path | None = None, disk: Path | None = None, label: str = "",
     ) -> Iterator[VM]:  # fmt: skip
-        build, firmware = store.qemu(qemu or beside), store.beside(beside, kind)
+        build, firmware = store.qemu(beside), store.beside(beside, kind)
         scratch = Scratch(tmp_path / f"scratch-{next(numbers)}")
         cell = scratch.cell
         cell.copy_in(firmware.path, "code.fd")
@@ -115,17 +113,15 @@ def boot(launch: Launched) -> Boot:
     return boot
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_what_it_says_on_every_ovmf(boot: Boot, suite: str) -> None:
-    qemu = "debian-bullseye" if suite == "bullseye" else "debian-sid"  # the oldest, the newest
-    with boot(f"debian-{suite}", qemu=qemu, label="destination 1") as guest:
+@pytest.mark.parametrize("suite", ["bullseye", "sid"])  # the oldest and the newest
+def test_what_it_says_on_ovmf(boot: Boot, suite: str) -> None:
+    with boot(f"debian-{suite}", label="destination 1") as guest:
         up = guest.up
         here = guest.here()
-    old = suite in ("bullseye", "bookworm")
     assert (up.boot, up.disk, up.fw_cfg, up.features) == (1, "A", "QEMU", 3)
     assert up.host == "destination 1"
     assert up.bios_version is not None
-    if old:
+    if suite == "bullseye":
         assert (up.bios_vendor, up.bios_version) == ("EFI Development Kit II / OVMF", "0.0.0")
         assert up.uefi == "EDK II"
     else:
@@ -175,17 +171,6 @@ def test_another_label_beats_and_a_shutdown(boot: Boot) -> None:
     assert log.read_bytes().endswith(b"\r\nBOOTMATRIX shutdown\r\n")
     for beat in (1, 2, 3):
         assert printed.count(f"\nBOOTMATRIX beat boot=1 beat={beat}\n") == 1
-
-
-def test_a_filled_store_still_takes_what_is_small(boot: Boot) -> None:
-    # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
-    with boot("debian-bullseye", "ovmf-2m", qemu="debian-sid") as guest:
-        filled = guest.tell(b"x", "filled")
-        assert filled.count is not None
-        assert 2 <= filled.count <= 8, "in 56 KiB, of which the firmware's own are some"
-        assert (filled.size, filled.result) == (7168 * filled.count, "full")
-        written = guest.tell(b"v", "written")
-        assert (written.value, written.result) == ("boot-1", "ok")
 
 
 def test_secure_boot(boot: Boot, store: ImageStore, tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def test_a_terminal_has_one_line_and_failures_stay() -> None:
     assert terminal.now == "cells: 2/3, 1 failed"
 
 
+def test_a_cell_before_which_the_rig_broke_was_not_run() -> None:
+    reporter, terminal = begun(10)
+    at = report(None, failed=True)
+    at.bootmatrix_broken = "tcp://127.0.0.1:1: no scheduler answers"
+    reporter.pytest_runtest_logreport(at)
+    assert terminal.lines == ["cells: 0/10, 0 failed"]
+    assert reporter.status(Status.RIG_BROKEN) == Status.RIG_BROKEN
+
+
 def test_pytest_s_own_verbose_way_is_left_alone() -> None:
     reporter, terminal = begun(1, silent=True)
     reporter.pytest_runtest_logreport(report("silent", failed=True))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bootmatrix.builds.image_store import ImageStore, cache_home
+from bootmatrix.cli.main import main
 from bootmatrix.cluster.slots import LEASE_SECONDS
 from bootmatrix.errors import Status
 from helpers.clusters import HEAD, Loopback, below, end, plan_in, wait
@@ -58,11 +58,12 @@ def records_in(run: Path) -> list[Any]:
     return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
 
 
-def test_reports_are_those_of_any_run(cluster: Loopback) -> None:
+def test_reports_are_those_of_any_run_and_what_failed_is_run_again(cluster: Loopback) -> None:
     plan_in(cluster.home, **PLAN)
-    done = ran(cluster, "--run-dir", "first", "--junit-xml", "junit.xml", "--repeat", "2")
-    assert done.returncode == Status.RED, done.stdout + done.stderr
-    assert "12 runs of 6 cells" in done.stdout or "6 cells" in done.stdout
+    done = ran(cluster, "--bootmatrix-run-dir", "first", "--junit-xml", "junit.xml",
+               "--bootmatrix-repeat", "2", program="pytest")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "2 failed, 8 passed, 2 xfailed" in done.stdout
     records = records_in(cluster.home / "first")
     assert sorted(record["repeat"] for record in records) == [1] * 6 + [2] * 6
     assert {record["worker"] for record in records} == {"one"}
@@ -72,47 +73,41 @@ def test_reports_are_those_of_any_run(cluster: Loopback) -> None:
     assert sum(case.find("failure") is not None for case in cases) == 2
     assert sum(case.find("skipped") is not None for case in cases) == 2, "the known ones"
     assert (cluster.home / "first/cells/m.yaml" / RED / "1-source/console.log").exists()
-
-
-def test_pytest_stops_at_the_first_failure_and_runs_it_again(cluster: Loopback) -> None:
-    plan_in(cluster.home, **PLAN, seconds=0.2)
-    stopped = ran(cluster, "-x", program="pytest")
-    assert stopped.returncode == pytest.ExitCode.TESTS_FAILED, stopped.stdout
-    assert "1 failed" in stopped.stdout
-    again = ran(cluster, "--lf", "-q", program="pytest")
-    assert re.search(r"\b1 failed", again.stdout), again.stdout
-    assert "passed" not in again.stdout.splitlines()[-1]
+    again = ran(cluster, "--lf", "-x", "--bootmatrix-repeat", "2", program="pytest")
+    assert again.returncode == pytest.ExitCode.TESTS_FAILED, again.stdout
+    assert " 1 failed, 10 deselected in " in again.stdout, "the other one is not run any more"
 
 
 def with_cells_in_it(
     cluster: Loopback, run_dir: str, **how: Any
-) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
-    """A run of which a cell has begun, and is not over for a minute; and the worker of it."""
+) -> tuple[subprocess.Popen[bytes], Callable[[], bool]]:
+    """A run of which a cell has begun, and is not over for a minute; and whether it has ended."""
     begun = cluster.home / f"{run_dir}.begun"
     plan_in(cluster.home, seconds=60, log=str(begun))
     run = subprocess.Popen(argv_of(cluster, ["--run-dir", run_dir], "bootmatrix"),
                            cwd=cluster.home, **how)
     wait(60, begun.exists)
-    worker = cluster.processes[1]
-    assert below(worker.pid)
-    return run, worker
+    worker = cluster.processes[1].pid
+    there = below(worker)
+    assert there
+    return run, lambda: not {*there} & {*below(worker)}
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
-    run, worker = with_cells_in_it(
+    run, ended = with_cells_in_it(
         cluster, "interrupted", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=30)[0].decode()
     assert run.returncode == Status.INTERRUPTED, said
-    wait(10, lambda: not below(worker.pid))
+    wait(10, ended)
 
 
 def test_a_run_that_is_killed_leaves_nothing_on_any_machine(cluster: Loopback) -> None:
-    run, worker = with_cells_in_it(
+    run, ended = with_cells_in_it(
         cluster, "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end(run, signal.SIGKILL)
-    wait(10, lambda: not below(worker.pid))
-    homes = cache_home() / "cluster-runs"
+    wait(10, ended)
+    homes, worker = cache_home() / "cluster-runs", cluster.processes[1]
     wait(LEASE_SECONDS + 6, lambda: not list(homes.glob(f"worker-{worker.pid}-*/run-*")))
 
 
@@ -129,6 +124,7 @@ def test_a_run_whose_scheduler_dies_can_be_gone_on_with(cluster: Loopback) -> No
     assert run.returncode == Status.RIG_BROKEN, said
     assert "the scheduler has gone" in said
     assert "--resume" in said
+    wait(15, lambda: not below(cluster.processes[1].pid))
     plan_in(cluster.home)
     cluster.scheduler = cluster.schedule(port)
     done = ran(cluster, "--resume", "lost")
@@ -144,9 +140,11 @@ def test_a_run_whose_scheduler_dies_can_be_gone_on_with(cluster: Loopback) -> No
     (["--cluster-tls", "nowhere"], "is tls://, not tcp://"),
 ])
 def test_what_cannot_be_is_told_in_a_line(
-    cluster: Loopback, words: Sequence[str], told: str
+    words: Sequence[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = ran(cluster, *words)
-    assert done.returncode == Status.USER_ERROR
-    assert told in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    (tmp_path / "m.yaml").write_text(MATRIX)
+    done = main(["run", str(tmp_path / "m.yaml"), "--cluster", "tcp://127.0.0.1:1", *words])
+    assert done == Status.USER_ERROR
+    said = capsys.readouterr().err
+    assert told in said
+    assert len(said.strip().splitlines()) == 1

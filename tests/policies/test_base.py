@@ -53,6 +53,22 @@ def test_without_flash_there_is_no_store(policy: Policy, loader: Loader) -> None
     assert [each.variables for each in planned] == [None] * 5
 
 
+@pytest.mark.parametrize(("policy", "after_reset", "after_start"), [
+    (Policy.STOCK, "unlocked", "locked-out"),
+    (Policy.MACHINE_OWNED, "locked-out", "locked-out"),
+    (Policy.REREAD, "locked-out", "locked-out"),
+    (Policy.GUEST_OWNED, "unlocked", "unlocked"),
+    (Policy.GUEST_OWNED_VERSIONED, "unlocked", "unlocked"),
+])
+def test_a_sealed_secret_opens_under_the_firmware_of_the_first_boot(
+    policy: Policy, after_reset: str, after_start: str
+) -> None:
+    """Its TPM goes where the guest goes, running or shut down, under each policy."""
+    steps = (START, MIGRATE, RESET, SHUTDOWN, START_B)
+    planned = plan(policy, loaded(Loader.FLASH), Q35, steps)
+    assert [each.secret for each in planned] == ["sealed", "sealed", after_reset, None, after_start]
+
+
 def test_a_guest_that_is_down_has_no_variables() -> None:
     planned = plan(Policy.STOCK, loaded(Loader.FLASH), Q35, (START, SHUTDOWN))
     assert [each.variables is None for each in planned] == [False, True]

@@ -1,8 +1,9 @@
-"""What docs/cluster.md has for Kubernetes: the image is made, and starts what the values name."""
+"""What docs/cluster.md has for Kubernetes: the image is made, and starts what the chart names."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import bootmatrix
 from bootmatrix.cli.main import parser
 
 HERE = Path(__file__).parents[2]
+CHART = HERE / "deploy" / "chart"
 IMAGE = f"bootmatrix-test-worker:{os.getpid()}"
 
 
@@ -38,22 +40,51 @@ def test_the_image_of_a_worker_is_made_without_a_registry() -> None:
         assert "whoever reaches it can run code" in refused.stderr
         dask = docker("run", "--rm", "--network", "none", "--entrypoint", "dask", IMAGE,
                       "scheduler", "--help")
-        for option in values()["scheduler"]["args"]:
+        for option in container("scheduler")["args"]:
             assert option.partition("=")[0] in dask.stdout
     finally:
         docker("rmi", "--force", IMAGE)
 
 
-def values() -> Any:
-    return YAML(typ="safe").load(HERE / "deploy/values.yaml")
+def rendered(name: str, **values: Any) -> list[Any]:
+    """A template of the chart: it has values in it, and the release's name, and nothing else."""
+    load = YAML(typ="safe")
+    made = {".Release.Name": "gate"} | {f".Values.{key}": value for key, value in
+                                        (load.load(CHART / "values.yaml") | values).items()}
+    text = re.sub(r"\{\{ (\.[A-Za-z.]+) \}\}", lambda found: str(made[found[1]]),
+                  (CHART / "templates" / name).read_text())
+    assert "{{" not in text
+    return list(load.load_all(text))
 
 
-def test_the_values_give_a_worker_what_it_takes() -> None:
-    worker = values()["worker"]
+def container(name: str, **values: Any) -> Any:
+    template = "scheduler.yaml" if name == "scheduler" else "workers.yaml"
+    deployment = rendered(template, **values)[-1]["spec"]["template"]
+    one, = deployment["spec"]["containers"]
+    assert one["name"] == name
+    mounted, = one["volumeMounts"]
+    assert mounted == {"name": "certs", "mountPath": "/certs", "readOnly": True}
+    volume, = deployment["spec"]["volumes"]
+    assert volume == {"name": "certs", "secret": {"secretName": "bootmatrix-tls"}}
+    return one
+
+
+def test_the_chart_starts_workers_as_its_values_say() -> None:
+    worker = container("worker", cells=3)
     assert worker["command"][0] == "bootmatrix"
     options = parser().parse_args([*worker["command"][1:], *worker["args"]])
     assert options.cluster_tls == Path("/certs")
-    assert not options.insecure
-    mounted = worker["mounts"]["volumeMounts"][0]
-    assert (mounted["mountPath"], mounted["readOnly"]) == ("/certs", True)
-    assert values()["scheduler"]["args"][0] == "--protocol=tls"
+    assert (options.address, options.jobs, options.insecure) == (
+        "tls://gate-scheduler:8786", "3", False)
+    assert worker["securityContext"]["capabilities"] == {"add": ["SYS_ADMIN", "SYS_PTRACE"]}
+    deployment, = rendered("workers.yaml", workers=20)
+    assert deployment["spec"]["replicas"] == 20
+
+
+def test_workers_find_the_scheduler_of_the_chart() -> None:
+    service, deployment = rendered("scheduler.yaml")
+    assert service["metadata"]["name"] == "gate-scheduler"
+    assert service["spec"]["ports"] == [{"port": 8786}]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == labels == deployment["spec"]["selector"]["matchLabels"]
+    assert container("scheduler")["args"][0] == "--protocol=tls"

@@ -52,14 +52,14 @@ def code(text: str) -> list[str]:
 SECTIONS = ("The record", "cell", "A host of the cell", "boots", "steps", "qemus")
 # Not in every record.
 RARE = {"The record": {"black_box", "console_truncated", "error", "matrix_name", "fingerprint",
-                       "ended", "known_link", "known_state", "layout_mismatch", "logs_cut",
-                       "matrix", "options", "repeat", "retried", "run", "run_again", "shard",
-                       "shared", "waited", "went_round", "worker", "attempts"},
-        "cell": {"memory", "arguments", "devices", "words"},
-        "A host of the cell": {"root", "arguments"},
-        "boots": {"usual", "wall_seconds", "pci", "blocks", "net"},
-        "steps": {"flash", "told", "wall_seconds"},
-        "qemus": {"banners_cut", "clock", "events_cut"}}
+                       "ended", "failed_step", "known_link", "known_state", "layout_mismatch",
+                       "logs_cut", "matrix", "options", "repeat", "retried", "run", "run_again",
+                       "shard", "shared", "waited", "went_round", "worker", "attempts"},
+        "cell": {"memory", "arguments", "devices", "tpm", "words", "limits"},
+        "A host of the cell": {"root", "saved", "arguments"},
+        "boots": {"usual", "wall_seconds", "pci", "blocks", "net", "tpm", "program"},
+        "steps": {"ended", "flash", "told", "wall_seconds"},
+        "qemus": {"banners_cut", "clock", "events_cut", "tpm"}}
 
 
 def documented(section: str) -> set[str]:

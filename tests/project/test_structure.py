@@ -14,7 +14,9 @@ PACKAGE, TESTS = ROOT / "harness" / "bootmatrix", ROOT / "tests"
 # What has nothing that a test could turn red but by repeating it.
 DECLARATIONS = {
     "boards/aarch64.py": "rows of boards, which tests/boards look at",
+    "boards/ppc64.py": "rows of boards",
     "boards/riscv64.py": "rows of boards",
+    "boards/sparc64.py": "rows of boards",
     "boards/x86_64.py": "rows of boards",
     "guests/base.py": "two dataclasses without methods",
     "witnesses/observation.py": "dataclasses without methods",

@@ -81,7 +81,7 @@ def test_a_file_that_was_cut_off_is_told_or_refused(tmp_path: Path) -> None:
 
 def test_files_without_records(tmp_path: Path) -> None:
     empty, whole = write(tmp_path / "empty", []), write(tmp_path / "r", [record()])
-    with pytest.raises(UserError, match="no records in it: the run ended before its first cell"):
+    with pytest.raises(UserError, match="no records in it: no cell of the run has ended"):
         load([empty])
     told: list[str] = []
     assert len(load([empty, whole], cut_off=told.append)) == 1

@@ -48,7 +48,8 @@ def test_a_record_is_plain_json_that_fits_the_model() -> None:
     assert (record["verdict"], record["known"], record["seconds"]) == ("pass", None, 3.4)
     assert record["scenario_steps"] == [
         {"start": {"on": "source"}},
-        {"migrate": {"to": "destination", "channel": "unix", "during-post": False}},
+        {"migrate": {"to": "destination", "channel": "unix", "during-post": False,
+                     "as": "running", "recovers": False}},
         {"reset": {"by": "monitor"}},
     ]
     assert [(step["step"], step["outcome"]) for step in record["steps"]] == [

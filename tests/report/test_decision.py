@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bootmatrix.report.decision import counterexamples, decide
+from bootmatrix.report.decision import QUESTIONS, counterexamples, decide, questions
 from helpers.records import record, refusing
 
 
@@ -48,3 +48,25 @@ def test_a_guest_that_came_back_late_has_come_back_and_is_told_apart() -> None:
     stock, = decide([late])
     assert str(stock.came_back) == "1 of 1, 1 late"
     assert ("stock", "came back, but late", [late["cell"]["id"]]) in counterexamples([stock])
+
+
+def test_a_disk_that_stays_locked_is_counted_where_a_guest_has_a_tpm() -> None:
+    records: list[Any] = []
+    for policy, secret in (("stock", "unlocked"), ("machine-owned", "locked-out")):
+        told = record(policy=policy)
+        for boot, found in zip(told["boots"], ("sealed", secret), strict=True):
+            boot["tpm"] = {"pcrs": {}, "secret": found, "expected_secret": found}
+        records.append(told)
+    acted = record(policy="stock")
+    acted["boots"][1]["tpm"] = {"pcrs": {}, "secret": "locked-out"}
+    acted["steps"] = [{"step": "start", "outcome": "ok", "host": "source"},
+                      {"step": "upgrade-nvram", "outcome": "ok", "host": "source"},
+                      {"step": "reset", "outcome": "ok", "host": "source"}]
+    rows = decide([*records, acted])
+    assert [str(row.locked) for row in rows] == ["0 of 1", "1 of 1"]
+    assert questions(rows)[-1][0] == "stayed locked"
+    assert [row.counts[-1] for row in rows] == [row.locked for row in rows]
+    assert ("machine-owned", "stayed locked", [records[1]["cell"]["id"]]) in counterexamples(rows)
+    without = decide([record(policy="stock")])
+    assert questions(without) == QUESTIONS
+    assert len(without[0].counts) == len(QUESTIONS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 from bootmatrix.records.merged import merged
 from bootmatrix.report.annotations import github, gitlab
 from bootmatrix.report.junit import junit
 from bootmatrix.report.markdown import markdown, which_policy
-from helpers.records import all_pairs, failing, record
+from helpers.records import POLICIES, all_pairs, failing, record
 
 HERE = Path(__file__).parents[2]
 
@@ -42,8 +43,49 @@ def skeleton(page: str) -> list[str]:
 
 def test_the_page_on_policies_is_as_it_is_generated() -> None:
     page = (HERE / "docs" / "which-policy.md").read_text()
-    assert skeleton(page) == skeleton(which_policy([*all_pairs(), failing()]))
+    modes = [record("trixie sid", policy, migration="postcopy") for policy in POLICIES]
+    tpms = [with_tpm(scenario, "stock", "unlocked") for scenario in ("migrate-reset", "move")]
+    assert skeleton(page) == skeleton(which_policy([*all_pairs(), failing(), *modes, *tpms]))
     assert "0 cells" not in page
+
+
+def with_tpm(scenario: str, policy: str, secret: str) -> Any:
+    told = record("trixie sid", policy, scenario=scenario, tpm="crb")
+    for boot, found in zip(told["boots"], ("sealed", secret), strict=True):
+        boot["tpm"] = {"pcrs": {}, "secret": found}
+    return told
+
+
+def test_guests_with_a_tpm_have_a_table_of_their_own() -> None:
+    page = which_policy([
+        *all_pairs(), with_tpm("migrate-reset", "stock", "unlocked"),
+        with_tpm("migrate-reset", "machine-owned", "locked-out"),
+        with_tpm("move", "stock", "locked-out")])
+    rows = page[page.index("## Disks that stay locked"):].splitlines()
+    assert rows[4:8] == [
+        "| policy | `migrate-reset` | `move` |", "| --- | --- | --- |",
+        "| `stock` | 0 of 1 | 1 of 1 |", "| `machine-owned` | 1 of 1 |  |"]
+    assert page.count("| stock") == which_policy(all_pairs()).count("| stock")
+    assert "stay locked" not in which_policy(all_pairs())
+
+
+def test_modes_of_migration_have_a_table_of_their_own() -> None:
+    modes = [record("trixie sid", policy, mode_verdict, migration=mode)
+             for mode in ("mapped-ram", "postcopy") for policy, mode_verdict in (
+                 ("stock", "pass"), ("machine-owned", "silent"))]
+    page = which_policy([*all_pairs(), *modes, record("sid trixie", migration="a|b")])
+    assert page.count("| stock") == which_policy(all_pairs()).count("| stock")
+    table = [line for line in page.splitlines() if line.startswith("| `") and " → " in line]
+    assert [line[:40] for line in table] == [
+        "| `postcopy` | 10.0.13 → 11.1.3 | ✓ 1.16", "| `mapped-ram` | 10.0.13 → 11.1.3 | ✓ 1."]
+    assert all("silent" in line for line in table)
+    assert "| a\\|b | 11.1.3 → 10.0.13 |" in page
+    assert "By mode" not in which_policy(all_pairs())
+    renamed = record("sid trixie", migration="savevm")
+    renamed["cell"]["source"]["host"] = "upgraded"
+    named = which_policy([*modes, renamed])
+    assert "| `savevm` | 11.1.3 (upgraded) → 10.0.13 |" in named
+    assert "| `postcopy` | 10.0.13 → 11.1.3 (sid) |" in named
 
 
 def test_what_passes_beside_a_failure_and_what_failures_share() -> None:

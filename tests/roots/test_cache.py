@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from bootmatrix.errors import ImageError
 from bootmatrix.model import QemuBuild
-from bootmatrix.roots.cache import KEPT, Cache
+from bootmatrix.roots.cache import BUILT, KEPT, Cache
 
 FILLER = """
 import sys
@@ -105,6 +106,33 @@ def test_the_cache_fills_an_entry_once(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     entry = filled(cache, "kind-a")
     assert cache.entry("kind-a", lambda directory: pytest.fail("filled twice")) == entry
+
+
+def test_one_fills_and_others_wait(tmp_path: Path) -> None:
+    """Also where the one who has filled it has ended meanwhile, and the lock is nobody's."""
+    first, second = Cache(tmp_path), Cache(tmp_path)
+    waited: list[str] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(first.filled_once("kind-a", lambda: pytest.fail("nobody is there")))
+
+        def wait() -> None:
+            waited.append("once")
+            filled(first, "kind-a")
+            stack.close()
+
+        with second.filled_once("kind-a", wait):
+            assert second.has("kind-a")
+    assert waited == ["once"]
+    assert not second.has("kind-b")
+    assert not list(tmp_path.glob("*.filling"))
+
+
+def test_of_what_was_built_more_is_kept(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for number in range(KEPT + 3):
+        filled(cache, f"{BUILT}-{number}")
+        cache.close()
+    assert len(cache.names()) == KEPT + 3
 
 
 def test_an_entry_that_cannot_be_filled_leaves_nothing(tmp_path: Path) -> None:

@@ -115,3 +115,21 @@ def test_libraries_for_a_qemu_are_none_for_this_host_s_tools(
 def test_a_host_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert host_mirror() is None
+
+
+def test_what_goes_away_while_it_is_counted_has_no_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a cache that others fill."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("below")
+    assert debian.usage(tmp_path) == 5
+    walk = os.walk
+
+    def with_ghosts(top: Path) -> object:
+        yield from ((at, below, [*names, "gone"]) for at, below, names in walk(top))
+
+    monkeypatch.setattr("os.walk", with_ghosts)
+    assert debian.usage(tmp_path) == 5
+    assert debian.usage(tmp_path / "none") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -9,12 +10,13 @@ from typing import cast
 from bootmatrix.cell import Cell
 from bootmatrix.errors import HarnessError
 from bootmatrix.firmware.identity import KnownFirmware
-from bootmatrix.model import Disk, HostSpec, Verdict
+from bootmatrix.guests.secure_boot import enrolled_sum
+from bootmatrix.model import Disk, HostSpec, Signing, Verdict
 from bootmatrix.policies import Policy
 from bootmatrix.records.model import CellRow, checked
 from bootmatrix.run import bounds
-from bootmatrix.run.cell_run import CellRun, file_name
-from bootmatrix.steps.library import LIBRARY
+from bootmatrix.run.cell_run import CellRun, file_name, keys_of
+from bootmatrix.steps.library import LIBRARY, parse
 from bootmatrix.steps.start import Start
 from bootmatrix.witnesses.observation import BLACK_BOX, BlackBox, BootObserved, StepObserved
 from bootmatrix.witnesses.probe_line import ProbeLine
@@ -77,6 +79,11 @@ def test_one_that_was_waited_for_has_two_black_boxes_and_the_last_is_in_its_reco
             for step in booted(run)]
     assert run.record(run.judge(down), down, [])["black_box"] == "halted"
     assert (run.artifacts / BLACK_BOX).read_text() == "after 5 s: loops\n\nafter 120 s: halted\n"
+    blind = [replace(step, black_box=BlackBox("the registers cannot be read", "x\n", blind=True))
+             for step in booted(run)]
+    assert run.record(run.judge(blind), blind, [])["black_box"] == "loops in 0x10-0x18"
+    run.first = None
+    assert run.record(run.judge(blind), blind, [])["black_box"] == "the registers cannot be read"
 
 
 def test_a_long_id_is_a_short_name_of_a_directory() -> None:
@@ -85,3 +92,16 @@ def test_a_long_id_is_a_short_name_of_a_directory() -> None:
     assert len(file_name(long)) == 200
     assert file_name(long) != file_name(long + "a")
     assert file_name(long).startswith("a" * 180)
+
+
+def test_what_a_guest_says_of_keys_that_it_enrols_is_known_beforehand(tmp_path: Path) -> None:
+    """By the certificate that it is signed for: a guest that tells of others is found."""
+    run = cold_boot(tmp_path)
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_text(ssl.DER_cert_to_PEM_cert(b"a certificate"))
+    signing = Signing(certificate, certificate)
+    firmware = replace(run.hosts[0].firmware, signing=signing)
+    run.hosts = [replace(run.hosts[0], firmware=firmware)]
+    assert keys_of(run.cell, run.hosts) is None, "nobody enrols any"
+    enrols = replace(run.cell, scenario=parse("own", ["start", "enrol-keys"]))
+    assert keys_of(enrols, run.hosts) == enrolled_sum(signing)

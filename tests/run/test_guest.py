@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from bootmatrix.deadline import Deadline
+from bootmatrix.engines.confinement import (
+    ADDRESS_SPACE_BYTES,
+    FILE_BYTES,
+    MEMORY_BYTES,
+    PROCESSES,
+)
 from bootmatrix.errors import DeadlineExceeded, UserError
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.fake import FakeHosts, FakeMachine, Script, firmware
+from bootmatrix.model import Limits
 from bootmatrix.policies import Policy
 from bootmatrix.run import guest as guest_module
 from bootmatrix.run.guest import Guest
@@ -22,7 +29,7 @@ from bootmatrix.steps.shutdown import Shutdown
 from bootmatrix.steps.start import Start
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
 from bootmatrix.witnesses.observation import StepObserved
-from bootmatrix.witnesses.refusal import Refusal
+from bootmatrix.witnesses.refusal import Refusal, limit_told
 from helpers.fakes import VERSIONS, fake_guest, life, setup
 
 OLD, NEW, _ = VERSIONS
@@ -209,3 +216,39 @@ def test_a_guest_that_was_kept_goes_on_elsewhere(tmp_path: Path, policy: Policy)
     assert migrate.answer.boot == 1
     expected = NEW if policy.value in ("machine-owned", "reread") else OLD
     assert booted([reset]) == [expected]
+
+
+# ---- the limits of its sandboxes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "limits", "said"), [
+    ("cannot set up guest memory 'pc.ram': Cannot allocate memory", Limits(),
+     "its sandbox has 4096 MiB of address space, or 2048 MiB of memory in Docker; limits: "
+     "{memory: N}"),
+    ("GLib: ../glib/gmem.c: failed to allocate 4096 bytes", Limits(memory=100),
+     "its sandbox has 100 MiB of memory; limits: {memory: N}"),
+    ("ftruncate: File too large", Limits(file=64), "has 64 MiB for a file; limits: {file: N}"),
+    ("qemu_thread_create: Resource temporarily unavailable", Limits(),
+     "has 256 processes and threads; limits: {processes: N}"),
+    ("Property 'x.y' not found", Limits(), ""),
+])
+def test_a_limit_of_the_sandbox_is_told_of(
+    tmp_path: Path, words: str, limits: Limits, said: str
+) -> None:
+    script = Script(refuses_start=f"qemu-system-x86_64: {words}")
+    (step,) = life(fake_guest(tmp_path, script=script, limits=limits), ["start"])
+    assert step.refusal is not None
+    assert words[-25:] in step.refusal.message
+    assert said in step.refusal.message
+    assert ("limits:" in step.refusal.message) is bool(said)
+    (step,) = life(fake_guest(tmp_path / "b", script=Script(ends={1}, last_words=words),
+                              limits=limits), ["start"])
+    assert step.boot is not None
+    assert said in (step.boot.ended or "")
+
+
+def test_the_usual_limits_are_those_of_the_engines() -> None:
+    assert limit_told(Limits(), "memory").startswith(f"{ADDRESS_SPACE_BYTES >> 20} MiB of address")
+    assert f" {MEMORY_BYTES >> 20} MiB of memory" in limit_told(Limits(), "memory")
+    assert limit_told(Limits(), "file").startswith(f"{FILE_BYTES >> 20} MiB")
+    assert limit_told(Limits(), "processes").startswith(f"{PROCESSES} ")

@@ -61,6 +61,7 @@ def looks(directory: Path, watched: Watched, own: StepObserved, *, ours: bool = 
     (DOWN, [(3.0, 33.0), (30.0, 33.0)], True, "12"),
     (DOWN, [(3.0, 33.0), (3.0, 4.0)], False, "12"),
     (DOWN, [(3.0, 33.0), (4.0, 33.0), (0.3, 44.0)], True, "123"),
+    (DOWN, [(0.6, 9.0), (2.08, 8.0), (1.2, 60.0)], False, "123"),
     (DOWN, [(3.0, 33.0), (4.0, 33.0), (3.5, 440.0)], False, "123"),
     (DOWN, [(3.0, 33.0), (4.0, 33.0), (4.0, 33.0)], False, "123"),
     (came(3.0, 33.0), [(3.0, 4.0)], False, "2"),
@@ -75,7 +76,9 @@ def test_there_are_as_many_as_it_takes(
     answer = at.first.answer()
     # The next is begun when this one has not told, and not when somebody asks for the verdict.
     assert watched.all.wait(60)
-    assert at.late(answer) == (is_late, (own, *(came(*times) for times in seen)))
+    assert at.late(answer) == (is_late, (own, *(
+        replace(came(*times), slowed=number == "3")
+        for times, number in zip(seen, numbers, strict=True))))
     assert [name for name, _, _ in watched.begun] == [f"key-{number}" for number in numbers]
     at.patience.close()
 

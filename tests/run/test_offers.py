@@ -1,4 +1,4 @@
-"""Which tables starts of a run have found, and which start is made to find it out."""
+"""Which tables and PCR 0 starts of a run have found, and which start is made to find it out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bootmatrix.steps.start import Start
 from bootmatrix.verdict import judge
 from bootmatrix.witnesses.moment import Moment
 from bootmatrix.witnesses.observation import StepObserved
-from bootmatrix.witnesses.probe_line import Tables
+from bootmatrix.witnesses.probe_line import Measured, Tables
 from helpers import fakes
 from helpers.judging import (
     DURING_POST,
@@ -179,3 +179,62 @@ def test_an_engine_that_fails_meanwhile_keeps_nothing(offers: Offers, setup: Gue
     with pytest.raises(EngineError):
         offers.asked(a_reset(STALE), setup, KNOWN, fails)
     assert offers.asked(a_reset(STALE), setup, KNOWN, Starts()) == FRESH
+
+
+# ---- PCR 0 -------------------------------------------------------------------------------------
+
+MEASURED, OTHERWISE = "0" * 64, "1" * 64
+
+
+def measuring(step: StepObserved, pcr0: str) -> StepObserved:
+    assert step.boot is not None
+    assert step.boot.up is not None
+    return replace(step, boot=replace(step.boot, up=replace(step.boot.up, pcr0=pcr0)))
+
+
+def at_a_start(pcr0: str) -> Moment:
+    """On the source, with OLD."""
+    return judge(planned(START), [measuring(started(), pcr0)], KNOWN).boots[0]
+
+
+def at_a_reset(pcr0: str) -> Moment:
+    """On the destination, still with OLD."""
+    seen = [started(), migrated(), measuring(reset(boot(OLD, 1, 2)), pcr0)]
+    return judge(planned(START, MIGRATE, RESET, policy=Policy.STOCK), seen, KNOWN).boots[1]
+
+
+class Measures:
+    """Stands for starts that are made to find it out."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str | None, int]] = []
+
+    def __call__(self, key: str, setup: GuestSetup, start: Start) -> Sequence[StepObserved]:
+        self.made.append((setup.hosts[start.host].firmware.name, start.host))
+        return [measuring(replace(started(boot(OLD, start.host)), step=start), MEASURED)]
+
+
+def test_a_reset_must_measure_what_a_start_of_that_firmware_does(
+    offers: Offers, setup: GuestSetup
+) -> None:
+    starts = Measures()
+    for pcr0 in (OTHERWISE, MEASURED, OTHERWISE):
+        assert offers.measured(at_a_reset(pcr0), setup, KNOWN, starts) == Measured(MEASURED)
+    assert starts.made == [("seabios-old", 1)], "once, where it ran, with what ran there"
+
+
+def test_the_first_start_is_believed_and_the_next_must_agree(
+    offers: Offers, setup: GuestSetup
+) -> None:
+    starts = Measures()
+    assert offers.measured(at_a_start(MEASURED), setup, KNOWN, starts) == Measured(MEASURED)
+    assert offers.measured(at_a_start(MEASURED), setup, KNOWN, starts) == Measured(MEASURED)
+    assert starts.made == []
+    assert offers.measured(at_a_start(OTHERWISE), setup, KNOWN, starts) == Measured(MEASURED)
+    assert starts.made == [("seabios-old", 0)]
+
+
+def test_without_a_tpm_nothing_is_asked(offers: Offers, setup: GuestSetup) -> None:
+    starts = Measures()
+    assert offers.measured(at_a_reset(""), setup, KNOWN, starts) is None
+    assert starts.made == []

@@ -138,19 +138,34 @@ def test_in_time_by_the_clock_of_a_qemu_that_could_run(
 @pytest.mark.parametrize(("times", "is_late"), [
     ([(3.0, 33.0), (3.0, 4.5)], False),  # it came before all others, and was quick
     ([(3.0, 33.0), (32.0, 33.0)], True),
-    ([(0.4, 33.5), (3.0, 33.0)], True),  # with more of a processor: as long, and more work
-    ([(0.2, 46.0), (4.8, 32.0)], True),  # hardly any: what it had to do took long, too
+    ([(0.4, 33.5), (3.0, 33.0)], None),  # as long with more of a processor: a clock can be wrong
+    ([(0.2, 46.0), (4.8, 32.0)], None),
+    ([(0.6, 9.0), (2.08, 8.0)], None),  # a boot that was good, at a load of 44
     ([(3.2, 300.0), (3.0, 33.0)], False),  # the same work, and so it took longer
     ([(0.5, 80.0), (1.5, 12.0)], False),  # a clock that has three times too much
     ([(3.0, 33.0), (3.2, 34.0)], None),  # with as much of a processor as before
     ([(3.0, 33.0), (3.2, 60.0)], None),
     ([(1.0, 5.1), (0.5, 6.0)], None),
-    ([(3.0, 33.0), (3.2, 34.0), (0.3, 33.0)], True),  # slowed down
-    ([(3.0, 33.0), (3.2, 34.0), (3.1, 340.0)], False),
     ([(3.0, 33.0)], None),
 ])
 def test_does_it_work_or_wait(times: list[tuple[float, float]], is_late: bool | None) -> None:
     assert late(5.0, *boots(*times)) is is_late
+
+
+@pytest.mark.parametrize(("times", "is_late"), [
+    ([(3.0, 33.0), (3.2, 34.0), (0.3, 33.0)], True),
+    ([(0.4, 33.5), (3.0, 33.0), (0.03, 35.0)], True),
+    ([(3.0, 33.0), (3.2, 34.0), (3.1, 340.0)], False),
+    ([(0.6, 9.0), (2.08, 8.0), (1.2, 60.0)], False),
+    ([(3.0, 33.0), (3.2, 34.0), (3.0, 33.0)], None),  # it was not slower
+])  # fmt: skip
+def test_does_it_work_or_wait_slowed_down(
+    times: list[tuple[float, float]], is_late: bool | None
+) -> None:
+    *seen, last = boots(*times)
+    assert late(5.0, *seen, replace(last, slowed=True)) is is_late
+    if is_late:
+        assert late(5.0, *seen, last) is None, "nobody has seen to it that it was slower"
 
 
 def test_what_did_not_come_tells_nothing() -> None:
@@ -159,7 +174,7 @@ def test_what_did_not_come_tells_nothing() -> None:
     assert late(5.0, down) is None
     assert late(5.0, down, waits) is None
     assert late(5.0, waits, down) is None
-    assert late(5.0, waits, with_less, down) is True
+    assert late(5.0, waits, replace(with_less, slowed=True), down) is True
 
 
 @pytest.mark.parametrize(("times", "is_late"), [
@@ -167,7 +182,7 @@ def test_what_did_not_come_tells_nothing() -> None:
     ([(5.0, 40.0), (14.9, 100.0)], False),
     ([(15.1, 100.0)], True),
     ([(14.0, 60.0), (15.1, 100.0)], True),
-    ([(0.4, 33.5), (3.0, 33.0)], True),
+    ([(0.4, 33.5), (3.0, 33.0)], False),
 ])
 def test_what_is_late_for_sure(times: list[tuple[float, float]], is_late: bool) -> None:
     assert surely_late(5.0, *boots(*times)) is is_late
@@ -385,7 +400,9 @@ def test_old_seabios_is_late_with_ahci_on_new_qemu_and_the_answer_is_kept(
         assert 5 < boot.get("wall_seconds", boot["seconds"]) < 30
         assert boot["usual"] == 1.0
         assert record["waited"]["earlier"] is False
-        assert "ahci 0xfebff110 read" in record["black_box"], "what it waited for"
+        # What it waited for; on a busy machine its second can be over before it does, or it can
+        # have come within it by QEMU's own clock, and then there was nothing to look into.
+        assert re.search(r"ahci 0xfebff110 read|runs at", record.get("black_box", "runs at"))
     waited = {log.parts[-3].split("-")[1]  # on a busy machine it was looked at more than once
               for log in (tmp_path / "first/cells").glob("waited-*/2-destination/console.log")}
     assert len(waited) == 1

@@ -152,7 +152,7 @@ def test_what_lies_in_a_run_directory_is_data(tmp_path: Path, kept: bytes) -> No
     for content in (pickle.dumps(Evil()), kept):
         file.write_bytes(content)
         with pytest.raises(HarnessError, match=f"{file} holds no beginning"):
-            sharing._from_json(file, "key", tmp_path)
+            sharing.from_json(file, "key", tmp_path)
     assert not touched.exists()
 
 
@@ -165,8 +165,8 @@ def test_a_beginning_comes_back_as_it_was_written(tmp_path: Path) -> None:
     for saved in (None, tmp_path / "guest"):
         one = sharing.Snapshot("key", seen, ({"role": "source", "argv": ["-m", "1"]},), saved)
         file = tmp_path / "beginning"
-        file.write_bytes(sharing._to_json(one))
-        assert sharing._from_json(file, "key", tmp_path) == one
+        file.write_bytes(sharing.to_json(one))
+        assert sharing.from_json(file, "key", tmp_path) == one
 
 
 def test_nothing_is_unpickled_or_evaluated() -> None:

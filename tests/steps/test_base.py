@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bootmatrix.files import yaml_file
 from bootmatrix.model import Arch, Channel, GuestKind, role_index, role_name
 from bootmatrix.policies import Policy
 from bootmatrix.steps.base import (
     Choice,
     Flag,
     GuestState,
+    Names,
+    Number,
     Option,
     Platform,
     Role,
     Scenario,
+    Settings,
     Step,
     StepError,
     at_host,
@@ -48,6 +53,27 @@ class Colour(StrEnum):
 COLOUR = Choice("colour", values=tuple(Colour))
 
 
+@pytest.mark.parametrize(("option", "value", "words"), [
+    (Names("n"), "xbzrle", "must be a list of names, not 'xbzrle'"),
+    (Names("n"), ["xbzrle", 7], "no name of QEMU's: 7"),
+    (Names("n"), ["a b"], "no name of QEMU's: 'a b'"),
+    (Settings("s"), ["a"], r"must be a mapping of names to values, not \['a'\]"),
+    (Settings("s"), {"a": 1.5}, "must be a text, a whole number, true or false, not 1.5"),
+    (Settings("s"), {7: 1}, "no name of QEMU's: 7"),
+])
+def test_what_qemu_cannot_be_told(option: Option, value: Any, words: str) -> None:
+    with pytest.raises(StepError, match=words):
+        option.read(WHERE, value)
+
+
+def test_what_qemu_is_told_is_written_as_it_was_read() -> None:
+    names, settings = ["auto-converge", "xbzrle"], {"max-bandwidth": 1 << 20, "announce-max": "x"}
+    assert Names("n").written(Names("n").read(WHERE, names)) == names
+    read = Settings("s").read(WHERE, settings)
+    assert hash(read), "a step can be a key"
+    assert Settings("s").written(read) == settings
+
+
 def test_an_option_goes_to_the_field_of_its_name() -> None:
     assert Flag("during-post").field == "during_post"
     assert Role("to", "host").field == "host"
@@ -61,6 +87,21 @@ def test_an_option_goes_to_the_field_of_its_name() -> None:
 def test_what_is_read_is_what_was_written(option: Option, text: Any, value: Any) -> None:
     assert option.read(WHERE, text) == value
     assert option.written(value) == text
+
+
+def test_numbers_that_yaml_writes_otherwise_are_numbers(tmp_path: Path) -> None:
+    """ruamel has kinds of its own for them, which no worker can send."""
+    path = tmp_path / "m.yaml"
+    path.write_text("{a: 0, b: 0x10, c: 1_000, d: true}")
+    given = yaml_file.parse(path, path.read_text())
+    read = dict(Settings("s").read(WHERE, given))
+    assert read == {"a": 0, "b": 16, "c": 1000, "d": True}
+    assert [type(value) for value in read.values()] == [int, int, int, bool]
+    for name in "abc":
+        number = Number("n").read(WHERE, given[name])
+        assert (type(number), number) == (int, read[name])
+    with pytest.raises(StepError, match="must be a whole number from 0"):
+        Number("n").read(WHERE, given["d"])
 
 
 @pytest.mark.parametrize(("option", "raw", "words", "found", "accepted"), [

@@ -45,7 +45,8 @@ MODEL_MD = [
     "guest-flash-migrate-reset", "shutdown-by-guest-restart", "suspend-wake",
     "migrate-suspend-wake-reset", "variables-migrate-reset", "variables-migrate-restart",
     "variables-ping-pong", "variables-move", "variables-host-upgrade-restart",
-    "variables-fill-migrate-reset",
+    "variables-fill-migrate-reset", "boot-entry-migrate-reset", "boot-entry-move",
+    "boot-next-migrate-reset", "keys-migrate-reset", "keys-move",
 ]
 
 
@@ -241,7 +242,8 @@ def test_no_data_breaks_the_reader(data: Any) -> None:
 def test_a_step_is_written_with_each_option_said() -> None:
     assert written(Suspend()) == "suspend"
     assert written(Migrate(1, Channel.FILE)) == {
-        "migrate": {"to": "destination", "channel": "file", "during-post": False}}
+        "migrate": {"to": "destination", "channel": "file", "during-post": False, "as": "running",
+                    "recovers": False}}
     assert read_step(written(UpgradeHost(1, 2))) == UpgradeHost(1, 2)
     # What is not said is so of a guest on the source.
     assert (read_step("start"), read_step("migrate")) == (Start(0), Migrate(1))

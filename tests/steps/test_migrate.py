@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bootmatrix.boards import Loader
-from bootmatrix.model import DEFAULT_MACHINE, Channel
+from bootmatrix.model import DEFAULT_MACHINE, Channel, MovesAs
 from bootmatrix.policies import Policy
-from bootmatrix.steps.base import GuestState, Platform
+from bootmatrix.steps.base import Ability, GuestState, Platform
 from bootmatrix.steps.migrate import Migrate, leaves_during_post
-from bootmatrix.steps.plan import apply
+from bootmatrix.steps.plan import apply, plan
 from helpers.lives import HOSTS, MIGRATE, Q35, RESET, START, WRITE, loaded
 from helpers.platforms import (
     BIOS_LINUX,
@@ -31,6 +31,11 @@ DURING_POST = Migrate(1, during_post=True)
     (Migrate(0), True, "the guest is on source already; migrate it elsewhere"),
     (DURING_POST, True, None),
     (DURING_POST, False, "during-post must come right after a start or a reset"),
+    (Migrate(1, capabilities=("xbzrle",), parameters=(("xbzrle-cache-size", 1),)), True, None),
+    (Migrate(1, capabilities=("multifd",)), True,
+     "multifd is said by the axis migration, or by the harness"),
+    (Migrate(1, parameters=(("tls-creds", "mine"),)), True,
+     "tls-creds is said by the axis migration, or by the harness"),
 ])
 def test_when_it_makes_sense(step: Migrate, booting: bool, words: str | None) -> None:
     assert step.problem(GuestState(running=True, booting=booting)) == words
@@ -86,6 +91,10 @@ def test_where_it_cannot_be_done(on: Platform, step: Migrate, words: str | None)
     (Migrate(1), "migrate to destination (QEMU 11.1.3)"),
     (Migrate(0, Channel.FILE), "migrate to source (QEMU 5.2.0) through file"),
     (DURING_POST, "migrate to destination (QEMU 11.1.3) while the firmware runs"),
+    (Migrate(1, capabilities=("xbzrle",), parameters=(("xbzrle-cache-size", 4096),)),
+     "migrate to destination (QEMU 11.1.3) with xbzrle, xbzrle-cache-size=4096"),
+    (Migrate(1, recovers=True),
+     "migrate to destination (QEMU 11.1.3), by a second connection once the first is broken"),
 ])
 def test_in_words(step: Migrate, words: str) -> None:
     assert step.describe(hosts(SEABIOS, OVMF)) == words
@@ -94,3 +103,34 @@ def test_in_words(step: Migrate, words: str) -> None:
 def test_only_a_migration_can_leave_during_post() -> None:
     assert leaves_during_post(DURING_POST)
     assert not any(map(leaves_during_post, (Migrate(1), RESET, None)))
+
+
+@pytest.mark.parametrize(("moves_as", "needs"), [
+    (MovesAs.RUNNING, set()), (MovesAs.PAUSED, {Ability.PAUSE}),
+    (MovesAs.SUSPENDED, {Ability.CONSOLE, Ability.WAKE}),
+])
+def test_what_a_guest_does_when_it_moves_changes_nothing(
+    moves_as: MovesAs, needs: set[Ability]
+) -> None:
+    step = Migrate(1, moves_as=moves_as)
+    assert step.needs == {Ability.MIGRATE, *needs}
+    for policy in Policy:
+        assert [each.firmware for each in plan(policy, HOSTS, Q35, (START, step, RESET))] == [
+            each.firmware for each in plan(policy, HOSTS, Q35, (START, MIGRATE, RESET))]
+
+
+def test_a_connection_that_breaks_changes_nothing_either() -> None:
+    broken = Migrate(1, recovers=True)
+    assert broken.problem(GuestState(running=True)) is None
+    assert broken.problem(GuestState(running=True, coming=1)) is not None
+    for policy in Policy:
+        assert [each.firmware for each in plan(policy, HOSTS, Q35, (START, broken, RESET))] == [
+            each.firmware for each in plan(policy, HOSTS, Q35, (START, MIGRATE, RESET))]
+
+
+def test_who_can_be_suspended_when_it_moves() -> None:
+    step = Migrate(1, moves_as=MovesAs.SUSPENDED)
+    assert why(step, BIOS_LINUX) is None
+    assert why(step, SECTOR) == "suspend needs a Linux guest, a boot sector cannot"
+    assert Migrate(1, during_post=True, moves_as=MovesAs.PAUSED).problem(
+        GuestState(running=True, booting=True)) == "a guest whose firmware still runs is not paused"

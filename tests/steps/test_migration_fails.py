@@ -9,7 +9,7 @@ from bootmatrix.model import MigrationEnd
 from bootmatrix.policies import Policy
 from bootmatrix.steps.base import StepError
 from bootmatrix.steps.library import parse
-from bootmatrix.steps.migration_fails import MigrationFails
+from bootmatrix.steps.migration_fails import CUT_WITHIN, MigrationFails
 from bootmatrix.steps.plan import plan
 from bootmatrix.steps.reset import Reset
 from helpers.lives import Q35, START, loaded
@@ -40,3 +40,39 @@ def test_not_between_versions_of_a_microvm() -> None:
     assert why(MigrationFails(1), SECTOR) is None
     assert why(MigrationFails(1), platform(machine="microvm")) == (
         "microvm does not migrate between versions of QEMU")
+
+
+def test_a_stream_is_cut_where_its_seed_says() -> None:
+    cuts = [MigrationFails(1, MigrationEnd.STREAM_CUT, seed).cut_at for seed in range(200)]
+    assert cuts == [MigrationFails(1, MigrationEnd.STREAM_CUT, seed).cut_at for seed in range(200)]
+    assert min(cuts) >= 1
+    assert max(cuts) <= CUT_WITHIN
+    assert len(set(cuts)) > 190
+    (_, step) = parse("own", ["start", {"migration-fails": {"by": "stream-cut", "seed": 7}}]).steps
+    assert step == MigrationFails(1, MigrationEnd.STREAM_CUT, 7)
+    assert step.describe(platform().hosts) == (
+        f"migration-fails: to destination (QEMU 11.1.3), stream-cut after {cuts[7]} bytes")
+
+
+def test_a_long_stream_is_cut_anywhere_in_it() -> None:
+    (_, step) = parse("own", ["start", {"migration-fails": {
+        "by": "stream-cut", "seed": 7, "within": 16 << 20}}]).steps
+    assert step == MigrationFails(1, MigrationEnd.STREAM_CUT, 7, 16 << 20)
+    cuts = [MigrationFails(1, MigrationEnd.STREAM_CUT, seed, 16 << 20).cut_at
+            for seed in range(200)]
+    assert sorted(cuts)[10] > CUT_WITHIN
+    assert 15 << 20 < max(cuts) <= 16 << 20
+    assert {MigrationFails(1, MigrationEnd.STREAM_CUT, seed, 1).cut_at for seed in range(9)} == {1}
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"within": 7}, "within says where a stream is cut"),
+    ({"by": "stream-cut", "within": 0}, "within its first byte at least"),
+    ({"seed": 7}, "seed says where a stream is cut"),
+    ({"by": "stream-cut", "seed": -1}, "a whole number from 0"),
+    ({"by": "stream-cut", "seed": True}, "a whole number from 0"),
+    ({"by": "stream-cut", "seed": 10**9}, "a whole number from 0"),
+])
+def test_what_a_seed_cannot_be(options: dict[str, object], words: str) -> None:
+    with pytest.raises(StepError, match=words):
+        parse("own", ["start", {"migration-fails": options}])

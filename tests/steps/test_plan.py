@@ -11,6 +11,7 @@ from bootmatrix.policies import Policy
 from bootmatrix.policies.base import (
     FIRST_DISK,
     SECOND_DISK,
+    Secret,
 )
 from bootmatrix.steps.guest_flash import GuestFlash
 from bootmatrix.steps.library import LIBRARY, applies_to
@@ -24,12 +25,15 @@ def test_what_a_plan_tells_of_each_step() -> None:
     old, new = (host.version for host in HOSTS[:2])
     planned = plan(Policy.MACHINE_OWNED, HOSTS, Q35, steps)
     assert planned == (
-        Expected(steps[0], 0, True, "A", FIRST_DISK, rom="A", qemu=old),
-        Expected(steps[1], 0, False, "A", FIRST_DISK, rom="A", qemu=old),
-        Expected(steps[2], 1, False, "A", SECOND_DISK, rom="A", qemu=new),
-        Expected(steps[3], 1, True, "B", SECOND_DISK, rom="B", qemu=new),
+        Expected(steps[0], 0, True, "A", FIRST_DISK, rom="A", qemu=old, secret=Secret.SEALED),
+        Expected(steps[1], 0, False, "A", FIRST_DISK, rom="A", qemu=old, secret=Secret.SEALED),
+        Expected(steps[2], 1, False, "A", SECOND_DISK, rom="A", qemu=new,
+                 secret=Secret.SEALED),
+        Expected(steps[3], 1, True, "B", SECOND_DISK, rom="B", qemu=new,
+                 secret=Secret.LOCKED_OUT),
         Expected(steps[4], None, False, None, None),
-        Expected(steps[5], 1, True, "B", SECOND_DISK, rom="B", qemu=new),
+        Expected(steps[5], 1, True, "B", SECOND_DISK, rom="B", qemu=new,
+                 secret=Secret.LOCKED_OUT),
     )
 
 

@@ -15,6 +15,7 @@ from helpers.platforms import (
     BIOS_LINUX,
     ISAPC,
     MICROVM,
+    PSERIES,
     RISCV,
     SECTOR,
     UEFI_LINUX,
@@ -65,6 +66,9 @@ def test_the_policy_says_what_a_reset_has_in_its_process() -> None:
      "reset by acpi needs a Linux guest, a boot sector knows nothing of ACPI"),
     (ResetBy.ACPI, UEFI_PROBE,
      "reset by acpi needs a Linux guest, a probe guest knows nothing of ACPI"),
+    (ResetBy.RTAS, PSERIES, None),
+    (ResetBy.RTAS, SECTOR, "pc-q35 (x86_64) has no reset by rtas"),
+    (ResetBy.EFI_COLD, PSERIES, "reset by efi-cold needs UEFI firmware"),
     *((ResetBy.MONITOR, on, None) for on in (SECTOR, ISAPC, MICROVM, ARM, RISCV, UEFI_LINUX)),
 ])
 def test_a_guest_resets_itself_as_it_and_its_board_can(

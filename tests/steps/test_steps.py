@@ -132,4 +132,4 @@ def test_each_step_is_done_somewhere() -> None:
 def test_each_step_is_in_a_scenario_or_the_reader_s_tests(kind: type[Step]) -> None:
     used = {type(step) for scenario in LIBRARY.values() for step in scenario.steps}
     assert kind in used or kind.kind in (
-        "clear-nvram", "guest-flash-power-loss", "migration-fails")
+        "clear-nvram", "guest-flash-power-loss")

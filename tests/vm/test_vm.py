@@ -46,5 +46,7 @@ def test_the_figures_of_an_example_are_those_of_the_page(path: Path) -> None:
     (row,) = (line for line in page.splitlines() if line.startswith(f"| `{path.name}` | ")
               and line.count("|") == 7)
     lines = vm.read(path).lines
+    block = page.split(f"\n`{path.name}`:\n\n```text\n")[1].split("\n```\n")[0]
+    assert block.splitlines() == list(map(str, vm.sorted_lines(lines)))
     assert [int(part) for part in row.split("|")[3:7]] == [
         sum(line.kind == kind for line in lines) for kind in vm.KINDS]

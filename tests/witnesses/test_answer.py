@@ -8,7 +8,7 @@ import pytest
 
 from bootmatrix.model import Verdict
 from bootmatrix.witnesses import answer
-from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.observation import BlackBox, StepObserved
 from helpers.judging import (
     HERE,
     MIGRATE,
@@ -43,6 +43,23 @@ def test_it_is_said_how_long_an_answer_was_waited_for() -> None:
         Verdict.NO_BOOT, "the guest no longer answers on the destination (waited 120 s)"
     )
     assert answer.missing(moment(expected, replace(seen, answer=HERE))) is None
+
+
+@pytest.mark.parametrize(("box", "told"), [
+    (None, True), (BlackBox("the registers cannot be read", "", blind=True), True),
+    (BlackBox("halted until an interrupt comes, at 0000:7C50", ""), True),
+    (BlackBox("loops in 0xffffffff81000000-0xffffffff81000010", ""), False),
+    (BlackBox("halted with interrupts off at 0000:7C18", ""), False),
+], ids=["none", "blind", "real-mode", "beyond", "off"])
+def test_what_is_typed_to_a_disk_of_the_users_may_be_seabios_s_to_read(
+    box: BlackBox | None, told: bool
+) -> None:
+    _, expected = planned(START, MIGRATE)
+    at = moment(expected, replace(migrated(answer=None), black_box=box))
+    for listens in (True, False):
+        found = answer.missing(replace(at, given=replace(at.given, bios_listens=listens)))
+        assert found is not None
+        assert ("SeaBIOS' serial console took what was typed" in found[1]) is (told and listens)
 
 
 def test_a_guest_that_did_something_else() -> None:

@@ -101,6 +101,29 @@ def test_a_guest_that_went_round_with_the_same_firmware_has_come_up() -> None:
     assert rows_of(judgement)[1]["banners"] == ["1.17.0-1", "1.17.0-1"]
 
 
+@pytest.mark.parametrize(("banners", "resets", "told"), [
+    (1, 1, ""),
+    (1, 2, ""),  # SeaBIOS' own reset comes before it has spoken
+    (2, 2, ""),
+    (2, 1, "the firmware's banner came 2 times, and the machine began once"),
+    (4, 2, "the firmware's banner came 4 times, and the machine began 2 times"),
+    (2, None, ""),  # a board, or an answer that was kept before it was counted
+])
+def test_firmware_that_says_its_name_again(banners: int, resets: int | None, told: str) -> None:
+    judgement = judge_reset(replace(
+        boot(NEW, 1), banners=("1.17.0-1",) * banners, resets=resets))
+    assert judgement.verdict is (Verdict.WITNESS_CONFLICT if told else Verdict.PASS)
+    assert judgement.reason.endswith(told)
+
+
+def test_firmware_that_says_its_name_again_at_a_start() -> None:
+    assert judge_start(replace(boot(OLD), resets=0)).verdict is Verdict.PASS
+    twice = judge_start(replace(boot(OLD), banners=boot(OLD).banners * 2, resets=0))
+    assert twice.verdict is Verdict.WITNESS_CONFLICT
+    again = judge_start(replace(boot(OLD), banners=boot(OLD).banners * 2, resets=1))
+    assert again.verdict is Verdict.EXTRA_RESET, "which is why it came twice"
+
+
 def test_a_firmware_without_a_banner_is_named_by_the_guest() -> None:
     judgement = judge_start(replace(boot(OLD), banners=()))
     assert (judgement.verdict, rows_of(judgement)[0]["console"]) == (Verdict.PASS, "seabios-old")

@@ -43,6 +43,14 @@ def test_it_must_see_what_it_was_given(
             f"boot 1 (start on source): the guest does not see what it was given, {told}")
 
 
+def test_without_acpi_the_mp_table_tells_of_sockets() -> None:
+    line = replace(up(OLD), cpus=1, memory=None, acpi="00000000")
+    judgement = judge(planned(START), [started(replace(boot(OLD), up=line))], KNOWN, Given(cpus=2))
+    assert judgement.verdict is Verdict.WRONG_HARDWARE
+    assert "CPUs: 1 instead of 2 (by the MP table, which has one for each socket)" in (
+        judgement.reason)
+
+
 def test_a_running_guest_must_see_it_too() -> None:
     answer = replace(HERE, cpus=1)
     judgement = judge(planned(START, MIGRATE), [started(), migrated(answer=answer)], KNOWN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootmatrix.witnesses.moment import in_seconds, last_line, repeatable
+from bootmatrix.witnesses.moment import in_seconds, kept_waiting, last_line, repeatable, time_given
 from helpers.judging import (
     DURING_POST,
     HERE,
@@ -41,6 +41,17 @@ def test_without_a_boot_it_is_the_step_and_the_guest_s_answer() -> None:
 ])
 def test_a_wait_in_words(seconds: float, said: str) -> None:
     assert in_seconds(seconds) == said
+
+
+@pytest.mark.parametrize(("seconds", "wall", "said"), [
+    (25.1, 25.2, "25.0 s"), (25.1, 104.0, "25.0 s"), (18.4, 104.0, "25.0 s of patience"),
+    (0.2, 0.3, "25.0 s"),
+])
+def test_a_time_that_goes_by_the_wall_clock_is_called_patience(
+    seconds: float, wall: float, said: str
+) -> None:
+    assert time_given(25.0, seconds, wall) == said
+    assert repeatable(f"not in {said}{kept_waiting(seconds, wall)}") == "not in 25.0 s"
 
 
 def test_what_no_two_runs_have_alike_is_left_out_of_a_reason() -> None:

@@ -111,6 +111,39 @@ def test_here_with_fw_cfg_and_acpi() -> None:
     )
 
 
+@pytest.mark.parametrize(("told", "machine"), [
+    ("", None),  # a guest that was saved before it told of it
+    (' machine=""', ""),
+    (' machine="pc-q35-5.2"', "pc-q35-5.2"),
+])
+def test_up_with_the_machine(told: str, machine: str | None) -> None:
+    read = parse_line('BOOTMATRIX up boot=1 bios-vendor="" bios-version="" disk="A" fw-cfg="QEMU" '
+                      f'features=3 host="" acpi=0123cdef smbios=4567cdef{told} memory=32127 '
+                      "cpus=1 cmos=1\r\n")
+    assert read is not None
+    assert (read.smbios, read.machine, read.memory) == ("4567cdef", machine, 32127)
+
+
+@pytest.mark.parametrize(("told", "secret", "pcrs"), [
+    ("", None, {}),
+    ('secret=sealed pcr0={0} pcr2={2} pcr4={4} pcr7={7} blobs=""', "sealed", {0, 2, 4, 7}),
+    # they cannot be read
+    ('secret=locked-out pcr0= pcr2= pcr4= pcr7= blobs=""', "locked-out", {}),
+    ('secret=00000101 pcr0={0} pcr2={2} pcr4={4} pcr7={7} '
+     'blobs=" 00820000+000e0000=0123abcd 00900000+00c00000=ffffffff"', "00000101", {0, 2, 4, 7}),
+])
+def test_up_with_a_tpm(told: str, secret: str | None, pcrs: set[int]) -> None:
+    digests = {number: f"{number:064x}" for number in range(8)}
+    head = ('BOOTMATRIX up boot=2 bios-vendor="" bios-version="" disk="A" '
+            'fw-cfg="QEMU" features=3 host="" acpi=00000000 uefi="EDK II" revision=00010000 '
+            'secure-boot=1 setup-mode=0 keys=0123cdef value="" entry=""')
+    told = told.format(*digests.values())
+    read = parse_line(f"{head} {told}\r\n" if told else f"{head}\r\n")
+    assert read is not None
+    assert read.secret == secret
+    assert read.pcrs == {str(number): digests[number] for number in pcrs}
+
+
 def test_up_of_an_efi_application_and_of_a_linux() -> None:
     head = ('BOOTMATRIX up boot=2 bios-vendor="" bios-version="" disk="A" '
             'fw-cfg="QEMU" features=3 host="" acpi=00000000')
@@ -125,6 +158,10 @@ def test_up_of_an_efi_application_and_of_a_linux() -> None:
     assert (read.kernel, read.token, read.uptime) == ("6.1.0", "0f-1", 3)
     assert parse_line(f"{head} {uefi}") == replace(read, kernel=None, token=None, uptime=None)
     assert parse_line(f"{head} {linux} {uefi}") is None
+    assert read.program is None
+    told = parse_line(f'{head} {uefi} program="\\EFI\\GUEST\\OWN.EFI"')
+    assert told is not None
+    assert told.program == "\\EFI\\GUEST\\OWN.EFI"
 
 
 @pytest.mark.parametrize(("text", "line"), [

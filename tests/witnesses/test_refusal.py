@@ -36,12 +36,22 @@ LITERAL = [
     ("machine-type", 'unsupported machine type: "pc-q35-99.0"'),
     ("machine-type", "-M pc-q35-99.0: unsupported machine type"),
     ("missing-section", "Missing section footer for 0000:00:01.3/piix4_pm"),
+    ("section-version", "unsupported version 4 for 'mc146818rtc' v3"),
+    ("tpm-state", "tpm-emulator: Setting the stateblob (type 1) failed with a TPM error 0x1f"),
+    ("tpm-state", "tpm-emulator: could not set state blob type 2"),
+    ("tpm-state", "TPM emulator does not support migration"),
     ("unknown-section", "Unknown savevm section or instance 'cpu_common' 4"),
     ("unknown-section", "Unknown savevm section 8"),
     ("unknown-section",
      "load of migration failed: Invalid argument: Unknown section or instance 'kvmclock' 0. Make "
      "sure that your current VM setup matches your saved VM setup"),
     ("unknown-section", "MIG_CMD 0xb unknown (len 0x0)"),
+    ("unknown-section", "vmstate_load_state error -2"),
+    ("missing-feature", "migrate-set-parameters: Invalid parameter 'zstd'"),
+    ("missing-feature", "'qxl-vga' is not a valid device model name"),
+    ("missing-feature",
+     "migrate-set-capabilities: Parameter 'capability' does not accept value 'switchover-ack'"),
+    ("missing-feature", "migrate-set-parameters: Parameter 'x-none' is unexpected"),
     ("missing-feature",
      "Features 0x130afffa7 unsupported. Allowed features: 0x179bfffe7"),
     ("ram-block-size", "Size mismatch: system.flash0: 0x200000 != 0x400000: Invalid argument"),
@@ -248,3 +258,12 @@ def test_a_refusal_that_must_come_and_does_not() -> None:
                          ids=["nothing", "begun", "begun more"])
 def test_what_a_hostile_qemu_complains_of_is_read_once(hostile: str) -> None:
     assert classify(hostile).kind == "other"
+
+
+@pytest.mark.parametrize("status", [137, -9])
+def test_of_one_that_was_killed_it_is_said_what_can_have_killed_it(status: int) -> None:
+    found = classify("", status)
+    assert found.kind == "other"
+    assert found.message.startswith(f"no reason given, exit status {status}; by SIGKILL")
+    assert "limits: {memory: MIB}" in found.message
+    assert classify("", 1).message == "no reason given, exit status 1"

@@ -9,6 +9,7 @@ import pytest
 from bootmatrix.model import Verdict
 from bootmatrix.verdict import judge
 from bootmatrix.witnesses import smbios
+from bootmatrix.witnesses.moment import Given
 from helpers.judging import (
     KNOWN,
     NEW,
@@ -84,3 +85,22 @@ def test_a_host_that_offers_no_smbios(before: str, now: str, reason: str) -> Non
 def test_a_guest_that_is_not_up_has_found_nothing() -> None:
     seen = [started(), reset(replace(boot(OLD), up=None))]
     assert judge(planned(START, RESET), seen, KNOWN).verdict is Verdict.NO_BOOT
+
+
+# ---- which machine it tells of --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("told", "vendor", "reason"), [
+    ("pc-q35-5.2", "SeaBIOS", ""),
+    ("pc-x-1.0", "SeaBIOS", "its machine is pc-x-1.0, it is pc-q35-5.2"),
+    ("", "SeaBIOS", "its machine is nothing, it is pc-q35-5.2"),
+    ("pc-x-1.0", "Bochs", ""),  # SeaBIOS' own
+    (None, "SeaBIOS", ""),  # a guest that says nothing of it
+])
+def test_smbios_of_another_machine(told: str | None, vendor: str, reason: str) -> None:
+    line = replace(up(OLD), bios_vendor=vendor, machine=told)
+    seen = [started(replace(boot(OLD), up=line))]
+    judgement = judge(planned(START), seen, KNOWN, Given(machine="pc-q35-5.2"))
+    assert judgement.verdict is (Verdict.WRONG_TABLES if reason else Verdict.PASS)
+    assert judgement.reason.endswith(reason)
+    assert judge(planned(START), seen, KNOWN).verdict is Verdict.PASS, "where it is not known"

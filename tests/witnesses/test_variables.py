@@ -15,6 +15,7 @@ from bootmatrix.model import FirmwareBuild, Verdict
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import HostFacts
 from bootmatrix.steps.base import Step
+from bootmatrix.steps.enrol_keys import EnrolKeys
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.plan import plan
@@ -36,7 +37,7 @@ KNOWN = KnownFirmware([OVMF, NEWER])
 
 START, START_B, RESET, SHUTDOWN = Start(0), Start(1), Reset(), Shutdown()
 MIGRATE, WRITE, FILL = Migrate(1), WriteVariable(), FillVariables()
-SUSPEND = Suspend()
+SUSPEND, ENROL = Suspend(), EnrolKeys()
 
 UP = ProbeLine(
     "up", 1, None, "EFI Development Kit II / OVMF", OVMF.prints, "A", uefi="Debian",
@@ -65,12 +66,14 @@ def runs(step: Step, host: int, line: ProbeLine | None, **more: Any) -> StepObse
 
 
 def judged(
-    seen: Sequence[StepObserved], loader: Loader = Loader.FLASH, mismatch: str | None = None
+    seen: Sequence[StepObserved], loader: Loader = Loader.FLASH, mismatch: str | None = None,
+    keys: str | None = None,
 ) -> Judgement:
     """What the stock policy says of it; both hosts have the same firmware."""
     hosts = [HostFacts(version, "", "ovmf", loader=loader) for version in ("5.2", "11.1")]
     steps = [each.step for each in seen]
-    return judge(plan(Policy.STOCK, hosts, "pc-q35-5.2", steps), seen, KNOWN, Given(mismatch))
+    return judge(plan(Policy.STOCK, hosts, "pc-q35-5.2", steps), seen, KNOWN,
+                 Given(mismatch, keys=keys))
 
 
 WRITTEN = (boots(START, 0, up(1)), runs(WRITE, 0, here(1, **KEPT), wrote=WROTE))
@@ -85,7 +88,7 @@ def test_variables_that_are_kept() -> None:
     assert second["variables"] == {
         "store": 1, "boots": 2, "expected_boots": 2, "value": "boot-1",
         "entry": "bootmatrix boot-1", "expected_value": "boot-1", "secure_boot": "0",
-        "setup_mode": "1", "keys": "00000000", "lost": False,
+        "setup_mode": "1", "keys": "00000000", "enrolled": False, "lost": False,
     }  # fmt: skip
     assert first["variables"]["expected_value"] == ""
     # The counter is a variable, and tells nothing of the CMOS. SMBIOS alone names the firmware.
@@ -173,6 +176,46 @@ def test_firmware_without_secure_boot_has_no_setup_mode() -> None:
     # OVMF 2022.11 and then, machine-owned, 2026.08 on one store, as it was seen.
     seen = [boots(START, 0, up(1)), boots(RESET, 0, up(2, setup_mode="0"))]
     assert judged(seen).verdict is Verdict.PASS
+
+
+KEYS = "12345678"
+USER: dict[str, Any] = {"setup_mode": "0", "keys": KEYS}
+ON = USER | {"secure_boot": "1"}
+SAID = ProbeLine("written", value="keys", result="ok")
+
+
+@pytest.mark.parametrize(("told", "moved", "last", "words"), [
+    (USER, USER, ON, ""),
+    (ON, ON, ON, ""),  # firmware can obey at once
+    ({"keys": KEYS}, USER, ON, "enrol-keys: setup-mode 1 (by the keys that it has enrolled: 0)"),
+    (USER | {"keys": "0badcafe"}, USER, ON,
+     "enrol-keys: keys 0badcafe (by the keys that it has enrolled: 12345678)"),
+    (USER, {}, ON, "migrate: setup-mode 1 (by the keys that it has enrolled: 0), "
+     "keys 00000000 (by the keys that it has enrolled: 12345678)"),
+    (USER, USER, USER, "boot 2 (reset on destination): secure-boot 0 (by the keys that it has "
+     "enrolled: 1)"),
+    (USER, USER, {}, "boot 2 (reset on destination): setup-mode 1 (by the keys that it has "
+     "enrolled: 0), keys 00000000 (by the keys that it has enrolled: 12345678), secure-boot 0 (by "
+     "the keys that it has enrolled: 1)"),
+], ids=["next boot", "at once", "not over", "other keys", "lost on the way", "not obeyed", "lost"])
+def test_keys_that_the_guest_has_enrolled(
+    told: dict[str, str], moved: dict[str, str], last: dict[str, str], words: str
+) -> None:
+    judgement = judged([
+        boots(START, 0, up(1)), runs(ENROL, 0, here(1, **told), wrote=SAID),
+        runs(MIGRATE, 1, here(1, **moved)), boots(RESET, 1, up(2, **last))], keys=KEYS)
+    assert (judgement.verdict, judgement.reason if words else "") == (
+        Verdict.WRONG_VARIABLES if words else Verdict.PASS, words)
+    if not words:
+        assert [row["variables"]["enrolled"] for row in rows_of(judgement)] == [False, True]
+
+
+def test_a_store_without_the_keys_is_one_in_setup_mode() -> None:
+    seen = [boots(START, 0, up(1)), runs(ENROL, 0, here(1, **USER), wrote=SAID),
+            StepObserved(SHUTDOWN, 0.1), boots(START_B, 1, up(1))]
+    judgement = judged(seen, keys=KEYS)
+    assert judgement.verdict is Verdict.PASS, judgement.reason
+    assert judgement.reason.endswith("its variables are lost)")
 
 
 def test_the_firmware_is_judged_before_its_variables() -> None:

@@ -13,19 +13,30 @@ from types import MappingProxyType
 from bootmatrix.arguments import machine_type
 from bootmatrix.boards.aarch64 import AARCH64
 from bootmatrix.boards.base import Architecture, Attachment, Board, Loader
+from bootmatrix.boards.ppc64 import PPC64
 from bootmatrix.boards.real import real_board
 from bootmatrix.boards.riscv64 import RISCV64
+from bootmatrix.boards.sparc64 import SPARC64
 from bootmatrix.boards.x86_64 import X86_64
 from bootmatrix.errors import UserError
-from bootmatrix.model import BOARD_MACHINE, DEFAULT_MACHINE, Arch, QemuBuild, role_name
+from bootmatrix.model import (
+    BOARD_MACHINE,
+    DEFAULT_MACHINE,
+    Arch,
+    FirmwareBuild,
+    Interface,
+    QemuBuild,
+    role_name,
+)
 
 __all__ = [
     "ARCHITECTURES", "LABEL_LENGTH", "Architecture", "Attachment", "Board", "Loader", "board_of",
-    "host_label", "known_board",
+    "host_label", "known_board", "offered",
 ]  # fmt: skip
 
 ARCHITECTURES: Mapping[Arch, Architecture] = MappingProxyType(
-    {Arch.X86_64: X86_64, Arch.AARCH64: AARCH64, Arch.RISCV64: RISCV64}
+    {Arch.X86_64: X86_64, Arch.AARCH64: AARCH64, Arch.RISCV64: RISCV64, Arch.PPC64: PPC64,
+     Arch.SPARC64: SPARC64}
 )
 
 _REAL = {arch: real_board(arch) for arch in Arch}
@@ -58,6 +69,12 @@ def known_board(machine: str, arch: Arch) -> Board:
     return board
 
 
+def offered(firmware: FirmwareBuild, arch: Arch) -> Interface:
+    """The interface that a firmware offers to programs: U-Boot, which OpenSBI starts, has UEFI's.
+    """
+    return ARCHITECTURES[arch].interface or firmware.interface
+
+
 def host_label(index: int, qemu: QemuBuild) -> str:
     """What names a cell's host to its guest, in the fw_cfg file opt/bootmatrix/host.
 
@@ -67,7 +84,7 @@ def host_label(index: int, qemu: QemuBuild) -> str:
     if qemu.board is not None:
         return ""
     since = ARCHITECTURES[qemu.arch].label_since
-    if since and int(qemu.version.split(".")[0]) < since:
+    if since is None or int(qemu.version.split(".")[0]) < since:
         return ""
     label = f"{role_name(index)} {qemu.version} {qemu.name}"[:LABEL_LENGTH]
     return re.sub(r"[^ !#-~]", "?", label)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from bootmatrix.errors import UserError
-from bootmatrix.model import Arch, Disk, FirmwareBuild, Interface, ResetBy
+from bootmatrix.model import Arch, Disk, FirmwareBuild, Interface, ResetBy, Tpm
 
 FOUR_GIB = 1 << 32
 
@@ -57,11 +57,15 @@ class Board:
     below each; (): that is not done. ``rom_readable``: the bytes of what ``-bios`` brought stay
     what they are, below 4 GiB, so that they are a witness.
 
+    ``tpms`` are QEMU's devices of the TPMs that it can have.
+
     ``resets`` are the ways in which a guest can reset it, UEFI's own aside, ``suspends`` whether
     it can be suspended to RAM and woken up. ``debug_port``: firmware looks for a port to print its
-    debug log to. ``mib`` is the memory that its firmware and a program
-    of ours need, in MiB, ``uefi_mib`` with UEFI firmware, ``smm_mib`` with such that needs SMM:
-    None, there is no SMM. ``cpu`` is the model without which nothing boots.
+    debug log to. ``tells_cpus``: the probe finds there how many CPUs there are. ``nvram`` is the
+    memory in which a guest counts its boots: it lives as long as the process and moves with it,
+    ``mib`` the memory that its firmware and a program of ours need, in MiB, ``uefi_mib`` with UEFI
+    firmware, ``smm_mib`` with such that needs SMM: None, there is no SMM. ``cpu`` is the model
+    without which nothing boots.
     """
 
     name: str
@@ -76,9 +80,12 @@ class Board:
     swapped_below: tuple[tuple[int, int], ...] = ()
     rom_readable: bool = True
     pci: bool = True
+    tpms: Mapping[Tpm, str] = field(default_factory=dict)
     resets: frozenset[ResetBy] = frozenset()
     suspends: bool = False
     debug_port: bool = False
+    tells_cpus: bool = True
+    nvram: str = "CMOS"
     mib: int = 32
     uefi_mib: int = 128
     smm_mib: int | None = None
@@ -110,7 +117,7 @@ class Board:
 
     def loader(self, firmware: FirmwareBuild) -> Loader:
         """How this board is given a firmware that lies in files of the host."""
-        if firmware.interface is Interface.BIOS or not self.has_flash:
+        if firmware.interface is Interface.BIOS or not (self.has_flash and firmware.in_flash):
             return self.bios
         return Loader.FLASH if firmware.variables is not None else Loader.WRITABLE_FLASH
 
@@ -133,16 +140,19 @@ class Architecture:
 
     ``default`` is the board of the machine ``default``; ``has_default``: a QEMU takes it by itself.
     ``newest`` is the one that newest-common is about where no family is named.
-    ``has_bios``: there is firmware with a BIOS's interface; elsewhere programs are UEFI's.
+    ``interface`` is what all firmware there offers to programs; None: what each image says.
+    ``has_probe``: a program of ours is for it; elsewhere there is the firmware's prompt alone.
     ``firmware_bytes`` are mapped at most, in whole pages where ``firmware_in_pages``.
-    ``label_since`` is QEMU's major version from which on ``-fw_cfg`` reaches the guest.
+    ``label_since`` is QEMU's major version from which on ``-fw_cfg`` reaches the guest; None: there
+    is no fw_cfg, or nobody who reads it.
     """
 
     boards: tuple[Board, ...]
     default: str
     newest: str
     has_default: bool
-    has_bios: bool
+    interface: Interface | None
     firmware_bytes: int
     firmware_in_pages: bool = True
-    label_since: int = 0
+    label_since: int | None = 0
+    has_probe: bool = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bootmatrix.boards.base import Architecture, Attachment, Board, Loader
-from bootmatrix.model import Arch, Disk
+from bootmatrix.model import Arch, Disk, Interface
 
 RISCV64 = Architecture(
     default="virt",
     newest="virt",
     has_default=False,
-    has_bios=False,  # U-Boot has UEFI's interface, and no other, to a program on a disk
+    interface=Interface.UEFI,  # U-Boot's, and no other, to a program on a disk
     firmware_bytes=64 << 20,
     firmware_in_pages=False,  # it is loaded into memory
     # Up to 7.2 (measured; 10.0 does) virt makes its fw_cfg after the options for it are read.

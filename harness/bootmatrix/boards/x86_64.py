@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bootmatrix.boards.base import FLOPPY, FOUR_GIB, Architecture, Attachment, Board, Loader
-from bootmatrix.model import Arch, Disk, ResetBy
+from bootmatrix.model import Arch, Disk, ResetBy, Tpm
 
 _MIB = 1 << 20
 _RESET_VECTOR = FOUR_GIB - 16  # Intel SDM volume 3, "First Instruction Executed"
@@ -11,6 +11,7 @@ _RESET_VECTOR = FOUR_GIB - 16  # Intel SDM volume 3, "First Instruction Executed
 # it, and the reset vector jumps into it.
 _SEEN_BELOW = ((FOUR_GIB, 16 * _MIB), (_MIB, 256 << 10))
 _VIRTIO = Attachment("virtio-blk-pci")
+_TPMS = {Tpm.TIS: "tpm-tis", Tpm.CRB: "tpm-crb"}
 # ACPI's reset register is port 0xCF9 on pc and q35, and microvm has one of its own.
 _PC_RESETS = frozenset({ResetBy.CF9, ResetBy.KEYBOARD, ResetBy.TRIPLE_FAULT, ResetBy.ACPI})
 
@@ -18,7 +19,7 @@ X86_64 = Architecture(
     default="pc-i440fx",
     newest="pc-q35",
     has_default=True,
-    has_bios=True,
+    interface=None,
     firmware_bytes=16 * _MIB,
     boards=(
         Board(
@@ -29,7 +30,7 @@ X86_64 = Architecture(
                 Disk.VIRTIO: _VIRTIO, Disk.FLOPPY: FLOPPY,
             },
             reset_vector=_RESET_VECTOR, swapped_below=_SEEN_BELOW, debug_port=True,
-            resets=_PC_RESETS, suspends=True,
+            resets=_PC_RESETS, tpms=_TPMS, suspends=True,
         ),
         Board(
             "pc-q35", Arch.X86_64, aliases=("q35",),
@@ -39,7 +40,7 @@ X86_64 = Architecture(
                 Disk.VIRTIO: _VIRTIO, Disk.FLOPPY: FLOPPY,
             },
             reset_vector=_RESET_VECTOR, swapped_below=_SEEN_BELOW, debug_port=True,
-            resets=_PC_RESETS, suspends=True, smm_mib=256,
+            resets=_PC_RESETS, tpms=_TPMS, suspends=True, smm_mib=256,
         ),
         # On both: SeaBIOS keeps its own variables in the memory that it was loaded to.
         Board(
@@ -52,6 +53,7 @@ X86_64 = Architecture(
         # QEMU's docs/system/i386/microvm.rst, "Limitations", says that it does not migrate.
         Board(
             "microvm", Arch.X86_64, pci=False, versioned=False, migrates_to_others=False,
+            tells_cpus=False,  # its RSDP has an XSDT alone, which the probe does not follow
             disks={Disk.VIRTIO: Attachment("virtio-blk-device")},
             bios=Loader.MEMORY, flash_at=None, rom_readable=False,
             reset_vector=_RESET_VECTOR, swapped_below=_SEEN_BELOW, debug_port=True,

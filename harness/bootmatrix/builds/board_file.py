@@ -56,14 +56,18 @@ def _read(env: Path) -> tuple[str, tuple[str, ...]]:
     return text, tuple(map(str, found))
 
 
+def digest(source: BoardSource) -> str:
+    """What a board is the same by, wherever its file lies. Raises UserError as ``check``."""
+    return hashlib.sha256(f"{source.target}\n{check(source)}".encode()).hexdigest()
+
+
 def build(source: BoardSource, arch: Arch) -> QemuBuild:
     """What stands for a board in the place of a QEMU. Raises UserError as ``check``."""
     name = safe_name(str(source))
-    told = f"{source.target}\n{check(source)}"
     return QemuBuild(
         name=name,
         version=name,
-        digest=hashlib.sha256(told.encode()).hexdigest(),
+        digest=digest(source),
         root=Path(),
         machines=(BOARD_MACHINE,),
         arch=arch,

@@ -19,13 +19,11 @@ from pydantic_core import ErrorDetails
 
 from bootmatrix.errors import UserError
 from bootmatrix.files import yaml_file
+from bootmatrix.matrix.schema import Package, Suite
 from bootmatrix.model import Arch, Interface
 
 # A build's name becomes part of a directory name and of an image repository's name.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$")]
-Suite = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
-# Debian policy, section 5.6.7.
-Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 # A path inside the root, without a way out of it.
 RootPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_+-][\w.+-]*(/[A-Za-z0-9_+-][\w.+-]*)*$")
@@ -97,12 +95,21 @@ class KernelEntry(_Entry):
     architecture: Annotated[Arch, Field(strict=False)] = Arch.X86_64
 
 
+class PackagesEntry(_Entry):
+    """A root of Debian packages of one suite: what sources of a kind are built with, or swtpm."""
+
+    suite: Suite
+    packages: Annotated[list[Package], Field(min_length=1)]
+
+
 class Catalogue(_Entry):
-    """The whole file: firmware by short name, QEMU builds and guests' kernels by name."""
+    """The whole file: firmware by short name, QEMU builds, kernels, toolchains, TPMs by name."""
 
     firmware: dict[Name, FirmwareEntry]
     qemu: dict[Name, QemuEntry]
     kernels: dict[Name, KernelEntry] = {}
+    toolchains: dict[Name, PackagesEntry] = {}
+    swtpm: dict[Name, PackagesEntry] = {}
 
     def recipe(self, name: str) -> dict[str, Any]:
         """All that the contents of a build depend on, as plain JSON data."""
@@ -168,7 +175,8 @@ def _explain(path: Path, tree: Any, detail: ErrorDetails) -> UserError:
         return _error(path, tree, loc, "is missing", key=True)
     if detail["type"] == "extra_forbidden":
         models: Mapping[str | int, type[BaseModel]] = {
-            "firmware": FirmwareEntry, "qemu": QemuEntry, "kernels": KernelEntry}
+            "firmware": FirmwareEntry, "qemu": QemuEntry, "kernels": KernelEntry,
+            "toolchains": PackagesEntry, "swtpm": PackagesEntry}
         model = Catalogue if len(loc) == 1 else models[loc[0]]
         fields = (SigningEntry if loc[2:3] == ("signing",) and len(loc) > 3 else model).model_fields
         return _error(path, tree, loc, "no such field", key=True,

@@ -15,17 +15,21 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from bootmatrix.arguments import machine_type
 from bootmatrix.boards import board_of
-from bootmatrix.builds import board_file, foreign_root, image_store, own_qemu
+from bootmatrix.builds import board_file, foreign_root, image_store, own_qemu, saved_guest
+from bootmatrix.builds import source as from_source
 from bootmatrix.builds.asking import ask
 from bootmatrix.builds.image_store import ImageStore, parse_machines
 from bootmatrix.builds.own_qemu import Root
+from bootmatrix.builds.source import FIRMWARE, QEMU, Sources
 from bootmatrix.errors import ImageError, UserError
 from bootmatrix.firmware import image_file, names
 from bootmatrix.firmware.identity import KnownFirmware, printed_version, sha256
@@ -37,13 +41,16 @@ from bootmatrix.model import (
     BoardSource,
     FirmwareBuild,
     FirmwareSource,
+    GitSource,
     Host,
     HostSpec,
     QemuBuild,
     QemuSource,
+    SavedSource,
 )
 from bootmatrix.roots import debian
 from bootmatrix.roots.cache import Cache
+from bootmatrix.vault import SavedGuest
 
 Place = Callable[[HostSpec, str, UserError], UserError]
 """Words an error about a field (``qemu``, ``firmware``) of a host with the place it stands at."""
@@ -77,6 +84,7 @@ class Builds:
         self._qemus: dict[QemuSource, QemuBuild] = {}
         self._firmwares: dict[tuple[FirmwareSource, Arch], FirmwareBuild] = {}
         self._beside: dict[str, FirmwareBuild] = {}
+        self._saved: dict[SavedSource, tuple[QemuBuild, SavedGuest]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +95,16 @@ class Builds:
     def close(self) -> None:
         """What is cached of the user's own builds may be removed when it grows old."""
         self._cache.close()
+        if "sources" in vars(self):
+            self.sources.close()
+
+    @cached_property
+    def sources(self) -> Sources:
+        """What is built of the user's repositories."""
+        return self._sources_in(self._cache, Cache(self._store.toolchain_home))
+
+    def _sources_in(self, cache: Cache, toolchains: Cache) -> Sources:
+        return Sources(cache, self._home / from_source.LOGS, self._store.toolchains, toolchains)
 
     # ---- before anything is started ---------------------------------------------------------
 
@@ -108,8 +126,12 @@ class Builds:
             self._store.for_arch(source, host.arch)
         elif isinstance(source, BoardSource):
             board_file.check(source)
+        elif isinstance(source, SavedSource):
+            saved_guest.read(source)
         elif host.arch is not Arch.X86_64:
             raise _no_pc(source, host.arch)
+        elif source.git is not None:
+            self.sources.check(source.git, QEMU)
         elif source.path is not None:
             own_qemu.data_directories(own_qemu.find(source.path), source.data)
         elif source.root is not None:
@@ -137,12 +159,19 @@ class Builds:
     def _check_firmware(self, host: HostSpec) -> None:
         source = host.firmware
         if isinstance(source, FirmwareSource):
-            image_file.load(source, host.arch)
+            if source.git is not None:
+                self.sources.recipe(source.git, FIRMWARE)
+            else:
+                image_file.load(source, host.arch)
         elif isinstance(source, str):
             if source in self._store.kinds():
                 self._check_kind(host, source)
             elif not self._unbuilt_with(source):
                 self._named(source)
+        elif isinstance(host.qemu, QemuSource) and host.qemu.git is not None:
+            if not (self.sources.has_firmware(host.qemu.git, own_qemu.DEFAULT_FIRMWARE)
+                    or (host.qemu.data and (host.qemu.data / own_qemu.DEFAULT_FIRMWARE).is_file())):
+                raise _no_firmware(host.qemu)
         elif isinstance(host.qemu, QemuSource) and (host.qemu.path or host.qemu.root):
             bios = _bios_where_it_is(host.qemu)
             if bios is None:
@@ -204,12 +233,26 @@ class Builds:
             self._store.check(self._store.for_arch(host.qemu, host.arch))
         elif isinstance(host.qemu, BoardSource):
             board_file.ready(host.qemu)
+        elif isinstance(host.qemu, SavedSource):
+            self._unpacked(host.qemu)
         elif host.qemu not in self._qemus:
             self._qemus[host.qemu] = self._make(host.qemu, say)
 
     def _prepare_firmware(self, host: HostSpec, say: Callable[[str], None]) -> None:
-        if host.firmware is not None or not isinstance(host.qemu, str):
+        if isinstance(host.firmware, FirmwareSource):
+            self._from_file(host.firmware, host.arch, say)
+        elif host.firmware is not None or not isinstance(host.qemu, str):
             self.firmware(host)
+
+    def build_ahead(self, git: GitSource, stop: threading.Event) -> None:
+        """Build a commit that may be wanted soon, in a thread of its own, until ``stop`` is set.
+
+        Raises as ``prepare``.
+        """
+        with contextlib.closing(Cache(self._home)) as cache, \
+                contextlib.closing(Cache(self._store.toolchain_home)) as toolchains:
+            sources = self._sources_in(cache, toolchains)
+            sources.built(git, sources.recipe(git, (*FIRMWARE, QEMU)), _unheard, stop)
 
     # ---- the builds -------------------------------------------------------------------------
 
@@ -224,11 +267,18 @@ class Builds:
             return self._store.qemu(self._store.for_arch(source, arch))
         if isinstance(source, BoardSource):
             return board_file.build(source, arch)
+        if isinstance(source, SavedSource):
+            return self._unpacked(source)[0]
         if arch is not Arch.X86_64:
             raise _no_pc(source, arch)
         if source not in self._qemus:
             self._qemus[source] = self._make(source, _unheard)
         return self._qemus[source]
+
+    def _unpacked(self, source: SavedSource) -> tuple[QemuBuild, SavedGuest]:
+        if source not in self._saved:
+            self._saved[source] = saved_guest.build(source, self._cache)
+        return self._saved[source]
 
     def alone(
         self, sources: Iterable[str | QemuSource], say: Callable[[str], None] = _unheard
@@ -252,6 +302,7 @@ class Builds:
         for name in self._unbuilt_for(source) if isinstance(source, QemuSource) else \
                 self.missing([dataclasses.replace(host, firmware=None)]):
             about = f"{source}, and {name} for it" if isinstance(source, QemuSource) else name
+            about = str(source) if name == str(source) else about
             raise UserError(f"machine: newest-common has to ask {about}, which is not built",
                             hint=f"bootmatrix images build {name}" if name in known else
                             "a run of the matrix builds it")
@@ -261,6 +312,8 @@ class Builds:
         """The image without which a QEMU of the user's own cannot be asked anything, if missing."""
         if source in self._qemus:
             return ()
+        if source.git is not None and not self.sources.is_built(source.git, QEMU):
+            return (str(source),)
         names = self._store.names()  # of which any will do
         if source.suite is not None:
             names = self._store.add_suite(source.suite, source.package_version),
@@ -268,6 +321,10 @@ class Builds:
 
     def firmware(self, host: HostSpec) -> FirmwareBuild:
         """The firmware build of a host; one from a file has its bytes as they are now."""
+        if isinstance(host.qemu, SavedSource):
+            build, said = self._unpacked(host.qemu)
+            given = saved_guest.firmware_source(build.root, said)
+            return saved_guest.as_it_was(self._from_file(given, build.arch), said)
         if isinstance(host.firmware, FirmwareSource):
             return self._from_file(host.firmware, host.arch)
         if host.firmware in self._store.kinds():
@@ -307,10 +364,18 @@ class Builds:
     def _named(self, name: str) -> FirmwareBuild:
         return self._store.firmware(name)
 
-    def _from_file(self, source: FirmwareSource, arch: Arch) -> FirmwareBuild:
+    def _from_file(
+        self, source: FirmwareSource, arch: Arch, say: Callable[[str], None] = _unheard
+    ) -> FirmwareBuild:
         if (source, arch) not in self._firmwares:
-            firmware = image_file.load(source, arch)
-            build = self._same_bytes(firmware) or self._keep(firmware, source.name)
+            given = source
+            if source.git is not None:
+                recipe = self.sources.recipe(source.git, FIRMWARE)
+                built = self.sources.built(source.git, recipe, say)
+                given = FirmwareSource(built.file, name=source.name or built.name,
+                                       variables=built.variables, symbols=built.symbols)
+            firmware = image_file.load(given, arch)
+            build = self._same_bytes(firmware) or self._keep(firmware, given.name)
             if firmware.symbols is not None:
                 build = dataclasses.replace(build, symbols=self._keep_symbols(firmware.symbols))
             self._firmwares[source, arch] = build
@@ -324,7 +389,8 @@ class Builds:
                 variables = build.variables.read_bytes() if build.variables else None
                 if variables == firmware.variables:
                     # Where a file of the user's own runs is for its user to say.
-                    return dataclasses.replace(build, machines=firmware.machines)
+                    return dataclasses.replace(build, machines=firmware.machines,
+                                               in_flash=firmware.in_flash)
         return None
 
     def _keep(self, firmware: Firmware, name: str | None) -> FirmwareBuild:
@@ -349,6 +415,7 @@ class Builds:
             machines=firmware.machines,
             features=firmware.features,
             store_size=firmware.store_size,
+            in_flash=firmware.in_flash,
         )
 
     def _keep_symbols(self, content: bytes) -> Path:
@@ -361,6 +428,10 @@ class Builds:
     # ---- QEMUs of the user's own --------------------------------------------------------------
 
     def _make(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
+        if source.git is not None:
+            built = self.sources.built(source.git, QEMU, say)
+            named = dataclasses.replace(source, name=source.name or built.name)
+            return self._from_path(named, built.file, say)
         if source.path is not None:
             return self._from_path(source, source.path, say)
         if source.root is not None:
@@ -580,14 +651,20 @@ def _in_root(copy: own_qemu.Copy, root: Root) -> QemuBuild:
 
 def own_usage() -> int:
     """The bytes that copies of the user's own builds take in the cache."""
-    return debian.usage(image_store.cache_home() / "own")
+    return sum(debian.usage(home) for home in _homes())
 
 
 def damaged_own() -> list[Path]:
     """Those of them that are not what they were, all of them read."""
-    home = image_store.cache_home() / "own"
-    cache = Cache(home)
-    return [home / name for name in cache.names() if cache.damage(name, whole=True) is not None]
+    caches = {home: Cache(home) for home in _homes()}
+    return [home / name for home, cache in caches.items() for name in cache.names()
+            if cache.damage(name, whole=True) is not None]
+
+
+def _homes() -> tuple[Path, Path]:
+    """Where the user's own builds are, and what is needed to make them from source."""
+    home = image_store.cache_home()
+    return home / image_store.OWN_BUILDS, home / image_store.TOOLCHAINS
 
 
 def remove_own(store: ImageStore) -> tuple[str, ...]:
@@ -595,11 +672,14 @@ def remove_own(store: ImageStore) -> tuple[str, ...]:
 
     Returns the names that their roots have in the Docker engine.
     """
-    cache = Cache(image_store.cache_home() / "own")
+    cache, toolchains = map(Cache, _homes())
     names = (*cache.names(), *store.others())
-    cache.remove_unfinished()
-    for name in cache.names():
-        cache.remove(name)
+    for one in (cache, toolchains):
+        one.remove_unfinished()
+        for name in one.names():
+            one.remove(name)
+    for beside in (from_source.LOGS, from_source.CCACHES):
+        debian.remove(_homes()[0] / beside)
     store.remove(store.others())
     return tuple(name for name in names if name not in cache.names())
 

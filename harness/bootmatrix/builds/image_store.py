@@ -26,7 +26,7 @@ from time import monotonic
 from typing import IO, Any, BinaryIO
 
 from bootmatrix.builds import root_firmware
-from bootmatrix.builds.catalogue import Catalogue, QemuEntry, load
+from bootmatrix.builds.catalogue import Catalogue, PackagesEntry, QemuEntry, load
 from bootmatrix.errors import ImageError, UserError
 from bootmatrix.files.shipped import IMAGES
 from bootmatrix.firmware import names
@@ -41,6 +41,8 @@ NOT_RUN = ("usr/share/doc", "usr/share/locale", "usr/share/man")
 """Where most of a root's files are, and none that takes part in a run."""
 OWN_BUILDS = "own"
 """What `images rm` calls all that is cached and not the catalogue's."""
+TOOLCHAINS = "toolchains"
+"""Where roots are that sources are built in, in the user's cache."""
 CATALOGUE = IMAGES / "catalogue.yaml"
 
 
@@ -99,6 +101,7 @@ class ImageStore:
         self._file = catalogue
         self._catalogue: Catalogue = load(catalogue)
         self._roots = (cache or cache_home()) / "roots"
+        self.toolchain_home = (cache or cache_home()) / TOOLCHAINS
         self._facts: dict[str, dict[str, Any]] = {}
         # Asked for hundreds of times a cell: a root is called by a hash over its recipe.
         self._places: dict[str, Path] = {}
@@ -166,6 +169,11 @@ class ImageStore:
         dropped -= set(known[first].package)
         packages = [package for package in entry.packages if package not in dropped]
         return entry.model_copy(update={"packages": packages, "firmware": [first]})
+
+    @property
+    def toolchains(self) -> Mapping[str, PackagesEntry]:
+        """What sources are built with, by what they are of."""
+        return self._catalogue.toolchains
 
     def suites(self) -> tuple[str, ...]:
         """The suites that builds of PCs in the catalogue are of."""

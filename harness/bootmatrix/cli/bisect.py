@@ -6,8 +6,11 @@ What a command needs is imported when it runs, so that ``--help`` answers at onc
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +23,12 @@ from bootmatrix.terminal import echo
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
+    from bootmatrix.builds.repository import Repository
+    from bootmatrix.builds.source import BuildFailed
     from bootmatrix.cell import Cell
     from bootmatrix.diagnose.bisect import Found, Over
     from bootmatrix.diagnose.tried import Answer, Tried
-    from bootmatrix.model import Arch, FirmwareSource, HostSpec
+    from bootmatrix.model import Arch, FirmwareSource, GitSource, HostSpec
     from bootmatrix.records.model import Record
 
 SKIPS = 10
@@ -39,6 +44,7 @@ examples:
       --good seabios-1.17.0 --bad seabios-1.14.0 --reverse
   bootmatrix bisect matrices/uefi.yaml CELL --over source --good debian-sid --bad debian-trixie
   bootmatrix bisect --cell CELL --over firmware --candidates ../seabios-builds --good a.bin --bad z.bin
+  bootmatrix bisect --cell CELL --source ../seabios --good rel-1.16.2 --bad master
   bootmatrix bisect --cell CELL --over destination --build './build-qemu {}' --good v10.0.0 --bad master
 
 exit status: 0 the first bad one (with --reverse: the first good one) was found; 1 it is one of
@@ -55,10 +61,10 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=NOTES)
     parser.set_defaults(command=_bisect)
     add_cell(parser, positional=False)
-    parser.add_argument("--over", required=True,
-                        choices=("qemu", "firmware", "source", "destination"),
+    parser.add_argument("--over", choices=("qemu", "firmware", "source", "destination"),
                         help="what a candidate replaces: the QEMU of every host (its firmware "
-                             "stays), the firmware of every host, or one host with both")
+                             "stays), the firmware of every host, or one host with both (default, "
+                             "with --source: what that is of)")
     parser.add_argument("--at", metavar="ROLE",
                         help="with --over qemu or firmware: on this host only, such as source")
     parser.add_argument("--good", metavar="X", required=True, help="the candidate known as good")
@@ -66,6 +72,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("--candidates", metavar="FILE|DIR", type=Path,
                         help="names, paths or revisions, one a line; or a directory of builds "
                              "(default: the catalogue's; with --build, git's revisions)")
+    parser.add_argument("--source", metavar="DIR", type=Path,
+                        help="a git repository of QEMU's or SeaBIOS', whose revisions from --good "
+                             "to --bad are built in a sandbox, as they are needed")
+    parser.add_argument("--option", metavar="TEXT", action="append", default=[],
+                        help="with --source: an argument of QEMU's configure (--option=--...), a "
+                             "line of SeaBIOS' configuration (repeatable)")
     parser.add_argument("--build", metavar="COMMAND",
                         help="makes the build of a revision ({} or its last argument) and prints "
                              "its path; exit status 125 or a failure skips it, 128 and above "
@@ -95,25 +107,33 @@ def _number(text: str) -> int:
 def _bisect(options: argparse.Namespace) -> int:
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
+    from bootmatrix.builds.source import BuildFailed
     from bootmatrix.diagnose import bisect
     from bootmatrix.diagnose.tried import alone
     from bootmatrix.engines import choose
     from bootmatrix.run.directory import sweep
     from bootmatrix.run.runner import Runner
 
-    over = bisect.Over(options.over)
     store = ImageStore()
-    with Builds(store) as builds:
+    with Builds(store) as builds, contextlib.ExitStack() as stack:
+        over = _over(options, builds)
         cell = cell_of(options, builds)
         where = bisect.roles(cell, over, options.at)
-        question = _question(options, cell, bisect.stays(cell, over, where, builds.host))
+        question = _question(options, over, cell, bisect.stays(cell, over, where, builds.host))
         work = _home(question)
         with alone(work):
             tried = _state(options, question, work)
             candidates, good, bad = _candidates(options, over, store, cell.arch, tried)
             sweep(work)  # what a killed one has left
+            next_ = stack.enter_context(Ahead(builds, {
+                name: _build_of(options, exact, work) for name, exact in candidates.items()
+                if exact not in tried.answers} if options.source is not None else {}))
             with choose(options.engine) as engine, \
                     Runner(builds, engine, work, "bisect") as runner:
+
+                def run(new: Cell) -> Record:
+                    next_.begin()
+                    return runner.run(new)
 
                 def make(name: str) -> Cell:
                     given, called = _called(options, name, candidates[name])
@@ -121,12 +141,15 @@ def _bisect(options: argparse.Namespace) -> int:
                     new = bisect.substituted(cell, over, where, called, build,
                                              lambda host: _beside(builds, host))
                     builds.check(new.hosts)
-                    builds.prepare(new.hosts)
+                    try:
+                        next_.wait(name)
+                        builds.prepare(new.hosts)
+                    except BuildFailed as error:
+                        raise bisect.Skip(f"{error.message}: {error.complaint}") from None
                     return new
 
                 trial = Trial(make, lambda new: bisect.content([*map(builds.host, new.hosts)]),
-                              runner.run, tried, candidates,
-                              options.build is not None)
+                              run, tried, candidates, _is_built(options))
 
                 def ask(name: str, left: int) -> Answer:
                     answer, known = trial.ask(name)
@@ -134,10 +157,10 @@ def _bisect(options: argparse.Namespace) -> int:
                         _show_answer(name, answer, left, known)
                     return answer
 
-                skips = options.skips if options.build is not None else None
+                skips = options.skips if _is_built(options) else None
                 try:
                     found = bisect.search(tuple(candidates), good, bad, ask, trial.again,
-                                          options.same_failure, skips)
+                                          options.same_failure, skips, next_.after)
                 except bisect.Flaky as flaky:
                     tried.ended()
                     echo(f"bootmatrix: {flaky}: nothing follows from that", file=sys.stderr)
@@ -146,7 +169,95 @@ def _bisect(options: argparse.Namespace) -> int:
                     tried.ended()
                     raise
             tried.ended()
-            return _report(options, found, trial, work, tuple(candidates)[bad])
+            return _report(options, found, trial, work, tuple(candidates)[bad], candidates)
+
+
+def _is_built(options: argparse.Namespace) -> bool:
+    """Whether candidates are revisions, which are built."""
+    return options.build is not None or options.source is not None
+
+
+def _over(options: argparse.Namespace, builds: Builds) -> Over:
+    """What a candidate replaces. Raises UserError for options that do not go together."""
+    from bootmatrix.builds.source import FIRMWARE, QEMU
+    from bootmatrix.diagnose.bisect import Over
+    from bootmatrix.model import GitSource
+
+    if options.source is None:
+        if options.option:
+            raise UserError("--option is for --source")
+        if options.over is None:
+            raise UserError("--over is missing: what a candidate replaces",
+                            hint="qemu, firmware, source or destination")
+        return Over(options.over)
+    for name in ("build", "candidates"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} and --source both say what the candidates are")
+    git = GitSource(options.source.absolute(), options.good)
+    if options.over is None:
+        over = Over.QEMU if builds.sources.is_of(git, QEMU) else Over.FIRMWARE
+    else:
+        over = Over(options.over)
+    builds.sources.recipe(git, FIRMWARE if over is Over.FIRMWARE else (QEMU,))
+    return over
+
+
+class Ahead:
+    """Builds what may be asked next, while something else runs.
+
+    ``what`` are the commits by their candidates' names; of others nothing is built.
+    """
+
+    def __init__(self, builds: Builds, what: Mapping[str, Any]) -> None:
+        self._builds = builds
+        self._what = what
+        self._next: Sequence[str] = ()
+        self._going: dict[str, tuple[threading.Event, threading.Thread]] = {}
+        self._failed: dict[str, BuildFailed] = {}
+
+    def after(self, names: Sequence[str]) -> None:
+        """Those that may be asked once the next one has been."""
+        self._next = [name for name in names if name in self._what]
+
+    def begin(self) -> None:
+        """Something runs now: build them, and no others any more."""
+        self._end([name for name in self._going if name not in self._next])
+        for name in self._next:
+            if name not in self._going and name not in self._failed:
+                stop = threading.Event()
+                thread = threading.Thread(target=self._build, args=(name, stop),
+                                          name=f"builds {name}")
+                self._going[name] = stop, thread
+                thread.start()
+
+    def wait(self, name: str) -> None:
+        """Wait for the build of a candidate that is on its way. Raises BuildFailed if it has."""
+        if name in self._going:
+            self._going.pop(name)[1].join()
+        if name in self._failed:
+            raise self._failed[name]
+
+    def _build(self, name: str, stop: threading.Event) -> None:
+        from bootmatrix.builds.source import BuildFailed
+
+        try:
+            self._builds.build_ahead(self._what[name], stop)
+        except BuildFailed as error:
+            self._failed[name] = error
+        except (HarnessError, UserError, OSError):
+            pass  # whoever asks for it is told what keeps it from being built
+
+    def _end(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._going[name][0].set()
+        for name in names:
+            self._going.pop(name)[1].join()
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end([*self._going])
 
 
 class Trial:
@@ -231,7 +342,7 @@ def _show_answer(name: str, answer: Answer, left: int, known: bool) -> None:
 
 
 def _question(
-    options: argparse.Namespace, cell: Cell, stays: Sequence[Sequence[str]]
+    options: argparse.Namespace, over: Over, cell: Cell, stays: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
     """All that an answer holds for, but for the candidate itself."""
     from bootmatrix.diagnose import bisect
@@ -239,8 +350,13 @@ def _question(
 
     question = {
         "judge": judge(), "cell": cell.id, "values": fingerprint(repr(cell)),
-        "builds": fingerprint(stays), "over": options.over, "at": options.at,
+        "builds": fingerprint(stays), "over": over.value, "at": options.at,
     }
+    if (disk := cell.guest.disk) is not None:  # an answer is that of the disk as it is now
+        there = disk.path.stat()
+        question["disk"] = [there.st_size, there.st_mtime_ns]
+    if options.source is not None:
+        question |= {"source": str(options.source.resolve()), "options": options.option}
     if options.build is not None:
         words = bisect.command_of(options.build)
         question |= {"build": options.build, "scripts": bisect.scripts(words),
@@ -272,8 +388,8 @@ def _candidates(
     """The candidates as they are shown, each with what it is remembered by; where the ends are."""
     from bootmatrix.diagnose import bisect
 
-    if options.build is not None and options.candidates is None:
-        return _revisions(options, tried)
+    if _is_built(options) and options.candidates is None:
+        return _revisions(options, tried, _repository(options))
     if options.candidates is not None:
         names = bisect.listed(options.candidates)
     elif over is bisect.Over.FIRMWARE:
@@ -287,22 +403,33 @@ def _candidates(
     if options.reverse:
         names = names[::-1]
     # A name that git knows, such as a branch's, is another revision tomorrow.
-    exact = bisect.commits(names) if options.build is not None else {}
+    exact = _repository(options).commits(names) if options.build is not None else {}
     good, bad = bisect.ends(names, options.good, options.bad)
     return {name: exact.get(name, name) for name in names}, good, bad
 
 
-def _revisions(options: argparse.Namespace, tried: Tried) -> tuple[dict[str, str], int, int]:
+def _repository(options: argparse.Namespace) -> Repository:
+    """The one that revisions are of."""
+    from bootmatrix.builds.repository import Repository
+
+    if options.source is not None:
+        return Repository(options.source)
+    return Repository(Path.cwd(), around=True)
+
+
+def _revisions(
+    options: argparse.Namespace, tried: Tried, repository: Repository
+) -> tuple[dict[str, str], int, int]:
     from bootmatrix.diagnose import bisect
 
     ends = {"good": options.good, "bad": options.bad}
     began = [tried.ends.get(f"{end} {name}", name) for end, name in ends.items()]
     old, new = began[::-1] if options.reverse else began
-    found = bisect.revisions(old, new)
-    tried.began({f"{end} {name}": bisect.commit(at) or at
+    found = repository.between(old, new)
+    tried.began({f"{end} {name}": repository.commit(at) or at
                  for (end, name), at in zip(ends.items(), began, strict=True)})
     for (end, name), at in zip(ends.items(), began, strict=True):
-        if bisect.commit(name) != bisect.commit(at):
+        if repository.commit(name) != repository.commit(at):
             echo(f"bootmatrix: --{end} {name} is taken for {found.get(at, at)}, which it was when "
                   "this bisection began (--fresh begins anew)", file=sys.stderr)
     candidates = {bisect.printable(text): name for name, text in found.items()}
@@ -313,16 +440,19 @@ def _revisions(options: argparse.Namespace, tried: Tried) -> tuple[dict[str, str
 
 def _called(options: argparse.Namespace, name: str, exact: str) -> tuple[str, str]:
     """What a candidate is called for a build command, and in a record."""
-    if options.build is None or options.candidates is not None:
+    if not _is_built(options) or options.candidates is not None:
         return name, name
     return exact, name.partition(" ")[0]
 
 
-def _build_of(options: argparse.Namespace, name: str, work: Path) -> str | Path:
+def _build_of(options: argparse.Namespace, name: str, work: Path) -> str | Path | GitSource:
     """The build that a candidate stands for. Raises bisect.Skip or UserError."""
     from bootmatrix.diagnose import bisect
     from bootmatrix.matrix.sources import safe_name
+    from bootmatrix.model import GitSource
 
+    if options.source is not None:
+        return GitSource(options.source.absolute(), name, options=tuple(options.option))
     if options.build is not None:
         log = work / "builds" / f"{safe_name(name)[:100]}.log"
         return bisect.built(bisect.command_of(options.build), name, log)
@@ -339,16 +469,17 @@ def _beside(builds: Builds, host: HostSpec) -> str | FirmwareSource:
 
     firmware = builds.firmware(host)
     known: Callable[[str], bool] = {one.name for one in builds.firmwares()}.__contains__
-    if known(firmware.name):
+    if known(firmware.name) and firmware.in_flash:
         return firmware.name
-    return FirmwareSource(firmware.path, variables=firmware.variables)
+    return FirmwareSource(firmware.path, variables=firmware.variables, flash=firmware.in_flash)
 
 
 # ---- what is said -------------------------------------------------------------------------------
 
 
 def _report(
-    options: argparse.Namespace, found: Found, trial: Trial, work: Path, end: str
+    options: argparse.Namespace, found: Found, trial: Trial, work: Path, end: str,
+    candidates: Mapping[str, str],
 ) -> int:
     from bootmatrix.records.jsonl import replace_records
 
@@ -382,4 +513,21 @@ def _report(
     if answers[found.bad].verdict != wanted:
         echo(f"  {end} ends otherwise, in {wanted}: --same-failure looks for that alone")
     echo(f"  both records: {path}")
+    if options.source is not None and not between:
+        echo("\n" + _repository(options).told(candidates[last]).strip())
+    for line in _consoles(records, work, (found.good, found.bad)):
+        echo(line)
     return Status.RED if between else Status.GREEN
+
+
+def _consoles(records: Sequence[Mapping[str, Any]], work: Path, names: Sequence[str]) -> list[str]:
+    """What the guests of both ends said last, side by side; nothing where it is not kept."""
+    from bootmatrix.plugin.console_tail import console_tail
+    from bootmatrix.report.consoles import side_by_side
+
+    said = [console_tail(work / record["artifacts"], work) if record.get("artifacts") else []
+            for record in records]
+    if not all(said):
+        return []
+    width = shutil.get_terminal_size((120, 24)).columns
+    return ["", *side_by_side(said[0], said[1], (f"good {names[0]}", f"bad {names[1]}"), width)]

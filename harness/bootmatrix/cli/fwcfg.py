@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.cli.options import Commands, add_engine, no_machine, qemus_of, tell
 from bootmatrix.errors import NoFwCfgError, QemuError, Status, UserError
 from bootmatrix.files import given_file
@@ -34,11 +37,13 @@ examples:
   bootmatrix fwcfg show --qemu debian-trixie --machine pc-q35-7.2
   bootmatrix fwcfg show --qemu head=../qemu/build --machine pc-q35-7.2
   bootmatrix fwcfg diff --machine pc-q35-5.2 debian-bullseye debian-bookworm debian-sid
+  bootmatrix fwcfg diff --guest matrices/mine.yaml CELL
   bootmatrix fwcfg record --qemu debian-bullseye --machine pc-q35-5.2 -o q35-5.2.json
   bootmatrix fwcfg check q35-5.2.json --qemu debian-sid
 
-exit status of diff and check: 0 nothing breaks an old reader; 1 something does; 2 a mistake in
-what was given; 3 the rig broke, nothing was learnt
+exit status of diff and check: 0 nothing breaks an old reader; 1 something does, or a QEMU does not
+start with the machine of --guest; 2 a mistake in what was given; 3 the rig broke, nothing was
+learnt
 """
 
 
@@ -53,8 +58,8 @@ def add(commands: Commands) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     show = actions.add_parser("show", help="every item of one QEMU", allow_abbrev=False)
-    show.set_defaults(command=_show)
-    show.add_argument("--qemu", metavar="BUILD", required=True, help=_BUILD)
+    show.set_defaults(command=partial(_answered, _show))
+    show.add_argument("--qemu", metavar="BUILD", help=_BUILD)
     _add_machine(show)
     show.add_argument("--fw-cfg", metavar="NAME,string=TEXT", action="append", default=[],
                       help="a file of yours for the guest, as QEMU's -fw_cfg (repeatable)")
@@ -64,9 +69,9 @@ def add(commands: Commands) -> None:
 
     diff = actions.add_parser("diff", help="what changes from the first QEMU to the others",
                               allow_abbrev=False)
-    diff.set_defaults(command=_diff)
+    diff.set_defaults(command=partial(_answered, _diff))
     _add_machine(diff)
-    diff.add_argument("builds", metavar="BUILD", nargs="+",
+    diff.add_argument("builds", metavar="BUILD", nargs="*",
                       help=f"{_BUILD}; the first that has the machine type is the reference")
     diff.add_argument("--qemu", metavar="NAME=PATH", action="append", default=[], dest="own",
                       help="a QEMU of your own, as `bootmatrix run --qemu`: NAME is then a BUILD")
@@ -75,8 +80,8 @@ def add(commands: Commands) -> None:
 
     record = actions.add_parser("record", help="write a baseline to check against",
                                 allow_abbrev=False)
-    record.set_defaults(command=_record)
-    record.add_argument("--qemu", metavar="BUILD", required=True, help=_BUILD)
+    record.set_defaults(command=partial(_answered, _record))
+    record.add_argument("--qemu", metavar="BUILD", help=_BUILD)
     _add_machine(record)
     record.add_argument("-o", metavar="FILE", dest="output", type=Path, required=True)
 
@@ -93,11 +98,18 @@ def add(commands: Commands) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--machine", metavar="TYPE", required=True, help="such as pc-q35-7.2")
-    parser.add_argument("--memory", metavar="MIB", type=_mebibytes, default=128,
-                        help="guest memory (default: %(default)s)")
+    parser.add_argument("--machine", metavar="TYPE", help="such as pc-q35-7.2")
+    parser.add_argument("--guest", metavar=("MATRIX", "CELL"), nargs=2,
+                        help="the machine of the guest of a cell, with all that it has, in the "
+                        "place of --machine, --memory and --device; without a BUILD, the QEMUs "
+                        "of its hosts, or of the first")
+    parser.add_argument("--memory", metavar="MIB", type=_mebibytes,
+                        help=f"guest memory (default: {_MEMORY})")
     parser.add_argument("--device", metavar="DEV", action="append", default=[],
                         help="a device to add, as QEMU's -device (repeatable)")
+
+
+_MEMORY = 128
 
 
 def _mebibytes(text: str) -> int:
@@ -129,14 +141,14 @@ def _diff(options: argparse.Namespace) -> int:
     from bootmatrix.engines import choose_for_a_look
 
     with ExitStack() as stack:
-        builds = _builds(stack, options.builds, options.own)
-        if not any(options.machine in build.machines for build in builds):
-            raise no_machine(options.machine, builds)
+        asked = _asked(stack, options, options.builds)
+        if not any(machine_type(asked.machine) in build.machines for build in asked.builds):
+            raise no_machine(machine_type(asked.machine), asked.builds)
         engine = stack.enter_context(choose_for_a_look(options.engine))
-        with _told(options):
-            offers = survey_all(engine, builds, options.machine, _setup(options))
+        with _told(options, asked.machine):
+            offers = survey_all(engine, asked.builds, asked.machine, asked.setups)
     reference = next(offer for offer in offers if offer)
-    return _report(options, reference, builds, offers)
+    return _report(options, reference, asked.builds, offers)
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -203,26 +215,89 @@ def _builds(
     return builds.alone(named.values(), tell)
 
 
-def _setup(options: argparse.Namespace) -> Setup:
+@dataclass(frozen=True)
+class Asked:
+    """Which QEMUs are asked for which machine, each as ``setups`` has it."""
+
+    builds: Sequence[QemuBuild]
+    machine: str
+    setups: Sequence[Setup]
+
+
+def _asked(stack: ExitStack, options: argparse.Namespace, texts: Sequence[str]) -> Asked:
+    """What the options ask for; ``texts`` are the builds that they name. Raises UserError."""
     from bootmatrix.fw_cfg.contract import Setup
 
-    return Setup(options.memory, tuple(options.device))
+    own = getattr(options, "own", ())
+    if options.guest is None:
+        if options.machine is None:
+            raise UserError("--machine is missing", hint="pc-q35-7.2, or --guest MATRIX CELL")
+        if not texts:
+            raise UserError("no BUILD is named", hint=_BUILD)
+        builds = _builds(stack, texts, own)
+        setup = Setup(options.memory or _MEMORY, tuple(options.device))
+        return Asked(builds, options.machine, [setup] * len(builds))
+    for name in ("machine", "memory", "device"):
+        if getattr(options, name):
+            raise UserError(f"--{name} is said by --guest")
+    return _of_guest(stack, options, texts, own)
+
+
+def _of_guest(
+    stack: ExitStack, options: argparse.Namespace, texts: Sequence[str], own: Sequence[str]
+) -> Asked:
+    """The machine of a cell's guest."""
+    from bootmatrix.builds.host import Builds
+    from bootmatrix.builds.image_store import ImageStore, cache_home
+    from bootmatrix.diagnose.fw_cfg_survey import offered_to
+    from bootmatrix.diagnose.lookup import from_matrix
+    from bootmatrix.machines.setup import setup_of
+
+    cells = stack.enter_context(Builds(ImageStore()))
+    cell = from_matrix(options.guest[1], Path(options.guest[0]), cells)
+    hosts = [cells.host(spec) for spec in cell.hosts]
+    setup = setup_of(cell, hosts, cache_home())
+    if not texts:
+        each = [offered_to(setup, number) for number in range(len(hosts))]
+        return Asked([host.qemu for host in hosts], cell.machine, each)
+    # Builds that are named are no hosts of the cell, and have none of those' own arguments.
+    builds = _builds(stack, texts, own)
+    alike = replace(offered_to(setup, 0), words=setup.words)
+    return Asked(builds, cell.machine, [alike] * len(builds))
+
+
+class _DoesNotStart(Exception):
+    """A QEMU that ends where it is to make the machine of a cell's guest; the line for that."""
+
+
+def _answered(deed: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Do one of the actions; a guest's machine that a QEMU refuses is a finding, as preflight's."""
+    try:
+        return deed(options)
+    except _DoesNotStart as error:
+        echo(str(error))
+        return Status.RED
 
 
 @contextmanager
-def _told(options: argparse.Namespace) -> Iterator[None]:
+def _told(options: argparse.Namespace, machine: str) -> Iterator[None]:
     """Tell what was given wrong as such: a machine without fw_cfg, a device that there is not."""
     from bootmatrix.builds.own_qemu import last_words
+    from bootmatrix.witnesses.refusal import classify
 
     try:
         yield
     except NoFwCfgError:
-        raise UserError(f"{options.machine} has no fw_cfg device where a PC has its",
+        raise UserError(f"{machine} has no fw_cfg device where a PC has its",
                         hint="a PC's machine type, such as pc-q35-7.2") from None
     except QemuError as error:
+        if options.guest:
+            raise _DoesNotStart(f"REFUSED  start: {error.message}: "
+                                f"{classify(error.tail, error.status)}") from None
         if not options.device:
             raise
-        raise UserError(f"--device {' '.join(options.device)}: {last_words(error)}") from None
+        what = " ".join(("--device", *options.device))
+        raise UserError(f"{what}: {last_words(error)}") from None
 
 
 def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) -> Offer:
@@ -230,9 +305,10 @@ def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) ->
     from bootmatrix.engines import choose_for_a_look
 
     with ExitStack() as stack:
-        build, = _builds(stack, [options.qemu])
-        if options.machine not in build.machines:
-            raise no_machine(options.machine, [build])
+        asked = _asked(stack, options, [options.qemu] if options.qemu else [])
+        build = asked.builds[0]
+        if machine_type(asked.machine) not in build.machines:
+            raise no_machine(machine_type(asked.machine), [build])
         engine = stack.enter_context(choose_for_a_look(options.engine))
-        with _told(options):
-            return survey(engine, build, options.machine, _setup(options), files)
+        with _told(options, asked.machine):
+            return survey(engine, build, asked.machine, asked.setups[0], files)

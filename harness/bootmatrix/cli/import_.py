@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options as shared
@@ -13,14 +14,21 @@ from bootmatrix.errors import Status
 from bootmatrix.terminal import echo, visible
 
 if TYPE_CHECKING:
+    from bootmatrix.model import OwnMachine
     from bootmatrix.vm import Translated
 
 EXAMPLES = """\
 examples:
   bootmatrix import vm.txt -o matrices/mine.yaml         ps, libvirt's log, a script
+  bootmatrix import - -o matrices/mine.yaml              what is piped in
   bootmatrix import domain.xml -o matrices/mine.yaml     a libvirt domain
   bootmatrix import vm.txt --memory 512 --network none --runs linux
 """
+
+
+_VIRSH_SECONDS = 30  # it connects to a daemon, which it can start
+_MOST_SAID = 4096
+_QEMU_MIB = 3072  # of address space beside the guest's memory: TCG reserves 1 GiB for code
 
 
 def add(commands: shared.Commands) -> None:
@@ -30,7 +38,7 @@ def add(commands: shared.Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
         description="Reads a QEMU command line, or a libvirt domain, and tells of each argument "
         "whether it is kept, replaced by something local, or left out, and why.")
-    parser.add_argument("file", help="where it is")
+    parser.add_argument("file", help="where it is; - is standard input")
     parser.add_argument("-o", "--output", metavar="FILE",
                         help="the matrix file to write, which must not be there yet; default: "
                         "standard output")
@@ -56,22 +64,34 @@ def _import(options: argparse.Namespace) -> int:
     from bootmatrix.errors import UserError
     from bootmatrix.files import given_file
     from bootmatrix.model import GuestKind
+    from bootmatrix.vm import libvirt as domain
 
     if not re.search(NAME.replace("$", r"\Z"), options.name) or options.name in set(GuestKind):
         raise UserError(f"--name {options.name}: not a name", hint="letters, digits, . _ + -")
     if options.memory is not None and not 32 <= options.memory <= 65536:
         raise UserError(f"--memory {options.memory}", hint="32 to 65536 MiB")
-    path = given_file.path_of(options.file)
-    found = vm.read(path, memory=options.memory, network=options.network == "user")
+    if options.file == "-":
+        options.file = "standard input"
+        path, given, by_libvirt = Path(options.file), _standard_input(), None
+    else:
+        path = given_file.path_of(options.file)
+        given = vm.text_of(path)
+        by_libvirt = _by_libvirt(path) if domain.looks_like(given) else None
+    found = vm.of_text(by_libvirt or given, path, memory=options.memory,
+                       network=options.network == "user",
+                       file_mib=options.memory or vm.LARGEST_FILE_MIB)
     text = "\n".join(matrix(found, options)) + "\n"
     if options.output is None:
         echo(text, end="")
         return Status.GREEN
+    output = given_file.path_of(options.output)
     try:
-        with given_file.path_of(options.output).open("x") as file:
+        with output.open("x") as file:
             file.write(text)
     except OSError as error:
-        raise UserError(f"{options.output} cannot be written: {error.strerror}") from None
+        parent = output.parent
+        why = error.strerror if parent.is_dir() else f"there is no directory {parent}"
+        raise UserError(f"{options.output} cannot be written: {why}") from None
     for line in vm.sorted_lines(found.lines):
         echo(visible(str(line)), file=sys.stderr)
     counts = {kind: sum(line.kind == kind for line in found.lines) for kind in vm.KINDS}
@@ -80,8 +100,63 @@ def _import(options: argparse.Namespace) -> int:
     return Status.GREEN
 
 
+def _standard_input() -> str:
+    """What is piped in. Raises UserError."""
+    from bootmatrix.errors import UserError
+    from bootmatrix.vm import words
+
+    given = sys.stdin.buffer.read(words.LARGEST + 1)
+    if len(given) > words.LARGEST:
+        raise UserError(f"standard input has more than {words.LARGEST} bytes")
+    return given.decode("utf-8", "replace")
+
+
+def _by_libvirt(path: Path) -> str | None:
+    """The command line that libvirt itself makes of a domain; None where it is not there."""
+    import os
+    import shutil
+    import signal
+    import subprocess
+    import tempfile
+    from contextlib import suppress
+
+    from bootmatrix.vm import words
+
+    if shutil.which("virsh") is None:
+        return None
+    argv = ["virsh", "domxml-to-native", "qemu-argv", "--xml", str(path.absolute())]
+    # What it writes is bounded by the shell, and what it leaves behind ends with it.
+    bounded = ["sh", "-c", f'ulimit -f {words.LARGEST >> 9}; exec "$@"', "sh", *argv]
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaint:
+        try:
+            virsh = subprocess.Popen(bounded, stdin=subprocess.DEVNULL, stdout=output,
+                                     stderr=complaint, start_new_session=True)
+            try:
+                status = virsh.wait(_VIRSH_SECONDS)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(virsh.pid, signal.SIGKILL)
+                virsh.wait()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)
+        else:
+            output.seek(0)
+            text = output.read(words.LARGEST).decode("utf-8", "replace")
+            if status == 0 and text.strip():
+                echo("as `virsh domxml-to-native` has it", file=sys.stderr)
+                return text
+            complaint.seek(0)
+            said = complaint.read(_MOST_SAID).decode("utf-8", "replace").strip()
+    first = said.splitlines()[0][:200] if said else "no reason given"
+    echo(f"read by bootmatrix itself: virsh domxml-to-native cannot ({visible(first)})",
+         file=sys.stderr)
+    return None
+
+
 def matrix(found: Translated, options: argparse.Namespace) -> Iterator[str]:
     """The lines of a matrix file with the machine in it."""
+    from bootmatrix.arguments import machine_type
+    from bootmatrix.boards import board_of
     from bootmatrix.vm import sorted_lines
 
     machine = found.machine
@@ -102,10 +177,14 @@ def matrix(found: Translated, options: argparse.Namespace) -> Iterator[str]:
     yield "  destination: destination"
     yield f"  guest: {options.name}"
     yield "  policy: stock"
-    yield "  scenario: migrate-reset"
+    board = board_of(machine_type(machine.machine), machine.arch)
+    moves = board is None or board.migrates_to_others
+    yield f"  scenario: {'migrate-reset' if moves else 'move'}"
     if not machine.has_disk and machine.arch.value != "x86_64":
         yield "  disk: virtio"
     yield "boot-timeout: 60"
+    if limits := _limits(machine):
+        yield f"limits: {{{', '.join(f'{name}: {mib}' for name, mib in limits.items())}}}"
     yield "guests:"
     yield f"  {options.name}:"
     if options.runs != "probe":
@@ -120,6 +199,22 @@ def matrix(found: Translated, options: argparse.Namespace) -> Iterator[str]:
         both = words[at:at + 2]
         yield f"      - {json.dumps(' '.join(both))}"
         at += 2
+
+
+def _limits(machine: OwnMachine) -> dict[str, int]:
+    """MiB that its sandboxes need beyond what they have."""
+    from bootmatrix import arguments
+    from bootmatrix.vm import LARGEST_FILE_MIB, MOST_MIB
+
+    words = [arguments.keys(word) for word in machine.words]
+    files = [arguments.mib(keys["size"]) or 0 for keys in words if "size" in keys and (
+        "memory-backend-memfd" in keys or "mem-path" in keys)]
+    found = {}
+    if (mib := arguments.mib(machine.memory) or 0) > MOST_MIB:
+        found["memory"] = mib + _QEMU_MIB
+    if (largest := max(files, default=0)) > LARGEST_FILE_MIB:
+        found["file"] = largest
+    return found
 
 
 def _comment(text: str) -> str:

@@ -18,6 +18,7 @@ from bootmatrix.cli import (
     bisect,
     completion,
     doctor,
+    explore,
     fwcfg,
     gate,
     history,
@@ -31,6 +32,7 @@ from bootmatrix.cli import (
     repro,
     run,
     schema,
+    vault,
     worker,
 )
 from bootmatrix.cli.options import add_color
@@ -39,8 +41,9 @@ from bootmatrix.errors import Status, UserError, in_a_line
 from bootmatrix.output import Outputs
 from bootmatrix.terminal import echo, visible
 
-COMMANDS = (run, worker, list, import_, images, doctor, bench, fwcfg, nvram, preflight, repro,
-            bisect, report, gate, history, matrix, schema, completion)  # fmt: skip
+COMMANDS = (run, explore, worker, list, vault, import_, images, doctor, bench, fwcfg, nvram,
+            preflight, repro, bisect, report, gate, history, matrix, schema,
+            completion)  # fmt: skip
 """In the order of ``bootmatrix --help``."""
 
 EXAMPLES = """\

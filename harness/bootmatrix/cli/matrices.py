@@ -81,6 +81,12 @@ def selection_words(options: argparse.Namespace) -> list[str]:
     return [word for option in SELECTION for word in option.words(getattr(options, option.name))]
 
 
+def selection_flags(options: argparse.Namespace) -> list[str]:
+    """What is selected, as this command is given it."""
+    return [word for option in SELECTION
+            for word in option.words(getattr(options, option.name), option.flag)]
+
+
 def selected(options: argparse.Namespace, matrices: Sequence[Matrix]) -> list[Cell]:
     """The cells that pytest itself selects by -k and -m."""
     return collected([*map(str, options.matrices), *selection_words(options)], matrices)

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootmatrix.arguments import machine_options, machine_type
 from bootmatrix.cli.options import A_RUN, Commands, add_engine, add_own_builds, tell
 from bootmatrix.errors import Status, UserError
 from bootmatrix.files import given_file
-from bootmatrix.model import Arch, Disk, FirmwareSource, Host, HostSpec, Nic
-from bootmatrix.steps.base import Scenario
+from bootmatrix.model import DEFAULT_MACHINE, Arch, Disk, Nic, Tpm
 from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
+    from bootmatrix.cell import Cell
     from bootmatrix.diagnose.preflight import Facts, Obstacle
     from bootmatrix.engines import Engine
+    from bootmatrix.machines.setup import GuestSetup
     from bootmatrix.run.runner import Runner
 
-EVERY_DISK = ("pc-i440fx-5.2", "pc-q35-5.2")  # as in the quickstart, which all builds have
+MEASURED = Path("matrices/preflight.yaml")
 _DISKS: list[Disk] = [disk for disk in Disk if disk is not Disk.OWN]
 _LARGEST_PAGE = 1 << 20
 MARKS = ("<!-- measured -->", "<!-- /measured -->")
@@ -40,6 +40,7 @@ examples:
   bootmatrix preflight --source debian-bullseye --destination debian-sid --machine pc-q35-5.2
   bootmatrix preflight --source debian-sid --destination head --qemu head=../qemu/build \\
       --machine pc-q35-10.0 --records records.jsonl
+  bootmatrix preflight matrices/mine.yaml CELL           the machine of a cell's guest
   bootmatrix preflight --measure docs/preflight.md       against real migrations, some minutes
 
 exit status: 0 nothing of what is compared would refuse it; 1 refused, or refused unless the guest's
@@ -54,15 +55,19 @@ def add(commands: Commands) -> None:
         "preflight", help="would a migration be refused? Asked without a boot",
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=NOTES, allow_abbrev=False)
     parser.set_defaults(command=_preflight)
+    parser.add_argument("where", metavar="MATRIX", nargs="?", type=Path,
+                        help="a matrix file, and the id of a cell of it: its two hosts, and all "
+                             "that its guest's machine has")
+    parser.add_argument("positional", metavar="CELL", nargs="?", help=argparse.SUPPRESS)
     for role in ("source", "destination"):
         parser.add_argument(f"--{role}", metavar="QEMU[/FIRMWARE]",
                             help="a build of the catalogue, or of your own (--qemu, --firmware)")
     parser.add_argument("--machine", metavar="TYPE", help="such as pc-q35-7.2, or default")
     parser.add_argument("--disk", choices=[disk.value for disk in _DISKS],
                         help="how the disk is attached (default: the board's own controller)")
-    parser.add_argument("--arch", choices=[arch.value for arch in Arch], default="x86_64",
+    parser.add_argument("--arch", choices=[arch.value for arch in Arch],
                         help="what the QEMUs emulate (default: x86_64)")
-    parser.add_argument("--nic", choices=("none", "virtio", "e1000"), default="none",
+    parser.add_argument("--nic", choices=("none", "virtio", "e1000"),
                         help="a network card, whose ROM block has the size of its host's file")
     add_own_builds(parser)
     parser.add_argument("--records", metavar="RUN", type=Path,
@@ -70,8 +75,8 @@ def add(commands: Commands) -> None:
     add_engine(parser, "where QEMUs run (default: bubblewrap where it works)")
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
     parser.add_argument("--measure", metavar="PAGE", type=Path,
-                        help="migrate for real all that the catalogue's builds share, and write "
-                             "how often preflight was right into this page")
+                        help="do all migrations of a matrix for real, and write how often "
+                             f"preflight was right into this page (default: {MEASURED})")
 
 
 def _preflight(options: argparse.Namespace) -> int:
@@ -79,40 +84,37 @@ def _preflight(options: argparse.Namespace) -> int:
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.diagnose import preflight
     from bootmatrix.engines import choose_for_a_look
-    from bootmatrix.matrix.sources import parse
     from bootmatrix.records.jsonl import read_records
     from bootmatrix.run.directory import records_of
 
     if options.measure is not None:
         return _measure(options)
-    for name in ("source", "destination", "machine"):
-        if getattr(options, name) is None:
+    said = ("source", "destination", "machine", "disk", "arch", "nic")
+    for name in said:
+        given = getattr(options, name) is not None
+        if options.where and given:
+            raise UserError(f"--{name} is said by the cell")
+        if not (options.where or given) and name in said[:3]:
             raise UserError(f"--{name} is missing")
+    if options.where and options.positional is None:
+        raise UserError(f"which cell of {options.where}?",
+                        hint=f"`bootmatrix list {options.where}` shows the ids")
     records = list(read_records(records_of(options.records))) if options.records else []
-    given = parse(options.qemu, options.firmware, [])
-    arch = Arch(options.arch)
-    disk = Disk(options.disk or own_disk(options.machine, arch))
     with Builds(ImageStore()) as builds, choose_for_a_look(options.engine) as engine:
-        hosts = []
-        for text in (options.source, options.destination):
-            specs = [replace(spec, arch=arch) for spec in given.host(text)]
-            builds.check(specs)
-            builds.prepare(specs, tell)
-            hosts.append(builds.host(specs[0]))
-        given.check_meant()
-        asked = Asked(engine, disk, Nic(options.nic))
-        found = asked.findings(hosts[0], hosts[1], options.machine)
+        setup = _of_cell(options, builds) if options.where else _as_said(options, builds)
+        hosts, machine = setup.hosts, setup.machine
+        found = findings(engine, setup)
         # What is offered to firmware is read through a PC's ports.
-        if arch is Arch.X86_64 and (not found or found[0].kind is not preflight.Kind.MACHINE):
-            found = (*found, *_fw_cfg(engine, hosts, options.machine))
+        if setup.arch is Arch.X86_64 and not any(
+                one.kind in (preflight.Kind.MACHINE, preflight.Kind.START) for one in found):
+            found = (*found, *_fw_cfg(engine, setup))
     rows = [{"kind": one.kind, "refuses": one.refuses, "depends": one.depends, "text": one.text,
-             "proof": preflight.proof(records, hosts[0], hosts[1], options.machine,
-                                       one.refuses)}
+             "proof": preflight.proof(records, hosts[0], hosts[1], machine, one.refuses)}
             for one in found]
     foretold = any(one.refuses for one in found)
     depends = any(one.depends for one in found)
     unforeseen = None if foretold else preflight.refused_cell(
-        records, hosts[0], hosts[1], options.machine)
+        records, hosts[0], hosts[1], machine)
     refused = foretold or depends or unforeseen is not None
     if options.json:
         echo(json.dumps({"refused": refused, "findings": rows, "not_foretold": unforeseen},
@@ -123,7 +125,9 @@ def _preflight(options: argparse.Namespace) -> int:
         echo(f"{word}  {row['kind']}: {row['text']}")
         if records:
             echo(f"         proof: {row['proof'] or 'no cell of the records shows it'}")
-    echo(f"{options.source} to {options.destination}, {options.machine}: "
+    asked = (options.positional if options.where else
+             f"{options.source} to {options.destination}, {machine}")
+    echo(f"{asked}: "
           + ("would be refused" if foretold else
              "would be refused, unless the guest's drivers hide it" if depends else
              "nothing of what is compared would refuse it"))
@@ -140,13 +144,56 @@ def own_disk(machine: str, arch: Arch | None = None) -> str:
     return board.own_disk.value if board is not None else "ide"
 
 
-def _fw_cfg(engine: Engine, hosts: Sequence[Host], machine: str) -> tuple[Obstacle, ...]:
-    from bootmatrix.diagnose.fw_cfg_survey import survey
+def _as_said(options: argparse.Namespace, builds: Builds) -> GuestSetup:
+    """A guest of ours on the hosts and the machine that the options name."""
+    from bootmatrix.machines.setup import GuestSetup
+    from bootmatrix.matrix.sources import parse
+    from bootmatrix.policies import Policy
+
+    given = parse(options.qemu, options.firmware, [])
+    arch = Arch(options.arch or Arch.X86_64)
+    hosts = []
+    for text in (options.source, options.destination):
+        specs = [replace(spec, arch=arch) for spec in given.host(text)]
+        builds.check(specs)
+        builds.prepare(specs, tell)
+        hosts.append(builds.host(specs[0]))
+    given.check_meant()
+    return GuestSetup(  # without a disk's image: it does not run
+        hosts, options.machine, Policy.STOCK, [],
+        Disk(options.disk or own_disk(options.machine, arch)), nic=Nic(options.nic or Nic.NONE))
+
+
+def _of_cell(options: argparse.Namespace, builds: Builds) -> GuestSetup:
+    """The guest of a cell; one that owns its firmware takes the source's along."""
+    from bootmatrix.builds.image_store import cache_home
+    from bootmatrix.diagnose.lookup import from_matrix
+    from bootmatrix.machines.setup import setup_of
+    from bootmatrix.matrix.sources import parse
+
+    given = parse(options.qemu, options.firmware, [])
+    cell = from_matrix(options.positional, options.where, builds, given)
+    if cell.tpm is not Tpm.NONE:
+        raise UserError(f"{cell.id} has a TPM, whose state no QEMU has that is asked without a "
+                        "guest", file=options.where, hint="run the cell")
+    if len(cell.hosts) < 2:
+        raise UserError(f"{cell.id} stays where it is: it has one host", file=options.where)
+    hosts = [builds.host(spec) for spec in cell.hosts[:2]]
+    if cell.policy.keeps_nvram:
+        hosts[1] = replace(hosts[1], firmware=hosts[0].firmware)
+    return setup_of(cell, hosts, cache_home())
+
+
+def _fw_cfg(engine: Engine, setup: GuestSetup) -> tuple[Obstacle, ...]:
+    from bootmatrix.diagnose.fw_cfg_survey import offered_to, survey
     from bootmatrix.diagnose.preflight import Kind, Obstacle
     from bootmatrix.fw_cfg.contract import Impact, compare
 
-    kind = hosts[0].qemu.default_machine if machine == "default" else machine
-    old, new = (survey(engine, host.qemu, kind) for host in hosts)
+    kind = setup.machine
+    if machine_type(kind) == DEFAULT_MACHINE:
+        kind = setup.hosts[0].qemu.default_machine + machine_options(kind)
+    old, new = (survey(engine, host.qemu, kind, offered_to(setup, number))
+                for number, host in enumerate(setup.hosts[:2]))
     return tuple(
         Obstacle(Kind.FW_CFG, False, f"{one.item} {one.change.value}: firmware of the source's "
                                     f"that the guest keeps may not cope {', '.join(one.details)}")
@@ -154,53 +201,71 @@ def _fw_cfg(engine: Engine, hosts: Sequence[Host], machine: str) -> tuple[Obstac
     )
 
 
-class Asked:
-    """Preflights of several pairs; each QEMU is asked once for each machine type."""
+def findings(
+    engine: Engine, setup: GuestSetup, known: Callable[[GuestSetup, int], Facts] | None = None
+) -> tuple[Obstacle, ...]:
+    """What would refuse a migration from a guest's first host to its second, or might.
 
-    def __init__(self, engine: Engine, disk: Disk, nic: Nic | None = None) -> None:
-        self._engine = engine
-        self._disk = disk
-        self._nic = nic
-        self._facts: dict[tuple[str, str], Facts] = {}
+    ``known`` asks a host, where something is known of it before.
+    """
+    from bootmatrix.diagnose import preflight
 
-    def findings(self, source: Host, destination: Host, machine: str) -> tuple[Obstacle, ...]:
-        """What would refuse this migration, or might."""
-        from bootmatrix.diagnose import preflight
-
-        found = preflight.machine_findings(source, destination, machine)
-        if found:
-            return found
-        mine = self._of(source, machine)
-        found = preflight.compare(mine, self._of(destination, machine))
-        if any(one.refuses for one in found):
-            return found
-        # Nothing that is told speaks against it: it is tried.
-        return (*preflight.loaded(self._engine, mine, destination, self._disk,
-                                  self._nic or Nic.NONE), *found)
-
-    def _of(self, host: Host, machine: str) -> Facts:
-        from bootmatrix.diagnose import preflight
-
-        key = (f"{host.qemu.digest} {host.firmware.sha256}", machine)
-        if key not in self._facts:
-            self._facts[key] = preflight.facts(
-                self._engine, host, machine, self._disk, self._nic or Nic.NONE)
-        return self._facts[key]
+    ask = known or (lambda setup, host: preflight.facts(engine, setup, host))
+    found = preflight.machine_findings(setup.hosts[0], setup.hosts[1], setup.machine)
+    if found:
+        return found
+    mine = ask(setup, 0)
+    found = preflight.compare(mine, ask(setup, 1))
+    if not mine.stream:
+        return found
+    tried = preflight.loaded(engine, setup, mine)
+    if not tried:
+        return tuple(map(preflight.taken_all_the_same, found))
+    # What is told says more of why than the destination does.
+    return found if any(one.refuses for one in found) else (*tried, *found)
 
 
 # ---- how often is it right? -----------------------------------------------------------------
 
+REFUSED, DEPENDS, GOES = "refused", "depends", "goes"
+
 
 @dataclass(frozen=True)
 class Measured:
-    """One migration, foretold and done."""
+    """One migration, foretold and done; ``guest`` is what was in the machine."""
 
     source: str
     destination: str
     machine: str
-    foretold: bool  # refused, said preflight
-    refused: bool  # refused, by QEMU
+    guest: str
+    foretold: str  # REFUSED, DEPENDS or GOES
+    refused: bool  # by QEMU
     why: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it went as foretold; what depends on the guest's drivers can go either way."""
+        return self.foretold == DEPENDS or (self.foretold == REFUSED) == self.refused
+
+
+class Remembered:
+    """What QEMUs told of themselves: each is asked once for each machine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._facts: dict[object, Facts] = {}
+
+    def __call__(self, setup: GuestSetup, host: int) -> Facts:
+        """The facts of a host of a guest."""
+        from bootmatrix.diagnose import preflight
+        from bootmatrix.machines.qemu.machine import rom_block_size
+
+        there = setup.hosts[host]
+        key = (there.qemu.digest, there.firmware.sha256, there.arguments,
+               rom_block_size(setup, host), setup.memory_mib, repr(replace(setup, hosts=())))
+        if key not in self._facts:
+            self._facts[key] = preflight.facts(self._engine, setup, host)
+        return self._facts[key]
 
 
 def _measure(options: argparse.Namespace) -> int:
@@ -218,13 +283,12 @@ def _measure(options: argparse.Namespace) -> int:
     if not all(mark in text for mark in MARKS):
         raise UserError("the page has no place for the figure", file=page,
                         hint=f"between {MARKS[0]} and {MARKS[1]}")
-    store = ImageStore()
     with (
-        Builds(store) as builds, choose_for_a_look(options.engine) as engine,
+        Builds(ImageStore()) as builds, choose_for_a_look(options.engine) as engine,
         temporary("bootmatrix-") as directory,
         Runner(builds, engine, directory) as runner,
     ):
-        rows = _all(store.names(), builds, engine, runner)
+        rows = _all(options.where or MEASURED, builds, engine, runner)
     before, rest = text.split(MARKS[0])
     given_file.replace(page, f"{before}{MARKS[0]}\n{measured_text(rows)}\n{MARKS[1]}"
                              f"{rest.split(MARKS[1])[1]}".encode())
@@ -232,79 +296,80 @@ def _measure(options: argparse.Namespace) -> int:
     return Status.GREEN
 
 
-def _all(names: Sequence[str], builds: Builds, engine: Engine, runner: Runner) -> list[Measured]:
-    from bootmatrix.cell import Cell
-    from bootmatrix.policies import Policy
-    from bootmatrix.steps.library import LIBRARY
+def _all(matrix: Path, builds: Builds, engine: Engine, runner: Runner) -> list[Measured]:
+    """Every migration of a matrix whose cells migrate last, foretold and done."""
+    from bootmatrix.diagnose.lookup import cells_of
 
-    specs = [HostSpec(name.removeprefix("debian-"), name) for name in names]
-    builds.prepare(specs)
-    steps = LIBRARY["migrate-reset"].steps[:2]
-    asked: dict[Disk, Asked] = {disk: Asked(engine, disk) for disk in _DISKS}
+    known = Remembered(engine)
     rows: list[Measured] = []
-
-    def measure(spec: HostSpec, other: HostSpec, machine: str, disk: Disk) -> None:
-        source, destination = builds.host(spec), builds.host(other)
-        found = asked[disk].findings(source, destination, machine)
-        record = runner.run(Cell((spec, other), machine, Policy.STOCK,
-                                 Scenario("migrate", steps), disk))
-        outcome = record["steps"][-1]["outcome"] if record["steps"] else record["reason"]
+    for cell in cells_of(matrix, builds):
+        if len({host.name for host in cell.hosts}) < 2:
+            continue  # from a host to itself: nothing could differ
+        builds.prepare(cell.hosts)
+        setup = runner.setup(cell, [builds.host(spec) for spec in cell.hosts])
+        record = runner.run(cell)
+        last = record["steps"][-1] if record["steps"] else None
+        if last is None or last["step"] != "migrate":
+            continue  # it has not come so far, or cannot be run
+        found = findings(engine, setup, known)
+        foretold = (REFUSED if any(one.refuses for one in found) else
+                    DEPENDS if any(one.depends for one in found) else GOES)
         rows.append(Measured(
-            spec.name, other.name, f"{machine} ({disk})", any(one.refuses for one in found),
-            outcome.startswith("refused"),
-            "; ".join(one.text for one in found if one.refuses) or outcome))
+            cell.hosts[0].name, cell.hosts[1].name, f"{cell.machine} ({cell.disk})",
+            _called(cell, setup), foretold, last["outcome"].startswith("refused"),
+            "; ".join(one.text for one in found if one.refuses) or last["outcome"]))
         print(f"\r{len(rows)} migrations, "  # noqa: T201  # numbers alone, on one line
-              f"{sum(row.foretold == row.refused for row in rows)} as foretold",
-              end="", flush=True)
-
-    for spec, other in permutations(specs, 2):
-        types = shared(builds.host(spec), builds.host(other))
-        for machine in (*types, "default"):
-            measure(spec, other, machine, Disk(own_disk(machine)))
-        for machine in EVERY_DISK:
-            for disk in _DISKS:
-                if machine in types and disk.value != own_disk(machine):
-                    measure(spec, other, machine, disk)
-        small = _small_firmware(builds.host(other))
-        measure(spec, small, EVERY_DISK[0], Disk(own_disk(EVERY_DISK[0])))
+              f"{sum(row.agrees for row in rows)} as foretold", end="", flush=True)
     return rows
 
 
-def _small_firmware(host: Host) -> HostSpec:
-    """The host with the half-size SeaBIOS that Debian installs beside the other one."""
-
-    return HostSpec(f"{host.name}-small", host.qemu.name,
-                    FirmwareSource(host.qemu.root / "usr/share/seabios/bios.bin"))
-
-
-def shared(source: Host, destination: Host) -> list[str]:
-    """The versioned machine types of the two boards that both have, in the source's order."""
-    return [machine for machine in source.qemu.machines
-            if re.match(r"pc-(i440fx|q35)-\d", machine) and machine in destination.qemu.machines]
+def _called(cell: Cell, setup: GuestSetup) -> str:
+    """What is in the machine of a cell, in words."""
+    kind = "Linux" if cell.guest.is_linux else "probe"
+    parts = [f"{setup.interface.value.upper()}, {kind}"]
+    if cell.disk.value in ("virtio", "floppy"):
+        parts.append(f"{cell.disk} disk" if cell.disk.value == "virtio" else "floppy")
+    if cell.nic is not Nic.NONE:
+        parts.append(f"{cell.nic} card")
+    parts += [f"devices {found}" for found in (cell.devices.name, cell.arguments.name) if found]
+    return ", ".join(parts)
 
 
 def measured_text(rows: Sequence[Measured]) -> str:
     """The figure as Markdown, misses included."""
-    agree = sum(row.foretold == row.refused for row in rows)
+    sure = [row for row in rows if row.foretold != DEPENDS]
+    agree = sum(row.agrees for row in sure)
     lines = [
-        f"Of {len(rows)} migrations, preflight foretold **{agree} "
-        f"({100 * agree / max(1, len(rows)):.1f} %)** as they went.", "",
+        f"Of {len(rows)} migrations, preflight said of {len(rows) - len(sure)} that it depends on "
+        f"the guest's drivers, and foretold **{agree} of the other {len(sure)} "
+        f"({100 * agree / max(1, len(sure)):.1f} %)** as they went.", "",
         "| | QEMU refused | QEMU migrated |", "| --- | --- | --- |",
+        *(_counted(f"preflight: {foretold}", [row for row in rows if row.foretold == foretold])
+          for foretold in (REFUSED, DEPENDS, GOES)),
+        "", "| in the machine | migrations | not as foretold | of them refused by QEMU, foretold: "
+        "refused, depends, goes |", "| --- | --- | --- | --- |",
     ]
-    for foretold, text in ((True, "preflight: refused"), (False, "preflight: goes")):
-        counts = [sum((row.foretold, row.refused) == (foretold, refused) for row in rows)
-                  for refused in (True, False)]
-        lines.append(f"| {text} | {counts[0]} | {counts[1]} |")
-    missed = [row for row in rows if row.foretold != row.refused]
+    for guest in dict.fromkeys(row.guest for row in rows):
+        mine = [row for row in rows if row.guest == guest]
+        refused = [sum(row.refused and row.foretold == foretold for row in mine)
+                   for foretold in (REFUSED, DEPENDS, GOES)]
+        lines.append(f"| {guest} | {len(mine)} | {sum(not row.agrees for row in mine)} | "
+                     f"{', '.join(map(str, refused))} |")
+    missed = [row for row in rows if not row.agrees]
     lines += ["", "Misses:" if missed else "Misses: none."]
-    grouped: dict[tuple[str, str, bool, str], list[str]] = {}
+    grouped: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in missed:
-        key = (row.source, row.destination, row.foretold, row.why)
+        key = (row.source, row.destination, row.guest, row.foretold, row.why)
         grouped.setdefault(key, []).append(row.machine)
     if missed:
-        lines += ["", "| from | to | preflight | machine types | why |",
-                  "| --- | --- | --- | --- | --- |"]
-    for (source, destination, foretold, why), machines in grouped.items():
-        lines.append(f"| {source} | {destination} | {'refused' if foretold else 'goes'} | "
+        lines += ["", "| from | to | in the machine | preflight | machine types | why |",
+                  "| --- | --- | --- | --- | --- | --- |"]
+    for (source, destination, guest, foretold, why), machines in grouped.items():
+        lines.append(f"| {source} | {destination} | {guest} | {foretold} | "
                      f"{', '.join(machines)} | {why.replace('|', '/')} |")
     return "\n".join(lines)
+
+
+def _counted(text: str, rows: Sequence[Measured]) -> str:
+    refused = sum(row.refused for row in rows)
+    return f"| {text} | {refused} | {len(rows) - refused} |"

@@ -52,6 +52,7 @@ def _repro(options: argparse.Namespace) -> int:
     from bootmatrix.builds.image_store import ImageStore
     from bootmatrix.diagnose import reproduction
     from bootmatrix.machines.setup import setup_of
+    from bootmatrix.model import Tpm
 
     if not options.attach and (options.until or options.engine):
         raise UserError("--until and --engine are for --attach", hint="a script does all steps")
@@ -59,6 +60,9 @@ def _repro(options: argparse.Namespace) -> int:
         cell = cell_of(options, builds)
         if options.attach:
             return _attach(options, cell, builds)
+        if cell.tpm is not Tpm.NONE:
+            raise UserError(f"{cell.id} has a TPM, and a script starts no swtpm",
+                            hint="--attach does so")
         hosts = [builds.host(spec) for spec in cell.hosts]
         echo(reproduction.script(cell, setup_of(cell, hosts, image_store.cache_home())), end="")
     return Status.GREEN

@@ -17,6 +17,7 @@ from bootmatrix.cli import matrices
 from bootmatrix.cli import options as shared
 from bootmatrix.cli.images import build_missing
 from bootmatrix.errors import Status, UserError
+from bootmatrix.model import SavedSource
 from bootmatrix.run.directory import records_of, run_of
 from bootmatrix.run.options import RUN
 from bootmatrix.run.workers import side_by_side
@@ -55,8 +56,14 @@ def add(commands: shared.Commands) -> None:
         "run", help="run the cells of a matrix and show the table", allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=NOTES,
         usage="%(prog)s MATRIX... [options] [-- PYTEST ...]")
-    parser.set_defaults(command=_run, pytest_arguments=[])
     matrices.add(parser)
+    add_options(parser)
+    parser.set_defaults(command=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a run can be told beside its matrices, and cells of them."""
+    parser.set_defaults(pytest_arguments=[])
     shared.add(parser, RUN)
     matrices.add_strict(parser, "as --strict-known, and red where an entry of exclude, include or "
                                 "known matches no cell; else it is a warning")
@@ -64,7 +71,8 @@ def add(commands: shared.Commands) -> None:
                         help="one line for each cell instead of the progress line")
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Run the cells of ``options.matrices``; the command's exit status."""
     from bootmatrix.builds.host import Builds
     from bootmatrix.builds.image_store import ImageStore
 
@@ -81,15 +89,18 @@ def _run(options: argparse.Namespace) -> int:
     _check_run_directory(options)
     _check_outputs(options)
     options.strict_known |= options.strict
-    cells = [cell for matrix in read for cell in matrix.cells(_asking(store, builds, matrix))]
+    cells = [cell for matrix in read for cell in matrix.cells(asking(store, builds, matrix))]
     idle = matrices.warn_of_idle(
-        error for matrix in read for error in matrix.idle(_asking(store, builds, matrix)))
-    _check_cells(options.cell, cells)
+        error for matrix in read for error in matrix.idle(asking(store, builds, matrix)))
+    check_cells(options.cell, cells)
+    if options.cluster is not None and any(
+            isinstance(host.qemu, SavedSource) for cell in cells for host in cell.hosts):
+        raise UserError("a saved guest goes on on this machine", hint="run without --cluster")
     _check_resume(options, read, builds.machines)
     if options.keyword or options.marker:
         cells = matrices.selected(options, read)
     cells = [cell for cell in cells if not options.cell or cell.id in options.cell]
-    _prepare(store, builds, read, cells)
+    prepare(store, builds, read, cells)
 
     from bootmatrix.plugin.progress import ProgressReporter
     from bootmatrix.plugin.session import run_pytest
@@ -152,7 +163,7 @@ def _check_expressions(options: argparse.Namespace) -> None:
             matrices.collected([*nothing, *matrices.selection_words(options)])
 
 
-def _asking(store: ImageStore, builds: Builds, matrix: Matrix) -> MachinesOf:
+def asking(store: ImageStore, builds: Builds, matrix: Matrix) -> MachinesOf:
     """What asks a QEMU of a matrix, whose image is built first, for its machine types."""
     def machines_of(host: HostSpec) -> Sequence[str]:
         build_missing(store, builds.missing([replace(host, firmware=None)]))
@@ -166,7 +177,7 @@ def _asking(store: ImageStore, builds: Builds, matrix: Matrix) -> MachinesOf:
     return machines_of
 
 
-def _prepare(
+def prepare(
     store: ImageStore, builds: Builds, read: Sequence[Matrix], cells: Sequence[Cell]
 ) -> None:
     """Make ready what the hosts of these cells need, and nothing else."""
@@ -178,7 +189,7 @@ def _prepare(
         builds.prepare(hosts, lambda line: echo(line, flush=True), matrix.place)
 
 
-def _check_cells(ids: Sequence[str], cells: Sequence[Cell]) -> None:
+def check_cells(ids: Sequence[str], cells: Sequence[Cell]) -> None:
     """Raise UserError for an id that no cell has."""
     from difflib import get_close_matches
 

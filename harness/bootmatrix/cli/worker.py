@@ -14,6 +14,7 @@ examples:
   bootmatrix worker tcp://127.0.0.1:8786
   bootmatrix worker tls://scheduler:8786 --cluster-tls certs -n 8
   bootmatrix worker tcp://10.0.0.1:8786 --insecure --name rack-3
+  bootmatrix worker tcp://10.0.0.1:8786 --insecure --board bench/apu2.yaml
 
 Whoever reaches a dask scheduler can run code on all its workers, as the user that they run as. So
 an address that is not this machine's own is refused without certificates, unless --insecure is
@@ -42,6 +43,9 @@ def add(commands: Commands) -> None:
                         help="certificates: ca.pem, cert.pem and key.pem")
     parser.add_argument("--insecure", action="store_true",
                         help="without TLS, on a network that is yours alone")
+    parser.add_argument("--board", dest="boards", metavar="FILE", type=Path, action="append",
+                        default=[], help="run cells of the boards in this labgrid environment file "
+                                         "(more than one: again)")
     parser.add_argument("--no-doctor", action="store_true",
                         help="serve at once, without looking whether cells can be run here")
     parser.add_argument("--with-stdin", action="store_true", help=argparse.SUPPRESS)
@@ -75,14 +79,20 @@ def _worker(options: argparse.Namespace) -> int:
         raise UserError(f"{name!r} cannot be a worker's name",
                         hint="letters, digits, dots and dashes")
     from bootmatrix.cluster import worker
+    from bootmatrix.cluster.table import boards_of
 
+    files = [file.absolute() for file in options.boards]
+    boards = boards_of(files)
     if options.with_stdin:
         worker.end_with(0)
-    elif not options.no_doctor and not _healthy(options.engine):
-        return Status.RED
+    elif not options.no_doctor:
+        echo(f"{name}: looks whether cells can be run here", flush=True)
+        if not _healthy(options.engine):
+            return Status.RED
     slots = side_by_side() if options.jobs == "auto" else int(options.jobs)
-    facts = worker.facts_of(name, slots, options.engine)
-    machine = Machine(facts, cache_home(), home_of(cache_home()))
+    facts = worker.facts_of(name, slots, options.engine, boards)
+    machine = Machine(facts, cache_home(), home_of(cache_home()), boards=files,
+                      engine=options.engine)
     try:
         worker.serve(address, security, machine, lambda line: echo(line, flush=True))
     finally:

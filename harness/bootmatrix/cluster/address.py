@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +82,7 @@ def security(tls: Path | None) -> Security | None:
         if not (tls / name).is_file():
             raise UserError(f"there is no {name} in it", file=tls,
                             hint="it holds " + ", ".join(FILES))
+    _check_certificates(tls)
     from distributed import security as dask_security
 
     ca, cert, key = (str(tls / name) for name in FILES)
@@ -89,6 +92,73 @@ def security(tls: Path | None) -> Security | None:
         tls_worker_key=key, tls_scheduler_cert=cert, tls_scheduler_key=key,
         require_encryption=True)
     return made
+
+
+def _check_certificates(tls: Path) -> None:
+    """Raise UserError for what are no certificates, or not of one another."""
+    ca, cert, key = (tls / name for name in FILES)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for file in (ca, cert):
+        try:
+            context.load_verify_locations(file)
+        except OSError as error:  # ssl.SSLError is one
+            raise UserError(f"is no certificate that can be read: {_said(error)}", file=file,
+                            hint="in PEM") from None
+    try:
+        context.load_cert_chain(cert, key, password=lambda: b"")  # nobody is asked for one
+    except OSError as error:
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            raise UserError(f"is not the key of {cert.name}", file=key) from None
+        raise UserError(f"is no key that can be read: {_said(error)}", file=key,
+                        hint="in PEM, without a passphrase") from None
+
+
+def _said(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or error.strerror or error)
+
+
+def trouble(address: Address, security: Security | None, seconds: float = 3.0) -> str:
+    """What is likely wrong where no scheduler answers; empty where nobody listens, or all is well.
+
+    One connection is made for that.
+    """
+    found = _ADDRESS.fullmatch(address.text)
+    assert found is not None
+    try:
+        with socket.create_connection((found[2].strip("[]"), int(found[3])), seconds) as connection:
+            return _looked_at(connection, security)
+    except OSError:
+        return ""
+
+
+def _looked_at(connection: socket.socket, security: Security | None) -> str:
+    if security is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            context.wrap_socket(connection).close()
+        except OSError:
+            return "something listens there, and is no scheduler that speaks tcp://"
+        return "what listens there speaks TLS: it is tls://, with --cluster-tls DIR"
+    contexts: Any = security  # it has no types
+    try:
+        with contexts.get_connection_args("worker")["ssl_context"].wrap_socket(
+                connection) as encrypted:
+            encrypted.recv(1)  # who does not take our certificate says so here
+    except TimeoutError:
+        return ""
+    except ssl.SSLCertVerificationError as error:
+        return (f"the scheduler's certificate is not taken with this {FILES[0]}: "
+                f"{error.verify_message}")
+    except ssl.SSLError as error:
+        reason = error.reason or ""
+        if reason.endswith("ALERT_UNKNOWN_CA"):
+            return f"the scheduler does not take this {FILES[1]}: it is of another {FILES[0]}"
+        if "_ALERT_" in reason:
+            said = reason.partition("_ALERT_")[2].replace("_", " ").lower()
+            return f"the scheduler does not take this {FILES[1]}: {said}"
+        return "what listens there speaks no TLS: a scheduler without certificates is tcp://"
+    return ""
 
 
 def check_installed() -> None:

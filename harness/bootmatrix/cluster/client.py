@@ -1,8 +1,9 @@
 """A run's side of a cluster: gives cells to its workers and takes what comes of them.
 
 Which worker runs a cell is dask's decision, among those that can. What is added is what a run of
-cells must have: no more of them are on their way than keep all workers busy, a cell is run again
-only so often, a worker that says nothing any more is not waited for, and an answer counts once.
+cells must have: no more of them are on their way than keep all workers busy, cells that take no
+time go together, one is run again only so often, a worker that says nothing any more is not waited
+for, nor a cell that never ends, and an answer counts once.
 
 All is done on the thread of dask's client; the run's own thread gives cells and takes answers.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import queue
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from bootmatrix.cell import AXES
 from bootmatrix.cluster import quiet, worker
-from bootmatrix.cluster.address import Address
+from bootmatrix.cluster.address import Address, trouble
 from bootmatrix.cluster.model import (
     PROTOCOL,
     Answer,
@@ -46,7 +48,11 @@ MOST_ATTEMPTS = 3
 SILENT_SECONDS = 10.0
 """A worker that the scheduler has not heard for so long is not waited for."""
 ALONE_SECONDS = 30.0
-"""A run whose last worker has gone waits so long for another one."""
+"""A run whose last worker has gone, or a cell's, waits so long for another one."""
+MOST_CELLS = 64
+"""So many cells go together at most, as one task of dask's."""
+_TOGETHER_SECONDS = worker.BATCH_SECONDS / 2
+_NEW_SHARE = 0.3  # of the last cells in what is known of how long cells take
 _GONE = "it has gone"
 _GONE_SECONDS = 15.0
 _TICK_SECONDS = 1.0
@@ -87,26 +93,46 @@ class At:
 
 @dataclass(eq=False)
 class Given:
-    """A cell that was given to the cluster.
+    """A cell that was given to the cluster; ``most`` is how many seconds it may take.
 
-    ``began`` are the workers that have begun it, one for each time. When it is ``over``, there is
-    an ``answer``, with its files, or an ``error``; ``worker`` is who gave it.
+    ``began`` are the workers that have begun it, or the cells with which it went, one for each
+    time; once one was lost, it goes ``alone``, as it may be why. When it is ``over``, there is an
+    ``answer``, with its record and its files, or an ``error``; ``worker`` is who gave it.
     """
 
     task: Task
     needs: Needs
     beginning: str | None
+    most: float
     began: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    key: str = ""
-    future: Any = None  # dask's: what there is of it has no types
-    allowed: tuple[str, ...] = ()
+    alone: bool = False
+    homeless_since: float | None = None
+    batch: Batch | None = None
     waits: bool = False
     over: bool = False
     answer: Answer | None = None
+    record: bytes = b""
     packed: bytes = b""
     worker: str = ""
     error: HarnessError | None = None
+
+
+@dataclass(eq=False)
+class Batch:
+    """Cells that go together, as one task of dask's. ``worker`` has begun it, ``since`` then."""
+
+    key: str
+    cells: list[Given]
+    allowed: tuple[str, ...]
+    future: Any = None  # dask's: what there is of it has no types
+    worker: str = ""
+    since: float = 0.0
+
+    @property
+    def left(self) -> list[Given]:
+        """Those of its cells of which nothing has come yet, in their order."""
+        return [given for given in self.cells if given.batch is self]
 
 
 class Cluster:
@@ -123,7 +149,7 @@ class Cluster:
     ) -> None:
         self.address = address
         self.workers: dict[str, At] = {}
-        self.flying = 0
+        self.flying = 0  # without those of boards, each of which waits for its turn
         self.most_flying = 0
         self._security = security
         self._run = run
@@ -134,13 +160,14 @@ class Cluster:
         self._same_roots = same_roots
         self._client: Any = None
         self._packed: dict[str, asyncio.Future[IO[bytes]]] = {}
-        self._given: dict[str, Given] = {}
+        self._batches: dict[str, Batch] = {}
         self._new: deque[Given] = deque()
-        self._placing = False
+        self._seconds = _TOGETHER_SECONDS
         self._unplaced: list[Given] = []
         self._homes: dict[str, str] = {}
+        self._bound: Counter[str] = Counter()  # cells that can go to one worker alone
         self._over: queue.SimpleQueue[Given] = queue.SimpleQueue()
-        self._arrived: list[tuple[str, Given]] = []
+        self._arrived: list[Batch] = []
         self._broken: HarnessError | None = None
         self._number = 0
         self._alone_since = time.monotonic()
@@ -161,7 +188,8 @@ class Cluster:
                 self.address.text, security=self._security, timeout=worker.CONNECT_SECONDS,
                 set_as_default=False, direct_to_workers=False, name="bootmatrix")
         except (OSError, TimeoutError, ValueError) as error:
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            told = trouble(self.address, self._security) or (
+                str(error).splitlines()[0] if str(error) else type(error).__name__)
             raise HarnessError(f"{self.address.text}: no scheduler answers: {told[:200]}"
                                ) from None
         self._client.subscribe_topic(worker.topic(self._run), self._hear)
@@ -218,32 +246,45 @@ class Cluster:
     @property
     def has_room(self) -> bool:
         """Whether another cell keeps a worker busy."""
-        waiting = sum(given.waits for given in list(self._given.values()))
         slots = sum(at.facts.slots for at in self.ready if at.facts)
-        return self.flying < max(_AHEAD * slots, slots + _AHEAD_AT_LEAST) + waiting
+        most = max(_AHEAD * slots * self._together, slots + _AHEAD_AT_LEAST)
+        return self.flying < most or self.flying < most + self._waiting()
 
-    def give(self, task: Task, needs: Needs, beginning: str | None = None) -> Given:
-        """Give a cell to the cluster. ``beginning`` is what other cells share with it."""
+    def give(
+        self, task: Task, needs: Needs, beginning: str | None = None, most: float = math.inf
+    ) -> Given:
+        """Give a cell to the cluster; it goes off when the run waits.
+
+        ``beginning`` is what other cells share with it, ``most`` how many seconds it may take.
+        """
         if self._broken is not None:
             raise self._broken
-        given = Given(task, needs, beginning)
-        self.flying += 1
-        self.most_flying = max(self.most_flying, self.flying)
+        given = Given(task, needs, beginning, most)
+        self.flying += not needs.boards
         self._new.append(given)
-        if not self._placing:  # those that come meanwhile are placed with it
-            self._placing = True
-            self._client.loop.asyncio_loop.call_soon_threadsafe(self._place_new)
         return given
 
     def take(self, seconds: float) -> list[Given]:
         """The cells that are over by now; waits for one, for so many seconds at most."""
+        if self._new:
+            self._client.loop.asyncio_loop.call_soon_threadsafe(self._place_new)
         taken: list[Given] = []
         with contextlib.suppress(queue.Empty):
             taken.append(self._over.get(timeout=seconds))
             while True:
                 taken.append(self._over.get_nowait())
-        self.flying -= len(taken)
+        self.flying -= sum(not given.needs.boards for given in taken)
         return taken
+
+    @property
+    def _together(self) -> int:
+        """How many cells go together: one, unless cells take next to no time."""
+        return max(1, min(MOST_CELLS, int(_TOGETHER_SECONDS / self._seconds)))
+
+    def _waiting(self) -> int:
+        """How many cells only wait for a guest that may be late."""
+        return sum(given.waits and not given.needs.boards
+                   for batch in list(self._batches.values()) for given in batch.cells)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
@@ -258,8 +299,8 @@ class Cluster:
             self._watch.cancel()
         for task in list(self._background):
             task.cancel()
-        futures = [given.future for given in self._given.values() if given.future is not None]
-        self._given.clear()
+        futures = [batch.future for batch in self._batches.values()]
+        self._batches.clear()
         if client.status == "running" and self._broken is None:
             if futures:
                 await client._cancel(futures)
@@ -274,7 +315,6 @@ class Cluster:
         task.add_done_callback(self._background.discard)
 
     def _place_new(self) -> None:
-        self._placing = False
         given = []
         with contextlib.suppress(IndexError):
             while True:
@@ -284,66 +324,88 @@ class Cluster:
     def _place(self, given: Sequence[Given]) -> None:
         """Give cells to dask, those that can go to the same places in one graph."""
         groups: dict[tuple[Any, ...], list[Given]] = {}
+        self._bound = Counter(batch.allowed[0] for batch in self._batches.values()
+                              if len(batch.allowed) == 1 for _ in batch.left)
         for one in given:
-            if self._choose(one):
-                about = one.allowed, one.needs.memory, one.needs.kvm
-                groups.setdefault(about, []).append(one)
-        for (allowed, memory, kvm), group in groups.items():
-            tasks = [one.task.model_copy(update={"attempt": len(one.lost) + 1}) for one in group]
-            resources = {"memory-mib": memory} | ({"kvm": 1} if kvm else {})
+            if allowed := self._choose(one):
+                groups.setdefault((allowed, one.needs.resources), []).append(one)
+        for (allowed, resources), group in groups.items():
+            batches = [self._batch(cells, allowed) for cells in self._cut(group)]
             futures = self._client.map(
-                worker.run_cell, [task.model_dump_json().encode() for task in tasks],
-                run=self._run, key=[one.key for one in group], pure=False,
-                workers=list(allowed), resources=resources)
-            for one, future in zip(group, futures, strict=True):
-                one.future = future
-                self._later(self._wait_for(future, one.key))
+                worker.run_cells, [list(map(_data, batch.cells)) for batch in batches],
+                run=self._run, key=[batch.key for batch in batches], pure=False,
+                workers=list(allowed), resources=dict(resources))
+            for batch, future in zip(batches, futures, strict=True):
+                batch.future = future
+                self._later(self._wait_for(batch))
 
-    def _choose(self, given: Given) -> bool:
-        """Choose the workers for a cell; one that none can take now is kept for later."""
+    def _choose(self, given: Given) -> tuple[str, ...]:
+        """The workers for a cell; one that none can take now is kept for later."""
         if self._broken is not None:
             self._finish(given, error=self._broken)
-            return False
+            return ()
         able = [at for at in self.ready if at.facts and not given.needs.lacking(at.facts)]
         others = [at for at in able if at.address not in given.lost]
-        allowed = self._at_home(given, others or able)
+        allowed = tuple(at.address for at in self._at_home(given, others or able))
         if not allowed or self._client is None:
+            self._keep(given)
+            return ()
+        given.homeless_since = None
+        return allowed
+
+    def _keep(self, given: Given) -> None:
+        """Keep a cell for a worker that can run it; not for ever, where others are there."""
+        now = time.monotonic()
+        given.homeless_since = given.homeless_since or now
+        states = {at.state for at in self.workers.values()}
+        if now - given.homeless_since > ALONE_SECONDS and State.READY in states and \
+                State.NEW not in states:
+            self._finish(given, Answer(
+                state="lost", why=f"no worker is left that can run it: "
+                                  f"{self.lacking(given.needs)}"))
+        else:
             self._unplaced.append(given)
-            return False
-        self._number += 1
-        given.waits = False
-        given.key = f"bootmatrix-{self._run}-{self._number}"
-        given.allowed = tuple(at.address for at in allowed)
-        self._given[given.key] = given
-        return True
 
     def _at_home(self, given: Given, able: list[At]) -> list[At]:
         """Of the workers that can run it, that which has its beginning, unless others are idle."""
         if given.beginning is None or len(able) < 2:
             return able
-        busy = {at.address: 0 for at in able}
-        for other in self._given.values():
-            if len(other.allowed) == 1 and other.allowed[0] in busy:
-                busy[other.allowed[0]] += 1
 
         def load(at: At) -> float:
             assert at.facts is not None
-            return busy[at.address] / at.facts.slots
+            return self._bound[at.address] / at.facts.slots
 
         home = next((at for at in able if at.address == self._homes.get(given.beginning)), None)
         if home is None or load(home) >= _AHEAD:
             home = min(able, key=load)
             self._homes.setdefault(given.beginning, home.address)
+        self._bound[home.address] += 1
         return [home]
 
-    async def _wait_for(self, future: Any, key: str) -> None:
-        """Take what comes of a cell's future; many that come at once are fetched at once."""
+    def _cut(self, group: Sequence[Given]) -> Iterator[list[Given]]:
+        """Cells that go together, in their order."""
+        yield from ([given] for given in group if given.alone or given.needs.boards)
+        others = [given for given in group if not (given.alone or given.needs.boards)]
+        together = self._together
+        for begin in range(0, len(others), together):
+            yield others[begin:begin + together]
+
+    def _batch(self, cells: list[Given], allowed: tuple[str, ...]) -> Batch:
+        self._number += 1
+        batch = Batch(f"bootmatrix-{self._run}-{self._number}", cells, allowed)
+        self._batches[batch.key] = batch
+        for given in cells:
+            given.batch, given.waits = batch, False
+        return batch
+
+    async def _wait_for(self, batch: Batch) -> None:
+        """Take what comes of a batch's future; many that come at once are fetched at once."""
+        future = batch.future
         await future._state.wait()
-        given = self._given.get(key)
-        if given is None or given.future is not future:
-            return  # it was given anew
+        if batch.key not in self._batches:
+            return  # its cells were given anew
         if future.status == "finished":
-            self._arrived.append((key, given))
+            self._arrived.append(batch)
             if len(self._arrived) == 1:
                 await asyncio.sleep(0)
                 arrived, self._arrived = self._arrived, []
@@ -351,38 +413,59 @@ class Cluster:
         elif future.status == "error":
             error = await future._exception()
             told = " ".join(str(error).split())[:300]
-            self._lose(given, f"{type(error).__name__}: {told}", over=True)
+            self._lose_all(batch, f"{type(error).__name__}: {told}", over=len(batch.cells) == 1)
         # Cancelled: the scheduler has gone, which is seen elsewhere.
 
-    async def _fetch(self, arrived: list[tuple[str, Given]]) -> None:
+    async def _fetch(self, arrived: list[Batch]) -> None:
         assert self._client is not None
-        futures = [given.future for _, given in arrived]
         try:
-            results = await self._client._gather(futures, errors="raise", direct=False)
+            results = await self._client._gather(
+                [batch.future for batch in arrived], errors="raise", direct=False)
         except Exception as error:
             if len(arrived) > 1:
                 for one in arrived:
                     self._later(self._fetch([one]))
                 return
-            key, given = arrived[0]
-            if self._given.get(key) is given:
-                self._lose(given, f"what came of it cannot be had: {type(error).__name__}")
+            self._lose_all(
+                arrived[0], f"what came of it cannot be had: {type(error).__name__}")
             return
-        for (key, given), result in zip(arrived, results, strict=True):
-            if self._given.get(key) is not given:
-                continue  # an answer counts once
+        for batch, result in zip(arrived, results, strict=True):
+            if batch.key in self._batches:  # an answer counts once
+                self._came(batch, result)
+
+    def _came(self, batch: Batch, result: Any) -> None:
+        """Take what has come of a batch: of all its cells, or of some, and the others not begun."""
+        try:
+            seconds, said = result
+            if seconds is not None:
+                self._seconds += _NEW_SHARE * (float(seconds) / len(said) - self._seconds)
+            self._take_said(batch, said)
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            self._lose_all(batch, f"what came is no answer: {error}")
+            return
+        left = batch.left
+        self._let_go(batch)
+        for given in left:
+            if given.began:
+                given.began.pop()
+        self._place(left)
+
+    def _take_said(self, batch: Batch, said: Sequence[Any]) -> None:
+        for given, (data, record, packed) in zip(batch.cells, said, strict=False):
+            if given.batch is not batch:
+                continue  # it was said before
+            given.batch = None
             try:
-                data, packed = result
                 answer = read_answer(data)
-            except (HarnessError, ValueError, TypeError) as error:
+            except HarnessError as error:
                 self._lose(given, str(error))
                 continue
-            self._answered(given, answer, packed)
+            self._answered(given, answer, record, packed)
 
-    def _answered(self, given: Given, answer: Answer, packed: bytes) -> None:
+    def _answered(self, given: Given, answer: Answer, record: bytes, packed: bytes) -> None:
         at = self.workers.get(given.began[-1]) if given.began else None
         if answer.state == "done":
-            self._finish(given, answer, packed)
+            self._finish(given, answer, record, packed)
         elif answer.state == "lost":
             self._lose(given, answer.why)
         elif answer.state == "broken":
@@ -396,30 +479,27 @@ class Cluster:
                 self._welcome_soon(at)
             if given.began:
                 given.began.pop()
-            self._again(given)
+            self._place([given])
 
     def _finish(
-        self, given: Given, answer: Answer | None = None, packed: bytes = b"",
+        self, given: Given, answer: Answer | None = None, record: bytes = b"", packed: bytes = b"",
         error: HarnessError | None = None,
     ) -> None:
         if given.over:
             return
-        self._given.pop(given.key, None)
-        given.over, given.waits = True, False
-        given.answer, given.packed, given.error = answer, packed, error
+        given.over, given.waits, given.batch = True, False, None
+        given.answer, given.record, given.packed, given.error = answer, record, packed, error
         if given.began:
             at = self.workers.get(given.began[-1])
             given.worker = at.name if at else given.began[-1]
-        if given.future is not None:
-            given.future.release()
-            given.future = None
         self._over.put(given)
 
     def _lose(self, given: Given, why: str, over: bool = False) -> None:
         """A worker was lost with a cell: run it again elsewhere, or no more."""
         if given.over:
             return
-        if given.began:
+        given.alone = True
+        if len(given.began) > len(given.lost):
             given.lost.append(given.began[-1])
         names = list(dict.fromkeys(
             at.name if (at := self.workers.get(address)) else address for address in given.lost))
@@ -429,35 +509,62 @@ class Cluster:
             self._finish(given, Answer(
                 state="lost", why=f"{told}, on {', '.join(names) or 'no worker'}: {why}"))
         else:
-            self._again(given)
+            given.batch = None
+            self._place([given])
 
-    def _again(self, given: Given) -> None:
-        self._given.pop(given.key, None)
-        if given.future is not None:
-            given.future.release()
-            given.future = None
-        self._place([given])
+    def _lose_all(self, batch: Batch, why: str, over: bool = False) -> None:
+        """A worker was lost with a batch, and nobody knows with which of its cells."""
+        left = batch.left
+        self._let_go(batch)
+        for given in left:
+            self._lose(given, why, over)
+
+    def _let_go(self, batch: Batch) -> None:
+        """Nothing of it is waited for any more; what runs of it is ended."""
+        self._batches.pop(batch.key, None)
+        for given in batch.left:
+            given.batch, given.waits = None, False
+        if batch.future is not None:
+            batch.future.release()
+            batch.future = None
 
     def _hear(self, event: tuple[float, Any]) -> None:
-        """What workers say of cells: that they have begun one, or wait for its guest."""
+        """What workers say of cells: that they have begun some, or wait for the guest of one."""
         said = event[1]
         if not isinstance(said, dict):
             return
-        given = self._given.get(str(said.get("began") or said.get("waits")))
-        if given is None:
+        batch = self._batches.get(str(said.get("began") or said.get("waits")))
+        if batch is None:
             return
         if "waits" in said:
+            self._set_apart(batch, said.get("said"))
+            return
+        again, batch.worker = bool(batch.worker), str(said.get("worker"))
+        batch.since = time.monotonic()
+        for given in batch.left:
+            if len(given.began) > len(given.lost):
+                # dask runs it again by itself, when it has lost the worker.
+                given.lost.append(given.began[-1])
+            given.began.append(batch.worker)
+        too_often = any(len(given.lost) >= MOST_ATTEMPTS for given in batch.left)
+        if again and (len(batch.cells) > 1 or too_often):
+            for given in batch.left:
+                given.began.pop()
+            self._lose_all(batch, "each time its worker has ended, or was not to be reached any "
+                                  "more", over=len(batch.cells) == 1)
+
+    def _set_apart(self, batch: Batch, said: Any) -> None:
+        """A cell waits: what came before it is there, and what comes after it is not begun."""
+        with contextlib.suppress(ValueError, TypeError):
+            self._take_said(batch, said)
+        left = batch.left
+        for given in left[:1]:
             given.waits = True
-            return
-        address = str(said.get("worker"))
-        if given.began and len(given.began) > len(given.lost):
-            # dask runs it again by itself, when it has lost the worker.
-            given.lost.append(given.began[-1])
-        if len(given.lost) >= MOST_ATTEMPTS:
-            self._lose(given, "each time its worker has ended, or was not to be reached any more",
-                       over=True)
-            return
-        given.began.append(address)
+        for given in left[1:]:
+            given.batch = None
+            if given.began:
+                given.began.pop()
+        self._place(left[1:])
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -517,20 +624,22 @@ class Cluster:
         return dict(await asyncio.wait_for(self._client.scheduler.processing(workers=silent), 5))
 
     def _check_given(self, processing: Mapping[str, list[str]]) -> None:
-        """Give those anew that are with a worker that is not waited for."""
+        """Give those anew that are with a worker that is not waited for, or never end."""
         at_silent = {str(key) for keys in processing.values() for key in keys}
         ready = {at.address for at in self.ready}
-        for key, given in list(self._given.items()):
-            last = given.began[-1] if len(given.began) > len(given.lost) else None
-            silent = last is not None and (at := self.workers.get(last)) is not None and \
-                at.state is State.SILENT
-            if silent:
-                self._lose(given, "its worker says nothing any more")
-            elif key in at_silent or not ready.intersection(given.allowed):
-                if last is None:
-                    self._again(given)
-                elif last not in ready:
-                    self._lose(given, "its worker has gone")
+        for batch in list(self._batches.values()):
+            at, left = self.workers.get(batch.worker), batch.left
+            most = sum(given.most for given in left)
+            if at is not None and at.state is State.SILENT:
+                self._lose_all(batch, "its worker says nothing any more")
+            elif batch.key in at_silent or not ready.intersection(batch.allowed):
+                if not batch.worker:
+                    self._let_go(batch)
+                    self._place(left)
+                elif batch.worker not in ready:
+                    self._lose_all(batch, "its worker has gone")
+            elif batch.worker and time.monotonic() - batch.since > most:
+                self._lose_all(batch, f"it has not ended in {most:.0f} s")
         unplaced, self._unplaced = self._unplaced, []
         self._place(unplaced)
 
@@ -550,7 +659,7 @@ class Cluster:
         """Give up where nobody is left who could run what was given."""
         if any(at.state in (State.READY, State.NEW) for at in self.workers.values()):
             self._alone_since = time.monotonic()
-        elif (self._unplaced or self._given) and \
+        elif (self._unplaced or self._batches) and \
                 time.monotonic() - self._alone_since > ALONE_SECONDS:
             self._break(self._no_worker())
 
@@ -561,7 +670,8 @@ class Cluster:
 
     def _break(self, error: HarnessError) -> None:
         self._broken = error
-        for given in (*self._given.values(), *self._unplaced):
+        left = [given for batch in self._batches.values() for given in batch.left]
+        for given in (*left, *self._unplaced):
             self._finish(given, error=error)
         self._unplaced = []
         self._changed.set()
@@ -641,6 +751,11 @@ class Cluster:
         said = await asyncio.wait_for(
             self._client._run(function, *given, workers=[at.address]), seconds)
         return said[at.address]
+
+
+def _data(given: Given) -> bytes:
+    return given.task.model_copy(
+        update={"attempt": len(given.lost) + 1}).model_dump_json().encode()
 
 
 def _packed(sent: Sent) -> IO[bytes]:

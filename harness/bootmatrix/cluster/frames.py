@@ -1,6 +1,6 @@
-"""Messages between a worker and the processes that run its cells: JSON, and bytes behind it.
+"""Messages between a worker and the processes that run its cells: JSON, and two parts behind it.
 
-Each has eight bytes before it: the length of the one and of the other.
+Each has twelve bytes before it: the lengths of the three.
 """
 
 from __future__ import annotations
@@ -9,38 +9,40 @@ import json
 import struct
 from typing import Any, BinaryIO
 
-_LENGTHS = struct.Struct(">II")
+_LENGTHS = struct.Struct(">III")
 LARGEST = 256 << 20
-"""The most bytes of either part: the logs of a cell are bounded by far less."""
+"""The most bytes of each part: the logs of a cell are bounded by far less."""
 
 
 class Ended(EOFError):
     """Nobody is at the other end, or what came is no message."""
 
 
-def write(file: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
+def write(
+    file: BinaryIO, head: dict[str, Any], body: bytes = b"", packed: bytes = b""
+) -> None:
     """Write a message. Raises Ended."""
     text = json.dumps(head).encode()
     try:
-        file.write(_LENGTHS.pack(len(text), len(body)) + text + body)
+        file.write(_LENGTHS.pack(len(text), len(body), len(packed)) + text + body + packed)
         file.flush()
     except (OSError, ValueError) as error:
         raise Ended(str(error)) from None
 
 
-def read(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
+def read(file: BinaryIO) -> tuple[dict[str, Any], bytes, bytes]:
     """Read a message. Raises Ended."""
     lengths = _LENGTHS.unpack(_exactly(file, _LENGTHS.size))
     if max(lengths) > LARGEST:
         raise Ended("what came is no message")
-    text, body = (_exactly(file, length) for length in lengths)
+    text, body, packed = (_exactly(file, length) for length in lengths)
     try:
         head = json.loads(text)
     except ValueError:
         raise Ended("what came is no message") from None
     if not isinstance(head, dict):
         raise Ended("what came is no message")
-    return head, body
+    return head, body, packed
 
 
 def _exactly(file: BinaryIO, length: int) -> bytes:

@@ -11,12 +11,14 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bootmatrix.cluster import quiet
 from bootmatrix.cluster.address import Address
 from bootmatrix.errors import HarnessError
+from bootmatrix.machines.bench.seat import CHIP_SECONDS
 
 WORKER = (sys.executable, "-m", "bootmatrix", "worker")
 _SCHEDULER = (sys.executable, "-m", "bootmatrix.cluster.local")
@@ -26,12 +28,18 @@ ALLOWED_FAILURES = 2
 
 
 class LocalCluster:
-    """A scheduler and so many workers, each with ``slots`` cells side by side."""
+    """A scheduler and so many workers, each with ``slots`` cells side by side.
 
-    def __init__(self, workers: int, slots: int, engine: str | None) -> None:
+    The first has the boards of these environment files.
+    """
+
+    def __init__(
+        self, workers: int, slots: int, engine: str | None, boards: Iterable[Path] = ()
+    ) -> None:
         self._workers = workers
         self._slots = slots
         self._engine = engine
+        self._boards = list(boards)
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def open(self) -> Address:
@@ -45,8 +53,11 @@ class LocalCluster:
         for number in range(1, self._workers + 1):
             words = [*WORKER, address, "-n", str(self._slots), "--name", f"local-{number}",
                      "--with-stdin"]
-            self._start([*words, *(["--engine", self._engine] if self._engine else [])],
-                        subprocess.DEVNULL)
+            if self._engine:
+                words += ["--engine", self._engine]
+            if number == 1:
+                words += [word for file in self._boards for word in ("--board", str(file))]
+            self._start(words, subprocess.DEVNULL)
         return Address(address, self._workers)
 
     def _start(self, command: Sequence[str], stdout: int) -> subprocess.Popen[bytes]:
@@ -65,7 +76,7 @@ class LocalCluster:
                         pipe.close()
         for process in processes:
             try:
-                process.wait(_END_SECONDS)
+                process.wait(CHIP_SECONDS if self._boards else _END_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

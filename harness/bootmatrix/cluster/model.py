@@ -21,6 +21,7 @@ from bootmatrix.model import (
     GuestKind,
     HostSpec,
     Known,
+    Limits,
     OwnDisk,
     OwnGuest,
     OwnMachine,
@@ -29,7 +30,7 @@ from bootmatrix.model import (
 from bootmatrix.steps.base import Scenario
 from bootmatrix.steps.library import StepData, validate
 
-PROTOCOL = 1
+PROTOCOL = 2
 """What workers and runs of one number understand of each other."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -68,15 +69,27 @@ class GuestData(_Data):
     machine: dict[str, Any] | None
     disk: DiskData | None
     up: str
+    smbios: str
+    login: list[tuple[str, str]]
 
     def guest(self, name: str, place: Place) -> OwnGuest:
         """The guest. Raises ValueError for what no matrix can hold."""
         machine = None if self.machine is None else _MACHINE.validate_python(self.machine)
         if machine is not None:
             _words(machine.words)
-        re.compile(self.up)
+        for pattern in (self.up, *(pattern for pattern, _ in self.login)):
+            re.compile(pattern)
         disk = self.disk and OwnDisk(place(self.disk.digest), self.disk.format)
-        return OwnGuest(_name(name), GuestKind(self.kind), machine, disk or None, self.up)
+        return OwnGuest(_name(name), GuestKind(self.kind), machine, disk or None, self.up,
+                        self.smbios, tuple(self.login))
+
+
+class LimitsData(_Data):
+    """The limits of a cell's sandboxes, as bootmatrix.model.Limits has them."""
+
+    memory: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    file: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    processes: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
 
 
 class KnownData(_Data):
@@ -108,6 +121,7 @@ class Task(_Data):
     seconds: float
     patience: float | None
     debug_log: bool
+    limits: LimitsData = LimitsData()
     known: list[KnownData]
     repeat: int
     engine: str | None
@@ -125,7 +139,8 @@ class Task(_Data):
             hosts = tuple(HostSpec(host.name, host.builds, arch=Arch(host.arch),
                                    arguments=_words(host.arguments)) for host in self.hosts)
             cell = Cell(hosts, seconds=self.seconds, patience=self.patience,
-                        debug_log=self.debug_log, **values)
+                        debug_log=self.debug_log, limits=Limits(**self.limits.model_dump()),
+                        **values)
         except (ValueError, LookupError, re.error) as error:
             raise HarnessError(f"what came is no cell: {error}") from None
         if cell.id != self.id:
@@ -171,7 +186,8 @@ def guest_data(guest: GuestKind | OwnGuest, digest: Callable[[Path], str]) -> Gu
         return None
     disk, machine = guest.disk, guest.machine
     return GuestData.model_validate({
-        "kind": guest.kind.value, "up": guest.up,
+        "kind": guest.kind.value, "up": guest.up, "smbios": guest.smbios,
+        "login": list(guest.login),
         "machine": None if machine is None else _MACHINE.dump_python(machine, mode="json"),
         "disk": None if disk is None else {"digest": digest(disk.path), "format": disk.format}})
 
@@ -184,7 +200,7 @@ def known_data(known: Known) -> KnownData:
 
 
 class Answer(_Data):
-    """What has come of a cell on a worker.
+    """What has come of a cell on a worker; its record and its files come beside it.
 
     ``done``: it has a record. ``lost``: the process that ran it ended, or told nothing any more.
     ``broken``: the rig of that machine is at fault, and the next cell would fail alike.
@@ -193,7 +209,6 @@ class Answer(_Data):
 
     state: Literal["done", "lost", "broken", "unknown", "stopped"]
     why: str = ""
-    record: dict[str, Any] | None = None
 
 
 class Facts(_Data):
@@ -201,8 +216,8 @@ class Facts(_Data):
 
     ``axes`` are those that a cell can have for it. ``kvm`` is empty where KVM can be used, and else
     says why it cannot. ``memory`` is in MiB. ``roots`` are the catalogue's builds that are built
-    there, with their digests. ``boards`` are those on its bench. ``slots`` is how many cells it
-    runs side by side.
+    there, with their digests. ``boards`` are those on its bench, by their digests, with their
+    names. ``slots`` is how many cells it runs side by side.
     """
 
     protocol: int
@@ -215,28 +230,48 @@ class Facts(_Data):
     memory: int
     engines: list[str]
     roots: dict[str, str]
-    boards: list[str] = []
+    boards: dict[Digest, str] = {}
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What it has, as dask counts it."""
+        return {"memory-mib": self.memory, **({} if self.kvm else {"kvm": self.slots}),
+                **{_resource(board): 1 for board in self.boards}}
+
+
+def _resource(board: str) -> str:
+    return f"board-{board[:16]}"
 
 
 class Needs(_Data):
-    """What a cell needs of a machine. ``memory``, in MiB, is that of its guest on two hosts."""
+    """What a cell needs of a machine. ``memory``, in MiB, is that of its guest on two hosts.
 
-    machine: str
+    ``boards`` are the digest and the name of each board.
+    """
+
+    machine: str | None
     kvm: bool = False
     memory: int = 0
     engine: str | None = None
-    boards: list[str] = []
+    boards: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def resources(self) -> tuple[tuple[str, float], ...]:
+        """What it takes of a worker, as dask counts it."""
+        return (("memory-mib", self.memory), *[("kvm", 1)] * self.kvm,
+                *((_resource(board), 1) for board, _ in self.boards))
 
     def lacking(self, facts: Facts) -> str:
         """What a machine lacks for it, in a few words; empty if nothing."""
-        if facts.machine != self.machine:
+        if self.machine not in (None, facts.machine):
             return f"is {facts.machine}, not {self.machine}"
-        if missing := [board for board in self.boards if board not in facts.boards]:
+        if missing := [name for board, name in self.boards if board not in facts.boards]:
             return f"has no board {missing[0]}"
         if self.kvm and facts.kvm:
             return f"has no KVM: {facts.kvm}"
         if self.engine and self.engine not in facts.engines:
-            return f"has no engine {self.engine}"
+            return f"runs QEMUs with {' and '.join(facts.engines) or 'no engine'}, " \
+                   f"not with {self.engine}"
         if not facts.engines and not self.boards:
             return "has no engine that works"
         if self.memory > facts.memory:

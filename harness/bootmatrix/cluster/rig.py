@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import threading
@@ -16,6 +17,7 @@ from bootmatrix.cluster.client import Cluster, Given
 from bootmatrix.cluster.local import LocalCluster
 from bootmatrix.cluster.model import (
     HostData,
+    LimitsData,
     Needs,
     Task,
     guest_data,
@@ -28,7 +30,7 @@ from bootmatrix.errors import HarnessError
 from bootmatrix.guests import program_of
 from bootmatrix.model import BoardSource, Verdict
 from bootmatrix.records import rows
-from bootmatrix.records.model import checked
+from bootmatrix.records.model import parsed
 from bootmatrix.run.rig import Begun, Rig
 from bootmatrix.run.sharing import key_of, shared_steps
 from bootmatrix.run.workers import side_by_side
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from bootmatrix.records.model import CellRow, Record
 
 _POLL_SECONDS = 0.5
+# A step's guest is waited for by a clock that stands still where QEMU cannot run.
+_MOST_SECONDS = 300.0
+_TIMES_PATIENCE = 3
 
 
 class ClusterRig(Rig):
@@ -83,16 +88,17 @@ class ClusterRig(Rig):
 
     def _open(self, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
         for spec in dict.fromkeys(host for cell in cells for host in cell.hosts):
-            if not isinstance(spec.qemu, BoardSource):
-                self._made.setdefault(spec, self.builds.host(spec))
-                self._packing.key(self._made[spec])
+            self._made.setdefault(spec, self.builds.host(spec))
+            self._packing.key(self._made[spec])
         for guest in dict.fromkeys(cell.guest for cell in cells):
             guest_data(guest, self._packing.disk)
         address = addresses.parse(self._wishes.address)
         if address.local:
             slots = self._wishes.jobs or side_by_side()
+            boards = {spec.qemu.env: None for cell in cells for spec in cell.hosts
+                      if isinstance(spec.qemu, BoardSource)}
             self._local = LocalCluster(
-                address.local, max(1, slots // address.local), self._engine_wanted)
+                address.local, max(1, slots // address.local), self._engine_wanted, boards)
             address = self._local.open()
         self._cluster = Cluster(
             address, addresses.security(self._wishes.tls), self._name,
@@ -136,7 +142,8 @@ class ClusterRig(Rig):
             return Begun(record)
         hosts = self._hosts(cell)
         given = self._cluster.give(
-            self._task(cell, hosts, known, repeat), needs, self._beginning(cell, hosts))
+            self._task(cell, hosts, known, repeat), needs, self._beginning(cell, hosts),
+            _most(cell))
 
         def judged() -> Record:
             while not given.over:
@@ -177,11 +184,13 @@ class ClusterRig(Rig):
         return rows.cell_row(cell, self._hosts(cell))
 
     def _needs(self, cell: Cell) -> Needs:
+        hosts = self._hosts(cell)
+        boards = {host.qemu.digest: str(host.qemu.board) for host in hosts if host.qemu.board}
+        if boards:  # which need nothing else, whatever machine their bench is at
+            return Needs(machine=None, boards=tuple(boards.items()))
         return Needs(
-            machine=platform.machine(), kvm=cell.accel.with_kvm,
-            memory=_memory(cell, self._hosts(cell)),
-            engine=self._engine_wanted,
-            boards=[str(host.qemu) for host in cell.hosts if isinstance(host.qemu, BoardSource)])
+            machine=platform.machine(), kvm=cell.accel.with_kvm, memory=_memory(cell, hosts),
+            engine=self._engine_wanted)
 
     def _task(
         self, cell: Cell, hosts: Sequence[Host], known: Sequence[Known], repeat: int
@@ -194,14 +203,15 @@ class ClusterRig(Rig):
             values=cell.values, words=words_data(cell),
             guest=guest_data(cell.guest, self._packing.disk), steps=_steps(cell),
             seconds=cell.seconds, patience=cell.patience, debug_log=cell.debug_log,
-            known=[known_data(one) for one in known], repeat=repeat, engine=self._engine_wanted,
+            limits=LimitsData(**cell.limits.given), known=[known_data(one) for one in known],
+            repeat=repeat, engine=self._engine_wanted,
             share=self.share, all_artifacts=self._wishes.all_artifacts, attempt=1)
 
     def _beginning(self, cell: Cell, hosts: Sequence[Host]) -> str | None:
         """What cells share that begin alike, where beginnings are shared."""
         if not self.share:
             return None
-        steps = cell.scenario.steps[: shared_steps(cell.scenario.steps)]
+        steps = cell.scenario.steps[: shared_steps(cell.scenario.steps, cell.migration)]
         return key_of(cell, hosts, steps) if steps else None
 
     def _record(self, given: Given, cell: Cell, known: Sequence[Known]) -> Record:
@@ -210,13 +220,13 @@ class ClusterRig(Rig):
             self._broken = given.error
             raise given.error
         assert given.answer is not None
-        if given.answer.record is None:
+        if given.answer.state != "done":
             record = rows.record(
                 self.describe(cell), Verdict.ERROR, given.answer.why, scenario=cell.scenario,
                 declared=known, engine=self._engine_wanted or "", seconds=0)
         else:
             try:
-                record = checked(given.answer.record)
+                record = parsed(given.record)
             except ValueError as error:
                 raise HarnessError(f"{given.worker}: {error}") from None
             self._check_about(record, self.describe(cell), given.worker)
@@ -226,13 +236,20 @@ class ClusterRig(Rig):
         if given.worker:
             record["worker"] = given.worker
         if given.lost:
-            record["attempts"] = len(given.lost) + (given.answer.record is not None)
+            record["attempts"] = len(given.lost) + (given.answer.state == "done")
         return record
 
     def _check_about(self, record: Record, described: CellRow, worker: str) -> None:
         """Raise HarnessError for the record of another cell, or of other builds."""
         if record["cell"] != described:
             raise HarnessError(f"{worker}: what came for {described['id']} is about something else")
+
+
+def _most(cell: Cell) -> float:
+    """Seconds after which a cell that has not ended never will, however busy its machine is."""
+    if any(isinstance(host.qemu, BoardSource) for host in cell.hosts):
+        return math.inf  # its bench has time limits, of which one is half an hour
+    return _MOST_SECONDS + _TIMES_PATIENCE * cell.longest * (len(cell.scenario.steps) + 1)
 
 
 def _memory(cell: Cell, hosts: Sequence[Host]) -> int:

@@ -6,12 +6,13 @@ worker: at the end of file there. While it lives it says so, whatever a cell doe
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,13 +20,16 @@ from typing import Any, BinaryIO, cast
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.cell import Cell
 from bootmatrix.cluster import artifacts, frames
 from bootmatrix.cluster.model import Answer, Task, read_task
-from bootmatrix.cluster.table import Kept, SentBuilds, read_table
+from bootmatrix.cluster.table import Kept, SentBuilds, boards_of, read_table
 from bootmatrix.ending import end_tidily
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.cell_files import remove_tree
+from bootmatrix.machines.bench.seat import CHIP_SECONDS
 from bootmatrix.model import Verdict
+from bootmatrix.records.jsonl import as_line
 from bootmatrix.records.outcome import Outcome, outcome_of
 from bootmatrix.run.rig import Begun, Rig
 
@@ -33,24 +37,34 @@ BEAT_SECONDS = 1.0
 """So often it says that it lives."""
 _POLL_SECONDS = 0.2
 _END_SECONDS = 3.0
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
+FORGET = "forget"
+"""The key of a message that asks it to let go of a run."""
 TABLE = "builds.json"
 """The run's table of builds, in its directory on a worker."""
 
 
 class SentRig(Rig):
-    """The rig of a run's cells on a worker: its builds are those that came with the run."""
+    """The rig of a run's cells on a worker: its builds are those that came with the run.
 
-    def __init__(self, task: Task, run_dir: Path, worker: str) -> None:
+    ``boards`` are the environment files of this machine's bench.
+    """
+
+    def __init__(self, task: Task, run_dir: Path, worker: str, boards: Sequence[Path]) -> None:
         super().__init__(task.engine, run_dir, worker)
         self.share = task.share
         table = read_table((run_dir / TABLE).read_bytes())
         store = ImageStore()
-        self._sent = SentBuilds(store, table, Kept(image_store.cache_home(), store))
+        self._sent = SentBuilds(
+            store, table, Kept(image_store.cache_home(), store), boards_of(boards))
 
     @property
     def builds(self) -> Builds:
         """Those of the run's table."""
         return self._sent
+
+    def _is_of_a_board(self, cell: Cell) -> bool:
+        return any(self._sent.host(host).qemu.board is not None for host in cell.hosts)
 
     def disk(self, digest: str) -> Path:
         """Where a disk image of a guest's own is. Raises HarnessError."""
@@ -64,16 +78,18 @@ class SentRig(Rig):
             self._sent.close()
 
 
-MakeRig = Callable[[Task, Path, str], SentRig]
+MakeRig = Callable[[Task, Path, str, Sequence[Path]], SentRig]
 
 
 class Slot:
     """Runs cells that come on one file, and tells what comes of them on another."""
 
     def __init__(
-        self, name: str, incoming: BinaryIO, outgoing: BinaryIO, make_rig: MakeRig = SentRig
+        self, name: str, incoming: BinaryIO, outgoing: BinaryIO, make_rig: MakeRig = SentRig,
+        boards: Sequence[Path] = (),
     ) -> None:
         self._name = name
+        self._boards = boards
         self._in = incoming
         self._out = outgoing
         self._make_rig = make_rig
@@ -91,8 +107,13 @@ class Slot:
                 if self._waiting and not self._comes():
                     self._look()
                     continue
-                head, body = frames.read(self._in)
-                self._take(str(head["key"]), Path(head["run_dir"]), body)
+                head, body, _ = frames.read(self._in)
+                if head["key"] == FORGET:
+                    if head["run"] == self._run:
+                        self._close()
+                    self._say({"key": FORGET})
+                else:
+                    self._take(str(head["key"]), Path(head["run_dir"]), body, head.get("engine"))
         except frames.Ended:
             pass
         finally:
@@ -109,12 +130,15 @@ class Slot:
                 del self._waiting[key]
                 self._tell(key, *self._finish(task, run_dir, begun))
 
-    def _take(self, key: str, run_dir: Path, body: bytes) -> None:
+    def _take(self, key: str, run_dir: Path, body: bytes, engine: str | None) -> None:
         try:
             task = read_task(body)
+            # A run that asks for another engine than this machine's never gives it a cell.
+            task = task.model_copy(update={"engine": task.engine or engine})
             if task.run != self._run:
                 self._close()
-                self._rig, self._run = self._make_rig(task, run_dir, self._name), task.run
+                self._rig, self._run = self._make_rig(
+                    task, run_dir, self._name, self._boards), task.run
             assert self._rig is not None
             self._rig.matrix = task.matrix
             begun = self._rig.begin(task.cell(self._rig.disk), task.declared(), task.repeat)
@@ -127,7 +151,7 @@ class Slot:
         else:
             self._tell(key, *self._finish(task, run_dir, begun))
 
-    def _finish(self, task: Task, run_dir: Path, begun: Begun) -> tuple[Answer, bytes]:
+    def _finish(self, task: Task, run_dir: Path, begun: Begun) -> tuple[Answer, bytes, bytes]:
         try:
             record = begun.record()
             packed = b""
@@ -140,15 +164,17 @@ class Slot:
                 with suppress(OSError, HarnessError):
                     remove_tree(directory)
         except Exception as error:
-            return _broken(error), b""
-        return Answer(state="done", record=cast(dict[str, Any], record)), packed
+            return _broken(error), b"", b""
+        return Answer(state="done"), as_line(record), packed
 
-    def _tell(self, key: str, answer: Answer, packed: bytes = b"") -> None:
-        self._say({"key": key, "answer": answer.model_dump(mode="json")}, packed)
+    def _tell(
+        self, key: str, answer: Answer, record: bytes = b"", packed: bytes = b""
+    ) -> None:
+        self._say({"key": key, "answer": answer.model_dump()}, record, packed)
 
-    def _say(self, head: dict[str, Any], body: bytes = b"") -> None:
+    def _say(self, head: dict[str, Any], body: bytes = b"", packed: bytes = b"") -> None:
         with self._writing:
-            frames.write(self._out, head, body)
+            frames.write(self._out, head, body, packed)
 
     def _beat(self) -> None:
         with suppress(frames.Ended):
@@ -157,7 +183,7 @@ class Slot:
         # Its worker is gone: it ends, even in the middle of a cell, as it would if it were asked.
         if not self._over.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
-            if not self._over.wait(_END_SECONDS):
+            if not self._over.wait(CHIP_SECONDS if self._boards else _END_SECONDS):
                 os._exit(1)  # and the sandboxes with it
 
     def _close(self) -> None:
@@ -188,9 +214,12 @@ def main(make_rig: MakeRig = SentRig) -> None:
     with open(os.devnull) as nothing:  # noqa: PTH123  # a descriptor
         os.dup2(nothing.fileno(), 0)
     end_tidily()
+    # It sees that its worker is gone only while it goes on.
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGCONT, 0, 0, 0)
     # Ctrl-C on the worker's terminal is the worker's, which ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    slot = Slot(sys.argv[1], cast(BinaryIO, incoming), outgoing, make_rig)
+    slot = Slot(sys.argv[1], cast(BinaryIO, incoming), outgoing, make_rig,
+                list(map(Path, sys.argv[2:])))
     with suppress(KeyboardInterrupt):
         slot.serve()
 

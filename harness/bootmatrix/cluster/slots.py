@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import json
 import os
 import queue
 import subprocess
@@ -18,17 +17,19 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import frames
-from bootmatrix.cluster.model import Answer, Facts, read_answer, read_task
-from bootmatrix.cluster.slot import TABLE
+from bootmatrix.cluster.model import Answer, Facts
+from bootmatrix.cluster.slot import FORGET, TABLE
 from bootmatrix.cluster.table import Kept, Table, read_table
 from bootmatrix.deadline import awake
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.cell_files import remove_tree
+from bootmatrix.machines.bench.seat import CHIP_SECONDS
 
 LEASE_SECONDS = 8.0
 """A run that nobody has asked for, for so long, is forgotten, and its cells end."""
@@ -37,20 +38,26 @@ HUNG_SECONDS = 20.0
 _END_SECONDS = 3.0
 _LOOK_SECONDS = 0.25
 SLOT = (sys.executable, "-m", "bootmatrix.cluster.slot")
-Said = queue.SimpleQueue[tuple[dict[str, Any], bytes] | None]
+Said = queue.SimpleQueue[tuple[dict[str, Any], bytes, bytes] | None]
+Came = tuple[Answer, bytes, bytes]
+"""What has come of a cell, its record, and its files."""
 
 
 class _Process:
     """One process that runs cells; started when there is one."""
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, boards: Sequence[Path]
+    ) -> None:
         self.name = name
         self.run = ""
         self.cells: dict[str, Said] = {}
-        self._command = command
+        self._command = [*command, name, *map(str, boards)]
+        self._patience = CHIP_SECONDS if boards else _END_SECONDS
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._heard = 0.0
 
     def start(self) -> None:
@@ -61,7 +68,7 @@ class _Process:
             self.cells = {}
             self._heard = awake()
             self._process = subprocess.Popen(
-                [*self._command, self.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 start_new_session=True, cwd=self._directory)
             threading.Thread(target=self._listen, args=(self._process, self.cells),
                              daemon=True).start()
@@ -71,12 +78,22 @@ class _Process:
         said: Said = queue.SimpleQueue()
         self.cells[key] = said
         assert self._process is not None
-        assert self._process.stdin is not None
         try:
-            frames.write(cast(Any, self._process.stdin), head, body)
+            with self._telling:
+                frames.write(cast(Any, self._process.stdin), head, body)
         except frames.Ended:
             said.put(None)
         return said
+
+    def forget(self, run: str) -> None:
+        """End what it does for a run; one that does nothing lets go of it, and stays."""
+        if not self.cells and self._process is not None:
+            said = self.send(FORGET, {"key": FORGET, "run": run}, b"")
+            with suppress(queue.Empty):
+                if said.get(timeout=self._patience) is not None:
+                    self.cells.pop(FORGET, None)
+                    return
+        self.end()
 
     def _listen(
         self, process: subprocess.Popen[bytes], cells: dict[str, Said]
@@ -117,7 +134,7 @@ class _Process:
             if not at_once:
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(_END_SECONDS)
+                    process.wait(self._patience)
             process.kill()
             process.wait()
 
@@ -136,20 +153,24 @@ class _Run:
 class Machine:
     """Runs cells on this machine, so many side by side as ``facts`` say.
 
-    ``cache`` is where builds are kept; runs have directories of their own in ``home``.
+    ``cache`` is where builds are kept; runs have directories of their own in ``home``. ``boards``
+    are the environment files of its bench: what writes a chip is waited for when it is to end.
+    ``engine`` is what this machine was told to run QEMUs with, if it was told.
     """
 
     def __init__(
         self, facts: Facts, cache: Path, home: Path, command: Sequence[str] = (),
+        boards: Sequence[Path] = (), engine: str | None = None,
     ) -> None:
         self.facts = facts
+        self._engine = engine
         self._cache = cache
         self.home = home
         self._kept: dict[str, Kept] = {}
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._taking = threading.Lock()
-        self._processes = [_Process(f"slot-{number}", command or SLOT, home)
+        self._processes = [_Process(f"slot-{number}", command or SLOT, home, boards)
                            for number in range(facts.slots)]
         self._free: queue.LifoQueue[_Process] = queue.LifoQueue()
         for process in reversed(self._processes):
@@ -167,7 +188,7 @@ class Machine:
 
     def end_all(self) -> None:
         """End all cells, and forget all runs: nobody is there who wants them."""
-        self._end(self._processes)
+        _side_by_side([process.end for process in self._processes])
         for run in list(self._runs):
             self.forget(run)
 
@@ -233,7 +254,8 @@ class Machine:
         """End what runs for a run, and remove what is kept of it."""
         with self._lock:
             there = self._runs.pop(run, None)
-        self._end([process for process in self._processes if process.run == run])
+        _side_by_side([partial(process.forget, run) for process in self._processes
+                       if process.run == run])
         with self._taking:
             if (kept := self._kept.pop(run, None)) is not None:
                 kept.close()
@@ -242,13 +264,6 @@ class Machine:
                 file.close()
             with suppress(OSError, HarnessError):
                 remove_tree(there.directory)
-
-    def _end(self, processes: Sequence[_Process]) -> None:
-        ending = [threading.Thread(target=process.end) for process in processes]
-        for thread in ending:
-            thread.start()
-        for thread in ending:
-            thread.join()
 
     def _keep_house(self) -> None:
         while not self._closed.wait(1.0):
@@ -261,53 +276,52 @@ class Machine:
     # ---- cells -----------------------------------------------------------------------------
 
     def run(
-        self, data: bytes, wanted: Callable[[], bool], waits: Callable[[], None],
-    ) -> tuple[bytes, bytes]:
-        """Run a cell: the answer, and its files.
+        self, run: str, task: bytes, wanted: Callable[[], bool], waits: Callable[[], None],
+    ) -> Came:
+        """Run a cell of a run.
 
         ``wanted`` is asked while it runs; ``waits`` is called when nothing is to be done for it
         but to wait for a guest that may be late, and another cell can run.
         """
         try:
-            answer, packed = self._run(data, wanted, waits)
+            return self._run(run, task, wanted, waits)
         except Exception as error:  # a fault of ours is told, and not one more of dask's
-            answer, packed = Answer(state="broken", why=in_a_line(error)[0]), b""
-        return answer.model_dump_json().encode(), packed
+            return _without_record("broken", in_a_line(error)[0])
 
     def _run(
-        self, data: bytes, wanted: Callable[[], bool], waits: Callable[[], None],
-    ) -> tuple[Answer, bytes]:
-        task = read_task(data)
+        self, run: str, task: bytes, wanted: Callable[[], bool], waits: Callable[[], None],
+    ) -> Came:
         with self._lock:
-            there = self._runs.get(task.run)
+            there = self._runs.get(run)
             if there is None:
-                return Answer(state="unknown"), b""
+                return _without_record("unknown")
             there.active += 1
         process = self._free.get()
         freed = False
         try:
             process.start()
-            process.run = task.run
+            process.run = run
             key = f"{next(self._numbers)}"
-            said = process.send(key, {"key": key, "run_dir": str(there.directory)}, data)
+            said = process.send(key, {"key": key, "run_dir": str(there.directory),
+                                      "engine": self._engine}, task)
             while True:
                 try:
                     message = said.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     if process.silent:
                         process.end(at_once=True)
-                        return Answer(state="lost", why="the process that ran it has said nothing "
-                                      f"for {HUNG_SECONDS:.0f} s"), b""
+                        return _without_record("lost", "the process that ran it has said nothing "
+                                                       f"for {HUNG_SECONDS:.0f} s")
                     if not wanted() or awake() - there.asked > LEASE_SECONDS:
                         process.cells.pop(key, None)
                         if not freed or not process.cells:
                             process.end()
-                        return Answer(state="stopped"), b""
+                        return _without_record("stopped")
                     continue
                 if message is None:
-                    return Answer(state="lost", why="the process that ran it has ended "
-                                                    f"({process.ended})"), b""
-                head, packed = message
+                    return _without_record(
+                        "lost", f"the process that ran it has ended ({process.ended})")
+                head, record, packed = message
                 if head.get("waits"):
                     if not freed:
                         freed = True
@@ -315,12 +329,24 @@ class Machine:
                         waits()
                     continue
                 process.cells.pop(key, None)
-                return read_answer(json.dumps(head["answer"]).encode()), packed
+                return Answer.model_validate(head["answer"]), record, packed
         finally:
             if not freed:
                 self._free.put(process)
             with self._lock:
                 there.active -= 1
+
+
+def _side_by_side(deeds: Sequence[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=deed) for deed in deeds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _without_record(state: Literal["lost", "broken", "unknown", "stopped"], why: str = "") -> Came:
+    return Answer(state=state, why=why), b"", b""
 
 
 def home_of(cache: Path) -> Path:

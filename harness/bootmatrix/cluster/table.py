@@ -15,12 +15,13 @@ from typing import IO, Any, BinaryIO, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from bootmatrix.builds import board_file
 from bootmatrix.builds.host import Builds, recognisable
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster.model import Digest
 from bootmatrix.errors import HarnessError, ImageError, UserError
 from bootmatrix.firmware.identity import KnownFirmware
-from bootmatrix.model import FirmwareBuild, Host, HostSpec, QemuBuild, Signing
+from bootmatrix.model import BoardSource, FirmwareBuild, Host, HostSpec, QemuBuild, Signing
 from bootmatrix.roots import archive
 from bootmatrix.roots.cache import Cache
 from bootmatrix.roots.manifest import Manifest
@@ -45,11 +46,16 @@ class TreeRef(BaseModel):
 
 
 class HostBuilds(BaseModel):
-    """A host's builds: ``qemu`` and ``firmware`` as they are, but for their places."""
+    """A host's builds: ``qemu`` and ``firmware`` as they are, but for their places.
+
+    A board has no ``root``, but the digest by which its bench knows it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     qemu: dict[str, Any]
-    root: TreeRef
+    root: TreeRef | None
+    board: Digest | None
+    restore: bool
     mounts: list[tuple[TreeRef, str]]
     firmware: dict[str, Any]
     files: dict[str, Digest]
@@ -73,7 +79,7 @@ class Table(BaseModel):
         """The digests of all trees."""
         return list(dict.fromkeys(
             ref.tree for host in self.hosts.values()
-            for ref in (host.root, *(mount for mount, _ in host.mounts))))
+            for ref in (host.root, *(mount for mount, _ in host.mounts)) if ref is not None))
 
     @property
     def files(self) -> list[str]:
@@ -154,12 +160,14 @@ class Packing:
         if firmware.signing is not None:
             files |= {"key": self._file(firmware.signing.key),
                       "certificate": self._file(firmware.signing.certificate)}
-        root = self._tree(qemu.root)
-        if qemu.catalogued:
+        root = None if qemu.board else self._tree(qemu.root)
+        if root is not None and qemu.catalogued:
             self._named[root.tree] = qemu.root_name or qemu.name
         return HostBuilds(
-            qemu=_QEMU.dump_python(replace(qemu, root=Path(), mounts=()), mode="json"),
-            root=root, mounts=[(self._tree(place), inside) for place, inside in qemu.mounts],
+            qemu=_QEMU.dump_python(replace(qemu, root=Path(), mounts=(), board=None), mode="json"),
+            root=root, board=qemu.digest if qemu.board else None,
+            restore=bool(qemu.board and qemu.board.restore),
+            mounts=[(self._tree(place), inside) for place, inside in qemu.mounts],
             firmware=_FIRMWARE.dump_python(_without_places(firmware), mode="json"), files=files)
 
     def _file(self, path: Path) -> str:
@@ -264,11 +272,23 @@ def _absent(digest: str) -> Callable[[Path], None]:
     return fill
 
 
-class SentBuilds(Builds):
-    """The builds of a run's table, where they are on this machine."""
+def boards_of(files: Iterable[Path]) -> dict[str, BoardSource]:
+    """The boards of environment files, by their digests. Raises UserError for a file of none."""
+    found = [BoardSource(env=file, target=target)
+             for file in files for target in board_file.targets(file)]
+    for source in found:
+        board_file.ready(source)
+    return {board_file.digest(source): source for source in found}
 
-    def __init__(self, store: ImageStore, table: Table, kept: Kept) -> None:
+
+class SentBuilds(Builds):
+    """The builds of a run's table, where they are on this machine; ``boards`` are on its bench."""
+
+    def __init__(
+        self, store: ImageStore, table: Table, kept: Kept, boards: Mapping[str, BoardSource]
+    ) -> None:
         super().__init__(store)
+        self._boards = boards
         self._table = table
         self._kept = kept
         self._made: dict[str, tuple[QemuBuild, FirmwareBuild]] = {}
@@ -315,6 +335,16 @@ class SentBuilds(Builds):
         if firmware.signing is not None:
             firmware = replace(firmware, signing=Signing(
                 files["key"], files["certificate"], firmware.signing.passphrase))
+        if data.board is not None:
+            return replace(qemu, board=self._board(data)), firmware
+        if data.root is None:
+            raise HarnessError("what came is neither a QEMU nor a board")
         return replace(qemu, root=place(data.root), mounts=tuple(
             (place(ref), inside) for ref, inside in data.mounts)), firmware
 
+    def _board(self, data: HostBuilds) -> BoardSource:
+        """The board, if it is still the one that was announced. Raises HarnessError."""
+        source = self._boards.get(data.board or "")
+        if source is None or board_file.digest(source) != data.board:
+            raise HarnessError("the board of the cell is not on this machine's bench (any more)")
+        return replace(source, restore=data.restore)

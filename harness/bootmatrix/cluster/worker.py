@@ -12,28 +12,36 @@ import platform
 import re
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import bootmatrix
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import AXES
 from bootmatrix.cluster import quiet
-from bootmatrix.cluster.address import Address
+from bootmatrix.cluster.address import Address, trouble
 from bootmatrix.cluster.model import PROTOCOL, Facts
 from bootmatrix.cluster.slots import Machine
 from bootmatrix.engines import ENGINES
 from bootmatrix.engines.confinement import kvm_complaint
 from bootmatrix.errors import EngineError, HarnessError, UserError
+from bootmatrix.model import BoardSource
 from bootmatrix.run.workers import MEMINFO, available_mib
 
 if TYPE_CHECKING:
     from distributed.security import Security
 
 CONNECT_SECONDS = 10.0
+BATCH_SECONDS = 0.5
+"""After so long it begins no other of the cells that came together."""
 _AGAIN_SECONDS = 1.0
+_NONE: Mapping[str, BoardSource] = MappingProxyType({})
 _here: list[Machine] = []
+Said = tuple[bytes, bytes, bytes]
+"""What comes of a cell: the answer, its record, and its files."""
 
 
 def topic(run: str) -> str:
@@ -51,20 +59,37 @@ def _machine() -> Machine:
 # Those that take their time are coroutines: meanwhile the worker has to say that it lives.
 
 
-def run_cell(task: bytes, run: str) -> tuple[bytes, bytes]:
-    """Run a cell: an answer as data, and its files."""
+def run_cells(tasks: list[bytes], run: str) -> tuple[float | None, list[Said]]:
+    """Run cells, one after the other: the seconds of them all, and what came of each.
+
+    Those of which nothing is said were not begun: the others have taken their time, the machine
+    is at fault, or one waits for its guest. There are no seconds then, as they tell nothing.
+    """
     import distributed
 
     worker: Any = distributed.get_worker()
     key = worker.get_current_task()
     leave_pool: Any = distributed.worker.secede
+    begun, said, waited = time.monotonic(), list[Said](), False
     worker.log_event(topic(run), {"began": key, "worker": worker.address})
 
+    def wanted() -> bool:
+        return _wanted(worker, key)
+
     def waits() -> None:
-        worker.log_event(topic(run), {"waits": key, "worker": worker.address})
+        nonlocal waited
+        waited = True
+        worker.log_event(topic(run), {"waits": key, "said": list(said)})
         leave_pool()
 
-    return _machine().run(task, lambda: _wanted(worker, key), waits)
+    for task in tasks:
+        answer, record, packed = _machine().run(run, task, wanted, waits)
+        said.append((answer.model_dump_json().encode(), record, packed))
+        if waited or answer.state != "done":
+            return None, said
+        if time.monotonic() - begun > BATCH_SECONDS:
+            break
+    return time.monotonic() - begun, said
 
 
 def _wanted(worker: Any, key: Any) -> bool:
@@ -111,7 +136,9 @@ async def forget(run: str) -> None:
 # ---- the process that serves ------------------------------------------------------------------
 
 
-def facts_of(name: str, slots: int, engine: str | None) -> Facts:
+def facts_of(
+    name: str, slots: int, engine: str | None, boards: Mapping[str, BoardSource] = _NONE
+) -> Facts:
     """What this machine has. Raises UserError for an engine that does not work here."""
     from bootmatrix.engines import choose
 
@@ -127,7 +154,8 @@ def facts_of(name: str, slots: int, engine: str | None) -> Facts:
     return Facts(
         protocol=PROTOCOL, axes=list(AXES), version=bootmatrix.__version__, name=name,
         machine=platform.machine(),
-        slots=slots, kvm=kvm_complaint() or "", memory=_memory(), engines=engines, roots={})
+        slots=slots, kvm=kvm_complaint() or "", memory=_memory(), engines=engines, roots={},
+        boards={digest: str(source) for digest, source in boards.items()})
 
 
 def _memory(meminfo: Path = MEMINFO) -> int:
@@ -158,15 +186,12 @@ async def _serve(
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked.set)
-    told = False
+    told = ""
     facts = machine.facts
-    resources: dict[str, float] = {"memory-mib": facts.memory}
-    if not facts.kvm:
-        resources["kvm"] = facts.slots
     while not asked.is_set():
         worker = Worker(
             address.text, nthreads=facts.slots, name=f"{facts.name}-{os.urandom(4).hex()}",
-            resources=resources, memory_limit=0, security=security, dashboard=False,
+            resources=facts.resources, memory_limit=0, security=security, dashboard=False,
             local_directory=str(machine.home), death_timeout=CONNECT_SECONDS, silence_logs=False)
         begun = asyncio.ensure_future(_until_end(worker, lambda: say(
             f"{facts.name}: serves {address.text}, {facts.slots} cells side by side")))
@@ -184,10 +209,16 @@ async def _serve(
         await asyncio.to_thread(machine.end_all)
         if asked.is_set():
             break
-        if served or not told:
-            say(f"{facts.name}: " + (f"{address.text} has gone; it is tried again" if served else
-                                     f"no scheduler answers at {address.text}; it is tried again"))
-            told = True
+        if served:
+            say(f"{facts.name}: {address.text} has gone; it is tried again")
+            told = ""
+        else:
+            wrong = await asyncio.to_thread(trouble, address, security)
+            line = (f"{facts.name}: no scheduler answers at {address.text}"
+                    f"{wrong and f': {wrong}'}; it is tried again")
+            if line != told:
+                say(line)
+            told = line
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asked.wait(), _AGAIN_SECONDS)
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.builds.repository import Repository
 from bootmatrix.cell import Cell
 from bootmatrix.diagnose import supervised
 from bootmatrix.diagnose.tried import Answer, fingerprint
 from bootmatrix.errors import HarnessError, UserError
 from bootmatrix.files import given_file
 from bootmatrix.firmware.names import kind_of, means
-from bootmatrix.matrix.sources import safe_name
+from bootmatrix.matrix.sources import natural, safe_name
 from bootmatrix.model import (
     FirmwareSource,
+    GitSource,
     Host,
     HostSpec,
     QemuSource,
@@ -72,12 +72,6 @@ class Flaky(Exception):
 # ---- the list ---------------------------------------------------------------------------------
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key by which 1.9 comes before 1.16."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part)
-            for part in re.split(r"(\d+)", text) if part]
-
-
 def listed(path: Path) -> tuple[str, ...]:
     """The candidates of a file, one a line ("#" begins a comment), or of a directory: its entries.
 
@@ -111,52 +105,6 @@ def of_one_kind(names: Sequence[str], name: str, kinds: Sequence[str]) -> tuple[
     """
     kind = kind_of(name, kinds)
     return tuple(one for one in names if kind_of(one, kinds) == kind) or tuple(names)
-
-
-def _git(*words: str, give: str | None = None) -> str | None:
-    """What git prints in this directory, None where it fails or is not there."""
-    try:
-        done = subprocess.run(["git", *words], input=give, capture_output=True, text=True,
-                              errors="replace")
-    except OSError:
-        return None
-    return None if done.returncode else done.stdout
-
-
-def commit(name: str) -> str | None:
-    """The commit that a name stands for now in this directory's git repository, None for none."""
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    return found.strip() if found else None
-
-
-def commits(names: Sequence[str]) -> dict[str, str]:
-    """The commits that names stand for; a name that is none of a commit is left out."""
-    said = _git("cat-file", "--batch-check=%(objectname)",
-                give="".join(f"{name}^{{commit}}\n" for name in names)) or ""
-    return {name: line for name, line in zip(names, said.splitlines(), strict=False)
-            if re.fullmatch(r"[0-9a-f]{40,64}", line)}
-
-
-def revisions(old: str, new: str) -> dict[str, str]:
-    """The first-parent commits from ``old`` to ``new``, each with its short hash and subject."""
-    first, last = commit(old), commit(new)
-    for name, found in ((old, first), (new, last)):
-        if found is None:
-            raise UserError(f"{name} is no revision of a git repository here",
-                            hint="list the revisions in a file: --candidates FILE")
-    assert first is not None
-    listed = _git("rev-list", "--reverse", "--first-parent", "--ancestry-path",
-                  f"{first}..{last}") or ""
-    if not listed:
-        other = _git("merge-base", "--is-ancestor", str(last), first) is not None
-        raise UserError(f"{new} does not come after {old} in git's history",
-                        hint="--reverse: the good one is the newer" if other and first != last
-                        else "one must be an ancestor of the other")
-    names = [first, *listed.split()]
-    said = _git("log", "--no-walk=unsorted", "--stdin", "--no-show-signature", "--no-color",
-                "--format=%h %s", give="\n".join(names)) or ""
-    texts = said.splitlines()
-    return dict(zip(names, texts if len(texts) == len(names) else names, strict=True))
 
 
 def ends(candidates: Sequence[str], good: str, bad: str) -> tuple[int, int]:
@@ -202,10 +150,10 @@ def roles(cell: Cell, over: Over, at: str | None) -> tuple[int, ...]:
 
 
 def substituted(
-    cell: Cell, over: Over, where: Sequence[int], name: str, build: str | Path,
+    cell: Cell, over: Over, where: Sequence[int], name: str, build: str | Path | GitSource,
     beside: Callable[[HostSpec], str | FirmwareSource],
 ) -> Cell:
-    """The cell with a candidate in it: ``build`` is a name of the catalogue, or a path.
+    """The cell with a candidate in it: a name of the catalogue, a path, or a commit to be built.
 
     Over ``qemu`` a host keeps the firmware that is ``beside`` its QEMU of before. A path's build
     has the candidate's name, so that it is not taken for what another found under that path.
@@ -215,9 +163,16 @@ def substituted(
     def host(old: HostSpec) -> HostSpec:
         new = replace(old, name=called)
         if over is Over.FIRMWARE:
+            if isinstance(build, GitSource):
+                return replace(new, firmware=FirmwareSource(build.repository, name=called,
+                                                            git=build))
             return replace(new, firmware=FirmwareSource(build, name=called)
                            if isinstance(build, Path) else build)
-        qemu = QemuSource(path=build, name=called) if isinstance(build, Path) else build
+        qemu: str | QemuSource
+        if isinstance(build, GitSource):
+            qemu = QemuSource(name=called, git=build)
+        else:
+            qemu = QemuSource(path=build, name=called) if isinstance(build, Path) else build
         kept = old.firmware or beside(old) if over is Over.QEMU else old.firmware
         return replace(new, qemu=qemu, firmware=kept)
 
@@ -281,12 +236,11 @@ def scripts(words: Sequence[str]) -> dict[str, str]:
 
     Those that git tracks are left out, as the command itself may check out others.
     """
-    found = {}
+    found, here = {}, Repository(Path.cwd(), around=True)
     for word in words:
         path = Path(word)
         with contextlib.suppress(OSError, ValueError):
-            if path.is_file() and path.stat().st_size <= _SCRIPT_BYTES and _git(
-                    "ls-files", "--error-unmatch", "--", word) is None:
+            if path.is_file() and path.stat().st_size <= _SCRIPT_BYTES and not here.tracks(word):
                 found[word] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
@@ -355,6 +309,7 @@ def search(
     again: Callable[[str], Answer],
     same: bool = False,
     skips: int | None = None,
+    ahead: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> Found:
     """Find the first bad candidate after ``good`` and up to ``bad``.
 
@@ -362,12 +317,18 @@ def search(
     one that was asked once more. A candidate with the good end's verdict is good. One that ends
     otherwise is bad, or, if ``same`` failure is asked for and it is not the bad end's, tells
     nothing, as one that cannot be tried. After so many ``skips`` in a row the search is given up.
+    Before a candidate is asked, ``ahead`` is told which may be asked after it.
 
     Raises UserError if the ends agree, one tells nothing, or the bad one passes; HarnessError if
     the rig broke at one; Flaky if one of the two that decide ends otherwise when it is run again.
     """
     steps = _steps_for(bad - good - 1)
-    told = {index: ask(candidates[index], steps + 1 - n) for n, index in enumerate((good, bad))}
+    told = {}
+    between = range(good + 1, bad)
+    middle = [_next(between, 0)] if between else []
+    for n, (index, then) in enumerate(((good, [bad, *middle]), (bad, middle))):
+        ahead([candidates[next_] for next_ in then])
+        told[index] = ask(candidates[index], steps + 1 - n)
     for index, option in ((good, "--good"), (bad, "--bad")):
         if told[index].skipped:
             why = f"{option} {candidates[index]} tells nothing: {told[index].reason}"
@@ -386,7 +347,10 @@ def search(
     unknown: set[int] = set()
     row: list[str] = []
     while open_ := [index for index in range(good + 1, bad) if index not in unknown]:
-        index = _next(open_, sum(good < index < bad for index in unknown))
+        skipped = sum(good < index < bad for index in unknown)
+        index = _next(open_, skipped)
+        halves = ([one for one in open_ if one > index], [one for one in open_ if one < index])
+        ahead([candidates[_next(half, 0)] for half in halves if half])
         answer = told[index] = ask(candidates[index], _steps_for(len(open_)) - 1)
         if answer.skipped or (same and answer.verdict not in (well, ill)):
             unknown.add(index)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine
 from bootmatrix.engines.confinement import SHOWN
@@ -21,7 +22,9 @@ from bootmatrix.fw_cfg.format.option import FwCfgFile
 from bootmatrix.machines.qemu.command_line import bare
 from bootmatrix.machines.qemu.process import Qemu
 from bootmatrix.machines.qemu.qtest import Qtest
+from bootmatrix.machines.setup import GuestSetup, granted_for
 from bootmatrix.model import QemuBuild
+from bootmatrix.vm import CONSOLE, DISK
 
 SECONDS = 30.0
 """For one QEMU, from launch to the last byte; it takes a tenth of one."""
@@ -30,6 +33,7 @@ _AT = "1-qemu"
 # No instruction is executed, and no item tells of the firmware: one's own QEMU may have none beside
 # it, and be run with another. A board wants a multiple of 64 KiB.
 _BLANK, _BLANK_BYTES = "blank.bin", 256 << 10
+_BELOW_HOLES_MIB = 2048
 # What is read of all files together, which is more than any guest has memory for.
 _MOST_BYTES = 256 << 20
 # Read last: selecting it makes QEMU decide on the features that the guest asked for.
@@ -65,23 +69,49 @@ def opened(
         (scratch.shown(build) / _BLANK).write_bytes(bytes(_BLANK_BYTES))
         (scratch.shown(build) / _BLANK).chmod(0o644)
         argv = (
-            *bare(build.binary, build.arguments, machine, ["accel=tcg"], setup.memory_mib), "-S",
-            "-bios", f"{SHOWN}/{_BLANK}",
+            *bare(build.binary, build.arguments, machine, ["accel=tcg"], setup.memory_mib,
+                  setup.memory), "-S",
+            "-bios", f"{SHOWN}/{_BLANK}", *_machine(setup),
             *(word for device in setup.devices for word in ("-device", device)),
             *option.argv(list(_brought_inside(files, scratch.shown(build)))),
             "-chardev", f"socket,id=qtest,path={SHOWN}/{_AT}/qtest.sock,server=off",
             "-qtest", "chardev:qtest", "-qtest-log", "none",
         )  # fmt: skip
-        sandbox = stack.enter_context(scratch.sandbox(engine, build))
+        sandbox = stack.enter_context(
+            scratch.sandbox(engine, build, grants=granted_for(setup.words)))
         qemu = stack.enter_context(Qemu(build.name, sandbox, argv, scratch, _AT, ["qtest"]))
         connection = qemu.connection("qtest", deadline)
         qtest = stack.enter_context(Qtest(connection, build.name, deadline.by(qemu.clock)))
         try:
-            fw_cfg = FwCfg(qtest, buffer=(setup.memory_mib << 20) // 2)
+            # In the middle of the memory, but not where a PC has a hole in it.
+            fw_cfg = FwCfg(qtest, buffer=(min(setup.memory_mib, _BELOW_HOLES_MIB) << 20) // 2)
         except QtestError as error:
             # It connects before it has made its devices, and most refusals come from those.
             raise qemu.ended() from error
         yield Open(qemu, qtest, fw_cfg)
+
+
+def offered_to(setup: GuestSetup, host: int) -> Setup:
+    """What a host's QEMU is given for a guest, as far as what it offers to firmware depends on it.
+
+    A disk that the harness attaches, and not the guest's own machine, is none of it.
+    """
+    return Setup(setup.memory_mib, (), setup.memory_argument, setup.cpu, setup.smp,
+                 setup.words_on(host))
+
+
+def _machine(setup: Setup) -> Iterator[str]:
+    """The rest of a machine; what a guest's disk and console are plugged into leads nowhere."""
+    if setup.cpu:
+        yield from ("-cpu", setup.cpu)
+    if setup.smp != 1:
+        yield from ("-smp", str(setup.smp))
+    text = ",".join(setup.words)
+    if f"drive={DISK}" in text:
+        yield from ("-blockdev", f"driver=null-co,node-name={DISK},read-zeroes=on")
+    if f"chardev={CONSOLE}" in text:
+        yield from ("-chardev", f"null,id={CONSOLE}")
+    yield from setup.words
 
 
 def survey(
@@ -103,14 +133,20 @@ def survey(
 
 
 def survey_all(
-    engine: Engine, builds: Sequence[QemuBuild], machine: str, setup: Setup | None = None
+    engine: Engine, builds: Sequence[QemuBuild], machine: str,
+    setup: Setup | Sequence[Setup] | None = None,
 ) -> list[Offer | None]:
-    """``survey`` of several QEMUs side by side; None for those without the machine type."""
-    def one(build: QemuBuild) -> Offer | None:
-        return survey(engine, build, machine, setup) if machine in build.machines else None
+    """``survey`` of several QEMUs side by side; None for those without the machine type.
 
+    ``setup`` is that of all, or one for each.
+    """
+    def one(build: QemuBuild, setup: Setup | None) -> Offer | None:
+        there = machine_type(machine) in build.machines
+        return survey(engine, build, machine, setup) if there else None
+
+    each = [setup] * len(builds) if setup is None or isinstance(setup, Setup) else setup
     with ThreadPoolExecutor(max(1, len(builds))) as pool:
-        return list(pool.map(one, builds))
+        return list(pool.map(one, builds, each))
 
 
 def read_items(fw_cfg: FwCfg) -> tuple[Item, ...]:

@@ -14,9 +14,18 @@ from bootmatrix.builds.host import Builds
 from bootmatrix.cell import AXES, NAME, Cell
 from bootmatrix.errors import UserError
 from bootmatrix.matrix.axes import DEFAULTS
-from bootmatrix.matrix.expansion import load
+from bootmatrix.matrix.expansion import Matrix, load
 from bootmatrix.matrix.sources import Given
-from bootmatrix.model import Arch, BoardSource, HostSpec, role_name
+from bootmatrix.model import (
+    LIMITS,
+    Arch,
+    BoardSource,
+    GuestKind,
+    HostSpec,
+    Limits,
+    SavedSource,
+    role_name,
+)
 from bootmatrix.records.jsonl import read_records
 from bootmatrix.records.merged import key, meant
 from bootmatrix.records.scenario import scenario_of
@@ -27,6 +36,30 @@ _BUILD = r"^[A-Za-z0-9][A-Za-z0-9._+~:-]*$"  # a package's version is in its nam
 
 def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = None) -> Cell:
     """The cell of a matrix file. Raises UserError where there is none of this id, with a hint."""
+    found, matrix = _cells(path, builds, given)
+    cells = {cell.id: cell for cell in found}
+    if cell_id not in cells:
+        close = get_close_matches(cell_id, cells, n=2, cutoff=0.8)
+        raise UserError(f"no such cell: {cell_id}", file=path,
+                        hint="near it: " + "  ".join(close) if close
+                        else f"`bootmatrix list {path}` shows the ids")
+    if any(isinstance(host.qemu, BoardSource) for host in cells[cell_id].hosts):
+        raise UserError(f"{cell_id} is a real board's, and this is about QEMUs", file=path,
+                        hint="`bootmatrix run --cell` runs it, `bootmatrix bench` sees the board")
+    if any(isinstance(host.qemu, SavedSource) for host in cells[cell_id].hosts):
+        raise _of_saved(cell_id, path)
+    builds.prepare(cells[cell_id].hosts, place=matrix.place)
+    return cells[cell_id]
+
+
+def cells_of(path: Path, builds: Builds) -> Sequence[Cell]:
+    """All cells of a matrix file. Raises UserError."""
+    return _cells(path, builds)[0]
+
+
+def _cells(
+    path: Path, builds: Builds, given: Given | None = None
+) -> tuple[Sequence[Cell], Matrix]:
     if not path.exists():
         raise UserError("no such matrix file", file=path)
     matrix = load(path, given)
@@ -39,17 +72,12 @@ def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = 
             builds.prepare([replace(host, firmware=None)])
         return builds.machines(host)
 
-    cells = {cell.id: cell for cell in matrix.cells(machines_of)}
-    if cell_id not in cells:
-        close = get_close_matches(cell_id, cells, n=2, cutoff=0.8)
-        raise UserError(f"no such cell: {cell_id}", file=path,
-                        hint="near it: " + "  ".join(close) if close
-                        else f"`bootmatrix list {path}` shows the ids")
-    if any(isinstance(host.qemu, BoardSource) for host in cells[cell_id].hosts):
-        raise UserError(f"{cell_id} is a real board's, and this is about QEMUs", file=path,
-                        hint="`bootmatrix run --cell` runs it, `bootmatrix bench` sees the board")
-    builds.prepare(cells[cell_id].hosts, place=matrix.place)
-    return cells[cell_id]
+    return tuple(matrix.cells(machines_of)), matrix
+
+
+def _of_saved(cell_id: str, path: Path) -> UserError:
+    return UserError(f"{cell_id} goes on with a saved guest, whose first QEMU is not here",
+                     file=path, hint="`bootmatrix run --cell` runs it")
 
 
 def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
@@ -65,10 +93,15 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
         raise UserError(f"no record of a cell {cell_id}", file=path,
                         hint="near it: " + "  ".join(close) if close else f"{len(records)} cells")
     found: dict[str, Any] = {**DEFAULTS, **records[about]["cell"]}
+    if "saved" in found.get("source", {}):
+        raise _of_saved(cell_id, path)
     scenario = scenario_of(records[about])
     if scenario is None:
         raise UserError(f"scenario {found['scenario']} is not in the library, and this record does "
                         "not hold its steps", file=path, hint="give its matrix: --matrix FILE")
+    if found["guest"] not in set(GuestKind):
+        raise UserError(f"{found['guest']} is a guest of the matrix's own, and its record does not "
+                        "hold what it is made of", file=path, hint="give its matrix: --matrix FILE")
     try:
         hosts = tuple(_hosts(found))
         if len(hosts) < scenario.hosts_needed:
@@ -80,6 +113,8 @@ def from_records(cell_id: str, path: Path, builds: Builds) -> Cell:
         cell = Cell(
             hosts, **values | {"scenario": scenario},
             seconds=float(found.get("boot_timeout", Cell.seconds)), patience=found.get("patience"),
+            limits=Limits(**{name: value for name, value in found.get("limits", {}).items()
+                             if name in LIMITS}),
         )
     except ValueError as error:  # of an enum: 'x' is not a valid Policy
         raise UserError(f"cell {cell_id}: {error}", file=path) from None

@@ -11,25 +11,28 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
 from itertools import chain, islice
 from typing import Any
 
+from bootmatrix.arguments import machine_type
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine
-from bootmatrix.engines.confinement import CELL, SHOWN
+from bootmatrix.engines.confinement import CELL
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.errors import QemuError
 from bootmatrix.files.cell_files import temporary
-from bootmatrix.machines.qemu.command_line import Launch, bare, qemu_argv
+from bootmatrix.machines.qemu.command_line import bare, qemu_argv
 from bootmatrix.machines.qemu.files import GuestFiles
+from bootmatrix.machines.qemu.machine import launch_of
 from bootmatrix.machines.qemu.migration import restore, save
 from bootmatrix.machines.qemu.process import VM, Qemu
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Host, Nic
-from bootmatrix.policies import Policy
+from bootmatrix.model import DEFAULT_MACHINE, Accel, Grant, Host, MigrationMode
+from bootmatrix.modes import MODES
+from bootmatrix.witnesses.refusal import Refusal, classify
 
 SECONDS = 30.0
 """For one launch, which takes a tenth of one."""
@@ -45,6 +48,11 @@ _DESCRIPTION_BYTES = 4 << 20
 # "pc.bios    4 KiB  0x0000000002000000 0x0000000000040000 0x0000000000040000 ..."
 _BLOCK = re.compile(
     r"^ *+(\S+) +\d+ [KMG]iB +0x[0-9a-f]+ +0x([0-9a-f]+) +0x([0-9a-f]+)", re.MULTILINE)
+# "error while loading state for instance 0x0 of device '0000:00:03.0/virtio-blk'"
+_OF_DEVICE = re.compile(r"for instance 0x[0-9a-f]+ of device '([^'\n]{1,200})'")
+_DISKS = ("virtio-blk", "virtio-scsi")
+# In "info qtree": where a PCI device is, and how many queues what is behind it has.
+_QUEUES = re.compile(r"^ *+addr = (\S+)|^ *+num-queues = ([0-9]{1,5}) ", re.MULTILINE)
 _DEVICE = re.compile(r"^ *+dev: ([^,\s]+),", re.MULTILINE)
 
 
@@ -52,6 +60,7 @@ class Kind(StrEnum):
     """What a finding is about."""
 
     MACHINE = "machine-type"
+    START = "start"
     RAM = "ram-block"
     SECTION = "section"
     FIELD = "field"
@@ -86,7 +95,10 @@ class Facts:
     """What a QEMU told of one machine type: RAM blocks, device types, and their vmstate.
 
     ``sections`` are the names of those in the stream of a guest that has not run yet: some are
-    of no device, and -dump-vmstate does not print them. ``stream`` is all of it.
+    of no device, and -dump-vmstate does not print them. ``queues`` is how many a virtio disk has,
+    by its PCI address ("03.0"). ``stream`` is all of it. ``stuck`` is why
+    the QEMU lets no guest go, ``refused`` why it does not even start with such a machine; then
+    there is nothing else.
     """
 
     host: Host
@@ -95,7 +107,18 @@ class Facts:
     devices: tuple[str, ...]
     vmstate: Mapping[str, Any]
     sections: tuple[str, ...]
+    queues: Mapping[str, int] = field(default_factory=dict)
     stream: bytes = field(default=b"", repr=False, compare=False)
+    stuck: str = ""
+    refused: Refusal | None = None
+
+
+class NotStarted(Exception):
+    """A QEMU that ends where it is to make the machine."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 # ---- asking ---------------------------------------------------------------------------------
@@ -112,14 +135,20 @@ def _understood(*hosts: Host) -> Iterator[None]:
                         f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
-def facts(
-    engine: Engine, host: Host, machine: str, disk: Disk, nic: Nic = Nic.NONE
-) -> Facts:
-    """Ask a host's QEMU. Raises QemuError if it does not start, with its last words.
+def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> Facts:
+    """Ask the QEMU of a guest's host. Raises QemuError if it answers as none does.
 
     Raises UserError for a machine type of no board that is known.
     """
-    with _understood(host), _stopped(engine, host, machine, disk, nic) as vm:
+    there = setup.hosts[host]
+    try:
+        return _facts(engine, setup, host, there)
+    except NotStarted as error:
+        return Facts(there, setup.machine, {}, (), {}, (), refused=error.refusal)
+
+
+def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> Facts:
+    with _understood(there), _stopped(engine, setup, host) as vm:
         deadline = vm.clock.deadline(SECONDS)
         told = [
             vm.monitor.execute("human-monitor-command", {"command-line": f"info {what}"},
@@ -127,63 +156,119 @@ def facts(
             for what in ("ramblock", "qtree")
         ]  # fmt: skip
         path = vm.kept / "stream"
-        save(vm, path, deadline)
+        stuck = save(vm, path, deadline).refusal
+        if stuck is not None:
+            return Facts(there, setup.machine, {}, (), {}, (), stuck=stuck.message)
         stream = path.read_bytes() if path.stat().st_size <= _STREAM_BYTES else b""
         with path.open("rb") as end:
             end.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
             sections = sections_in(end.read())
         vm.quit(deadline)
-        return Facts(host, machine, blocks_in(told[0]),
+        return Facts(there, setup.machine, blocks_in(told[0]),
                      tuple(dict.fromkeys(_DEVICE.findall(told[1]))),
-                     _vmstate(engine, host, machine), sections, stream)
+                     _vmstate(engine, there, setup.machine), sections, queues_in(told[1]), stream)
 
 
 @contextlib.contextmanager
 def _stopped(
-    engine: Engine, host: Host, machine: str, disk: Disk, nic: Nic, *, incoming: bool = False
+    engine: Engine, setup: GuestSetup, host: int, *, incoming: bool = False
 ) -> Iterator[VM]:
-    """A QEMU with a machine that does not run; ``incoming``: that waits for a stream."""
+    """A QEMU with a guest that does not run; ``incoming``: that waits for a stream.
+
+    Raises NotStarted where it ends instead.
+    """
+    build = setup.hosts[host].qemu
     with temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
-        blank = directory / "blank.img"
-        blank.write_bytes(bytes(1 << 20))
-        setup = GuestSetup([host], machine, Policy.STOCK, [blank], disk)
+        if not setup.disks:
+            blank = directory / "blank.img"
+            blank.write_bytes(bytes(1 << 20))
+            setup = replace(setup, disks=[blank])
         files = GuestFiles(setup, scratch)
-        argv = qemu_argv(Launch(
-            binary=host.qemu.binary, machine=machine, board=setup.board, accel=Accel.TCG, disk=disk,
-            disk_file=files.disk_inside, firmware=files.prepare(0, incoming=False).firmware,
-            directory=f"{SHOWN}/{_AT}", arguments=host.qemu.arguments, nic=nic,
-            smm=host.firmware.needs_smm, kernel=files.kernel(0), incoming=incoming,
-        ))  # fmt: skip
-        with scratch.sandbox(engine, host.qemu) as sandbox, \
-                VM(host.qemu.name, sandbox, (*argv, "-S"), scratch, _AT) as vm:
-            vm.connect(Deadline.after(SECONDS))
+        firmware = files.prepare(host, incoming=False).firmware
+        launch = launch_of(setup, files, host, _AT, firmware, incoming=incoming)
+        # What one shows the other is a stream, in whichever mode the guest is to migrate.
+        argv = qemu_argv(replace(launch, accel=Accel.TCG, mode=MODES[MigrationMode.PRECOPY]))
+        grants = setup.grants(host) - {Grant.KVM}
+        with contextlib.closing(files), scratch.sandbox(
+                engine, build, grants=grants, limits=setup.limits) as sandbox, \
+                VM(build.name, sandbox, (*argv, "-S"), scratch, _AT) as vm:
+            try:
+                vm.connect(Deadline.after(SECONDS))
+            except QemuError as error:
+                raise NotStarted(classify(error.tail, error.status)) from error
             yield vm
 
 
 def loaded(
-    engine: Engine, source: Facts, host: Host, disk: Disk, nic: Nic = Nic.NONE
+    engine: Engine, setup: GuestSetup, source: Facts, host: int = 1
 ) -> tuple[Obstacle, ...]:
     """What a destination says of the stream of a guest that has not run: whether it takes it.
 
     A virtio queue that is longer than the destination's is one that no driver has shortened.
-    SeaBIOS does so with a disk's, and with no other device's.
+    SeaBIOS does so with the first of a disk's, and with no other.
     """
     if not source.stream:
         return ()
-    with _understood(host), _stopped(engine, host, source.machine, disk, nic,
-                                     incoming=True) as vm:
+    try:
+        return _loaded(engine, setup, source, host)
+    except NotStarted as error:  # though it does where no stream is to come
+        return (does_not_start("destination", setup.hosts[host], error.refusal),)
+
+
+def _loaded(
+    engine: Engine, setup: GuestSetup, source: Facts, host: int
+) -> tuple[Obstacle, ...]:
+    with _understood(setup.hosts[host]), _stopped(engine, setup, host, incoming=True) as vm:
         path = vm.kept / "stream"
         path.write_bytes(source.stream)
         refusal = restore(vm, path, vm.clock.deadline(SECONDS)).refusal
+        device = _OF_DEVICE.search(vm.log_tail())
     if refusal is None:
         return ()
-    text = f"the stream of a guest that has not run is refused: {refusal.message}"
-    if refusal.kind == "queue-size" and nic is Nic.NONE:
+    name = device[1] if device else ""
+    text = (f"the stream of a guest that has not run is refused: {refusal.message}"
+            + (f", of {name}" if name else ""))
+    where, _, kind = name.rpartition("/")
+    number = source.queues.get(where.rpartition(":")[2], 1)
+    if refusal.kind == "queue-size" and kind == "virtio-blk" and number > 1:
+        text += (f"; it has {number} queues, and no driver that is known shortens all: SeaBIOS' "
+                 "uses the first alone; queue-size= on the destination's device heals it")
+    elif refusal.kind == "queue-size" and kind in _DISKS:
         return (Obstacle(Kind.STREAM, False, f"{text}; a driver that shortens its queues hides it, "
                          "as SeaBIOS' for disks does, one that uses all of them is refused, as "
                          "Linux' is; queue-size= on the destination's device heals it",
                          depends=True),)
     return (Obstacle(Kind.STREAM, True, text),)
+
+
+def does_not_start(role: str, host: Host, refusal: Refusal) -> Obstacle:
+    """A QEMU that ends where it is to make the machine: no guest can come from it, or to it."""
+    return Obstacle(Kind.START, True, f"the {role}, QEMU {host.qemu.version}, does not start with "
+                                     f"this machine: {refusal}")
+
+
+def taken_all_the_same(found: Obstacle) -> Obstacle:
+    """What a difference is where the destination takes the stream of a guest that has not run.
+
+    It can know a section that is not in its own stream, such as the one that old QEMUs send of
+    sound.
+    """
+    if not found.refuses:
+        return found
+    return replace(found, refuses=False, text=f"{found.text}, but the destination takes the stream "
+                   "of a guest that has not run")
+
+
+def queues_in(text: str) -> dict[str, int]:
+    """How many queues virtio disks have by the monitor's ``info qtree``, by their PCI address."""
+    found: dict[str, int] = {}
+    at = ""
+    for address, number in _QUEUES.findall(text):
+        if address:
+            at = address
+        else:
+            found[at] = max(found.get(at, 0), int(number))
+    return found
 
 
 def blocks_in(text: str) -> dict[str, Block]:
@@ -210,7 +295,9 @@ def sections_in(stream: bytes) -> tuple[str, ...]:
 
 def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
     with temporary("bootmatrix-") as directory, Scratch(directory) as scratch:
-        argv = (*bare(host.qemu.binary, host.qemu.arguments, machine, ["accel=tcg"], 32),
+        # All types are told of, whatever the machine's options, which can name what is not there.
+        kind = machine_type(machine)
+        argv = (*bare(host.qemu.binary, host.qemu.arguments, kind, ["accel=tcg"], 32),
                 "-dump-vmstate", f"{CELL}/{_VMSTATE}")
         with scratch.sandbox(engine, host.qemu) as sandbox, \
                 Qemu(host.qemu.name, sandbox, argv, scratch, _AT, []) as qemu:
@@ -227,6 +314,7 @@ def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
 
 def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Obstacle, ...]:
     """Whether both have the machine type, and mean the same by it."""
+    machine = machine_type(machine)
     if machine == DEFAULT_MACHINE:
         mine, theirs = source.qemu.default_machine, destination.qemu.default_machine
         return () if mine == theirs else (Obstacle(
@@ -240,6 +328,14 @@ def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Obs
 
 def compare(old: Facts, new: Facts) -> tuple[Obstacle, ...]:
     """What the destination ``new`` would find in a stream of the source ``old``, refusals first."""
+    refused = tuple(does_not_start(role, facts.host, facts.refused)
+                    for role, facts in (("source", old), ("destination", new)) if facts.refused)
+    if refused:
+        return refused
+    if old.stuck:
+        return (Obstacle(Kind.STREAM, True, f"the source lets no guest go: {old.stuck}"),)
+    if new.stuck:  # what it would read is not known
+        new = replace(old, host=new.host)
     with _understood(old.host, new.host):
         every = chain(_blocks(old.blocks, new.blocks), _sections(old, new))
         found = tuple(islice(every, _MOST_FINDINGS + 1))
@@ -266,8 +362,10 @@ def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
     for name in old.sections:
         if name not in new.sections:
             yield Obstacle(Kind.SECTION, True, f"{name} is not there")
-    # A section goes by its vmstate's name, which two device types can share.
-    by_name = {section["Name"]: section for section in _descriptions(new, new.vmstate)}
+    # A section goes by its vmstate's name, which two device types can share (those of an ISA and a
+    # PCI card): that of a device that is there is meant.
+    by_name = {section["Name"]: section for types in (new.vmstate, new.devices)
+               for section in _descriptions(new, types)}
     mine = {section["Name"]: section for section in _descriptions(old, old.devices)}
     for name, section in mine.items():
         if name in by_name and name in old.sections and name in new.sections:

@@ -7,17 +7,18 @@ bound on what is written there, and that nothing outlives the process that asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from bootmatrix.errors import EngineError, UserError
+from bootmatrix.model import Limits
 
 if TYPE_CHECKING:  # the names of the engines are asked for by every pytest
     from bootmatrix.deadline import Deadline
     from bootmatrix.engines.confinement import Priority
-    from bootmatrix.model import QemuBuild
+    from bootmatrix.model import Grant, QemuBuild
 
 
 class Process(Protocol):
@@ -83,16 +84,16 @@ class Engine(Protocol):
     priority: Priority
 
     def sandbox(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool = False, keep: bool = False,
-        shown: Path | None = None,
+        self, build: QemuBuild, cell_dir: Path, grants: Collection[Grant] = (), keep: bool = False,
+        shown: Path | None = None, limits: Limits = ...,
     ) -> Sandbox:  # fmt: skip
-        """A sandbox of ``build``; /dev/kvm is in it only if asked for.
+        """A sandbox of ``build``; of what can be granted, it has what is in ``grants``.
 
         ``cell_dir`` must exist. Where the harness is root, it is given to the user that programs
         run as; what is put into it is to be given to them by bootmatrix.files.cell_files.
-        ``shown`` is seen inside as confinement.SHOWN, read-only. With ``keep`` the same
-        directories used again are cheap: the sandbox stays warm once nothing of its programs is
-        left in it. Without, it ends when it is left. Raises EngineError.
+        ``shown`` is seen inside as confinement.SHOWN, read-only. ``limits`` are its own. With
+        ``keep`` the same directories used again are cheap: the sandbox stays warm once nothing of
+        its programs is left in it. Without, it ends when it is left. Raises EngineError.
         """
 
     def close(self) -> None:

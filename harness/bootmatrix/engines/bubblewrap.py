@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,20 +24,21 @@ from bootmatrix.engines.confinement import (
     ADDRESS_SPACE_BYTES,
     CELL,
     ENVIRONMENT,
-    KVM,
     LAUNCHER_MODE,
     NICE,
     PROCESSES,
     SHELL,
     Priority,
-    kvm_device,
+    devices,
+    file_bytes,
+    memory_bytes,
     reprioritise,
     shown_at,
 )
 from bootmatrix.engines.launcher import Launcher
 from bootmatrix.engines.warm import Confinement, WarmEngine
 from bootmatrix.errors import EngineError, SandboxLost
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import Grant, Limits, QemuBuild
 from bootmatrix.roots import debian
 
 KILL_SECONDS = 10.0
@@ -45,28 +46,32 @@ _PROBE_SECONDS = 60.0  # it takes milliseconds; once, at a load of 10, ten secon
 END_SECONDS = 1.0  # the launcher ends by itself, in milliseconds, when its input does
 
 # RLIMIT_NPROC is -p in older busyboxes and -u in newer ones.
-_LIMITS = f"""
-{{ ulimit -u {PROCESSES}; ulimit -p {PROCESSES}; }} 2>/dev/null
-ulimit -v {ADDRESS_SPACE_BYTES >> 10} || exit
+_LIMITS = """
+{{ ulimit -u {processes}; ulimit -p {processes}; }} 2>/dev/null
+ulimit -v {kib} || exit
 """
 # Where root puts a build's root, and in it the cell's directory: at the mount point that the
 # root has for it, so that nothing else is hidden before it has been found. What else is to be
-# mounted (up to --) goes below the root's /tmp, which bubblewrap covers again. There is also made
-# a node of KVM's, if it is asked for by its numbers: the host has that nowhere.
+# mounted (up to --) goes below the root's /tmp, which bubblewrap covers again. There are also made
+# the nodes of devices, if they are asked for by name and numbers: the host has those nowhere.
 _PLACE = "/mnt"
 _MOUNT = f"""
 set -e
-root=$1 number=0 kvm=$3 owner=$4
+root=$1 number=0 devices=$3 owner=$4
 for point in {CELL} /tmp; do
   [ ! -L "$root$point" ] || {{ echo "$root$point is a symbolic link" >&2; exit 1; }}
 done
 mount --bind "$2" "$root{CELL}"
 shift 4
-[ "$kvm$1" = -- ] || mount -t tmpfs tmpfs "$root/tmp"
-if [ "$kvm" ]; then
-  mknod -m 600 "$root/tmp/kvm" c $kvm
-  chown "$owner" "$root/tmp/kvm"
-fi
+[ "$devices$1" = -- ] || mount -t tmpfs tmpfs "$root/tmp"
+nodes() {{
+  while [ "$1" ]; do
+    mknod -m 600 "$root/tmp/$1" c "$2" "$3"
+    chown "$owner" "$root/tmp/$1"
+    shift 3
+  done
+}}
+nodes $devices ""
 while [ "$1" != -- ]; do
   mkdir "$root/tmp/$number"
   mount --bind "$1" "$root/tmp/$number"
@@ -149,6 +154,9 @@ class BubblewrapEngine(WarmEngine):
         # --die-with-parent means the thread that started it (PR_SET_PDEATHSIG in prctl(2)), so
         # all are started by one that lives as long as the engine.
         self._parent = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap-parent")
+        # A directory in that of the cell which is /dev/shm, so that what is in there counts as the
+        # cell's. It must be there before a sandbox begins, when nobody can have put a link there.
+        self.shared_memory = ""
         try:
             self._probe()
         except EngineError:
@@ -163,7 +171,8 @@ class BubblewrapEngine(WarmEngine):
             self._parent.shutdown()
 
     def _start(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool, shown: Path | None
+        self, build: QemuBuild, cell_dir: Path, grants: Collection[Grant], shown: Path | None,
+        limits: Limits,
     ) -> _Bubble:
         if not build.root.is_dir():
             raise EngineError(f"{build.name}: its root {build.root} is not there")
@@ -179,8 +188,8 @@ class BubblewrapEngine(WarmEngine):
             calls, filled = os.pipe()
             stack.callback(os.close, calls)
             with os.fdopen(filled, "wb") as filling:
-                filling.write(seccomp.bpf())
-            argv = self._confine(build, cell_dir, kvm, shown, busybox, calls)
+                filling.write(seccomp.bpf(memfd=Grant.MEMFD in grants))
+            argv = self._confine(build, cell_dir, devices(grants), shown, limits, busybox, calls)
             if (nice := NICE.get(self.priority)) and (nice > 0 or os.geteuid() == 0):
                 argv = ["nice", "-n", str(nice), *argv]
             ours, theirs = socket.socketpair()
@@ -206,8 +215,9 @@ class BubblewrapEngine(WarmEngine):
         self,
         build: QemuBuild,
         cell_dir: Path,
-        kvm: bool,
+        given: Sequence[tuple[str, os.stat_result]],
         shown: Path | None,
+        limits: Limits,
         busybox: int,
         calls: int,
     ) -> list[str]:
@@ -217,19 +227,21 @@ class BubblewrapEngine(WarmEngine):
         """
         mounts = (*build.mounts, *shown_at(shown))
         directories = [directory for directory, _ in mounts]
-        device = kvm_device() if kvm else None
-        outer, (root_name, cell_name, kvm_name, *names) = self._outer(
-            build.root, cell_dir, directories, device
+        outer, (root_name, cell_name, *names) = self._outer(
+            build.root, cell_dir, directories, given
         )
         inner = ["bwrap", "--ro-bind", root_name, "/", "--dev", "/dev", "--proc", "/proc"]
-        if kvm:
-            inner += ["--dev-bind", kvm_name, KVM]
-        # Nothing in /dev can be written but the devices; there is no /dev/shm to speak of.
+        for name, (device, _) in zip(names[:len(given)], given, strict=True):
+            inner += ["--dev-bind", name, device]
+        # Nothing in /dev can be written but the devices; nor is there a /dev/shm to speak of, if
+        # none is asked for.
         inner += ["--perms", f"{LAUNCHER_MODE:o}", "--ro-bind-data", str(busybox), _LAUNCHER]
         inner += ["--remount-ro", "/dev"]
+        if self.shared_memory:
+            inner += ["--bind", f"{cell_name}/{self.shared_memory}", "/dev/shm"]  # noqa: S108
         # Nor in /tmp, which holds mount points: bubblewrap bounds no tmpfs's number of files.
         inner += ["--tmpfs", "/tmp"]  # noqa: S108
-        for name, (_, inside) in zip(names, mounts, strict=True):
+        for name, (_, inside) in zip(names[len(given):], mounts, strict=True):
             inner += ["--ro-bind", name, inside]
         inner += ["--remount-ro", "/tmp"]  # noqa: S108
         inner += ["--bind", cell_name, CELL, "--chdir", CELL, *_ISOLATION, "--clearenv",
@@ -237,23 +249,28 @@ class BubblewrapEngine(WarmEngine):
         for name, value in (*ENVIRONMENT.items(), *build.environment):
             inner += ["--setenv", name, value]
         yields = self.priority is Priority.LOW
-        return [*outer, *inner, "--", *launcher.argv(_LAUNCHER, _LIMITS, yields=yields)]
+        inside = _LIMITS.format(processes=limits.processes or PROCESSES,
+                                kib=memory_bytes(limits, ADDRESS_SPACE_BYTES) >> 10)
+        return [*outer, *inner, "--", *launcher.argv(
+            _LAUNCHER, inside, yields=yields, file_bytes=file_bytes(limits))]
 
     def _outer(
         self, root: Path, cell_dir: Path, further: Sequence[Path] = (),
-        kvm: os.stat_result | None = None,
+        given: Sequence[tuple[str, os.stat_result]] = (),
     ) -> tuple[list[str], list[str]]:  # fmt: skip
-        """What stands before bubblewrap, and where it finds root, cell, KVM and all others."""
+        """What stands before bubblewrap, and where it finds root, cell, devices and all others."""
         if os.getuid():
-            return [], list(map(str, (root, cell_dir, KVM, *further)))
-        numbers = f"{os.major(kvm.st_rdev)} {os.minor(kvm.st_rdev)}" if kvm else ""
+            return [], list(map(str, (root, cell_dir, *(path for path, _ in given), *further)))
+        nodes = [Path(path).name for path, _ in given]
+        numbers = " ".join(f"{name} {os.major(at.st_rdev)} {os.minor(at.st_rdev)}"
+                           for name, (_, at) in zip(nodes, given, strict=True))
         user, group = self.identity.uid, self.identity.gid
         argv = [
             "unshare", "--mount", "--", "sh", "-c", _MOUNT, "sh", str(root), str(cell_dir),
             numbers, f"{user}:{group}", *map(str, further), "--",
             "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups",
         ]  # fmt: skip
-        places = [f"{_PLACE}/tmp/{name}" for name in ("kvm", *range(len(further)))]  # noqa: S108
+        places = [f"{_PLACE}/tmp/{name}" for name in (*nodes, *range(len(further)))]  # noqa: S108
         return argv, [_PLACE, _PLACE + CELL, *places]
 
     def _probe(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from bootmatrix.errors import EngineError
 from bootmatrix.files import cell_files
+from bootmatrix.model import Grant, Limits
 
 CELL = "/cell"
 """Where the cell's directory lies inside: the only thing there that can be written for keeps."""
@@ -19,10 +21,11 @@ SHOWN = "/tmp/bootmatrix"  # noqa: S108
 """Where the harness's own directory lies inside, if it shows one. Nothing there can be changed:
 files are read, sockets connected to."""
 
-KVM = "/dev/kvm"
-"""The only device of the host's that a sandbox can have, and only if it is asked for."""
+KVM, USERFAULTFD = "/dev/kvm", "/dev/userfaultfd"
+"""The only devices of the host's that a sandbox can have, and only those it is asked for."""
 
 _KVM_CREATE_VM = 0xAE01  # Linux, Documentation/virt/kvm/api.rst, 4.2
+_USERFAULTFD_NEW = 0xAA00  # Linux, linux/userfaultfd.h
 
 SHELL = ("/bin/busybox", "sh")
 """The static shell that every root holds; it starts the programs."""
@@ -44,6 +47,16 @@ OPEN_FILES = 512
 
 PROCESSES = 256
 """Processes and threads in a sandbox. A QEMU has 3 to 10, and up to 64 while it does disk I/O."""
+
+def memory_bytes(limits: Limits, default: int) -> int:
+    """Bytes of memory that a sandbox may have; ``default`` is its engine's."""
+    return limits.memory << 20 if limits.memory else default
+
+
+def file_bytes(limits: Limits) -> int:
+    """Bytes of the largest file that a program in a sandbox can write."""
+    return limits.file << 20 if limits.file else FILE_BYTES
+
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -103,25 +116,48 @@ def shown_at(shown: Path | None) -> tuple[tuple[Path, str], ...]:
 
 def kvm_complaint() -> str | None:
     """Why no program in a sandbox can use KVM here, in a sentence; None if it can."""
-    try:
-        device = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return f"this host has no {KVM}"
-    except OSError as error:
-        who = "this user" if os.getuid() else "root"
-        return f"{who} cannot open {KVM}: {error.strerror}"
-    try:
-        os.close(fcntl.ioctl(device, _KVM_CREATE_VM))
-    except OSError as error:
-        return f"{KVM} makes no virtual machine: {error.strerror}"
-    finally:
-        os.close(device)
+    return _complaint(KVM, _KVM_CREATE_VM, "makes no virtual machine")
+
+
+def complaint(grants: Collection[Grant]) -> str | None:
+    """Why no program in a sandbox can use one of these here; None if it can use all."""
+    if Grant.KVM in grants and (found := kvm_complaint()):
+        return found
+    if Grant.USERFAULTFD in grants:
+        return _complaint(USERFAULTFD, _USERFAULTFD_NEW, "makes no descriptor")
     return None
 
 
-def kvm_device() -> os.stat_result:
-    """The device itself: its numbers and its group. EngineError if it cannot be used."""
-    complaint = kvm_complaint()
-    if complaint is not None:
-        raise EngineError(complaint)
-    return os.stat(KVM)  # noqa: PTH116
+def devices(grants: Collection[Grant]) -> Sequence[tuple[str, os.stat_result]]:
+    """Those of them that are devices, with their numbers and groups.
+
+    Raises EngineError if one cannot be used.
+    """
+    found = complaint(grants)
+    if found is not None:
+        raise EngineError(found)
+    return [(path, os.stat(path)) for path in device_paths(grants)]  # noqa: PTH116
+
+
+def device_paths(grants: Collection[Grant]) -> Sequence[str]:
+    """The paths of those of them that are devices, here and inside."""
+    paths = {Grant.KVM: KVM, Grant.USERFAULTFD: USERFAULTFD}
+    return [path for grant, path in paths.items() if grant in grants]
+
+
+def _complaint(path: str, request: int, fails: str) -> str | None:
+    """Why a device here cannot be used, which gives a descriptor for a request."""
+    try:
+        device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return f"this host has no {path}"
+    except OSError as error:
+        who = "this user" if os.getuid() else "root"
+        return f"{who} cannot open {path}: {error.strerror}"
+    try:
+        os.close(fcntl.ioctl(device, request))
+    except OSError as error:
+        return f"{path} {fails}: {error.strerror}"
+    finally:
+        os.close(device)
+    return None

@@ -20,7 +20,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,19 +32,20 @@ from bootmatrix.engines import launcher
 from bootmatrix.engines.confinement import (
     CELL,
     ENVIRONMENT,
-    KVM,
     LAUNCHER_MODE,
     MEMORY_BYTES,
     PROCESSES,
     SHELL,
     Priority,
-    kvm_device,
+    devices,
+    file_bytes,
+    memory_bytes,
     shown_at,
 )
 from bootmatrix.engines.launcher import Launcher
 from bootmatrix.engines.warm import Confinement, WarmEngine
 from bootmatrix.errors import EngineError, UserError
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import Grant, Limits, QemuBuild
 from bootmatrix.roots import debian
 
 REPOSITORY = "bootmatrix"
@@ -187,13 +188,14 @@ class DockerEngine(WarmEngine):
                         self._client.api.remove_container(found["Id"], v=True, force=True)
 
     def _start(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool, shown: Path | None
+        self, build: QemuBuild, cell_dir: Path, grants: Collection[Grant], shown: Path | None,
+        limits: Limits,
     ) -> _Container:
         api = self._client.api
         image = ensure_image(self._client, build)
         with (
             _engine_errors(f"a container of {build.name} cannot be started"),
-            self._device(cell_dir.parent, kvm=kvm) as device,
+            self._devices(cell_dir.parent, devices(grants)) as given,
         ):
             host = api.create_host_config(
                 auto_remove=True,
@@ -215,16 +217,16 @@ class DockerEngine(WarmEngine):
                     *(docker.types.Mount(inside, str(directory), type="bind", read_only=True)
                       for directory, inside in (*build.mounts, *shown_at(shown))),
                 ],
-                mem_limit=MEMORY_BYTES,
-                memswap_limit=MEMORY_BYTES,
-                pids_limit=PROCESSES,
+                mem_limit=memory_bytes(limits, MEMORY_BYTES),
+                memswap_limit=memory_bytes(limits, MEMORY_BYTES),
+                pids_limit=limits.processes or PROCESSES,
                 cpu_shares=_SHARES.get(self.priority),
                 log_config=docker.types.LogConfig(type="none"),
-                **device,
+                **given,
             )
             container = api.create_container(
                 image,
-                launcher.argv(_LAUNCHER),
+                launcher.argv(_LAUNCHER, file_bytes=file_bytes(limits)),
                 user=f"{self.identity.uid}:{self.identity.gid}",
                 working_dir=CELL,
                 environment=ENVIRONMENT | dict(build.environment),
@@ -246,26 +248,31 @@ class DockerEngine(WarmEngine):
 
 
     @contextlib.contextmanager
-    def _device(self, directory: Path, *, kvm: bool) -> Iterator[dict[str, Any]]:
-        """What of a host's configuration gives a container KVM, if it is to; until it has started.
+    def _devices(
+        self, directory: Path, given: Sequence[tuple[str, os.stat_result]]
+    ) -> Iterator[dict[str, Any]]:
+        """What of a host's configuration gives a container its devices, until it has started.
 
         The engine makes a node in the container with the numbers, the owner and the mode of one
         that it is shown. The host's own is enough for its group. Where we are root, the programs
         are nobody, who has no such group: it is shown one that is nobody's, for that moment, in
         a directory in ``directory`` that root alone can enter.
         """
-        if not kvm:
+        if not given:
             yield {}
             return
-        host = kvm_device()
         if os.getuid():
-            yield {"devices": [f"{KVM}:{KVM}:rw"], "group_add": [host.st_gid]}
+            yield {"devices": [f"{path}:{path}:rw" for path, _ in given],
+                   "group_add": [at.st_gid for _, at in given if at.st_mode & stat.S_IWGRP]}
             return
-        with tempfile.TemporaryDirectory(prefix="kvm-", dir=directory) as private:
-            node = f"{private}/kvm"
-            os.mknod(node, stat.S_IFCHR | 0o600, host.st_rdev)
-            os.chown(node, self.identity.uid, self.identity.gid)
-            yield {"devices": [f"{node}:{KVM}:rw"]}
+        with tempfile.TemporaryDirectory(prefix="devices-", dir=directory) as private:
+            nodes = []
+            for path, at in given:
+                node = f"{private}/{Path(path).name}"
+                os.mknod(node, stat.S_IFCHR | 0o600, at.st_rdev)
+                os.chown(node, self.identity.uid, self.identity.gid)
+                nodes.append(f"{node}:{path}:rw")
+            yield {"devices": nodes}
 
 
 def ensure_image(client: Any, build: QemuBuild) -> str:

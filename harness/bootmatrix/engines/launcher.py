@@ -56,7 +56,6 @@ LAUNCHER=$0
 trap '' XFSZ
 ulimit -c 0
 ulimit -n {OPEN_FILES}
-ulimit -f {FILE_BYTES >> 9}
 """ + """
 NL='
 '
@@ -107,15 +106,20 @@ done
 """
 
 
-def argv(busybox: str, before: str = "", *, yields: bool = False) -> list[str]:
+def argv(
+    busybox: str, before: str = "", *, yields: bool = False, file_bytes: int = FILE_BYTES
+) -> list[str]:
     """The launcher's command line. ``busybox`` is where that lies inside, not to be read.
+
+    ``file_bytes`` is the size of the largest file that its programs can write.
 
     With ``yields`` the sessions of its programs leave the processor to others, as far as the
     scheduler shares it among sessions.
     """
     if yields:
         before += f"FIRST={shlex.quote(_NICE_SESSION)}\n"
-    return [busybox, "sh", "-c", before + _SCRIPT, busybox]
+    limit = f"ulimit -f {file_bytes >> 9}\n"
+    return [busybox, "sh", "-c", before + limit + _SCRIPT, busybox]
 
 
 class LaunchedProcess:
@@ -164,8 +168,10 @@ class LaunchedProcess:
         """See Process."""
         deadline = Deadline.after(KILL_SECONDS)
         if self._started.wait(deadline.remaining) and not self._ended.is_set():
+            # Its group at once: children that never rest would keep from it the processor that it
+            # needs to end. It alone, too, where it has not yet come to have a group.
             with contextlib.suppress(EngineError):  # the sandbox has just ended: told below
-                self._launcher.send(f"kill -9 {self._pid}")
+                self._launcher.send(f"kill -9 -{self._pid} {self._pid} 2>/dev/null")
         while not self._ended.wait(min(_LOOK_SECONDS, deadline.remaining)):
             if deadline.expired:
                 # Its watcher is stopped again and again, or the engine is broken.

@@ -1,22 +1,25 @@
 """The scratch directory of a guest: what its sandboxes can write, what they see, what they do not.
 
     cell/            at /cell in every sandbox: disk, variables, nvram, QEMU's logs
-    shown/BUILD/     at SHOWN in the sandboxes of a build, read-only: firmware, and the sockets
+    shown/PLACE/     at SHOWN in the sandboxes of a build, read-only: firmware, and the sockets
                      that its QEMUs connect to
     kept/            in no sandbox: consoles, migration streams
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
 from bootmatrix.engines import Engine, Sandbox
 from bootmatrix.errors import CellError
 from bootmatrix.files.cell_files import CellDir
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import DEFAULT_LIMITS, Grant, Limits, QemuBuild
 
 QEMU_LOG, CONSOLE_LOG, FIRMWARE_LOG = "qemu.log", "console.log", "firmware.log"
+SWTPM_LOG = "swtpm.log"
 LOG_BYTES = 4 << 20
 """Bytes of one QEMU's log that are kept: the first and the last half of a longer one."""
 
@@ -44,14 +47,16 @@ class Scratch:
         self.cell.close()
 
     def shown(self, build: QemuBuild) -> Path:
-        """What the sandboxes of a build see and cannot change."""
-        return _made(self._shown / build.digest[:16])
+        """What the sandboxes of a build see and cannot change; builds of one place have one."""
+        place = hashlib.sha256(repr(build.place).encode()).hexdigest()
+        return _made(self._shown / place[:16])
 
     def sandbox(
-        self, engine: Engine, build: QemuBuild, *, kvm: bool = False, keep: bool = False
+        self, engine: Engine, build: QemuBuild, *, grants: Collection[Grant] = (),
+        keep: bool = False, limits: Limits = DEFAULT_LIMITS,
     ) -> Sandbox:
         """A sandbox of a build with its parts in it."""
-        return engine.sandbox(build, self.cell.path, kvm, keep, self.shown(build))
+        return engine.sandbox(build, self.cell.path, grants, keep, self.shown(build), limits)
 
     def keep_logs(self, artifacts: Path) -> CellError | None:
         """Put what a person may want to read into a new directory, and empty this one.
@@ -68,12 +73,13 @@ class Scratch:
                 for log in (CONSOLE_LOG, FIRMWARE_LOG):
                     if (process / log).exists():
                         (process / log).rename(target / log)
-                try:
-                    self.cell.copy_out(f"{process.name}/{QEMU_LOG}", target / QEMU_LOG, LOG_BYTES)
-                except FileNotFoundError:
-                    pass  # its own to remove
-                except CellError as error:
-                    wrong = wrong or error
+                for at, log in ((process.name, QEMU_LOG), (tpm_directory(process.name), SWTPM_LOG)):
+                    try:
+                        self.cell.copy_out(f"{at}/{log}", target / log, LOG_BYTES)
+                    except FileNotFoundError:
+                        pass  # its own to remove, or there was none
+                    except CellError as error:
+                        wrong = wrong or error
         finally:
             self.empty()
         return wrong
@@ -84,6 +90,11 @@ class Scratch:
         for part in (self.kept, *self._shown.iterdir()):
             with CellDir(part) as directory:
                 directory.empty()
+
+
+def tpm_directory(process: str) -> str:
+    """The directory in the cell of the TPM beside a QEMU process."""
+    return f"{process}-tpm"
 
 
 def _made(directory: Path) -> Path:

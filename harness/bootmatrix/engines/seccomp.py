@@ -2,10 +2,10 @@
 
 It has the effect of Docker's default profile for a container without capabilities: no new
 namespaces, mounts, modules, keys, tracing; of sockets only those that QEMU uses. Beyond that it
-refuses what would outlive its process: System V objects and message queues; and files in memory,
-which no limit of a process's counts; and leases on files, for which whoever opens them waits. A
-call that is newer than this list is not there. Formats: Linux's linux/filter.h, linux/seccomp.h,
-linux/audit.h.
+refuses what would outlive its process: System V objects and message queues; and, where they are not
+granted, files in memory, which no limit of a process's counts; and leases on files, for which
+whoever opens them waits. A call that is newer than this list is not there. Formats: Linux's
+linux/filter.h, linux/seccomp.h, linux/audit.h.
 """
 
 from __future__ import annotations
@@ -50,15 +50,20 @@ _SET_LEASE = 1024
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)  # the usual, and a question
 
 
-def bpf() -> bytes:
-    """The filter, as an array of ``struct sock_filter``; bubblewrap takes it by --seccomp."""
+def bpf(*, memfd: bool = False) -> bytes:
+    """The filter, as an array of ``struct sock_filter``; bubblewrap takes it by --seccomp.
+
+    With ``memfd`` files in memory can be made, as some guests have theirs in.
+    """
+    forbidden = {number for name, number in _FORBIDDEN.items()
+                 if not (memfd and name == "memfd_create")}
     refuse, absent = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
     return b"".join((
         _op(_LOAD, _ARCH), *_unless(_EQUAL, _ARCH_X86_64, absent),
         _op(_LOAD, _NUMBER), *_if(_AT_LEAST, _NEWER, absent),
         # Its flags are in memory, where a filter cannot look; without it libraries take clone.
         *_if(_EQUAL, _CLONE3, absent),
-        *(op for number in sorted(_FORBIDDEN.values()) for op in _if(_EQUAL, number, refuse)),
+        *(op for number in sorted(forbidden) for op in _if(_EQUAL, number, refuse)),
         *_argument(_CLONE, 0, *_if(_ANY_BIT, _NEW_NAMESPACES, refuse)),
         *_argument(_IOCTL, 1, *(op for request in _TYPE_INTO_TERMINAL
                                 for op in _if(_EQUAL, request, refuse))),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from bootmatrix.engines.confinement import CELL, Identity, Priority
+from bootmatrix.engines.confinement import CELL, Identity, Priority, file_bytes
 from bootmatrix.engines.launcher import LaunchedProcess, Launcher
 from bootmatrix.errors import EngineError
+from bootmatrix.files import cell_files
 from bootmatrix.files.cell_files import CellDir
-from bootmatrix.model import QemuBuild
+from bootmatrix.model import DEFAULT_LIMITS, Grant, Limits, QemuBuild
 
 WARM = 8
 """How many confinements an engine keeps that no sandbox uses."""
@@ -52,7 +54,10 @@ class WarmSandbox:
         cell: CellDir,
         shown: Path | None,
         give_back: Callable[[WarmSandbox, Confinement], None],
+        most_bytes: int = cell_files.MOST_BYTES,
+        most_names: int = cell_files.MOST_NAMES,
     ) -> None:
+        self._most_bytes, self._most_names = most_bytes, most_names
         self.build = build
         self.cell_dir = cell.path
         self.shown = shown
@@ -89,7 +94,7 @@ class WarmSandbox:
 
     def excess(self) -> str | None:
         """What too much has been written of; None if of nothing."""
-        return self._cell.excess()
+        return self._cell.excess(self._most_bytes, self._most_names)
 
     def end(self, excess: str) -> None:
         """End it for what was written there."""
@@ -124,8 +129,8 @@ class WarmEngine(ABC):
         self._watch: threading.Thread | None = None
 
     def sandbox(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool = False, keep: bool = False,
-        shown: Path | None = None,
+        self, build: QemuBuild, cell_dir: Path, grants: Collection[Grant] = (), keep: bool = False,
+        shown: Path | None = None, limits: Limits = DEFAULT_LIMITS,
     ) -> WarmSandbox:
         """See Engine."""
         try:
@@ -134,11 +139,16 @@ class WarmEngine(ABC):
             raise EngineError(f"the cell's directory {cell_dir}: {error.strerror}") from error
         try:
             cell.give()
-            confinement = self._lend(build, cell.path, kvm, keep, shown and shown.absolute())
+            confinement = self._lend(
+                build, cell.path, frozenset(grants), keep, shown and shown.absolute(), limits)
         except BaseException:
             cell.close()
             raise
-        sandbox = WarmSandbox(build.name, confinement, cell, shown, self._give_back)
+        most = cell_files.MOST_BYTES
+        if limits.file:
+            most = max(most, 8 * file_bytes(limits))
+        sandbox = WarmSandbox(build.name, confinement, cell, shown, self._give_back, most,
+                              limits.names or cell_files.MOST_NAMES)
         with self._lending:
             self._lent.add(sandbox)
         if self._watch is None:
@@ -148,7 +158,10 @@ class WarmEngine(ABC):
 
     def _look(self) -> None:
         """The thread that ends all sandboxes of a directory in which too much was written."""
-        while not self._closed.wait(LOOK_SECONDS):
+        took = 0.0
+        # To look at the thousands of files of a build takes time that the build is to have.
+        while not self._closed.wait(max(LOOK_SECONDS, 20 * took)):
+            begun = time.monotonic()
             with self._lending:
                 for place in {sandbox.cell_dir for sandbox in self._lent}:
                     there = [sandbox for sandbox in self._lent if sandbox.cell_dir == place]
@@ -158,19 +171,22 @@ class WarmEngine(ABC):
                             who = " and ".join(builds) + (" have" if builds[1:] else " has")
                             for sandbox in there:
                                 sandbox.end(f"{who} left in {CELL}: {much}")
+            took = time.monotonic() - begun
 
     def _lend(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool, keep: bool, shown: Path | None
+        self, build: QemuBuild, cell_dir: Path, grants: frozenset[Grant], keep: bool,
+        shown: Path | None, limits: Limits,
     ) -> Confinement:
         # A directory made anew under an old name is another one: the mount keeps the old.
         places = [(path, path.stat()) for path in (cell_dir, shown) if path is not None]
-        key = (build.digest, kvm, *((path, at.st_dev, at.st_ino) for path, at in places))
+        key = (build.digest, grants, limits,
+               *((path, at.st_dev, at.st_ino) for path, at in places))
         confinement = self._warm.pop(key, None)
         if confinement and confinement.launcher.gone:
             self._end([confinement])
             confinement = None
         if confinement is None:
-            confinement = self._start(build, cell_dir, kvm, shown)
+            confinement = self._start(build, cell_dir, grants, shown, limits)
         self._warm[key] = confinement  # the last one used stands last
         confinement.keep = confinement.keep and keep
         confinement.users += 1
@@ -205,7 +221,8 @@ class WarmEngine(ABC):
 
     @abstractmethod
     def _start(
-        self, build: QemuBuild, cell_dir: Path, kvm: bool, shown: Path | None
+        self, build: QemuBuild, cell_dir: Path, grants: Collection[Grant], shown: Path | None,
+        limits: Limits,
     ) -> Confinement:
         """A new confinement. Raises EngineError."""
 

@@ -222,14 +222,15 @@ class CellDir:
 
     # -- everything ------------------------------------------------------------------------
 
-    def excess(self) -> str | None:
+    def excess(self, most_bytes: int = 0, most_names: int = 0) -> str | None:
         """What there is too much of in the directory; None if of nothing.
 
         It takes milliseconds, however much there is. A file that was removed and is still open
         is not seen. Whoever takes the harness's permission away while it looks has something to
         hide: where it is no root, sandboxes run as its user, and own what it has opened.
         """
-        left = {"bytes": MOST_BYTES, "names": MOST_NAMES}
+        most_bytes, most_names = most_bytes or MOST_BYTES, most_names or MOST_NAMES
+        left = {"bytes": most_bytes, "names": most_names}
 
         def count(directory: int, depth: int) -> str | None:
             with os.scandir(directory) as entries:
@@ -239,9 +240,9 @@ class CellDir:
                         left["bytes"] -= found.st_blocks * 512
                         left["names"] -= 1
                         if left["bytes"] < 0:
-                            return f"more than {MOST_BYTES >> 20} MiB"
+                            return f"more than {most_bytes >> 20} MiB"
                         if left["names"] < 0:
-                            return f"more than {MOST_NAMES} names"
+                            return f"more than {most_names} names"
                         if stat.S_ISDIR(found.st_mode):
                             if depth == DEEPEST:
                                 return f"more than {DEEPEST} directories in each other"

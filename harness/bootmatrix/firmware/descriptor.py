@@ -9,16 +9,19 @@ from typing import Any
 from bootmatrix.errors import UserError
 from bootmatrix.model import Arch, Interface
 
-MODES_WITHOUT_STORE = ("stateless", "combined")
-"""Modes of flash in which there is no template of a variable store."""
+_MODES = ("split", "stateless", "combined")
+FORMATS = ("raw", "qcow2")
+"""Of the files of a flash."""
 
 
 @dataclass(frozen=True)
 class Descriptor:
     """One firmware for one architecture; the file names are as the descriptor has them.
 
-    ``variables`` is None for what keeps its store elsewhere: a combined image, a stateless one,
-    and one that lies in memory. ``machines`` are globs of machine types.
+    ``variables`` is None for what keeps its store elsewhere: a combined image, and what has none,
+    which is not ``in_flash``: a stateless one, and one that lies in memory. ``form`` and
+    ``variables_form`` are what these two files must be: one of FORMATS. ``machines`` are globs of
+    machine types.
     """
 
     executable: str
@@ -26,6 +29,9 @@ class Descriptor:
     interface: Interface
     machines: tuple[str, ...]
     features: tuple[str, ...]
+    in_flash: bool = True
+    form: str = "raw"
+    variables_form: str = "raw"
 
 
 def parse(text: str, arch: Arch) -> Descriptor:
@@ -39,17 +45,17 @@ def parse(text: str, arch: Arch) -> Descriptor:
         raise UserError(f"is not JSON: {error}") from None
     mapping = _get(tree, "mapping", dict)
     device = _get(mapping, "mapping.device", str)
-    variables = None
+    variables, form, variables_form, in_flash = None, "raw", "raw", True
     if device == "flash":
         mode = mapping.get("mode", "split")
-        executable = _file(mapping, "mapping.executable")
+        executable, form = _file(mapping, "mapping.executable")
         if mode == "split":
-            variables = _file(mapping, "mapping.nvram-template")
-        elif mode not in MODES_WITHOUT_STORE:
-            raise UserError(f"mapping.mode: found {mode!r}",
-                            hint="split, " + ", ".join(MODES_WITHOUT_STORE))
+            variables, variables_form = _file(mapping, "mapping.nvram-template")
+        elif mode not in _MODES:
+            raise UserError(f"mapping.mode: found {mode!r}", hint=", ".join(_MODES))
+        in_flash = mode != "stateless"
     elif device == "memory":
-        executable = _get(mapping, "mapping.filename", str)
+        executable, in_flash = _get(mapping, "mapping.filename", str), False
     else:
         raise UserError(f"mapping.device: found {device!r}", hint="what is run: flash, memory")
     interfaces = _texts(tree, "interface-types")
@@ -58,7 +64,7 @@ def parse(text: str, arch: Arch) -> Descriptor:
         raise UserError(f"interface-types: found {', '.join(interfaces) or 'none'}",
                         hint="bios, uefi")
     return Descriptor(executable, variables, known[0], _machines(tree, arch),
-                      tuple(_texts(tree, "features")))
+                      tuple(_texts(tree, "features")), in_flash, form, variables_form)
 
 
 def _machines(tree: dict[str, Any], arch: Arch) -> tuple[str, ...]:
@@ -73,12 +79,13 @@ def _machines(tree: dict[str, Any], arch: Arch) -> tuple[str, ...]:
     return tuple(found[arch.value])
 
 
-def _file(mapping: dict[str, Any], where: str) -> str:
+def _file(mapping: dict[str, Any], where: str) -> tuple[str, str]:
+    """The file's name and its format."""
     file = _get(mapping, where, dict)
     kind = _get(file, f"{where}.format", str)
-    if kind != "raw":
-        raise UserError(f"{where}.format: found {kind!r}", hint="only raw images are read")
-    return str(_get(file, f"{where}.filename", str))
+    if kind not in FORMATS:
+        raise UserError(f"{where}.format: found {kind!r}", hint=", ".join(FORMATS))
+    return str(_get(file, f"{where}.filename", str)), kind
 
 
 def _texts(tree: Any, where: str) -> list[str]:

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from bootmatrix.firmware import coreboot, edk2, opensbi, seabios, u_boot
+from bootmatrix.firmware import (
+    coreboot,
+    edk2,
+    openbios,
+    opensbi,
+    seabios,
+    slof,
+    u_boot,
+)
 from bootmatrix.model import FirmwareBuild
 
 # Each has one group: the version.
-BANNER = f"(?:{'|'.join(family.BANNER for family in (seabios, coreboot, edk2, u_boot, opensbi))})"
+_FAMILIES = (seabios, coreboot, edk2, u_boot, opensbi, slof, openbios)
+BANNER = f"(?:{'|'.join(family.BANNER for family in _FAMILIES)})"
 _BANNER = re.compile(BANNER)
 
 # The driver that gives edk2's SMBIOS type 0 (OvmfPkg/SmbiosPlatformDxe), by its file name. Until
@@ -95,7 +104,8 @@ def printed_version(image: bytes) -> str | None:
     driver = next(drivers, None)
     if driver is not None:
         return _smbios_version(driver)
-    return opensbi.printed_version(image) or u_boot.printed_version(image)
+    others = (opensbi, u_boot, slof, openbios)
+    return next((said for family in others if (said := family.printed_version(image))), None)
 
 
 def _smbios_version(driver: bytes) -> str | None:

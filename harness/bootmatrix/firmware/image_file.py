@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bootmatrix.boards import ARCHITECTURES
 from bootmatrix.errors import UserError
-from bootmatrix.files import given_file
+from bootmatrix.files import disk_image, given_file
 from bootmatrix.firmware import descriptor, edk2, symbols
 from bootmatrix.model import Arch, FirmwareSource, Interface
 
@@ -28,6 +29,7 @@ _BEFORE = (
 class Firmware:
     """A firmware as its files hold it; ``variables`` None where it has no template for them.
 
+    ``in_flash``: UEFI firmware that is not is given by ``-bios``, and has no variable store.
     ``symbols`` is the content of a file with its symbols, if one was given.
     """
 
@@ -38,6 +40,7 @@ class Firmware:
     machines: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     symbols: bytes | None = None
+    in_flash: bool = True
 
     @property
     def store_size(self) -> int:
@@ -57,10 +60,11 @@ def load(source: FirmwareSource, arch: Arch = Arch.X86_64) -> Firmware:
             raise UserError(f"{source.path} is no UEFI firmware", hint="it has no variables")
         return Firmware(source.path, image, found, read_variables(source.variables, arch),
                         symbols=named)
-    firmware = Firmware(source.path, image, found, symbols=named)
-    if found is Interface.UEFI and not firmware.store_size:
+    firmware = Firmware(source.path, image, found, symbols=named, in_flash=source.flash)
+    if found is Interface.UEFI and source.flash and not firmware.store_size:
         raise UserError(f"{source.path} is code alone, without a variable store",
-                        hint="{path: CODE.fd, variables: VARS.fd}")
+                        hint="{path: CODE.fd, variables: VARS.fd}, or, for -bios and no store, "
+                        "{path: CODE.fd, flash: false}")
     return firmware
 
 
@@ -76,17 +80,22 @@ def _described(file: Path, arch: Arch) -> Firmware:
         # An absolute name stays what it is.
         image = file.parent / said.executable
         return Firmware(
-            image, read(image, arch), said.interface,
-            read_variables(file.parent / said.variables, arch) if said.variables else None,
-            said.machines, said.features,
+            image, read(image, arch, said.form), said.interface,
+            read_variables(file.parent / said.variables, arch, said.variables_form)
+            if said.variables else None,
+            said.machines, said.features, in_flash=said.in_flash,
         )
     except UserError as error:
         raise UserError(f"{error}, says {file}") from None
 
 
-def read(path: Path, arch: Arch = Arch.X86_64) -> bytes:
-    """The bytes of a firmware image. Raises UserError, without a place, for what is none."""
-    image = _sized(path, arch, "the file of a firmware image")
+def read(path: Path, arch: Arch = Arch.X86_64, form: str | None = None) -> bytes:
+    """The bytes of a firmware image. Raises UserError, without a place, for what is none.
+
+    They are those that a guest finds: a file in QEMU's format qcow2 is unpacked. With ``form`` it
+    must be of that one, ``raw`` or ``qcow2``.
+    """
+    image = _sized(path, arch, "the file of a firmware image", form)
     if arch is Arch.X86_64 and not _jumps(image[-_RESET_VECTOR:]):
         raise UserError(f"{path} is no firmware: it has no jump at the reset vector, "
                         f"{_RESET_VECTOR} bytes before its end",
@@ -96,9 +105,11 @@ def read(path: Path, arch: Arch = Arch.X86_64) -> bytes:
     return image
 
 
-def read_variables(path: Path, arch: Arch = Arch.X86_64) -> bytes:
-    """The template of a variable store. Raises UserError, without a place, for what is none."""
-    variables = _sized(path, arch, "the template of a variable store")
+def read_variables(
+    path: Path, arch: Arch = Arch.X86_64, form: str | None = None
+) -> bytes:
+    """The template of a variable store, as ``read`` has it."""
+    variables = _sized(path, arch, "the template of a variable store", form)
     if not edk2.is_store(variables):
         raise UserError(f"{path} is no template of a variable store: it neither begins with a "
                         "firmware volume of variables nor is it blank")
@@ -111,9 +122,14 @@ def interface(image: bytes) -> Interface:
     return Interface.UEFI if found else Interface.BIOS
 
 
-def _sized(path: Path, arch: Arch, what: str) -> bytes:
+def _sized(path: Path, arch: Arch, what: str, form: str | None) -> bytes:
     architecture = ARCHITECTURES[arch]
-    image = _bytes(path, what, architecture.firmware_bytes)
+    packed = disk_image.is_qcow2(path)
+    read = disk_image.content if packed else partial(_bytes, what=what)
+    image = read(path, largest=architecture.firmware_bytes)
+    if form is not None and packed != (form == "qcow2"):
+        raise UserError(f"{path} is no {form} image",
+                        hint=f"format: {'qcow2' if packed else 'raw'}")
     if architecture.firmware_in_pages and len(image) % PAGE:
         raise UserError(f"{path} has {len(image)} bytes",
                         hint=f"a firmware image has a multiple of {PAGE}")

@@ -10,16 +10,18 @@ import base64
 import binascii
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bootmatrix.arguments import complaint
 from bootmatrix.errors import UserError
 from bootmatrix.files import given_file
 from bootmatrix.fw_cfg.contract import Item, Offer, Setup
 from bootmatrix.fw_cfg.format.directory import MAX_FILE_BYTES
 
 FORMAT = "bootmatrix fw_cfg baseline"
-SCHEMA = 1
+SCHEMA, SCHEMA_OF_MORE = 1, 2  # the second: of a machine with more than memory and devices
 LARGEST = 16 << 20
 """Bytes of a baseline that are read."""
 LARGEST_UNPACKED = 256 << 20
@@ -30,12 +32,13 @@ def dumps(offer: Offer) -> str:
     """The text of the file."""
     head = {
         "format": FORMAT,
-        "schema": SCHEMA,
+        "schema": SCHEMA_OF_MORE if offer.setup.more else SCHEMA,
         "qemu": offer.qemu,
         "version": offer.version,
         "machine": offer.machine,
         "memory_mib": offer.setup.memory_mib,
         "devices": list(offer.setup.devices),
+        **offer.setup.more,
     }
     lines = [json.dumps(head)[:-1] + ', "items": [']
     lines += [json.dumps(_item(item)) + "," for item in offer.items]
@@ -80,23 +83,36 @@ def loads(text: str, path: Path) -> Offer:
         raise _foreign(path, "a number in it is too long") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise _foreign(path, f"its format is not {FORMAT!r}")
-    if found.get("schema") != SCHEMA:
+    if found.get("schema") not in (SCHEMA, SCHEMA_OF_MORE):
         raise UserError(f"a baseline of schema {found.get('schema')!r}", file=path,
-                        hint=f"this program reads schema {SCHEMA}")
+                        hint=f"this program reads schemas {SCHEMA} and {SCHEMA_OF_MORE}")
     machine, items, devices = found.get("machine"), found.get("items"), found.get("devices")
     memory = found.get("memory_mib")
+    more = {name: found.get(name, getattr(Setup, name))
+            for name in ("memory", "cpu", "smp", "words")}
     if not (isinstance(machine, str) and isinstance(items, list) and isinstance(devices, list)
             and all(isinstance(device, str) for device in devices)
-            and type(memory) is int and memory > 0):
+            and type(memory) is int and memory > 0
+            and all(isinstance(more[name], str) for name in ("memory", "cpu"))
+            and isinstance(more["smp"], int | str) and isinstance(more["words"], list | tuple)
+            and _words_complaint(more["words"]) is None):
         raise UserError("damaged: machine, memory_mib, devices or items is missing or of "
                         "another type", file=path, hint="record it again")
+    more["words"] = tuple(more["words"])
     read: list[Item] = []
     left = LARGEST_UNPACKED
     for number, item in enumerate(items):
         read.append(_read_item(item, number, path, left))
         left -= len(read[-1].data)
     return Offer(str(found.get("qemu")), str(found.get("version")), machine,
-                 Setup(memory, tuple(devices)), tuple(read))
+                 Setup(memory, tuple(devices), **more), tuple(read))
+
+
+def _words_complaint(words: Sequence[Any]) -> str | None:
+    """What is wrong with arguments that a file has: no program is given what no matrix could."""
+    if not all(isinstance(word, str) for word in words):
+        return "words are texts"
+    return complaint(words)
 
 
 def _read_item(found: Any, number: int, path: Path, left: int) -> Item:

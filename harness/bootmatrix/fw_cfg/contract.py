@@ -87,10 +87,25 @@ class Item:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is given to QEMU beside the machine type; the offer depends on it."""
+    """What is given to QEMU beside the machine type; the offer depends on it.
+
+    ``memory``, ``cpu`` and ``smp`` are what -m, -cpu and -smp are given, where that is more than
+    ``memory_mib`` and QEMU's own choice; ``words`` are further arguments.
+    """
 
     memory_mib: int = 128
     devices: tuple[str, ...] = ()
+    memory: str = ""
+    cpu: str = ""
+    smp: int | str = 1
+    words: tuple[str, ...] = ()
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What it has beside memory and devices, as a file holds it."""
+        found = {"memory": self.memory, "cpu": self.cpu, "smp": self.smp, "words": self.words}
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in found.items() if value != getattr(Setup, name)}
 
 
 @dataclass(frozen=True)

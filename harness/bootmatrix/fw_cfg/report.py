@@ -34,6 +34,8 @@ def title(offer: Offer) -> str:
     """An offer in one line."""
     fixed = sum(not item.zero for item in offer.fixed().values())
     setup = "".join(f", {device}" for device in offer.setup.devices)
+    if words := offer.setup.words:
+        setup += f", {_plural(len(words), 'more word')}"
     return (f"{offer.qemu} (QEMU {offer.version}), {offer.machine}, "
             f"{offer.setup.memory_mib} MiB{setup}: "
             f"{_plural(len(offer.files()), 'file')}, {_plural(fixed, 'fixed item')}")
@@ -105,7 +107,7 @@ def offer_json(offer: Offer) -> dict[str, Any]:
     """An offer, with all that is decoded."""
     return {"schema": SCHEMA, "qemu": offer.qemu, "version": offer.version,
             "machine": offer.machine, "memory_mib": offer.setup.memory_mib,
-            "devices": list(offer.setup.devices),
+            "devices": list(offer.setup.devices), **offer.setup.more,
             "items": [_item_json(item) for item in offer.items]}
 
 

@@ -13,14 +13,17 @@ from bootmatrix.guests.linux import (
     linux_disk,
     linux_kernel,
 )
+from bootmatrix.guests.open_firmware import CLIENT_SOURCES, OPEN_FIRMWARE, client_disk
+from bootmatrix.guests.prompt import PROMPT
 from bootmatrix.model import Arch, FirmwareBuild, GuestKind
 
 __all__ = [
-    "DISK_SIZE", "EFI_SOURCES", "LINUX_SOURCES", "PROBE_SOURCE", "PROGRAMS", "LinuxKernel",
-    "Program", "damaged", "linux_disk", "linux_kernel", "probe_disk", "program_of", "uefi_disk",
+    "CLIENT_SOURCES", "DISK_SIZE", "EFI_SOURCES", "LINUX_SOURCES", "PROBE_SOURCE", "PROGRAMS",
+    "LinuxKernel", "Program", "client_disk", "damaged", "linux_disk", "linux_kernel", "probe_disk",
+    "program_of", "uefi_disk",
 ]  # fmt: skip
 
-PROGRAMS = (BOOT_SECTOR, EFI, LINUX, LINUX_KERNEL, own_disk.OWN_DISK)
+PROGRAMS = (BOOT_SECTOR, EFI, OPEN_FIRMWARE, PROMPT, LINUX, LINUX_KERNEL, own_disk.OWN_DISK)
 
 
 def program_of(kind: GuestKind, firmware: FirmwareBuild, arch: Arch) -> Program:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bootmatrix.boards import ARCHITECTURES
+from bootmatrix.boards import offered
 from bootmatrix.errors import ImageError
 from bootmatrix.files.shipped import IMAGES
 from bootmatrix.guests import tools
 from bootmatrix.guests.base import Program
-from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Interface
+from bootmatrix.model import GuestKind, Interface
 
 PROBE_SOURCE = IMAGES / "guests" / "probe.asm"
 DISK_SIZE = 1_474_560
@@ -44,12 +44,7 @@ def probe_disk(label: str, cache: Path, *, source: Path = PROBE_SOURCE) -> Path:
     )
 
 
-def has_bios(firmware: FirmwareBuild, arch: Arch) -> bool:
-    """Whether a firmware offers a BIOS's interface: U-Boot, which OpenSBI starts, has UEFI's."""
-    return firmware.interface is Interface.BIOS and ARCHITECTURES[arch].has_bios
-
-
 BOOT_SECTOR = Program(
-    GuestKind.PROBE, boots=has_bios,
+    GuestKind.PROBE, boots=lambda firmware, arch: offered(firmware, arch) is Interface.BIOS,
     disk=lambda label, cache, arch, firmware: probe_disk(label, cache),
 )  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootmatrix.boards import offered
 from bootmatrix.files.shipped import IMAGES
-from bootmatrix.guests import fat, tools
+from bootmatrix.guests import fat, secure_boot, tools
 from bootmatrix.guests.base import Program
-from bootmatrix.guests.boot_sector import DISK_SIZE, has_bios
-from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Signing
+from bootmatrix.guests.boot_sector import DISK_SIZE
+from bootmatrix.model import PROGRAMS, Arch, FirmwareBuild, GuestKind, Interface, Signing
 
 EFI_SOURCES = IMAGES / "guests" / "uefi"
 
@@ -48,9 +49,10 @@ def uefi_disk(
     """The path of the UEFI probe guest's disk image, built first if ``cache`` lacks it.
 
     As ``probe_disk``: raw, sparse, DISK_SIZE bytes, shared. It is a FAT file system with the
-    application where firmware looks for one on a removable disk, and the file LABEL.
-    ``signing`` signs the application for Secure Boot. Raises ImageError when a tool is missing or
-    refuses, ValueError for a bad label.
+    application where firmware looks for one on a removable disk and, for boot entries that it
+    writes, where PROGRAMS says, and the file LABEL.
+    ``signing`` signs the application for Secure Boot, and puts what enrols its keys into KEYS.
+    Raises ImageError when a tool is missing or refuses, ValueError for a bad label.
     """
     tools.check_label(label)
     target = _TARGETS[arch]
@@ -66,27 +68,34 @@ def uefi_disk(
         linker = ["ld.lld", "-pie", "--no-dynamic-linker", "-T", "image.lds"]
         tools.run([*linker, "pe.o", "probe.o", "-o", "probe.elf"], scratch, about="image.lds")
         tools.run(["llvm-objcopy", "-O", "binary", "probe.elf", "probe.efi"], scratch)
+        keys = {}
         if signing is not None:
-            _sign(scratch, signing.key.resolve(), signing.certificate.resolve(), signing.passphrase)
+            keys = _sign(scratch, signing)
         disk = scratch / "disk.img"
         files: dict[str, Path | bytes] = {
             "LABEL": label.encode(),
-            f"EFI/BOOT/{target.file}": scratch / "probe.efi",
+            **{f"KEYS/{name.upper()}": content for name, content in keys.items()},
+            **dict.fromkeys((f"EFI/BOOT/{target.file}", *PROGRAMS.values()), scratch / "probe.efi"),
         }
         fat.image(files, DISK_SIZE, disk)
         return disk
 
-    options = [label, arch, *_CFLAGS, *target.flags]
+    options = [label, arch, *_CFLAGS, *target.flags, *PROGRAMS.values()]
     content = [*map(str.encode, parts), *parts.values(), *map(str.encode, options), *signature]
     return tools.cached(cache, f"uefi-{arch}-{label}", content, build)
 
 
-def _sign(scratch: Path, key: Path, certificate: Path, passphrase: str) -> None:
-    """Sign probe.efi in ``scratch``. sbsign would ask a terminal for the passphrase."""
-    opened = ["openssl", "pkey", "-in", str(key), "-out", "key.pem", "-passin", "env:PASSPHRASE"]
-    tools.run(opened, scratch, environment={"PASSPHRASE": passphrase}, about=str(key))
-    signing = ["sbsign", "--key", "key.pem", "--cert", str(certificate), "--output", "probe.efi"]
-    tools.run([*signing, "probe.efi"], scratch, about="probe.efi")
+def _sign(scratch: Path, signing: Signing) -> dict[str, bytes]:
+    """Sign probe.efi in ``scratch``, and variables that enrol the keys for it.
+
+    sbsign would ask a terminal for the passphrase.
+    """
+    key, certificate = (str(path.resolve()) for path in (signing.key, signing.certificate))
+    opened = ["openssl", "pkey", "-in", key, "-out", "key.pem", "-passin", "env:PASSPHRASE"]
+    tools.run(opened, scratch, environment={"PASSPHRASE": signing.passphrase}, about=key)
+    sign = ["sbsign", "--key", "key.pem", "--cert", certificate, "--output", "probe.efi"]
+    tools.run([*sign, "probe.efi"], scratch, about="probe.efi")
+    return secure_boot.signed(signing, "key.pem", scratch)
 
 
 def _disk(label: str, cache: Path, arch: Arch, firmware: FirmwareBuild) -> Path:
@@ -94,5 +103,6 @@ def _disk(label: str, cache: Path, arch: Arch, firmware: FirmwareBuild) -> Path:
 
 
 EFI = Program(
-    GuestKind.PROBE, boots=lambda firmware, arch: not has_bios(firmware, arch), disk=_disk
-)
+    GuestKind.PROBE, boots=lambda firmware, arch: offered(firmware, arch) is Interface.UEFI,
+    disk=_disk,
+)  # fmt: skip

@@ -52,6 +52,7 @@ _PARTS = {
         "net/core": ("failover",), "drivers/net": ("net_failover", "virtio_net"),
         "drivers/block": ("virtio_blk",), "drivers/char/hw_random": ("virtio-rng",),
         "drivers/scsi": ("scsi_common", "scsi_mod", "sd_mod", "virtio_scsi"),
+        "drivers/ata": ("libata", "ata_piix"), "drivers/char": ("virtio_console",),
     }.items() for name in names},
 }
 _DIGEST = "digest"

@@ -7,7 +7,7 @@ a class that has its methods has the ability, and a step that needs another one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -232,7 +232,21 @@ class Wakes(Protocol):
     """A machine that can be woken up."""
 
     def suspend_by(self, keys: bytes, deadline: Deadline) -> None:
-        """Type what makes the guest suspend it, and wake it up. Raises DeadlineExceeded."""
+        """Type what makes the guest suspend it. Raises DeadlineExceeded."""
+
+    def wake(self, deadline: Deadline) -> None:
+        """Wake it up. Raises DeadlineExceeded, MonitorError."""
+
+
+@runtime_checkable
+class Pauses(Protocol):
+    """A machine that can be stopped, and goes on as if nothing had been."""
+
+    def pause(self, deadline: Deadline) -> None:
+        """Stop it."""
+
+    def go_on(self, deadline: Deadline) -> None:
+        """Let it go on."""
 
 
 @runtime_checkable
@@ -251,11 +265,37 @@ class SwapsFirmware(Protocol):
 class Migrates(Protocol):
     """A machine out of which, and into which, a running guest can move."""
 
-    def migrate(self, target: Any, channel: Channel, deadline: Deadline) -> Refusal | None:
-        """Move the guest to a machine of the same kind. It then stands still, if not refused."""
+    def migrate(
+        self, target: Any, channel: Channel, deadline: Deadline, capabilities: Sequence[str] = (),
+        parameters: Mapping[str, str | int] = MappingProxyType({}), *, recovers: bool = False,
+    ) -> Refusal | None:
+        """Move the guest to a machine of the same kind. It then stands still, if not refused.
 
-    def fail_to_migrate(self, target: Any, by: MigrationEnd, deadline: Deadline) -> None:
-        """Begin to move it, and let that end half-way: it goes on here. Raises MonitorError."""
+        Both have QEMU's ``capabilities`` and ``parameters`` of these names beside their own.
+        ``recovers``: their connection breaks half-way, and it goes on by another.
+        Where it has begun to move there, it arrives.
+        """
+
+    @property
+    def leaves_first(self) -> bool:
+        """Whether the guest has to be out of it before another machine is launched for it."""
+
+    def leave(self, deadline: Deadline) -> Refusal | None:
+        """Move the guest to where a machine that is launched afterwards takes it from."""
+
+    def arrive(self, deadline: Deadline) -> Refusal | None:
+        """Take it from there, and let it run."""
+
+    def begin_to_migrate(self, target: Any, deadline: Deadline) -> None:
+        """Begin to move it to a machine, and hold that back: it is still here until ``migrate``."""
+
+    def fail_to_migrate(
+        self, target: Any, by: MigrationEnd, cut_at: int, deadline: Deadline
+    ) -> str:
+        """Begin to move it, and let that end half-way: it goes on here. How that has ended.
+
+        Raises MonitorError.
+        """
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """Move the guest into a file."""
@@ -295,6 +335,7 @@ ABILITIES: Mapping[Ability, type] = MappingProxyType({
     Ability.POWER_LOSS: LosesPower,
     Ability.MIGRATE: Migrates,
     Ability.WAKE: Wakes,
+    Ability.PAUSE: Pauses,
     Ability.REPLACE_FIRMWARE: ReplacesFirmware,
     Ability.REPLACE_DISK: ReplacesDisk,
     Ability.SWAP: SwapsFirmware,

@@ -8,7 +8,7 @@ import re
 import secrets
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,12 +19,15 @@ from pexpect.socket_pexpect import SocketSpawn
 from bootmatrix.deadline import Deadline
 from bootmatrix.errors import HarnessError
 from bootmatrix.firmware.identity import BANNER, EscapeFilter, version_in
+from bootmatrix.model import GuestKind, OwnGuest
+from bootmatrix.pattern import Pattern
 from bootmatrix.witnesses.probe_line import WORD, ProbeLine, parse_line
 
 _BANNER = BANNER.encode()
 _PANIC = rb"(Kernel panic - not syncing[^\r\n]{0,300})\r?\n"
 # What somebody types at a guest that is not ours, to have it say its word again.
 _ENTER = b"\r"
+_TYPE_AGAIN_SECONDS = 3.0  # a shell answers in milliseconds, one that begins in a second or two
 _PROBE = rb"(" + WORD.encode() + rb" (?:up|here|reset|flash(?:ing)?|written|filled)[^\r\n]*)\r?\n"
 # What a guest has to repeat in its answer: decimal digits, which are nobody's command. What is
 # neither a digit nor a command makes it forget digits of before.
@@ -175,19 +178,22 @@ class Console:
 
     The first LOG_LIMIT bytes of it go to ``log``, as they are. ``cut`` counts the banners that
     were too many to be kept. ``hopeless`` is asked now and then while nothing comes: whether
-    nothing will, so that no deadline is waited for. ``up`` is what a guest says that is not ours
-    when it is up, a regular expression; it says it again where somebody types Enter.
+    nothing will, so that no deadline is waited for. ``guest`` is who speaks: one that is not ours
+    says its ``up`` again where somebody types Enter. ``panic`` is what a Linux kernel said that
+    goes on no more, while something else was waited for than a boot.
     """
 
     def __init__(
         self, sock: socket.socket, log: Path, hopeless: Callable[[], bool] = lambda: False,
-        up: str = "",
+        guest: GuestKind | OwnGuest = GuestKind.PROBE,
     ) -> None:
         self._socket = sock
-        self._up = up.encode()
+        self._guest = guest
+        self._up = Pattern(guest.up) if guest.up else None
         self._log = _Log(log)
         self.log = log
         self.cut = 0
+        self.panic: str | None = None
         self._spawn = _Spawn(sock, self._log, hopeless)
 
     def __enter__(self) -> Self:
@@ -259,7 +265,8 @@ class Console:
                 panic = _text(self._spawn.match.group(1))
                 return BootSeen(tuple(seen), None, ended=False, spoke=True, panic=panic)
             if found == 1 and self._up:
-                return BootSeen(tuple(seen), ProbeLine("up", foreign=True), ended=False, spoke=True)
+                up = ProbeLine("up", foreign=True, bios_version=self._told_version())
+                return BootSeen(tuple(seen), up, ended=False, spoke=True)
             if found == 0:
                 version = self._version()
                 if len(seen) < BANNERS or (version not in seen and len(seen) < 2 * BANNERS):
@@ -275,20 +282,62 @@ class Console:
             if found != 1:
                 return BootSeen(tuple(seen), None, ended=found is None, spoke=self._spawn.spoke)
 
+    def _told_version(self) -> str | None:
+        """What a guest that is not ours prints of SMBIOS, by a command in its shell; None: nothing.
+
+        It is typed again and again by the deadline of the boot: who starts a shell can throw away
+        what was typed before.
+        """
+        if not self._guest.smbios:
+            return None
+        deadline, nonce = self._spawn.deadline, str(secrets.randbelow(10**9) + 10**9)
+        # The shell computes the number, so that an echo of what was typed is no answer.
+        command = f'echo "=$(({nonce}+0))=$({self._guest.smbios} 2>&1)="\r'.encode()
+        answer = rf"={nonce}=([^\r\n=]{{0,{BANNER_LENGTH}}})[\r\n=]".encode()
+        patterns = [Pattern(pattern) for pattern, _ in self._guest.login]
+        version: str | None = None
+        sent = self.send(_ENTER if patterns else command)
+        while sent and version is None:
+            self._until(deadline.sooner(_TYPE_AGAIN_SECONDS))
+            found = self._expect([answer, *patterns])
+            if found == 0:
+                version = _text(self._spawn.match.group(1)).strip()
+            elif found is None or deadline.expired:  # also of one that asks for ever
+                break
+            elif found < 0:
+                sent = self.send(command)
+            else:
+                sent = self.send(self._guest.login[found - 1][1].encode() + _ENTER)
+                if sent and found == len(patterns):
+                    sent = self.send(command)
+        self._until(deadline)
+        if version is not None and patterns and self._up:  # it is to be as it was
+            self.send(b"exit\r")
+            self._expect([self._up])
+        return version
+
     def hear(self, kind: str, deadline: Deadline) -> ProbeLine | None:
         """Wait for a line of that kind, which the guest says by itself; None if it does not."""
         self._until(deadline)
-        while self._expect([_PROBE]) == 0:
+        while self._heard(_PROBE):
             line = parse_line(_text(self._spawn.match.group(1)))
             if line is not None and line.kind == kind:
                 return line
         return None
 
+    def _heard(self, pattern: bytes | Pattern) -> bool:
+        """Wait for a pattern; False: it does not come, or will not after a panic."""
+        found = self._expect([pattern, _PANIC])
+        if found == 1:
+            self.panic = _text(self._spawn.match.group(1))
+        return found == 0
+
     def ask(self, deadline: Deadline) -> ProbeLine | None:
         """Ask the running guest how it is; None if it does not answer."""
         if self._up:
+            self.skip()  # what it has said before nobody had asked for
             self._until(deadline)
-            here = self.send(_ENTER) and self._expect([self._up]) == 0
+            here = self.send(_ENTER) and self._heard(self._up)
             return ProbeLine("here", foreign=True) if here else None
         return self.tell(b"?", "here", deadline)
 
@@ -309,7 +358,7 @@ class Console:
         if not self.send(_FORGET + nonce.encode() + key):
             return None
         self._until(deadline)
-        while self._expect([_PROBE]) == 0:
+        while self._heard(_PROBE):
             line = parse_line(_text(self._spawn.match.group(1)))
             if line is None or line.nonce != nonce:
                 continue
@@ -351,11 +400,14 @@ class Console:
         self._spawn.deadline = deadline
         self._spawn.late = _LATE_BYTES
 
-    def _expect(self, patterns: list[bytes]) -> int | None:
+    def _expect(self, patterns: Sequence[bytes | Pattern]) -> int | None:
         """Index of the pattern found first; -1: not in time; None: the console ended."""
         if self._log.closed:
             raise HarnessError("this console is closed")
-        found: int = self._spawn.expect([*patterns, pexpect.TIMEOUT, pexpect.EOF], timeout=None)
+        compiled = [one if isinstance(one, Pattern) else re.compile(one, re.DOTALL)
+                    for one in patterns]
+        found: int = self._spawn.expect_list(
+            [*compiled, pexpect.TIMEOUT, pexpect.EOF], timeout=None)
         if found == len(patterns):
             return -1
         return None if found > len(patterns) else found

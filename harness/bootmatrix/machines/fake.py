@@ -11,10 +11,11 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from bootmatrix.boards import host_label
@@ -60,8 +61,9 @@ class Script:
     is in ``waits`` comes up so many seconds later.
     ``deaf``: the guest does not answer, nor do anything. ``no_swap``: firmware that is to be
     replaced at a reset stays. ``refuses_start`` are the last words of a machine that does not
-    start, ``refuses`` the reason for which no guest moves. ``resets_itself``: the guest resets the
-    machine unasked while it is asked how it is. In ``resets_again`` the firmware does so once,
+    start, ``refuses`` the reason for which no guest moves. ``leaves_first``: it moves out of one
+    machine before there is another. ``resets_itself``: the guest resets the machine unasked while
+    it is asked how it is. In ``resets_again`` the firmware does so once,
     before it says its name, in ``rounds`` again and again, and says nothing. ``no_reset``: nothing
     resets it, and its guest goes on.
     ``clears_cmos`` and ``changes_tables``: so much is lost on the way to another host. In
@@ -82,6 +84,7 @@ class Script:
     no_reset: bool = False
     refuses_start: str = ""
     refuses: Refusal | None = None
+    leaves_first: bool = False
     resets_itself: bool = False
     resets_again: set[int] = field(default_factory=set)
     rounds: set[int] = field(default_factory=set)
@@ -283,21 +286,54 @@ class FakeMachine:
         return self._type(keys, deadline) and self.reset(deadline)
 
     def suspend_by(self, keys: bytes, deadline: Deadline) -> None:
-        """Woken up as soon as the guest has heard it."""
+        """As soon as the guest has heard it."""
         if not self._type(keys, deadline):
             raise DeadlineExceeded(f"not in time: {self.name}: a suspend")
 
-    def migrate(self, target: FakeMachine, channel: Channel, deadline: Deadline) -> Refusal | None:
+    def wake(self, deadline: Deadline) -> None:
+        """At once."""
+
+    def pause(self, deadline: Deadline) -> None:
+        """Its guest has no clock."""
+
+    def go_on(self, deadline: Deadline) -> None:
+        """As if nothing had been."""
+
+    def migrate(
+        self, target: FakeMachine, channel: Channel, deadline: Deadline,
+        capabilities: Sequence[str] = (),
+        parameters: Mapping[str, str | int] = MappingProxyType({}), *, recovers: bool = False,
+    ) -> Refusal | None:
         """The state goes over."""
         if refusal := self._hosts.script.refuses:
             return refusal
         target._arrive(self._leave())
         return None
 
+    @property
+    def leaves_first(self) -> bool:
+        """As the script says."""
+        return self._hosts.script.leaves_first
+
+    def leave(self, deadline: Deadline) -> Refusal | None:
+        """The state waits at the hosts."""
+        self._hosts.waiting = self._leave()
+        return self._hosts.script.refuses
+
+    def arrive(self, deadline: Deadline) -> Refusal | None:
+        """From there."""
+        assert self._hosts.waiting is not None
+        self._arrive(self._hosts.waiting)
+        return None
+
+    def begin_to_migrate(self, target: FakeMachine, deadline: Deadline) -> None:
+        """Nothing goes over yet."""
+
     def fail_to_migrate(
-        self, target: FakeMachine, by: MigrationEnd, deadline: Deadline
-    ) -> None:
+        self, target: FakeMachine, by: MigrationEnd, cut_at: int, deadline: Deadline
+    ) -> str:
         """Nothing has gone over."""
+        return f"cut after {cut_at} bytes" if by is MigrationEnd.STREAM_CUT else by.value
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """As JSON."""
@@ -468,6 +504,7 @@ class FakeHosts:
         self.disk = "A"
         self.scratch = Scratch(directory)
         self.files = GuestFiles(setup, self.scratch)
+        self.waiting: _State | None = None
         self._machines: list[FakeMachine] = []
 
     def __enter__(self) -> Self:

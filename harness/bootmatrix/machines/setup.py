@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
-from bootmatrix import arguments
+from bootmatrix import arguments, vault
 from bootmatrix.boards import Board, known_board
+from bootmatrix.builds import swtpm
 from bootmatrix.cell import Cell
-from bootmatrix.guests import LinuxKernel, Program, own_disk, program_of
+from bootmatrix.guests import LinuxKernel, Program, own_disk, program_of, qcow2
 from bootmatrix.model import (
+    DEFAULT_LIMITS,
     Accel,
     Arch,
     Disk,
     FirmwareBuild,
+    Grant,
     GuestKind,
     Host,
     Interface,
+    Limits,
     MigrationMode,
     Nic,
     OwnDisk,
     OwnGuest,
     OwnMachine,
+    QemuBuild,
+    Tpm,
 )
+from bootmatrix.modes import MODES, Memory
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import FIRST_DISK, SECOND_DISK, Mechanism
 from bootmatrix.steps.base import Step
@@ -34,6 +43,8 @@ from bootmatrix.steps.migrate import leaves_during_post
 # a guest can be migrated while its firmware still runs, and the longest that is tried where a
 # busy machine lets it pass.
 POST_MS, LONGEST_POST_MS = 500, 8000
+
+_VERSIONED_PC = re.compile(r"pc-(?:i440fx|q35)-\d+\.\d+")
 
 
 @dataclass
@@ -49,7 +60,8 @@ class GuestSetup:
     more than this part of a processor, if that can be had; 0 is no bound.
     ``debug_log``: its QEMUs have the port for firmware's debug log, where they can.
     ``memory`` is what -m is given, "" what the guest needs; ``words`` are the user's own for all
-    of its QEMUs.
+    of its QEMUs. ``limits`` are those of its sandboxes. ``tpm`` is the interface of its TPM, and
+    ``emulators`` are what is that TPM, one for each host.
     """
 
     hosts: Sequence[Host]
@@ -73,6 +85,9 @@ class GuestSetup:
     share: float = 0.0
     memory: int | str = ""
     words: tuple[str, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
+    tpm: Tpm = Tpm.NONE
+    emulators: Sequence[QemuBuild] = ()
 
     def patient(
         self, seconds: float, *, urgent: bool = False, share: float = 0.0
@@ -129,6 +144,11 @@ class GuestSetup:
         return self.guest.disk
 
     @property
+    def disk_format(self) -> str:
+        """The format of ``disks``: one in which a snapshot can be kept, where the guest goes so."""
+        return "qcow2" if MODES[self.migration].leaves_first or self.own_disk else "raw"
+
+    @property
     def memory_mib(self) -> int:
         """MiB of memory that it has: as it is told, or its firmware needs, or a kernel."""
         if (told := arguments.mib(self.memory)) is not None:
@@ -153,10 +173,30 @@ class GuestSetup:
         return arguments.mib(found) if len(told) == 1 and (found := told.pop()) else None
 
     def cpus_given(self) -> int | None:
-        """CPUs that its guest begins with; None where its QEMUs are told different things."""
+        """CPUs that its guest begins with, and can count; None where its QEMUs are told others."""
+        if self.guest.kind is GuestKind.PROBE and not self.board.tells_cpus:
+            return None
         told = {arguments.cpus(arguments.last(self.words_on(host), "smp") or self.smp)
                 for host in range(len(self.hosts))}
         return told.pop() if len(told) == 1 else None
+
+    def machine_given(self) -> str | None:
+        """The type of which SMBIOS must tell its guest: a versioned one of a PC, by its name.
+
+        None where that is not sure: of another, and where the user says what SMBIOS has.
+        """
+        words = (word for host in range(len(self.hosts)) for word in self.words_on(host))
+        if any(word.lstrip("-") == "smbios" for word in words):
+            return None
+        machine = arguments.machine_type(self.machine)
+        return machine if _VERSIONED_PC.fullmatch(machine) else None
+
+    def grants(self, host: int) -> frozenset[Grant]:
+        """What the sandboxes of its QEMUs on a host must be granted."""
+        mode = MODES[self.migration]
+        here = range(len(self.hosts)) if mode.in_place else (host,)  # all are in one
+        kvm = {Grant.KVM} if any(self.accel.on(one) is Accel.KVM for one in here) else set()
+        return mode.grants.union(kvm, *(granted_for(self.words_on(one)) for one in here))
 
     @property
     def catalogued(self) -> bool:
@@ -165,9 +205,34 @@ class GuestSetup:
             host.qemu.catalogued and host.firmware.catalogued for host in self.hosts)
 
 
+def granted_for(words: Sequence[str]) -> frozenset[Grant]:
+    """What a sandbox must be granted for words of the user's own: files in memory, some of them."""
+    objects = (value for option, value in pairwise(words) if option.lstrip("-") == "object")
+    return frozenset({Grant.MEMFD} if any(Memory.MEMFD.value in one for one in objects) else ())
+
+
 def post_ms(steps: Sequence[Step]) -> int:
     """How long firmware has to wait for a key, in ms, so that a guest can do these steps."""
     return POST_MS if any(map(leaves_during_post, steps)) else 0
+
+
+def _disks(cell: Cell, hosts: Sequence[Host], cache: Path) -> Sequence[Path]:
+    """Disks A and B; a guest that was saved goes on with its own."""
+    if (saved := hosts[0].qemu.saved) is not None:
+        return [saved / "disk.img"] * 2
+    if (disk := cell.guest.disk) is not None:
+        return [own_disk.overlay(disk, cache)] * 2
+    program = program_of(cell.guest.kind, hosts[0].firmware, cell.arch)
+    disks = [program.disk(label, cache, cell.arch, hosts[0].firmware)
+             for label in (FIRST_DISK, SECOND_DISK)]
+    return [qcow2.converted(raw, cache) for raw in disks] if MODES[
+        cell.migration].leaves_first else disks
+
+
+def _memory_it_had(source: Host) -> str:
+    """MiB of a guest that was saved, which are a part of its stream; "" of any other."""
+    saved = source.qemu.saved
+    return str(vault.unpacked(saved).memory_mib) if saved is not None else ""
 
 
 def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
@@ -176,11 +241,8 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
     image = flashed(steps)
     firmware = hosts[0].firmware
     program, own = program_of(cell.guest.kind, firmware, cell.arch), cell.own_machine
-    disk = cell.guest.disk
     return GuestSetup(
-        hosts, cell.machine, cell.policy,
-        [program.disk(label, cache, cell.arch, firmware) for label in (FIRST_DISK, SECOND_DISK)]
-        if disk is None else [own_disk.overlay(disk, cache)] * 2,
+        hosts, cell.machine, cell.policy, _disks(cell, hosts, cache),
         cell.disk, cell.accel, cell.seconds,
         post_ms=post_ms(steps),
         flash=hosts[image].firmware if image is not None else None,
@@ -189,5 +251,8 @@ def setup_of(cell: Cell, hosts: Sequence[Host], cache: Path) -> GuestSetup:
         migration=cell.migration,
         kernel=program.kernel(cache, cell.arch) if program.kernel else None,
         debug_log=cell.debug_log, words=cell.words,
-        memory=cell.memory or (own.memory if own else ""),
+        memory=cell.memory or (own.memory if own else "") or _memory_it_had(hosts[0]),
+        limits=cell.limits, tpm=cell.tpm,
+        emulators=() if cell.tpm is Tpm.NONE else tuple(
+            swtpm.beside(host.qemu, cache) for host in hosts),
     )  # fmt: skip

@@ -27,6 +27,7 @@ from bootmatrix.matrix.schema import (
     GuestEntry,
     HostEntry,
     KnownEntry,
+    LimitsEntry,
     MatrixEntry,
     QemuEntry,
 )
@@ -53,7 +54,7 @@ class Document:
         except ValidationError as invalid:
             raise self._first(invalid.errors()) from None
         for name, host in self.entry.hosts.items():
-            if host.qemu is None and host.board is None:
+            if host.qemu is None and host.board is None and host.saved is None:
                 raise self.error(("hosts", name, "qemu"), "is missing")
 
     def error(
@@ -188,6 +189,9 @@ class Document:
             )
         if kind in ("too_short", "string_too_short"):
             return self.error(loc, "is empty")
+        if kind in ("greater_than_equal", "less_than_equal"):
+            bound = f"{context['ge']} or more" if "ge" in context else f"{context['le']} or less"
+            return self.error(loc, f"found {_describe(value)}; it must be {bound}")
         wanted = _SHAPES.get(kind) or detail["msg"].removeprefix("Input should be ")
         return self.error(loc, f"found {_describe(value)}; it must be {wanted}")
 
@@ -209,7 +213,6 @@ _SHAPES = {
     "float_type": "a number of seconds",
     "bool_type": "true or false",
     "greater_than": "more than 0",
-    "greater_than_equal": "1 or more",
     "int_type": "a whole number",
     "finite_number": "a finite number",
 }
@@ -219,7 +222,7 @@ def _fields(loc: Loc) -> list[str]:
     """The field names of the entry at ``loc``."""
     models: dict[str, type[BaseModel]] = {
         "hosts": HostEntry, "known": KnownEntry, "qemu": QemuEntry, "firmware": FirmwareEntry,
-        "board": BoardEntry, "guests": GuestEntry,
+        "board": BoardEntry, "guests": GuestEntry, "limits": LimitsEntry,
     }
     model = models[str(loc[2 if len(loc) > 2 else 0])] if loc else MatrixEntry
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -22,6 +22,7 @@ from bootmatrix.boards import ARCHITECTURES, board_of
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.errors import UserError
 from bootmatrix.files import given_file, yaml_file
+from bootmatrix.files.given_file import path_of
 from bootmatrix.matrix import known, sampling
 from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.document import Document, Loc
@@ -37,7 +38,9 @@ from bootmatrix.model import (
     Disk,
     HostSpec,
     Known,
+    Limits,
     QemuSource,
+    SavedSource,
     role_name,
 )
 from bootmatrix.steps import library
@@ -57,7 +60,7 @@ MOST_CELLS = 50_000
 class Matrix:
     """A matrix file, read and checked. ``boot_timeout`` and ``patience`` are in seconds.
 
-    ``debug_log`` is a cell's.
+    ``debug_log`` and ``limits`` are a cell's.
 
     ``sample`` is ``"pairwise"``, a number of cells, or None for all of them. Where hosts are
     ``given`` (on the command line), each cell has at least one of them.
@@ -73,6 +76,7 @@ class Matrix:
     boot_timeout: float
     patience: float | None
     debug_log: bool
+    limits: Limits
     sample: str | int | None
     given: frozenset[HostSpec]
     _document: Document = field(repr=False, compare=False)
@@ -182,6 +186,15 @@ class Matrix:
         qemus = (host.qemu for host in self.used_hosts)
         return tuple(dict.fromkeys(qemu for qemu in qemus if isinstance(qemu, str)))
 
+    def own_guest(self, name: str) -> dict[str, Any]:
+        """A guest of the file's own as the file has it, but with absolute paths."""
+        entry = self._document.entry.guests[name]
+        data = entry.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        for key in ("command-line", "libvirt", "disk"):
+            if data.get(key):
+                data[key] = str((self.path.parent / path_of(data[key])).absolute())
+        return data
+
     def place(self, host: HostSpec, field: str, error: UserError) -> UserError:
         """The error about a host's ``qemu`` or ``firmware``, with where it stands in the file."""
         if host.name in self._texts:
@@ -189,6 +202,8 @@ class Matrix:
         loc = (*self._places[host.name], field)
         if field == "qemu" and isinstance(host.qemu, BoardSource):
             return self._document.error((*loc[:-1], "board", "env"), str(error))
+        if field == "qemu" and isinstance(host.qemu, SavedSource):
+            return self._document.error((*loc[:-1], "saved", "guest"), str(error))
         entry = getattr(self._document.entry.hosts[str(loc[1])], field)
         keys = [key for key in ("path", "root", "descriptor", "directory", "image", "suite")
                 if getattr(entry, key, None)]
@@ -228,6 +243,7 @@ def load(path: Path, given: Given | None = None) -> Matrix:
         boot_timeout=document.entry.boot_timeout,
         patience=document.entry.patience,
         debug_log=document.entry.debug_log == "on",
+        limits=names.limits,
         sample=document.entry.sample,
         given=frozenset(names.given),
         _document=document,
@@ -330,7 +346,7 @@ def _homeless(
         key, values = zip(*placed, strict=True)
         point = Cell((), **_of_own_machine(dict(zip(axes.values, values, strict=True))),
                      seconds=matrix.boot_timeout, patience=matrix.patience,
-                     debug_log=matrix.debug_log)
+                     debug_log=matrix.debug_log, limits=matrix.limits)
         if point.scenario.hosts_needed == needed and library.applies_to(
                 point.scenario, point.policy):
             points.append((key, point))

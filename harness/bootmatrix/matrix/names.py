@@ -15,6 +15,7 @@ from bootmatrix import arguments, vm
 from bootmatrix.arguments import ArgumentSet, machine_type
 from bootmatrix.cell import AXES, BETWEEN_HOSTS
 from bootmatrix.errors import UserError
+from bootmatrix.files.disk_image import virtual_size
 from bootmatrix.files.given_file import path_of
 from bootmatrix.matrix import known
 from bootmatrix.matrix.document import Document, Loc
@@ -26,24 +27,28 @@ from bootmatrix.matrix.schema import (
     KnownEntry,
     QemuEntry,
 )
-from bootmatrix.matrix.sources import Given, expand
+from bootmatrix.matrix.sources import Given, of_firmware, of_revisions
 from bootmatrix.model import (
     NEWEST_COMMON,
     OWN_MACHINE,
     Arch,
     BoardSource,
     FirmwareSource,
+    GitSource,
     GuestKind,
     HostSpec,
     Known,
+    Limits,
     OwnDisk,
     OwnGuest,
     OwnMachine,
     QemuSource,
+    SavedSource,
     Verdict,
     role_index,
     role_name,
 )
+from bootmatrix.pattern import Pattern
 from bootmatrix.policies import Policy
 from bootmatrix.steps import library
 from bootmatrix.steps.base import Scenario, StepError
@@ -119,6 +124,7 @@ class Names:
         self.texts: dict[str, str] = {}
         self.given = tuple(host for text in given.hosts for host in self._given(text))
         self._named = {name: (host,) for name, host in self._all.items()} | self._hosts
+        self.limits = Limits(**entry.limits.model_dump())
         self._scenarios: dict[str, Scenario] = dict(library.LIBRARY)
         self._guests: dict[str, GuestKind | OwnGuest] = {
             kind.value: kind for kind in GuestKind if kind is not GuestKind.DISK}
@@ -146,14 +152,19 @@ class Names:
         if host.arguments and entry.board is not None:
             raise self._document.error(
                 (*loc, "arguments"), "are a QEMU's, a board has what it has", key=True)
-        try:
-            hosts = expand(host)
-        except UserError as error:
-            raise self._document.error((*loc, "firmware"), str(error)) from None
+        hosts: tuple[HostSpec, ...] = (host,)
+        field = "firmware"
+        for at, into in (("qemu", of_revisions), ("firmware", of_firmware)):
+            try:
+                found_there = tuple(one for host in hosts for one in into(host))
+            except UserError as error:
+                raise self._document.error((*loc, at), str(error)) from None
+            field = at if len(found_there) > len(hosts) else field
+            hosts = found_there
         for found in hosts:
             if found.name in {*self.places, *self._entry.hosts} - {name}:
                 raise self._document.error(
-                    (*loc, "firmware"), f"there is a host {found.name!r} already"
+                    (*loc, field), f"there is a host {found.name!r} already"
                 )
             self.places[found.name] = loc
         return hosts
@@ -179,7 +190,15 @@ class Names:
         return tuple(self._lookup(loc, value, f"set of {axis}", there))
 
     def _machine(self, loc: Loc, entry: HostEntry) -> str | QemuSource:
-        """A host's QEMU, or its board."""
+        """A host's QEMU, its board, or the guest that was saved on it."""
+        if entry.saved is not None:
+            self._one_of(loc, entry, ("qemu", "board", "saved"))
+            for beside in ("firmware", "arguments"):
+                if getattr(entry, beside):
+                    raise self._document.error(
+                        (*loc, beside), "is what the saved guest has brought along", key=True)
+            vault = self._path((*loc, "saved", "vault"), entry.saved.vault)
+            return SavedSource(vault=vault, guest=entry.saved.guest)
         if entry.board is None:
             assert entry.qemu is not None
             return self._qemu((*loc, "qemu"), entry.qemu)
@@ -194,20 +213,39 @@ class Names:
     def _qemu(self, loc: Loc, entry: str | QemuEntry) -> str | QemuSource:
         if isinstance(entry, str):
             return self._sources.qemu_called(entry)
-        self._one_of(loc, entry, ("path", "root", "image", "suite"))
+        self._one_of(loc, entry, ("path", "root", "image", "suite", "source"))
+        git = self._git(loc, entry)
         if entry.package_version and not entry.suite:
             raise self._document.error(
                 (*loc, "package-version"), "is that of a suite's package", key=True,
                 hint="{suite: trixie, package-version: ...}",
             )
         for key, beside in (("data", "path"), ("program", "root")):
-            if getattr(entry, key) and not getattr(entry, beside):
+            if getattr(entry, key) and not (getattr(entry, beside) or (
+                    git and key == "data")):
                 raise self._document.error((*loc, key), f"is that of a {beside}", key=True,
                                            hint=f"{{{beside}: ..., {key}: ...}}")
         path, data, root = (self._path((*loc, key), getattr(entry, key))
                             if getattr(entry, key) else None for key in ("path", "data", "root"))
         return QemuSource(path, entry.image, entry.suite, entry.package_version, data=data,
-                          root=root, program=entry.program)
+                          root=root, program=entry.program, git=git)
+
+    def _git(self, loc: Loc, entry: QemuEntry | FirmwareEntry) -> GitSource | None:
+        """What is said of a commit that is to be built."""
+        given = [key for key in ("revision", "revisions", "options", "packages", "toolchain")
+                 if getattr(entry, key)]
+        if entry.source is None:
+            if given:
+                raise self._document.error((*loc, given[0]), "stands beside a source", key=True,
+                                           hint="{source: ../qemu, revision: v9.2.0}")
+            return None
+        if given[:2] == ["revision", "revisions"]:
+            raise self._document.error((*loc, "revisions"), "stands in the place of a revision",
+                                       key=True)
+        return GitSource(
+            self._path((*loc, "source"), entry.source), entry.revision or "HEAD",
+            tuple(entry.revisions or ()), tuple(entry.options), tuple(entry.packages),
+            entry.toolchain or "")
 
     def _firmware(
         self, loc: Loc, entry: str | FirmwareEntry | None
@@ -216,19 +254,27 @@ class Names:
             return None
         if isinstance(entry, str):
             return self._sources.firmware_called(entry)
-        self._one_of(loc, entry, ("path", "descriptor", "directory"))
-        for beside, hint in (("variables", "{path: CODE.fd, variables: VARS.fd}"),
+        self._one_of(loc, entry, ("path", "descriptor", "directory", "source"))
+        git = self._git(loc, entry)
+        for beside, hint in (("flash", "{path: OVMF.fd, flash: false}"),
+                             ("variables", "{path: CODE.fd, variables: VARS.fd}"),
                              ("symbols", "{path: out/bios.bin, symbols: out/rom.o}")):
-            if getattr(entry, beside) and not entry.path:
+            if getattr(entry, beside) is not None and not entry.path:
                 raise self._document.error(
                     (*loc, beside), "stands beside a path", key=True, hint=hint)
+        if git is not None:
+            return FirmwareSource(git.repository, git=git)
         variables, symbols = entry.variables, entry.symbols
+        if variables and entry.flash is False:
+            raise self._document.error((*loc, "variables"), "variables are kept in flash alone",
+                                       key=True, hint="{path: CODE.fd, variables: VARS.fd}")
         return FirmwareSource(
             self._path(loc, entry.path or entry.descriptor or entry.directory or ""),
             directory=entry.directory is not None,
             variables=self._path((*loc, "variables"), variables) if variables else None,
             descriptor=entry.descriptor is not None,
             symbols=self._path((*loc, "symbols"), symbols) if symbols else None,
+            flash=entry.flash is not False,
         )
 
     def _one_of(self, loc: Loc, entry: BaseModel, fields: Sequence[str]) -> None:
@@ -273,6 +319,9 @@ class Names:
         for key in ("machine", "cpu", "smp", "arch"):
             if getattr(entry, key) is not None and given != ["arguments"]:
                 raise self._document.error((*loc, key), "stands beside arguments", key=True)
+        for key, beside in (("smbios", "disk"), ("login", "smbios")):
+            if getattr(entry, key) and not getattr(entry, beside):
+                raise self._document.error((*loc, key), f"stands beside {beside}", key=True)
         for key in ("smp", "memory"):
             value = getattr(entry, key)
             text = given == ["arguments"] and isinstance(value, str) and AXES[key].parses(value)
@@ -287,25 +336,38 @@ class Names:
             try:
                 machine = vm.read(path, libvirt=key == "libvirt",
                                   memory=entry.memory if isinstance(entry.memory, int) else None,
-                                  network=entry.network == "user").machine
+                                  network=entry.network == "user",
+                                  file_mib=self.limits.file or vm.LARGEST_FILE_MIB).machine
             except UserError as error:
                 raise self._document.error((*loc, key.replace("_", "-")), str(error)) from None
         if entry.disk:
             disk = OwnDisk(self._path((*loc, "disk"), entry.disk), entry.format)
-            if not disk.path.is_file():
-                raise self._document.error((*loc, "disk"), f"there is no file {disk.path}")
+            try:
+                virtual_size(disk.path, disk.format)
+            except UserError as error:
+                raise self._document.error(
+                    (*loc, "disk"), str(error)) from None
         if bool(entry.disk) != bool(entry.up):
             raise self._document.error(
                 loc, "disk and up stand together", hint='{disk: mine.qcow2, up: "login: "}')
-        try:
-            re.compile(entry.up or "")
-        except re.error as error:
-            raise self._document.error((*loc, "up"), f"no regular expression: {error}") from None
+        for at, pattern in (("up", entry.up or ""), *(("login", text) for text in entry.login)):
+            try:
+                is_empty = bool(pattern) and Pattern(pattern).is_empty
+            except ValueError as error:
+                raise self._document.error((*loc, at), f"no regular expression: {error}") from None
+            if is_empty:
+                raise self._document.error((*loc, at), f"{pattern!r} is found where nothing of it "
+                                           "is said", hint="what the console says once it is up")
+        for at, typed in (("smbios", entry.smbios or ""),
+                          *(("login", typed) for typed in entry.login.values())):
+            if not typed.isprintable():
+                raise self._document.error((*loc, at), f"{typed!r} cannot be typed in a line")
         if entry.memory and machine is None:
             raise self._document.error((*loc, "memory"), "is that of a machine of its own",
                                        key=True, hint="axes have a memory, too")
         kind = GuestKind.DISK if disk else GuestKind(entry.runs)
-        return OwnGuest(name, kind, machine, disk, entry.up or "")
+        return OwnGuest(name, kind, machine, disk, entry.up or "", entry.smbios or "",
+                        tuple(entry.login.items()))
 
     def _written_machine(self, loc: Loc, entry: GuestEntry) -> OwnMachine:
         """A machine that is written down in the file, as ``bootmatrix import`` does."""
@@ -317,7 +379,10 @@ class Names:
             item.split(" ", 1) if item.startswith("-") else (item,)))
         if (wrong := arguments.complaint(words)) is not None:
             raise self._document.error((*loc, "arguments"), wrong)
-        keys = [dict(arguments.pairs(word)) for word in words]
+        try:
+            keys = [vm.keys(word) for word in words]
+        except ValueError as error:
+            raise self._document.error((*loc, "arguments"), str(error)) from None
         return OwnMachine(
             entry.arch or Arch.X86_64, entry.machine, entry.cpu or "", entry.smp or 1,
             entry.memory or "", words, any(one.get("drive") == vm.DISK for one in keys),
@@ -368,14 +433,15 @@ class Names:
         written["guest"] = tuple(
             self._lookup((*loc, "guest"), written["guest"], "guest", self._guests)
         )
+        if not written["machine"] and all(
+                guest.machine for guest in written["guest"] or base.values["guest"]):
+            written["machine"] = (OWN_MACHINE,)
         axes = Axes(
-            tuple(
-                tuple(dict.fromkeys((*hosts, *self.given)))
-                for hosts in self._host_axes(loc, entry, base)
-            ),
+            self._with_given(loc, self._host_axes(loc, entry, base)),
             {axis: values or base.values[axis] for axis, values in written.items()},
             loc,
         )
+        self._check_whose_machine(axes)
         for index, machine in enumerate(axes.values["machine"]):
             if (wrong := arguments.machine_complaint(machine)) is not None:
                 raise self._document.error((*loc, "machine", index), wrong)
@@ -403,6 +469,43 @@ class Names:
                 + ", ".join(policy.value for policy in Policy if policy.keeps_nvram),
             )
         return axes
+
+    def _check_whose_machine(self, axes: Axes) -> None:
+        """Raise UserError where it is not said which guest a machine type is meant for."""
+        guests = axes.values["guest"]
+        own = [guest for guest in guests if guest.machine]
+        others = [guest for guest in guests if not guest.machine]
+        if others and OWN_MACHINE in axes.values["machine"]:
+            raise self._document.error(
+                (*axes.loc, "machine"), f"{OWN_MACHINE}: {others[0]} has no machine of its own",
+                hint="a machine type, for example newest-common")
+        if own and others:
+            raise self._document.error(
+                (*axes.loc, "guest"),
+                f"{own[0].name} has a machine of its own, {own[0].machine.machine}, and "
+                f"{others[0]} has not: which of them is the axis machine for?",
+                hint=f"guest: {others[0]} here, and include: [{{guest: {own[0].name}}}]")
+
+    def _with_given(
+        self, loc: Loc, axes: Sequence[Sequence[HostSpec]]
+    ) -> tuple[tuple[HostSpec, ...], ...]:
+        """The host axes with the command line's hosts. Saved guests are where cells begin.
+
+        Nothing takes their place there, and they take no other's.
+        """
+        found = []
+        for index, hosts in enumerate(axes):
+            saved = [host for host in hosts if isinstance(host.qemu, SavedSource)]
+            if index == 0:
+                given = () if saved and len(saved) == len(hosts) else self.given
+                found.append((*hosts, *given))
+            else:
+                found.append((*(host for host in hosts if host not in saved), *self.given))
+            if not found[-1]:
+                raise self._document.error(
+                    (*loc, role_name(index)), "no QEMU is to take the saved guest",
+                    hint="--host debian-sid, or hosts and this axis")
+        return tuple(tuple(dict.fromkeys(hosts)) for hosts in found)
 
     def _host_axes(
         self, loc: Loc, entry: AxesEntry, base: Axes

@@ -82,19 +82,48 @@ def _kebab(name: str) -> str:
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_kebab)
+    # Built when a file is checked, and then only what that takes.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=_kebab, defer_build=True)
 
 
-class QemuEntry(_Entry):
-    """A QEMU that the catalogue does not have: one of path, root, image and suite."""
+Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]  # Debian policy, section 5.6.7
+Suite = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+class _FromSource(_Entry):
+    """What is said of a build from source, a QEMU's or a firmware's."""
+
+    source: Text | None = Field(
+        None, description="a git repository, of which a commit is built; relative to the matrix "
+        "file")
+    revision: Text | None = Field(
+        None, description="beside a source: what git takes for a commit; default: HEAD")
+    revisions: OneOrMany[Text] | None = Field(
+        None, description="beside a source: the host stands for one host for each of these. "
+        "'v8.0.0..v9.2.0 tags' means all tags from the one to the other that are written like "
+        "the first; behind it can stand a glob, such as v*.0")
+    options: list[Text] = Field(
+        default_factory=list, description="beside a source: how it is built: arguments of QEMU's "
+        "configure, lines of SeaBIOS' configuration")
+    packages: list[Package] = Field(
+        default_factory=list, description="beside a source: Debian packages that its build needs "
+        "beside the usual ones")
+    toolchain: Suite | None = Field(
+        None, description="beside a source: the Debian suite that compiler and libraries are of; "
+        "default: bookworm")
+
+
+class QemuEntry(_FromSource):
+    """A QEMU that the catalogue does not have: one of path, root, image, suite and source."""
 
     path: Text | None = Field(
         None, description="a program, or a build tree or prefix that holds one; "
         "relative to the matrix file",
     )
     data: Text | None = Field(
-        None, description="beside a path: a directory in which it finds its data first, as with "
-        "QEMU's -L; relative to the matrix file"
+        None, description="beside a path or source: a directory in which it finds its data first, "
+        "as with QEMU's -L; relative to the matrix file"
     )
     root: Text | None = Field(
         None, description="a directory that holds a whole root file system with a QEMU in it; "
@@ -111,14 +140,19 @@ class QemuEntry(_Entry):
     )
 
 
-class FirmwareEntry(_Entry):
-    """A firmware that the catalogue does not have: one of path, descriptor and directory."""
+class FirmwareEntry(_FromSource):
+    """A firmware that the catalogue does not have: one of path, descriptor, directory and source.
+    """
 
     path: Text | None = Field(
         None, description="the file of an image; relative to the matrix file"
     )
     variables: Text | None = Field(
         None, description="beside a path with UEFI code alone: the template of its variable store"
+    )
+    flash: bool | None = Field(
+        None, description="beside a path with UEFI firmware: false gives it by -bios, without a "
+        "variable store"
     )
     symbols: Text | None = Field(
         None, description="beside a path: a file that names what is at an address of it, for the "
@@ -161,13 +195,27 @@ class BoardEntry(_Entry):
         "default: false")
 
 
+class SavedEntry(_Entry):
+    """A guest that was saved, as `bootmatrix vault add` keeps it."""
+
+    guest: Text = Field(
+        pattern=r"^[0-9a-f]{64}$", description="the digest by which the vault has it")
+    vault: Text = Field(
+        ".", description="the vault's directory; relative to the matrix file; default: its own")
+
+
 class HostEntry(_Entry):
-    """A host: one QEMU build and the firmware installed beside it, or a board and its firmware."""
+    """A host: one QEMU build and the firmware installed beside it, or a board and its firmware.
+
+    Or, in the place of both, a guest that was saved.
+    """
 
     qemu: Qemu | None = Field(
         None, description="QEMU build, by its name in the catalogue, or where it is")
     board: BoardEntry | None = Field(
         None, description="instead of a QEMU: a real board on a bench")
+    saved: SavedEntry | None = Field(
+        None, description="instead of a QEMU and its firmware: a guest that was saved there")
     firmware: Firmware | None = Field(
         None, description="firmware build, by name, or where it is; "
         "default: the one beside the QEMU build; a board needs one",
@@ -303,6 +351,25 @@ class GuestEntry(_Entry):
     up: Text | None = Field(
         None, description="beside a disk: what its console says when it is up, and says again "
         "when somebody types Enter; a regular expression, such as 'login: '")
+    smbios: Text | None = Field(
+        None, description="beside a disk: a command for its shell that prints the firmware's "
+        "version as SMBIOS has it, such as 'dmidecode -s bios-version'")
+    login: dict[Text, str] = Field(
+        default_factory=dict, description="beside smbios: what is typed before, each text where "
+        "the console says its pattern: {'login: ': root, 'Password: ': secret}")
+
+
+class LimitsEntry(_Entry):
+    """What each sandbox may have, where its usual limits are too few."""
+
+    memory: Annotated[int, Field(ge=64, le=1 << 20, strict=True)] | None = Field(
+        None, description="MiB of memory; default: 4096 of address space for each program with "
+        "bubblewrap, 2048 for all together with Docker")
+    file: Annotated[int, Field(ge=16, le=1 << 20, strict=True)] | None = Field(
+        None, description="MiB of the largest file that is written: a disk's overlay, shared "
+        "memory; default: 256")
+    processes: Annotated[int, Field(ge=16, le=1 << 15, strict=True)] | None = Field(
+        None, description="processes and threads; default: 256")
 
 
 class MatrixEntry(_Entry):
@@ -331,6 +398,9 @@ class MatrixEntry(_Entry):
         None, gt=0, allow_inf_nan=False, strict=True,
         description="seconds after which a boot that has not come is called a hang",
     )
+    limits: LimitsEntry = Field(
+        default_factory=lambda: LimitsEntry(),  # type: ignore[call-arg]
+        description="what each sandbox may have; default: what docs/security.md says")
     debug_log: Literal["on", "off"] = Field(
         "on", description="the port that firmware prints its debug log to; default: on"
     )

@@ -6,15 +6,18 @@ bootmatrix.builds.host to find out.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bootmatrix.cell import BETWEEN_HOSTS
 from bootmatrix.errors import UserError
+from bootmatrix.files import git_tags
 from bootmatrix.files.given_file import path_of
-from bootmatrix.model import FirmwareSource, HostSpec, QemuSource
+from bootmatrix.model import FirmwareSource, GitSource, HostSpec, QemuSource
 
 SUFFIXES = (".bin", ".rom", ".fd")
 """What the names of firmware images end in, where a directory of them is given."""
@@ -92,7 +95,8 @@ def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) ->
     A QEMU's source is a path, or that and the one of its data, with a comma between,
     ``root:DIR``, ``root:DIR,PROGRAM``, ``image:NAME``, ``suite:SUITE`` or
     ``suite:SUITE=VERSION``; a firmware's is the path of an image, of a directory of them, of a
-    descriptor (``.json``), or of code and variables, with a comma between. Paths are relative to
+    descriptor (``.json``), or of code and variables, with a comma between. Both can be
+    ``source:REPOSITORY`` or ``source:REPOSITORY,REVISION``. Paths are relative to
     the current directory.
     """
     return Given(
@@ -117,8 +121,8 @@ def _definitions(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 def _qemu(name: str, source: str) -> QemuSource:
     kind, colon, value = source.partition(":")
-    if colon and not value and kind in ("image", "suite", "root"):
-        what = "DIR" if kind == "root" else "NAME"
+    if colon and not value and kind in ("image", "suite", "root", "source"):
+        what = "DIR" if kind in ("root", "source") else "NAME"
         raise UserError(f"--qemu {name}={source}: nothing is named",
                         hint=f"--qemu {name}={source}{what}")
     if colon and kind == "image":
@@ -129,6 +133,8 @@ def _qemu(name: str, source: str) -> QemuSource:
     if colon and kind == "root":
         root, program = _two(value)
         return QemuSource(name=name, root=root, program=program)
+    if colon and kind == "source":
+        return QemuSource(name=name, git=_git(value))
     path, data = _two(source)
     return QemuSource(path=path, name=name, data=path_of(data) if data else None)
 
@@ -140,7 +146,16 @@ def _two(text: str) -> tuple[Path, str | None]:
     return (path_of(first), second) if first and second and not path.exists() else (path, None)
 
 
+def _git(text: str) -> GitSource:
+    repository, revision = _two(text)
+    return GitSource(repository, revision or "HEAD")
+
+
 def _firmware(name: str, source: str) -> FirmwareSource:
+    kind, _, value = source.partition(":")
+    if kind == "source" and value:
+        git = _git(value)
+        return FirmwareSource(git.repository, name=name, git=git)
     path, variables = _two(source)
     if variables:
         return FirmwareSource(path, name=name, variables=path_of(variables))
@@ -149,9 +164,31 @@ def _firmware(name: str, source: str) -> FirmwareSource:
 
 
 def expand(host: HostSpec) -> tuple[HostSpec, ...]:
-    """A host with a directory of firmware images becomes one host for each; else it is itself."""
+    """The hosts that one stands for: itself, or one for each revision or firmware image of it."""
+    return tuple(one for each in of_revisions(host) for one in of_firmware(each))
+
+
+def of_revisions(host: HostSpec) -> tuple[HostSpec, ...]:
+    """A host whose QEMU has several revisions becomes one host for each; else it is itself."""
+    source = host.qemu
+    if not isinstance(source, QemuSource) or source.git is None or not source.git.revisions:
+        return (host,)
+    return _named(host, [(one.revision, replace(host, qemu=replace(source, git=one)))
+                         for one in _each(source.git)])
+
+
+def of_firmware(host: HostSpec) -> tuple[HostSpec, ...]:
+    """A host with several firmware images becomes one host for each; else it is itself.
+
+    They are those of a directory, or are to be built of several revisions.
+    """
     source = host.firmware
-    if not isinstance(source, FirmwareSource) or not source.directory:
+    if not isinstance(source, FirmwareSource):
+        return (host,)
+    if source.git is not None and source.git.revisions:
+        return _named(host, [(one.revision, replace(host, firmware=replace(source, git=one)))
+                             for one in _each(source.git)])
+    if not source.directory:
         return (host,)
     if not source.path.is_dir():
         what = "is no directory" if source.path.exists() else "is not there"
@@ -163,12 +200,63 @@ def expand(host: HostSpec) -> tuple[HostSpec, ...]:
     if not images:
         raise UserError(f"{source.path} holds no firmware image",
                         hint="files that end in " + ", ".join(SUFFIXES))
+    return _named(host, [(image.stem, replace(host, firmware=FirmwareSource(image)))
+                         for image in images])
+
+
+def _named(host: HostSpec, each: Sequence[tuple[str, HostSpec]]) -> tuple[HostSpec, ...]:
+    """Several hosts in the place of one, each called after what it has of its own."""
     hosts: dict[str, HostSpec] = {}
-    for image in images:
-        name = f"{host.name}-{safe_name(image.stem)}"
+    for part, one in each:
+        name = f"{host.name}-{safe_name(part)}"
         if name in hosts or BETWEEN_HOSTS in name:
-            raise UserError(f"{image} would make a host called {name!r}",
+            raise UserError(f"{part} would make a host called {name!r}",
                             hint="there is one already" if name in hosts
                             else f"a host's name cannot hold {BETWEEN_HOSTS!r}")
-        hosts[name] = replace(host, name=name, firmware=FirmwareSource(image))
+        hosts[name] = replace(one, name=name)
     return tuple(hosts.values())
+
+
+def _each(git: GitSource) -> list[GitSource]:
+    """One for each of the revisions that a source stands for."""
+    found: dict[str, None] = {}
+    for text in git.revisions:
+        words = text.split()
+        if words[1:2] == ["tags"] and ".." in words[0] and len(words) <= 3:
+            first, _, last = words[0].partition("..")
+            found |= dict.fromkeys(tags_between(git.repository, first, last, *words[2:]))
+        elif len(words) == 1 and ".." not in text:
+            found[text] = None
+        else:
+            raise UserError(f"{text!r} is neither a revision nor a range of tags",
+                            hint="such as 'v8.0.0..v9.2.0 tags', or 'v8.0.0..v9.2.0 tags v*.0'")
+    return [replace(git, revision=name, revisions=()) for name in found]
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key by which 1.9 comes before 1.16."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part)
+            for part in re.split(r"(\d+)", text) if part]
+
+
+def tags_between(repository: Path, first: str, last: str, glob: str = "*") -> list[str]:
+    """The tags of a repository from one to another, in the order of the numbers in their names.
+
+    Only those that are written like the first: beside v8.0.0 no v8.0.0-rc1. Raises UserError.
+    """
+    there = git_tags.names(repository)
+    for end in (first, last):
+        if end not in there:
+            near = difflib.get_close_matches(end, there, n=1)
+            raise UserError(f"{repository} has no tag {end!r}",
+                            hint=f"did you mean {near[0]!r}?" if near else
+                            "git fetch --tags, if others have it")
+    shape = re.sub(r"\d+", "0", first)
+    found = sorted((tag for tag in there if re.sub(r"\d+", "0", tag) == shape
+                    and fnmatchcase(tag, glob)
+                    and natural(first) <= natural(tag) <= natural(last)), key=natural)
+    if not found:
+        raise UserError(f"{repository} has no tag from {first} to {last}"
+                        + f" like {glob}" * (glob != "*"),
+                        hint="the first is the older" if natural(last) < natural(first) else "")
+    return found

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import combinations
 
-from bootmatrix.arguments import machine_type
+from bootmatrix.arguments import last, machine_type
 from bootmatrix.boards import ARCHITECTURES, Board, Loader
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.model import (
@@ -20,14 +20,23 @@ from bootmatrix.model import (
     Disk,
     GuestKind,
     Host,
+    Interface,
+    MigrationEnd,
+    MigrationMode,
+    MovesAs,
     Nic,
+    Tpm,
 )
-from bootmatrix.modes import MODES, lacking
+from bootmatrix.modes import MODES, SNAPSHOT_OF_NAMED, Memory, lacking, version_of
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Swap
-from bootmatrix.steps.base import Ability, GuestState, Platform
+from bootmatrix.steps.base import Ability, GuestState, Platform, Step
 from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_begins import MigrationBegins
 from bootmatrix.steps.migration_fails import MigrationFails
+
+MOVES = (Migrate, MigrationBegins, MigrationFails)
+"""The steps in which a guest is migrated, or begins to be."""
 
 
 def reason(
@@ -42,7 +51,7 @@ def reason(
 
 def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -> Iterator[str]:
     for host in hosts:
-        yield from _of_qemu(cell, host)
+        yield from _of_qemu(cell, host, saved=hosts[0].qemu.saved is not None)
     board = cell.board
     if board is None:
         yield f"no guest of ours boots on machine {cell.machine} ({cell.arch})"
@@ -53,6 +62,11 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         yield f"kvm runs guests of this host's own architecture, which {cell.arch} is not"
     if machine_type(cell.machine) == DEFAULT_MACHINE and not ARCHITECTURES[cell.arch].has_default:
         yield f"QEMU has no default machine of use for {cell.arch}: name one, such as {board.name}"
+    has_probe = ARCHITECTURES[cell.arch].has_probe
+    if cell.guest is GuestKind.PROBE and not has_probe:
+        yield f"no probe of ours runs on {board}: its firmware's prompt is there, guest: prompt"
+    if cell.guest is GuestKind.PROMPT and has_probe:
+        yield f"guest prompt is for boards without a probe of ours, and {board} has one"
     if cell.guest.is_linux and cell.arch is not Arch.X86_64:
         yield f"a {cell.guest} guest is one of x86_64, there is none of {cell.arch}"
     own = cell.own_machine
@@ -65,7 +79,12 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         yield f"{board.name} has no {cell.disk} disk"
     if cell.nic is not Nic.NONE and not board.pci:
         yield f"{board.name} has no PCI, and so no {cell.nic} card"
+    yield from _of_tpm(cell, hosts, board)
     yield from _of_migration(cell, hosts)
+    if MODES[cell.migration].memory is not Memory.ANONYMOUS:
+        yield from _of_memory(cell, hosts)
+    if MODES[cell.migration].leaves_first:
+        yield from _of_snapshot(cell, hosts, board)
     for host in hosts:
         yield from _of_firmware(cell, host, board)
         yield from _of_policy(cell.policy, host, board)
@@ -82,15 +101,19 @@ def _reasons(cell: Cell, hosts: Sequence[Host], machines: Collection[Ability]) -
         for ability in Ability:
             if ability in step.needs and ability not in machines:
                 yield f"{step.kind} needs {ability.value}, which these machines do not have"
-        if cell.guest.kind is GuestKind.DISK and (
+        if cell.guest.kind.is_foreign and (
                 step.kind == "replace-disk" or Ability.CONSOLE in step.needs
                 or getattr(step, "during_post", False)):
             yield f"{step.kind} needs a guest of ours, which {cell.guest} is not"
+        if state.replaced and isinstance(step, MOVES) and MODES[cell.migration].leaves_first:
+            yield (f"{cell.migration} keeps the guest in its disk, and replace-disk has put "
+                   "another one where the destination looks")
         yield from step.unsupported(platform, state.host)
         step.advance(state)
 
 
-def _of_qemu(cell: Cell, host: Host) -> Iterator[str]:
+def _of_qemu(cell: Cell, host: Host, saved: bool) -> Iterator[str]:
+    """``saved``: that a QEMU can no longer take such a guest is for itself to say."""
     qemu = f"QEMU {host.qemu.version} ({host.qemu.name})"
     if host.qemu.board is not None:
         if cell.machine != BOARD_MACHINE:
@@ -98,30 +121,91 @@ def _of_qemu(cell: Cell, host: Host) -> Iterator[str]:
                    f"{BOARD_MACHINE}, or newest-common")
     elif host.qemu.arch is not cell.arch:
         yield f"{qemu} emulates {host.qemu.arch}, not {cell.arch}"
-    elif (kind := machine_type(cell.machine)) not in (DEFAULT_MACHINE, *host.qemu.machines):
+    elif (kind := machine_type(cell.machine)) not in (DEFAULT_MACHINE, *host.qemu.machines) and \
+            not saved:
         yield f"{qemu} has no machine {kind}"
+
+
+def _of_tpm(cell: Cell, hosts: Sequence[Host], board: Board) -> Iterator[str]:
+    """A TPM is for a guest that reads it, through its firmware."""
+    if cell.tpm is Tpm.NONE:
+        return
+    if cell.tpm not in board.tpms:
+        yield f"{board.name} has no TPM with {cell.tpm}"
+    for host in hosts:
+        if host.firmware.interface is not Interface.UEFI:
+            yield (f"tpm {cell.tpm} is read through UEFI firmware, and {host.firmware.name} is a "
+                   "BIOS")
+    if cell.guest.kind is not GuestKind.PROBE and not cell.guest.kind.is_linux:
+        yield f"tpm {cell.tpm} is read by the probe and by Linux, not by a {cell.guest} guest"
 
 
 def _of_migration(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
     """A mode other than the usual one is for guests that migrate."""
+    moves = [step for step in cell.scenario.steps if isinstance(step, MOVES)]
+    for step in moves:
+        yield from in_mode(step, cell.migration)
     if cell.migration is AXES["migration"].default:
         return
-    moves = [step for step in cell.scenario.steps if isinstance(step, (Migrate, MigrationFails))]
     if not moves:
         yield f"migration {cell.migration}: {cell.scenario.name} migrates nowhere"
-    for step in moves:
-        if isinstance(step, MigrationFails):
-            if MODES[cell.migration].by_file:
-                yield f"{cell.migration} is over before there is a destination to fail"
+    yield from lacking(cell.migration, hosts, {step.host for step in moves})
+
+
+def in_mode(step: Step, migration: MigrationMode) -> Iterator[str]:
+    """Why a step cannot be done where guests migrate in this mode."""
+    row = MODES[migration]
+    if isinstance(step, Migrate):
+        if step.recovers and not row.can_recover:
+            yield (f"migration {migration}: only postcopy that has begun at once goes on by "
+                   "another connection")
+        for name in sorted({*row.source, *row.destination} & dict(step.parameters).keys()):
+            yield f"migration {migration} says {name} by itself"
+    if migration is AXES["migration"].default:
+        return
+    if isinstance(step, MigrationFails):
+        if not row.half_way:
+            yield f"a migration by {migration} is not ended half-way here"
+        elif step.by in (MigrationEnd.STREAM_CUT, MigrationEnd.DESTINATION_REFUSES):
+            yield f"{step.by} is done to the one stream that precopy has"
+    elif isinstance(step, MigrationBegins):
+        yield "a migration that begins, and goes on beside its guest, is precopy's"
+    elif isinstance(step, Migrate):
+        if step.moves_as is not MovesAs.RUNNING:
+            yield f"a guest that is {step.moves_as} moves by precopy"
+        elif row.leaves_first and (step.capabilities or step.parameters):
+            yield f"{migration} is no migration to QEMU: it takes no capabilities of one"
         elif step.channel is not Channel.UNIX:
-            yield (f"migration {cell.migration} has a channel of its own, and "
-                   f"{cell.scenario.name} says {step.channel}")
-    yield from lacking(cell.migration, hosts)
+            yield f"migration {migration} has a channel of its own: not {step.channel}"
+
+
+def _of_memory(cell: Cell, hosts: Sequence[Host]) -> Iterator[str]:
+    """The guest's memory has to lie in an object of the harness's, which is as large."""
+    for words in (cell.words, *(host.arguments for host in hosts)):
+        backend = any(word.startswith("memory-backend-") for word in words)
+        if backend or any(last(words, option) for option in ("m", "numa")):
+            yield (f"{cell.migration} puts the guest's memory in an object of its own: the cell's "
+                   "arguments have other plans for it")
+
+
+def _of_snapshot(cell: Cell, hosts: Sequence[Host], board: Board) -> Iterator[str]:
+    """The guest's disk has to be a node of its own, and alone in what is written to, once."""
+    if any(isinstance(step, Migrate) and step.during_post for step in cell.scenario.steps):
+        yield f"{cell.migration}: a destination of its can be launched only once the source ended"
+    if cell.disk in board.disks and not board.attachment(cell.disk).device:
+        yield f"{cell.migration} needs a disk with a name of its own, which a {cell.disk} has not"
+    for host in hosts:
+        loader = board.loader(host.firmware)
+        writes = cell.policy.model.mechanism(loader).nvram or loader.has_store
+        if writes and version_of(host) < SNAPSHOT_OF_NAMED:
+            yield (f"{cell.migration} of QEMU {host.qemu.version} takes a snapshot of all that is "
+                   "written to, and a flash in a raw file can have none; 6.0 leaves it alone")
 
 
 def _of_board(cell: Cell) -> Iterator[str]:
     """A board has what it has: nothing of a matrix file changes it."""
-    for axis in ("accel", "cpu", "smp", "nic", "migration", "memory", "arguments", "devices"):
+    for axis in ("accel", "cpu", "smp", "nic", "migration", "memory", "arguments", "devices",
+                 "tpm"):
         if getattr(cell, axis) != AXES[axis].default:
             yield f"{axis} is QEMU's to choose, a board has what it has"
     if cell.guest is GuestKind.LINUX_KERNEL:
@@ -176,6 +260,8 @@ def _of_policy(policy: Policy, host: Host, board: Board) -> Iterator[str]:
     how = policy.model.mechanism(loader)
     if how.nvram and not board.has_flash:
         yield f"{policy} needs flash, which {board} does not have"
+    elif how.nvram and host.firmware.interface is Interface.UEFI and not host.firmware.in_flash:
+        yield f"{policy} needs flash, and {host.firmware.name} is given by -bios"
     elif how.swap in (Swap.LAUNCHED, Swap.FILE):
         if not board.swaps:
             yield f"{policy} replaces firmware at the reset vector, which is not done on {board}"

@@ -109,6 +109,8 @@ class ProgressReporter:
             self.cells.setdefault(matrix, {})[about[1]] = record["cell"]
             first = self._verdicts.setdefault(about, record["verdict"])
             self._red |= first != record["verdict"]
+        elif getattr(report, "bootmatrix_broken", None):
+            return  # it was not run, as little as those behind it: the recorder says why
         elif report.failed:
             outcome, bad = Outcome.ERROR, True
         elif report.when == "call":

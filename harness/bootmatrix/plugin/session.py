@@ -69,6 +69,8 @@ _own_key = pytest.StashKey[tuple[Sequence[str], Sequence[str]]]()
 def rig_of(config: pytest.Config) -> RigLike:
     """This process's rig, made at first need."""
     if _rig_key not in config.stash:
+        if is_worker(config):
+            insist()  # Ctrl-C reaches the whole group, and pytest has its hook by now
         worker = config.workerinput["workerid"] if is_worker(config) else "main"  # type: ignore[attr-defined]
         make = config.stash.get(rig_factory_key, None) or _factory(config)
         rig = make(config.getoption("bootmatrix_engine"), config.stash[run_dir_key], worker)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import ClassVar
 
 from bootmatrix.boards import Loader
-from bootmatrix.model import DEFAULT_MACHINE
+from bootmatrix.model import DEFAULT_MACHINE, BootBy
 
 FIRST_DISK, SECOND_DISK = "A", "B"
 
@@ -26,6 +26,17 @@ class Swap(Enum):
     LAUNCHED = "image(P): what the process read at its launch"
     FILE = "file(H): the host's file of that moment"
     STAGED = "the build that the user staged in the nvram, if any"
+
+
+class Secret(StrEnum):
+    """What becomes, at a boot, of the secret that a guest has sealed in its TPM.
+
+    It is sealed at the first boot, to what the firmware has measured then.
+    """
+
+    SEALED = "sealed"
+    UNLOCKED = "unlocked"
+    LOCKED_OUT = "locked-out"
 
 
 @dataclass(frozen=True)
@@ -67,23 +78,40 @@ class VariablesExpected:
     ``store`` tells which creation of a store this is, counted from 1. ``boots`` is how many boots
     it has seen, this one included: the guest's own counter. ``value`` is what the guest's variable
     and its boot entry say. ``lost`` is true from the boot on at which a guest found another store
-    than it had: what it had written is what a real user loses there.
+    than it had: what it had written is what a real user loses there. ``enrolled``: it has the
+    Secure Boot keys of the guest's.
     """
 
     store: int
     boots: int
     value: str
     lost: bool
+    enrolled: bool = False
 
 
 @dataclass
 class Store:
-    """A variable store in a file. ``firmware`` is what lies in the same file, if they share one."""
+    """A variable store in a file. ``firmware`` is what lies in the same file, if they share one.
+
+    ``boot_order`` and ``boot_next`` tell whether these variables name an entry of the guest's,
+    ``enrolled`` whether it has its Secure Boot keys.
+    """
 
     number: int
     firmware: str
     boots: int = 0
     value: str = ""
+    boot_order: bool = False
+    boot_next: bool = False
+    enrolled: bool = False
+
+    def boot(self) -> BootBy:
+        """One boot: whose program the firmware starts. BootNext counts once."""
+        self.boots += 1
+        by = BootBy.ORDER if self.boot_order else BootBy.DEFAULT
+        by = BootBy.NEXT if self.boot_next else by
+        self.boot_next = False
+        return by
 
 
 @dataclass
@@ -102,6 +130,7 @@ class PolicyModel:
     """The life of one guest. A policy is a subclass: it answers the questions, one method each.
 
     ``name`` is the policy's in matrix files, ``how`` what a stock QEMU is made to follow it by.
+    ``incoming`` is the process to which a migration has begun.
     """
 
     name: ClassVar[str]
@@ -110,6 +139,7 @@ class PolicyModel:
     hosts: Sequence[HostFacts]
     machine: str
     process: ModelProcess | None = None
+    incoming: ModelProcess | None = None
     running: str | None = None
     files: list[str] = field(init=False)  # file(H), by host
     loaders: list[Loader] = field(init=False)  # of these files
@@ -117,6 +147,9 @@ class PolicyModel:
     stores: dict[tuple[int, Loader], Store] = field(default_factory=dict)
     stores_made: int = 0
     last_store: Store | None = None  # what it had when it was shut down
+    sealed_to: str | None = None  # the firmware of its first boot; its TPM goes where it goes
+    secret: Secret | None = None
+    booted_by: BootBy | None = None  # at the last boot; None without a store
     lost: bool = False
     disk_file: str = FIRST_DISK
 
@@ -182,14 +215,17 @@ class PolicyModel:
         """The guest comes up in its process, and counts the boots of its store."""
         assert self.process is not None
         self.running = firmware
-        if self.process.store:
-            self.process.store.boots += 1
+        if self.sealed_to is None:
+            self.sealed_to, self.secret = firmware, Secret.SEALED
+        else:
+            self.secret = Secret.UNLOCKED if firmware == self.sealed_to else Secret.LOCKED_OUT
+        self.booted_by = self.process.store.boot() if self.process.store else None
 
     def power_off(self) -> None:
         """Nothing runs; what the guest had in its variables is what it may look for."""
         assert self.process is not None
         self.last_store = self.process.store or self.last_store
-        self.process = self.running = None
+        self.process = self.incoming = self.running = None
 
     def refusal(self, source: int, target: int) -> str | None:
         """The class of the reason for which QEMU must refuse a migration; None: it must not."""

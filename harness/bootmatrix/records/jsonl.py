@@ -78,10 +78,10 @@ class RecordWriter:
         fd = self.open()
         self.check()
         end = os.fstat(fd).st_size
-        line = whole = _line(record)
+        left = whole = as_line(record)
         try:
-            while line:
-                line = line[os.write(fd, line) :]
+            while left:
+                left = left[os.write(fd, left) :]
             if self._size is not None:
                 self._size += len(whole)
         except OSError as error:
@@ -141,10 +141,11 @@ def read_records(
 
 def replace_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Put these records into a file, in place of what is in it, in one step. Raises UserError."""
-    given_file.replace(path, b"".join(map(_line, records)))
+    given_file.replace(path, b"".join(map(as_line, records)))
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
+def as_line(record: Mapping[str, Any]) -> bytes:
+    """A record as a line of a file."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 

@@ -71,7 +71,7 @@ def load_each(
         elif len(paths) > 1 and cut_off is not None:
             cut_off(f"{path}: no records in it")  # a shard can have no cell
     if not any(parts):
-        raise UserError("no records in it: the run ended before its first cell", file=paths[0])
+        raise UserError("no records in it: no cell of the run has ended", file=paths[0])
     first, *others = matrices.items()
     for path, found in others:
         if not mixed and found != first[1]:

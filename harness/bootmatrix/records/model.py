@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
@@ -18,6 +19,7 @@ from typing_extensions import TypedDict
 from bootmatrix.model import RECORD_SCHEMA, Verdict, role_name
 from bootmatrix.witnesses import (
     answer,
+    boot_entry,
     cmos,
     console,
     counter,
@@ -33,6 +35,7 @@ from bootmatrix.witnesses import (
     rom,
     smbios,
     tables,
+    tpm,
     variables,
 )
 from bootmatrix.witnesses.console import FIRST as _FIRST
@@ -73,6 +76,7 @@ class HostRow(TypedDict, total=False):
     packages: dict[str, str]
     digest: Name | None
     root: Name | None
+    saved: Name | None
     arguments: Annotated[list[str], _FIRST]
 
 
@@ -96,9 +100,11 @@ class CellRow(TypedDict):
     memory: NotRequired[Count | Name]
     arguments: NotRequired[Name]
     devices: NotRequired[Name]
+    tpm: NotRequired[Name]
     words: NotRequired[dict[Name, Annotated[list[str], _FIRST]]]
     boot_timeout: NotRequired[Seconds]
     patience: NotRequired[Seconds]
+    limits: NotRequired[dict[Name, Count]]
 
 
 class TimeRow(TypedDict, total=False):
@@ -110,8 +116,9 @@ class TimeRow(TypedDict, total=False):
 
 class BootRow(console.ConsoleRow, rom.RomRow, smbios.SmbiosRow, disk.DiskRow, counter.CounterRow,
               cmos.CmosRow, fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow,
-              devices.DevicesRow, variables.VariablesRow, kernel.KernelRow, resets.ResetsRow,
-              late.LateRow, TimeRow):
+              devices.DevicesRow, variables.VariablesRow,
+              boot_entry.BootEntryRow, kernel.KernelRow, tpm.TpmRow,
+              resets.ResetsRow, late.LateRow, TimeRow):
     """One boot that was watched: what each witness of it says."""
 
     n: Count
@@ -121,8 +128,14 @@ class BootRow(console.ConsoleRow, rom.RomRow, smbios.SmbiosRow, disk.DiskRow, co
     up: bool
 
 
+class EndedRow(TypedDict, total=False):
+    """How a migration has ended that was not to arrive."""
+
+    ended: str
+
+
 class StepRow(rom.RunningRomRow, answer.AnswerRow, flash.FlashRow, variables.WrittenRow,
-              nvram.NvramRow, TimeRow):
+              nvram.NvramRow, EndedRow, TimeRow):
     """One step that was done, and what witnesses say that need no boot."""
 
     step: Name
@@ -139,6 +152,7 @@ class QemuRow(TypedDict, total=False):
     events_cut: Count
     banners_cut: Count
     clock: str
+    tpm: dict[str, str]
 
 
 class SharedRow(TypedDict, total=False):
@@ -182,6 +196,7 @@ class BenchRow(TypedDict, total=False):
 class Notes(TypedDict, total=False):
     """What is in a record where there is something to say of it."""
 
+    failed_step: Annotated[int, Field(ge=1, le=2**31)]
     shared: SharedRow
     known_state: str
     known_link: str
@@ -236,8 +251,18 @@ class Record(Notes):
     run: NotRequired[Name]
 
 
-_RECORD = TypeAdapter(Record)
-_HOST = TypeAdapter(HostRow)
+# Made at first need: a process that runs or lists cells reads no records, and making these takes
+# as long as half of what it imports.
+
+
+@cache
+def _record() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+@cache
+def _host() -> TypeAdapter[HostRow]:
+    return TypeAdapter(HostRow)
 
 
 class NoJson(ValueError):
@@ -247,7 +272,7 @@ class NoJson(ValueError):
 def parsed(line: str | bytes) -> Record:
     """The record that a line holds. Raises NoJson; ValueError: no record, and why."""
     try:
-        return _whole(_RECORD.validate_json(line))
+        return _whole(_record().validate_json(line))
     except ValidationError as error:
         kind = NoJson if error.errors()[0]["type"] == "json_invalid" else ValueError
         raise kind(_told(error)) from None
@@ -256,7 +281,7 @@ def parsed(line: str | bytes) -> Record:
 def checked(data: Any) -> Record:
     """Plain data that must be a record. Raises ValueError that says what is wrong."""
     try:
-        return _whole(_RECORD.validate_python(data))
+        return _whole(_record().validate_python(data))
     except ValidationError as error:
         raise ValueError(_told(error)) from None
 
@@ -266,7 +291,7 @@ def _whole(record: Record) -> Record:
     index = 2
     while (role := role_name(index)) in cell:
         try:
-            _HOST.validate_python(cell[role])
+            _host().validate_python(cell[role])
         except ValidationError as error:
             raise ValueError(_told(error, ("cell", role))) from None
         index += 1

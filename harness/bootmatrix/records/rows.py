@@ -12,6 +12,7 @@ from bootmatrix.model import RECORD_SCHEMA, Host, Known, Verdict, role_name
 from bootmatrix.records.model import (
     BootRow,
     CellRow,
+    EndedRow,
     HostRow,
     QemuRow,
     Record,
@@ -23,6 +24,7 @@ from bootmatrix.steps.library import written
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.witnesses import (
     answer,
+    boot_entry,
     cmos,
     console,
     counter,
@@ -38,6 +40,7 @@ from bootmatrix.witnesses import (
     rom,
     smbios,
     tables,
+    tpm,
     variables,
 )
 from bootmatrix.witnesses.moment import Moment, differs
@@ -81,6 +84,8 @@ def cell_row(cell: Cell, hosts: Sequence[Host]) -> CellRow:
              if (found := getattr(cell, axis)).words}
     if words:
         described["words"] = words
+    if cell.limits.given:
+        described["limits"] = cell.limits.given
     return cast(CellRow, described)
 
 
@@ -96,6 +101,8 @@ def _host_row(host: Host) -> HostRow:
     }
     if host.qemu.mounts:
         row["root"] = host.qemu.root_name
+    if host.qemu.saved is not None:
+        row["saved"] = host.qemu.digest
     if host.arguments:
         row["arguments"] = list(host.arguments)
     return row
@@ -113,7 +120,8 @@ def boot_row(boot: Moment) -> BootRow:
         **console.row(boot), **rom.row(boot), **smbios.row(boot), **disk.row(boot),
         **counter.row(boot), **cmos.row(boot), **fw_cfg.row(boot.line), **tables.row(boot.line),
         **hardware.row(boot.line), **devices.row(boot.line), **variables.row(boot),
-        **kernel.row(boot.line), **resets.row(boot), **late.row(boot),
+        **boot_entry.row(boot),
+        **kernel.row(boot.line), **tpm.row(boot), **resets.row(boot), **late.row(boot),
     }  # fmt: skip
 
 
@@ -130,7 +138,12 @@ def step_row(seen: StepObserved, firmware: KnownFirmware) -> StepRow:
         "host": role_name(seen.host) if seen.host is not None else None,
         **_seconds(seen), **rom.step_row(seen, firmware), **answer.step_row(seen),
         **flash.step_row(seen), **variables.step_row(seen), **nvram.step_row(seen),
+        **_ended(seen),
     }  # fmt: skip
+
+
+def _ended(seen: StepObserved) -> EndedRow:
+    return {} if seen.ended is None else {"ended": seen.ended}
 
 
 def _seconds(seen: BootObserved | StepObserved) -> TimeRow:

@@ -12,6 +12,7 @@ from bootmatrix.cell import AXES
 from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.model import Verdict, role_name
 from bootmatrix.policies import Policy
+from bootmatrix.policies.base import Secret
 from bootmatrix.records.merged import merged
 from bootmatrix.records.model import Record
 from bootmatrix.records.scenario import scenario_of
@@ -54,7 +55,10 @@ class Count:
 
 @dataclass
 class Row:
-    """One policy. Each count is over the cells of which it can be said at all."""
+    """One policy. Each count is over the cells of which it can be said at all.
+
+    ``measured``: the guest of some cell, of whatever policy, had a TPM.
+    """
 
     policy: str
     cells: int = 0
@@ -64,11 +68,14 @@ class Row:
     same: Count = field(default_factory=Count)
     by_act: Count = field(default_factory=Count)
     refused: Count = field(default_factory=Count)
+    locked: Count = field(default_factory=Count)
+    measured: bool = False
 
     @property
     def counts(self) -> tuple[Count, ...]:
-        """The counts in the order of QUESTIONS."""
-        return self.came_back, self.changed, self.behind, self.same, self.by_act, self.refused
+        """The counts in the order of QUESTIONS; the last only where a guest had a TPM."""
+        return (self.came_back, self.changed, self.behind, self.same, self.by_act, self.refused,
+                *((self.locked,) if self.measured else ()))
 
 
 QUESTIONS = (
@@ -81,10 +88,19 @@ QUESTIONS = (
     ("upgraded by the user", "the user staged newer firmware in the nvram, and it ran"),
     ("refused", "QEMU refused the migration: nothing migrated, and the cell counts nowhere else"),
 )
+LOCKED = (
+    "stayed locked", "of guests with a TPM: a disk whose key is sealed there stayed locked after a "
+                     "reset or start, without an act of the guest's user",
+)
 COUNTEREXAMPLES = (
     "did not come back", "changed unasked", "stayed behind", "reset is not restart",
-    "the user's upgrade did not run", "the migration was refused",
+    "the user's upgrade did not run", "the migration was refused", "stayed locked",
 )
+
+
+def questions(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
+    """What these rows count, and what it means."""
+    return (*QUESTIONS, LOCKED) if any(row.measured for row in rows) else QUESTIONS
 
 
 def decide(records: Iterable[Record]) -> list[Row]:
@@ -93,7 +109,8 @@ def decide(records: Iterable[Record]) -> list[Row]:
              if record["verdict"] not in (Verdict.UNSUPPORTED, Verdict.ERROR)]
     order = [policy.value for policy in Policy]
     found = {record["cell"]["policy"] for record in cells}
-    rows = {name: Row(name) for name in
+    with_tpm = any(boot.get("tpm") for record in cells for boot in record["boots"])
+    rows = {name: Row(name, measured=with_tpm) for name in
             [*(name for name in order if name in found), *sorted(found - set(order))]}
     for record in cells:
         _count(rows[record["cell"]["policy"]], record)
@@ -120,6 +137,10 @@ def _count(row: Row, record: Record) -> None:
     if len(life) > 1 and running and not acted:
         changed = any(one != other for one, other in pairwise(running))
         row.changed.add(changed, cell, counterexample=changed)
+    measured = [tpm for boot in record["boots"] if (tpm := boot.get("tpm"))]
+    if len(measured) > 1 and not acted:
+        locked = any(tpm.get("secret") == Secret.LOCKED_OUT for tpm in measured)
+        row.locked.add(locked, cell, counterexample=locked)
     newest = _on_offer(record, life)
     if newest is not None and running and _newer(newest, running[0]):
         last = last_firmware(record)
@@ -217,6 +238,6 @@ def counterexamples(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
             (COUNTEREXAMPLES[0], row.came_back.others),
             ("came back, but late", row.came_back.late),
             *((what, count.others) for what, count in
-              zip(COUNTEREXAMPLES[1:], row.counts[1:], strict=True)),
+              zip(COUNTEREXAMPLES[1:], row.counts[1:], strict=False)),
         ) if cells
     ]  # fmt: skip

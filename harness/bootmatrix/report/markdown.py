@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from bootmatrix.cell import AXES
 from bootmatrix.matrix import axes
+from bootmatrix.model import MigrationMode
 from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
 from bootmatrix.report.causes import Neighbour, causes, neighbours
-from bootmatrix.report.decision import QUESTIONS, Row, counterexamples, decide
+from bootmatrix.report.decision import Row, counterexamples, decide, questions
 from bootmatrix.report.summary import (
     LONGEST,
     counts,
@@ -128,20 +130,22 @@ def code(text: str) -> str:
 def decision_table(rows: Sequence[Row]) -> list[str]:
     """The policy decision table: policies down, questions across."""
     return [
-        "| policy | cells | " + " | ".join(title for title, _ in QUESTIONS) + " |",
-        "| --- | --- |" + " --- |" * len(QUESTIONS),
+        "| policy | cells | " + " | ".join(title for title, _ in questions(rows)) + " |",
+        "| --- | --- |" + " --- |" * len(questions(rows)),
         *(f"| {code(row.policy)} | {row.cells} | " + " | ".join(map(str, row.counts)) + " |"
           for row in rows),
     ]  # fmt: skip
 
 
 def which_policy(records: Sequence[Record]) -> str:
-    """docs/which-policy.md, with the numbers of these records."""
-    rows = decide(records)
-    matrices = sorted({str(record.get("matrix") or "records") for record in records})
-    hosts = sorted({(str(host.get("qemu")), host_name(host), str(host.get("firmware")))
-                    for record in records for host in hosts_of(record)},
-                   key=lambda row: [natural(part) for part in row])
+    """docs/which-policy.md, with the numbers of these records.
+
+    Cells in another mode of migration than the usual one have a table of their own, and so have
+    guests with a TPM.
+    """
+    in_modes = [record for record in records if _mode(record)]
+    with_tpm = [record for record in records if not _mode(record) and _tpm(record)]
+    rows = decide(record for record in records if not (_mode(record) or _tpm(record)))
     examples = [
         f"- {code(policy)}, {what} ({plural(len(cells), 'cell')}): "
         + ", ".join(map(code, cells[:MOST_COUNTEREXAMPLES]))
@@ -150,16 +154,107 @@ def which_policy(records: Sequence[Record]) -> str:
     ]
     return "\n".join((
         *HEAD, "", *decision_table(rows), "",
-        *(f"- **{title}**: {meaning}." for title, meaning in QUESTIONS), "",
-        f"Counted over {plural(sum(row.cells for row in rows), 'cell')} of "
-        + ", ".join(map(code, matrices)) + ", on "
-        + ", ".join(escaped(f"QEMU {qemu} with {firmware}") for qemu, _, firmware in hosts) + ".",
-        "", *READING, "", "## Counterexamples", "",
+        *(f"- **{title}**: {meaning}." for title, meaning in questions(rows)), "",
+        _counted(sum(row.cells for row in rows),
+                 [record for record in records if not _tpm(record)]),
+        "", *READING, "", *(_locked(with_tpm) if with_tpm else ()),
+        *(_modes(in_modes) if in_modes else ()), "## Counterexamples", "",
         "Cells in which a policy does not give what one might hope for. "
         "`bootmatrix run MATRIX --cell ID` runs one again.", "", *examples, "", *TAIL, "",
     ))  # fmt: skip
 
 
+def _counted(cells: int, records: Sequence[Record]) -> str:
+    """Over what is counted: how many cells, of which matrices, on which hosts."""
+    matrices = sorted({str(record.get("matrix") or "records") for record in records})
+    hosts = sorted({(str(host.get("qemu")), host_name(host), str(host.get("firmware")))
+                    for record in records for host in hosts_of(record)},
+                   key=lambda row: [natural(part) for part in row])
+    return (f"Counted over {plural(cells, 'cell')} of " + ", ".join(map(code, matrices)) + ", on "
+            + ", ".join(escaped(f"QEMU {qemu} with {firmware}") for qemu, _, firmware in hosts)
+            + ".")
+
+
+def _tpm(record: Record) -> bool:
+    """Whether the guest of a cell has a TPM."""
+    axis = AXES["tpm"]
+    return bool(record["cell"].get(axis.name, axis.default) != axis.default)
+
+
+def _locked(records: Sequence[Record]) -> list[str]:
+    """How many disks stayed locked, by policy and scenario."""
+    scenarios = sorted({record["cell"]["scenario"] for record in records})
+    found = {name: decide(record for record in records if record["cell"]["scenario"] == name)
+             for name in scenarios}
+    counts = {(row.policy, name): str(row.locked) for name, rows in found.items() for row in rows}
+    return [
+        *LOCKED_HEAD, "", "| policy | " + " | ".join(map(code, scenarios)) + " |",
+        "| --- |" + " --- |" * len(scenarios),
+        *(f"| {code(policy)} | " + " | ".join(
+            counts.get((policy, name), "") for name in scenarios) + " |"
+          for policy in policies(records)), "",
+        _counted(len(records), records), "",
+    ]  # fmt: skip
+
+
+def _mode(record: Record) -> str:
+    """The mode of migration of a cell; "" for the usual one."""
+    axis = AXES["migration"]
+    mode = str(record["cell"].get(axis.name, axis.plain(axis.default)))
+    return "" if mode == axis.plain(axis.default) else mode
+
+
+def _modes(records: Sequence[Record]) -> list[str]:
+    """What ran after a reset behind each mode of migration, by versions of QEMU and policy."""
+    shown = [record for record in records if record["cell"]["scenario"] == MODES_SCENARIO
+             and outcome_of(record) is not Outcome.UNSUPPORTED]
+    order, names = list(map(str, MigrationMode)), policies(shown)
+    known: dict[str, set[str]] = {}  # a version tells which host it is, but where two have it
+    for host in (host for record in shown for host in hosts_of(record)):
+        known.setdefault(str(host.get("qemu")), set()).add(host_name(host))
+    rows: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in shown:
+        pair = " → ".join(
+            version if len(known[version]) == 1 else f"{version} ({host_name(host)})"
+            for host in hosts_of(record) if (version := str(host.get("qemu"))))
+        rows.setdefault((_mode(record), pair), {}).setdefault(
+            record["cell"]["policy"], []).append(record)
+
+    def place(row: tuple[str, str]) -> tuple[int, str, tuple[tuple[int, int, str], ...]]:
+        mode, pair = row
+        return order.index(mode) if mode in order else len(order), mode, natural(pair)
+
+    def shortly(of_it: Sequence[Record]) -> str:
+        worst = min(of_it, key=lambda record: WORST_FIRST.index(outcome_of(record)))
+        return escaped(entry(worst)[0])
+
+    return [
+        *MODES_HEAD, "", "| mode | QEMUs | " + " | ".join(map(code, names)) + " |",
+        "| --- | --- |" + " --- |" * len(names),
+        *(f"| {code(mode)} | {escaped(pair)} | " + " | ".join(
+            shortly(rows[mode, pair][name]) if name in rows[mode, pair] else ""
+            for name in names) + " |" for mode, pair in sorted(rows, key=place)), "",
+    ]  # fmt: skip
+
+
+LOCKED_HEAD = (
+    "## Disks that stay locked",
+    "",
+    "Guests with a TPM in which a secret was sealed at their first boot, as a disk's key is: in "
+    "how many cells it could not be had again, after a reset or start with firmware that the "
+    "guest's user had not asked for. This is what *changed unasked* costs him: he needs his "
+    "recovery key after a reboot like any other. These cells are counted nowhere else on this "
+    "page; [model.md](model.md#the-tpm) says what must be.",
+)
+MODES_SCENARIO = "migrate-reset"
+MODES_HEAD = (
+    "## By mode of migration",
+    "",
+    f"The firmware of the reset after a migration (`{MODES_SCENARIO}`) in each "
+    "[mode](matrix-file.md#modes-of-migration) but `precopy`, and what went wrong; these cells "
+    "are counted nowhere else on this page. ✓ is what the policy promises, ~ a known "
+    "incompatibility: [stock-qemu.md](stock-qemu.md#modes-of-migration).",
+)
 HEAD = (
     "# Which policy should one choose?",
     "",

@@ -36,7 +36,7 @@ from bootmatrix.records.words import (
 from bootmatrix.report.broken import broken, commands
 from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.compare import Comparison
-from bootmatrix.report.decision import QUESTIONS, counterexamples, decide
+from bootmatrix.report.decision import counterexamples, decide, questions
 from bootmatrix.report.markdown import reason
 from bootmatrix.report.story import MARKED, Stage, capped, stages
 from bootmatrix.report.story import ran as firmware_of
@@ -104,7 +104,7 @@ def page(
         compared=compared,
         outcomes=[(outcome.value, MARKS[outcome], LEGEND[outcome], number) for outcome in Outcome
                   if (number := sum(outcome_of(record) is outcome for record in shown))],
-        questions=QUESTIONS,
+        questions=questions(rows),
         refused=REFUSED if any(map(shows_refusal, shown)) else None,
         notes=[*map(str, causes(shown)), *mismatches(shown)],
         rows=rows,

@@ -63,6 +63,10 @@ WORDS = {
     Verdict.WRONG_CMOS: ("wrong CMOS", "what the guest had written to the CMOS was lost"),
     Verdict.WRONG_TABLES: ("wrong tables", "not the ACPI or SMBIOS tables that it must find"),
     Verdict.WRONG_HARDWARE: ("wrong hw", "fewer CPUs or less memory than the guest was given"),
+    Verdict.WRONG_PROGRAM: (
+        "wrong entry", "the firmware started another program than the guest's boot entries say"),
+    Verdict.WRONG_TPM: (
+        "wrong TPM", "the secret in the guest's TPM was not locked or unlocked as it must be"),
     Verdict.EXTRA_RESET: ("extra reset", "the machine was reset more often than it was asked for"),
     Verdict.LATE: (
         "late", "the right firmware, but only after so long (from QEMU's own time to the clock's)"),

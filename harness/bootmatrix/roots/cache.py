@@ -15,6 +15,9 @@ from bootmatrix.roots.manifest import Manifest
 
 KEPT = 8
 """How many entries of one kind stay, beside those in use."""
+KEPT_BUILT = 64
+"""And of what was built from source: it took minutes, and is small."""
+BUILT = "built"
 
 
 class Cache:
@@ -68,6 +71,34 @@ class Cache:
             except OSError:  # another process was faster, with the same
                 if not directory.is_dir():
                     raise
+
+    def has(self, name: str) -> bool:
+        """Whether an entry is there, and undamaged as far as it looks."""
+        return (self._home / name).is_dir() and self.damage(name) is None
+
+    @contextlib.contextmanager
+    def filled_once(self, name: str, wait: Callable[[], None]) -> Iterator[None]:
+        """Be the only process that fills an entry: another one is waited for.
+
+        ``wait`` is called until that has ended, and takes its time.
+        """
+        path = self._home / f"{name}.filling"
+        self._home.mkdir(parents=True, exist_ok=True)
+        while True:
+            with path.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    wait()
+                    continue
+                # The one who held it has removed the file: then this lock is nobody's.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                        try:
+                            yield
+                        finally:
+                            path.unlink()
+                        return
 
     def damage(self, name: str, *, whole: bool = False) -> str | None:
         """What is not as it was when an entry was filled; None if all is, or it is not there."""
@@ -154,7 +185,8 @@ class Cache:
             return 0.0
 
         entries = (path for path in self._home.glob(f"{kind}-*") if path.is_dir())
-        return [path.name for path in sorted(entries, key=used, reverse=True)[KEPT:]]
+        kept = KEPT_BUILT if kind == BUILT else KEPT
+        return [path.name for path in sorted(entries, key=used, reverse=True)[kept:]]
 
 
 @contextlib.contextmanager

@@ -287,8 +287,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def usage(path: Path) -> int:
-    """The bytes of all files in a tree."""
-    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    """The bytes of all files in a tree; one that goes away meanwhile has none."""
+    found = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found += Path(directory, name).lstat().st_size
+    return found
 
 
 def remove(path: Path) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +22,12 @@ from bootmatrix.records.jsonl import LONGEST_LINE
 from bootmatrix.witnesses.observation import StepObserved
 
 Seen = tuple[StepObserved, ...]
-_SEEN = TypeAdapter(Seen)
+
+
+@cache
+def as_data() -> TypeAdapter[Seen]:
+    """What was seen to data, and back."""
+    return TypeAdapter(Seen)  # which takes long to make
 
 
 def read(directory: Path, key: str) -> Seen | None:
@@ -34,14 +40,14 @@ def read(directory: Path, key: str) -> Seen | None:
     if digest.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
         return None
     try:
-        return _SEEN.validate_json(text)
+        return as_data().validate_json(text)
     except ValidationError:  # of another version
         return None
 
 
 def write(directory: Path, key: str, seen: Sequence[StepObserved]) -> None:
     """Keep an answer, in one step."""
-    text = _SEEN.dump_json(tuple(seen))
+    text = as_data().dump_json(tuple(seen))
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".", delete=False) as new:
         new.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)

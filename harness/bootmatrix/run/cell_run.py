@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from bootmatrix.arguments import machine_type
 from bootmatrix.boards import host_label
@@ -14,19 +14,23 @@ from bootmatrix.cell import Cell
 from bootmatrix.errors import HarnessError, SandboxLost
 from bootmatrix.firmware import edk2
 from bootmatrix.firmware.identity import KnownFirmware, sha256
+from bootmatrix.guests import secure_boot
 from bootmatrix.machines.console import LOG_LIMIT
-from bootmatrix.model import Host, Known, Verdict
+from bootmatrix.model import Host, Known, Tpm, Verdict
 from bootmatrix.policies.base import HostFacts
 from bootmatrix.records import rows
 from bootmatrix.records.model import CellRow, Notes, Record
 from bootmatrix.run import bounds
 from bootmatrix.run.directory import CELLS
 from bootmatrix.run.patience import surely_late
+from bootmatrix.steps.enrol_keys import EnrolKeys
 from bootmatrix.steps.plan import Expected, plan
 from bootmatrix.verdict import Judgement, judge
 from bootmatrix.witnesses.moment import Given, Moment
 from bootmatrix.witnesses.observation import BLACK_BOX, BlackBox, StepObserved
-from bootmatrix.witnesses.probe_line import Tables
+from bootmatrix.witnesses.probe_line import Measured, Tables
+
+T = TypeVar("T")
 
 _LONGEST_NAME = 200
 
@@ -36,11 +40,13 @@ class CellRun:
     """One cell while it is run: what is known of it, and what comes of it.
 
     ``name`` is its directory's, below ``run_dir``/cells. ``memory_mib`` and ``cpus`` are the
-    guest's, None where its hosts give it different ones. ``lost`` is how a sandbox was lost when it
+    guest's, None where its hosts give it different ones, ``machine`` is the type that SMBIOS must
+    have, None where that is not known. ``lost`` is how a sandbox was lost when it
     was run before. ``usual`` is set where it is run with patience: a boot that takes longer is
     late; ``before`` is what was seen of each step before. ``first`` is the black box of a step that
     missed its usual time, and was then waited for. ``offered`` is asked for the tables that a boot
-    had to find, and None where nobody knows.
+    had to find, and ``measured`` for what it had to find in PCR 0; None where nobody knows.
+    ``limited``: which limit of a sandbox was reached.
     """
 
     cell: Cell
@@ -54,12 +60,15 @@ class CellRun:
     memory_mib: int | None
     lost: SandboxLost | None = None
     cpus: int | None = None
+    machine: str | None = None
     usual: float | None = None
     before: Sequence[Sequence[StepObserved]] = ()
     notes: Notes = field(default_factory=lambda: Notes())
     seconds: float = 0.0
     first: BlackBox | None = None
+    limited: str | None = None
     offered: Callable[[Moment], Tables | None] = lambda boot: None
+    measured: Callable[[Moment], Measured | None] = lambda boot: None
 
     def __post_init__(self) -> None:
         self._own_mismatch, mismatch = _mismatches(self.hosts)
@@ -67,7 +76,12 @@ class CellRun:
         real = any(host.qemu.board for host in self.hosts)
         self._given = Given(
             mismatch, None if real else self.memory_mib, None if real else self.cpus,
-            any(host.firmware.needs_smm for host in self.hosts), real=real)
+            any(host.firmware.needs_smm for host in self.hosts), real=real,
+            tpm=self.cell.tpm is not Tpm.NONE, keys=keys_of(self.cell, self.hosts),
+            nvram=self.cell.board.nvram if self.cell.board else Given.nvram,
+            bios_listens=self.cell.guest.disk is not None and any(
+                host.firmware.name.startswith("seabios") for host in self.hosts),
+            machine=None if real else self.machine)
 
     @property
     def artifacts(self) -> Path:
@@ -80,10 +94,9 @@ class CellRun:
         if judgement.verdict is not Verdict.PASS:
             return judgement
         # It can take a start of its own, and is asked for where nothing else is wrong.
-        asked = ((boot, self.offered(boot)) for boot in judgement.boots)
-        offered = {(boot.boot.host, boot.expected.firmware): tables
-                   for boot, tables in asked if tables is not None}
-        return self._judged(seen, replace(self._given, offered=offered))
+        offered = _answers(self.offered, judgement.boots)
+        measured = _answers(self.measured, judgement.boots)
+        return self._judged(seen, replace(self._given, offered=offered, measured=measured))
 
     def _judged(self, seen: Sequence[StepObserved], given: Given) -> Judgement:
         if self.usual is not None:
@@ -94,7 +107,7 @@ class CellRun:
         if given.real:  # nothing kept a board waiting: the bench has worked at it
             seen = [replace(step, wall=step.seconds, boot=step.boot and replace(
                 step.boot, wall=step.boot.seconds)) for step in seen]
-        return judge(_plan(self.cell, self.hosts, self.firmware), seen, self.firmware, given)
+        return judge(plan_of(self.cell, self.hosts, self.firmware), seen, self.firmware, given)
 
     def broken(
         self, error: BaseException, seen: Sequence[StepObserved], qemus: Sequence[dict[str, Any]]
@@ -122,8 +135,13 @@ class CellRun:
         if self._own_mismatch is not None and judgement.verdict is not Verdict.ERROR:
             self.notes["layout_mismatch"] = self._own_mismatch
         self._explain(seen)
+        reason = judgement.reason
+        if self.limited is not None:
+            reason += f" ({self.limited})"
+        if judgement.failed is not None:
+            self.notes["failed_step"] = judgement.failed + 1
         record = rows.record(
-            self.described, judgement.verdict, judgement.reason, scenario=self.cell.scenario,
+            self.described, judgement.verdict, reason, scenario=self.cell.scenario,
             declared=self.declared, boots=map(rows.boot_row, judgement.boots),
             steps=(rows.step_row(step, self.firmware) for step in seen),
             qemus=qemus, engine=self.engine, seconds=self.seconds,
@@ -132,17 +150,33 @@ class CellRun:
         return bounds.cut(cast(Record, {**record, **self.notes}))
 
     def _explain(self, seen: Sequence[StepObserved]) -> None:
-        """Keep what machines have said of themselves; the record has the last of it, in a line."""
+        """Keep what machines have said of themselves; the record has a line of it.
+
+        That is the last of it, or of what could see something: a machine that answered in the
+        usual time may have had no time to answer again.
+        """
         found = (self.first, *(step.black_box for step in seen))
         boxes = [box for box in found if box is not None]
         if boxes:
-            self.notes["black_box"] = boxes[-1].line
+            self.notes["black_box"] = max(boxes[::-1], key=lambda box: not box.blind).line
             self.artifacts.mkdir(parents=True, exist_ok=True)
             (self.artifacts / BLACK_BOX).write_text(
                 "\n".join(box.text for box in boxes), errors="replace")
 
 
-def _plan(cell: Cell, hosts: Sequence[Host], firmware: KnownFirmware) -> tuple[Expected, ...]:
+def _answers(
+    ask: Callable[[Moment], T | None], boots: Sequence[Moment]
+) -> dict[tuple[int, str | None], T]:
+    """What somebody knows of the boots on a host with a firmware."""
+    asked = ((boot, ask(boot)) for boot in boots)
+    return {(boot.boot.host, boot.expected.firmware): answer
+            for boot, answer in asked if answer is not None}
+
+
+def plan_of(
+    cell: Cell, hosts: Sequence[Host], firmware: KnownFirmware
+) -> tuple[Expected, ...]:
+    """What must hold after each step of a cell, on these hosts."""
     board = cell.board
     assert board is not None, "bootmatrix.matrix.unsupported has let this through"
     # By bytes: two names of the same image are one firmware.
@@ -173,6 +207,13 @@ def _mismatches(hosts: Sequence[Host]) -> tuple[str | None, str | None]:
             if other is host:
                 own = own or wrong
     return own, any_two
+
+
+def keys_of(cell: Cell, hosts: Sequence[Host]) -> str | None:
+    """What a guest that enrols its keys says of them: it is signed for its first host's."""
+    signing = hosts[0].firmware.signing
+    enrols = any(isinstance(step, EnrolKeys) for step in cell.scenario.steps)
+    return secure_boot.enrolled_sum(signing) if enrols and signing is not None else None
 
 
 def file_name(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -31,7 +32,7 @@ from bootmatrix.policies.base import Swap
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.witnesses.observation import BlackBox, BootObserved, StepObserved
-from bootmatrix.witnesses.refusal import Refusal
+from bootmatrix.witnesses.refusal import LIMITED, Refusal, classify, limit_told
 from bootmatrix.witnesses.resets import ENDLESS
 
 T = TypeVar("T")
@@ -58,7 +59,8 @@ _HOST_FILES = "host"
 class Guest:
     """A guest on its hosts. Leaving it ends all its machines.
 
-    ``incoming`` is a machine that was launched to receive it, ``saved`` where it is kept instead of
+    ``incoming`` is a machine that was launched to receive it, ``coming`` one to which a migration
+    has begun, ``saved`` where it is kept instead of
     running. ``launched`` is how many machines there have been after each step. ``banners`` are
     those that a boot has shown before the step began in which it is watched. ``never_comes`` is
     asked in a boot whose machine goes round: whether the same was watched for all of its usual time
@@ -71,6 +73,7 @@ class Guest:
         self._running: Machine | None = None
         self._spent = self._at = 0.0
         self.incoming: Machine | None = None
+        self.coming: Machine | None = None
         self.saved: Path | None = None
         self.launched: list[int] = []
         self.banners: tuple[str, ...] = ()
@@ -133,12 +136,25 @@ class Guest:
     def observed(self, **witnesses: Any) -> StepObserved:
         """What was seen of the step that is being done, with what StepObserved has for it."""
         self.launched.append(len(self.hosts.processes))
+        panic = self.running.console.panic if self.running else None
+        if panic is not None and not (witnesses.get("answer") or witnesses.get("boot")):
+            # Nothing more will come of it, however long it is waited for.
+            witnesses |= {"failed": f"the kernel panicked: {panic}", "limit": None}
         seconds, wall = self._elapsed
         return StepObserved(self._step, seconds, self.host, wall=wall, **witnesses)
 
     def refused(self, refusal: Refusal) -> StepObserved:
         """QEMU has refused the step that is being done."""
-        return self.observed(refusal=refusal)
+        return self.observed(refusal=replace(
+            refusal, message=refusal.message + self._limit_behind(refusal)))
+
+    def _limit_behind(self, refusal: Refusal) -> str:
+        """Which limit of its sandboxes is behind what a QEMU said; "": none that is known."""
+        name = LIMITED.get(refusal.kind)
+        if name is None:
+            return ""
+        return (f" (its sandbox has {limit_told(self.setup.limits, name)}; limits: {{{name}: N}} "
+                "in the matrix file is another)")
 
     @property
     def _elapsed(self) -> tuple[float, float]:
@@ -262,7 +278,9 @@ class Guest:
             how = f" (exit status {status})" if status else ""
         except DeadlineExceeded:
             how = " (its console is closed, and its process goes on)"
-        return (machine.last_words().rstrip() or "no last words") + how
+        words = machine.last_words().rstrip()
+        behind = self._limit_behind(classify(words)) if words else ""
+        return (words or "no last words") + how + behind
 
     def explain(self) -> BlackBox | None:
         """What its machine is doing, which should have done the step; None where it cannot say."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bootmatrix.engines.confinement import Priority
 from bootmatrix.errors import EngineError
@@ -66,7 +66,7 @@ class Looks:
         while (following := self._following(number, seen)) is not None:
             number, more = following, self._ask(following, seen).answer()
             if len(more) == self.steps:
-                seen = (*seen, more[-1])
+                seen = (*seen, replace(more[-1], slowed=number == SLOWED))
         return surely_late(self.usual, *seen), seen
 
     def _following(self, number: int, seen: Sequence[StepObserved]) -> int | None:

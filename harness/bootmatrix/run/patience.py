@@ -105,7 +105,10 @@ def late(usual: float, *seen: StepObserved) -> bool | None:
         return None
     least, most = came[0], came[-1]
     worked, passed = _ratio(least.seconds, most.seconds), _ratio(least.wall, most.wall)
-    return None if max(worked, passed) <= _INEXACT else passed < worked
+    if max(worked, passed) <= _INEXACT:
+        return None
+    waits = passed < worked
+    return None if waits and not any(step.slowed and not missed([step]) for step in seen) else waits
 
 
 def surely_late(usual: float, *seen: StepObserved) -> bool:
@@ -162,7 +165,8 @@ def key_of(
     parts = (
         _FORMAT, engine, patience, tuple(steps), how.nvram, how if swaps else None,
         setup.machine, setup.disk, setup.accel, setup.guest, setup.cpu, setup.smp, setup.nic,
-        setup.post_ms, [tuple(argv) for argv in argvs],
+        setup.post_ms, *([setup.limits] if setup.limits.given else []),
+        [tuple(argv) for argv in argvs],
         [(host.qemu.digest, host_label(index, host.qemu), host.firmware.store_size)
          for index, host in enumerate(setup.hosts)],
         [file and _sha256(file) for file in files],

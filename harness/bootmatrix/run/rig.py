@@ -62,11 +62,13 @@ class Rig:
     """One process's rig. ``engine_name`` None takes the best engine that answers.
 
     ``run_dir`` takes the artifacts, ``worker`` tells this process from others that share it.
-    ``share`` has cells that begin alike share their beginning. ``matrix`` is the name, within the
+    ``share`` has cells that begin alike share their beginning, ``hasty`` boots that go round given
+    up at once. ``matrix`` is the name, within the
     run, of the matrix whose cells are run now: their artifacts lie below it.
     """
 
     share = False
+    hasty = False
     matrix = ""
 
     def __init__(self, engine_name: str | None, run_dir: Path, worker: str = "main") -> None:
@@ -102,7 +104,7 @@ class Rig:
     @property
     def _runner(self) -> Runner:
         runner = self._opened_runner
-        runner.matrix = self.matrix
+        runner.matrix, runner.hasty = self.matrix, self.hasty
         return runner
 
     @cached_property
@@ -174,7 +176,7 @@ class Rig:
         """
         if self._broken is not None:
             raise self._broken
-        if any(isinstance(host.qemu, BoardSource) for host in cell.hosts):
+        if self._is_of_a_board(cell):
             return self._on_the_bench(cell, known, repeat)
         from bootmatrix.run.runner import Unjudged
 
@@ -191,6 +193,9 @@ class Rig:
         if not isinstance(begun, Unjudged):
             return Begun(begun)
         return Begun(None, lambda: begun.done, lambda: self._judged(begun, cell, known, repeat))
+
+    def _is_of_a_board(self, cell: Cell) -> bool:
+        return any(isinstance(host.qemu, BoardSource) for host in cell.hosts)
 
     def _on_the_bench(self, cell: Cell, known: Sequence[Known], repeat: int) -> Begun:
         """Run a board's cell: beside the others, as it takes its time and none of a processor."""

@@ -16,23 +16,32 @@ from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
 from bootmatrix.cell import Cell
 from bootmatrix.engines import Engine, choose
-from bootmatrix.engines.confinement import Priority, kvm_complaint
+from bootmatrix.engines.confinement import Priority, complaint
 from bootmatrix.engines.scratch import Scratch
-from bootmatrix.errors import CellError, EngineError, HarnessError, LeftTooLate, SandboxLost
+from bootmatrix.errors import (
+    CellError,
+    EngineError,
+    HarnessError,
+    LeftTooLate,
+    SandboxLost,
+    UserError,
+)
 from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.machines.base import Hosts, abilities
 from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine
 from bootmatrix.machines.setup import GuestSetup, setup_of
 from bootmatrix.matrix import unsupported
 from bootmatrix.model import (
+    Grant,
     Host,
     HostSpec,
     Known,
     Verdict,
 )
+from bootmatrix.modes import MODES
 from bootmatrix.records import rows
 from bootmatrix.records.model import Record
-from bootmatrix.run import bounds, faults
+from bootmatrix.run import bounds, faults, saved
 from bootmatrix.run.cell_run import CellRun, file_name
 from bootmatrix.run.directory import CELLS
 from bootmatrix.run.guest import Guest
@@ -48,7 +57,7 @@ from bootmatrix.run.patience import (
     usual_of,
 )
 from bootmatrix.run.rounds import Round
-from bootmatrix.run.sharing import Snapshot, Snapshots
+from bootmatrix.run.sharing import Snapshot, Snapshots, take
 from bootmatrix.run.steps import run_steps
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.start import Start
@@ -66,6 +75,9 @@ class Runner:
 
     matrix = ""
     """The name, within the run, of the matrix that the next cell is of; empty: of none."""
+
+    hasty = False
+    """Whether a boot that goes round is given up at once: for who compares, and judges nothing."""
 
     abilities = abilities(QemuHosts, QemuMachine)
     """What its machines can do."""
@@ -160,20 +172,32 @@ class Runner:
                 engine=self._engine.name, seconds=time.monotonic() - begun,
             )  # fmt: skip
         name = cell.id if repeat == 1 else f"{cell.id},repeat-{repeat}"
-        setup = self.setup(cell, hosts)
+        try:
+            setup = self.setup(cell, hosts)
+        except UserError as error:
+            if cell.guest.disk is None:
+                raise
+            # Its image was in order when the matrix was read; other cells have others.
+            return rows.record(
+                described, Verdict.ERROR, str(error), scenario=cell.scenario,
+                declared=tuple(declared), engine=self._engine.name,
+                seconds=time.monotonic() - begun)
         run = CellRun(
             cell, hosts, described, self._builds.known_firmware(hosts, cell.machine),
             tuple(declared), self._run_dir, str(Path(self.matrix, file_name(name))),
             self._engine.name, setup.memory_given(), lost,
-            cpus=setup.cpus_given(),
+            cpus=setup.cpus_given(), machine=setup.machine_given(),
         )
         run.offered = lambda boot: self._offers.asked(boot, setup, run.firmware, self._start_apart)
+        run.measured = lambda boot: self._offers.measured(
+            boot, setup, run.firmware, self._start_apart)
         return self._attempt(run, setup)
 
     def _cannot(self, cell: Cell, hosts: Sequence[Host]) -> str | None:
         """Why a cell cannot be run here; None if it can."""
-        cannot = unsupported.reason(cell, hosts, self.abilities)
-        return cannot or (kvm_complaint() if cell.accel.with_kvm else None)
+        cannot = unsupported.reason(cell, hosts, self.abilities) or saved.reason(cell, hosts)
+        kvm = {Grant.KVM} if cell.accel.with_kvm else set()
+        return cannot or complaint(MODES[cell.migration].grants | kvm)
 
     def _behind(
         self, error: HarnessError, guest: Guest | None, run: CellRun
@@ -203,8 +227,10 @@ class Runner:
             with self._guest(setup, run.artifacts, qemus) as guest:
                 if snapshot is not None and snapshot.saved is not None:
                     guest.resume(snapshot.saved, 0)
-                guest.never_comes = rounds.known
+                guest.never_comes = (lambda: True) if self.hasty else rounds.known
                 run_steps(guest, steps, seen)
+                if isinstance(guest.hosts, QemuHosts):
+                    run.limited = guest.hosts.files.disk_full()
             launched += guest.launched
             rounds.keep()
             if rounds.earlier is not None:
@@ -221,7 +247,9 @@ class Runner:
                 failed = self._behind(failed, guest, run)
         if failed is not None:
             return run.broken(failed, seen, qemus)
-        return self._judged(run, setup, seen, qemus, launched, judgement)
+        # What a saved guest did before, nobody can watch once more.
+        begin = len(snapshot.seen) if snapshot and setup.hosts[0].qemu.saved else 0
+        return self._judged(run, setup, seen, qemus, launched, judgement, begin)
 
     def _judged(
         self, run: CellRun, setup: GuestSetup, seen: list[StepObserved],
@@ -328,9 +356,14 @@ class Runner:
         """
         seen: list[StepObserved] = []
         logs = self._run_dir / CELLS / name
+        begun = self._saved(setup, steps)
         try:
             with self._guest(setup, logs, []) as guest:
-                run_steps(guest, steps, seen)
+                if begun is not None:
+                    seen += begun.seen
+                    assert begun.saved is not None
+                    guest.resume(begun.saved, 0)
+                run_steps(guest, steps[len(seen):], seen)
         except EngineError:
             raise
         except LeftTooLate:
@@ -371,10 +404,35 @@ class Runner:
         if wrong is not None:
             raise wrong
 
+    def beginning(self, cell: Cell, place: Path) -> Snapshot | str:
+        """Do all steps of a cell, and save its guest in ``place``, a new directory; or why not.
+
+        It is judged by nobody. Raises HarnessError.
+        """
+        hosts = [self.host(spec) for spec in cell.hosts]
+        if (cannot := self._cannot(cell, hosts)) is not None:
+            return cannot
+        setup, logs = self.setup(cell, hosts), self._run_dir / CELLS / place.name
+        place.mkdir(parents=True)
+        found = take(place.name, cell.scenario.steps, place,
+                     lambda key: self._guest(setup, logs, []))
+        if found.saved is not None:
+            return found
+        refusal = found.seen[-1].refusal
+        return f"refused: {refusal}" if refusal else "the guest did not come up"
+
+    @staticmethod
+    def _saved(setup: GuestSetup, steps: Sequence[Step]) -> Snapshot | None:
+        """How a guest has begun that does these steps, if another run has saved it."""
+        begins = setup.hosts[0].qemu.saved is not None and steps[0] == Start(0)
+        return saved.beginning(setup.hosts[0]) if begins else None
+
     def _snapshot(
         self, cell: Cell, hosts: Sequence[Host], setup: GuestSetup
     ) -> Snapshot | None:
         """The snapshot that this cell shares with others, if any is to be shared."""
+        if (begun := self._saved(setup, cell.scenario.steps)) is not None:
+            return begun
         if self._snapshots is None:
             return None
 

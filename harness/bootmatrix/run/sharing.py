@@ -23,8 +23,9 @@ from pydantic import TypeAdapter
 from bootmatrix.cell import Cell
 from bootmatrix.errors import HarnessError
 from bootmatrix.files import given_file
-from bootmatrix.model import GuestKind, Host, OwnGuest
+from bootmatrix.model import Host, MigrationMode, OwnGuest
 from bootmatrix.records.jsonl import LONGEST_LINE
+from bootmatrix.run import answers
 from bootmatrix.run.guest import Guest
 from bootmatrix.run.steps import is_down, run_steps
 from bootmatrix.steps.base import Step
@@ -33,7 +34,8 @@ from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.variables import VariablesStep
 from bootmatrix.witnesses.observation import StepObserved
 
-_GUEST = "guest"  # where a saved guest is kept
+GUEST, BEGINNING = "guest", "beginning"
+"""Where a saved guest is kept, and what was seen of it until then, below a place of its own."""
 MOST_BYTES = 8 << 30
 """Of all saved guests of a run together; cells beyond it run on their own."""
 
@@ -51,14 +53,21 @@ class Snapshot:
     saved: Path | None
 
 
-def shared_steps(steps: Sequence[Step]) -> int:
+def shared_steps(
+    steps: Sequence[Step], migration: MigrationMode = MigrationMode.PRECOPY
+) -> int:
     """How many steps, from the first, can be shared, before a migration.
 
-    A start, resets, and what the guest writes to its variables, which are kept with it.
+    A start, resets, and what the guest writes to its variables, which are kept with it. None where
+    it migrates in another mode, with capabilities or parameters, or paused or suspended: a stream
+    that is kept stands for no such one.
     """
+    if migration is not MigrationMode.PRECOPY:
+        return 0
     for index, step in enumerate(steps):
         if isinstance(step, Migrate) and not step.during_post:
-            return index
+            alike = Migrate(step.host, step.channel)
+            return index if step == alike else 0
         if not (step.boots or isinstance(step, VariablesStep)):
             return 0
     return 0
@@ -121,23 +130,23 @@ class Snapshots:
 
         ``make_guest`` is given the snapshot's key.
         """
-        steps = cell.scenario.steps[: shared_steps(cell.scenario.steps)]
+        steps = cell.scenario.steps[: shared_steps(cell.scenario.steps, cell.migration)]
         # What a guest writes to a disk of the user's own is in none of what is kept.
-        if not steps or cell.guest.kind is GuestKind.DISK:
+        if not steps or cell.guest.kind.is_foreign:
             return None
         key = key_of(cell, hosts, steps)
         place = self._directory / key
         with self._lock(key):
-            done = place / "beginning"
+            done = place / BEGINNING
             if not done.exists():
                 if _size(self._directory) > MOST_BYTES:
                     return None
                 shutil.rmtree(place, ignore_errors=True)  # a killed worker's
                 place.mkdir(parents=True)
-                snapshot = _take(key, steps, place, make_guest)
-                done.with_suffix(".new").write_bytes(_to_json(snapshot))
+                snapshot = take(key, steps, place, make_guest)
+                done.with_suffix(".new").write_bytes(to_json(snapshot))
                 done.with_suffix(".new").rename(done)
-            return _from_json(done, key, place)
+            return from_json(done, key, place)
 
     def close(self) -> None:
         """Remove them, unless another worker still uses them."""
@@ -157,42 +166,54 @@ class Snapshots:
 
 
 # What a worker wrote is read by others, and after --resume by another run: data, never code.
-_SEEN = TypeAdapter(tuple[StepObserved, ...])
 _QEMUS = TypeAdapter(tuple[dict[str, Any], ...])
+_ARGV = TypeAdapter(list[str])
 
 
-def _to_json(snapshot: Snapshot) -> bytes:
+def to_json(snapshot: Snapshot) -> bytes:
+    """What was seen, as data."""
     return json.dumps({
-        "seen": _SEEN.dump_python(snapshot.seen, mode="json"), "qemus": snapshot.qemus,
+        "seen": answers.as_data().dump_python(snapshot.seen, mode="json"), "qemus": snapshot.qemus,
         "saved": snapshot.saved is not None}).encode()
 
 
-def _from_json(file: Path, key: str, place: Path) -> Snapshot:
+def from_json(file: Path, key: str, place: Path) -> Snapshot:
     """The snapshot in a file. Raises HarnessError where there is none in it."""
     try:
-        data = json.loads(given_file.read(file, LONGEST_LINE))
-        saved = place / _GUEST if data["saved"] is True else None
-        return Snapshot(key, _SEEN.validate_python(data["seen"]),
-                         _QEMUS.validate_python(data["qemus"], strict=False), saved)
-    except (given_file.Unreadable, ValueError, TypeError, LookupError, RecursionError) as error:
+        return parsed(given_file.read(file, LONGEST_LINE), key, place)
+    except (given_file.Unreadable, ValueError) as error:
         raise HarnessError(f"{file} holds no beginning of this run, and can be removed: "
                            f"{str(error).splitlines()[0]}") from None
 
 
-def _take(
+def parsed(text: bytes, key: str, place: Path) -> Snapshot:
+    """The snapshot that ``to_json`` has written. Raises ValueError of anything else."""
+    try:
+        data = json.loads(text)
+        saved = place / GUEST if data["saved"] is True else None
+        qemus = _QEMUS.validate_python(data["qemus"], strict=False)
+        for process in qemus:  # which reports take for granted
+            _ARGV.validate_python(process["argv"])
+        return Snapshot(key, answers.as_data().validate_python(data["seen"]), qemus, saved)
+    except (TypeError, LookupError, RecursionError) as error:
+        raise ValueError(f"not a snapshot's: {error}") from None
+
+
+def take(
     key: str,
     steps: Sequence[Step],
     place: Path,
     make_guest: Callable[[str], AbstractContextManager[Guest]],
 ) -> Snapshot:
+    """Do the first steps of a guest's life, and save it in ``place``."""
     seen: list[StepObserved] = []
     saved = None
     with make_guest(key) as guest:
         run_steps(guest, steps, seen)
         if len(seen) == len(steps) and not is_down(seen[-1]):
-            saving = guest.save(place / _GUEST)
+            saving = guest.save(place / GUEST)
             if saving.refusal is None:
-                saved = place / _GUEST
+                saved = place / GUEST
             else:  # as the migration itself would have been refused
                 seen.append(saving)
     return Snapshot(key, tuple(seen), tuple(guest.hosts.processes), saved)

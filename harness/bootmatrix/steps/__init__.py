@@ -5,10 +5,12 @@
 
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.clear_nvram import ClearNvram
+from bootmatrix.steps.enrol_keys import EnrolKeys
 from bootmatrix.steps.fill_variables import FillVariables
 from bootmatrix.steps.guest_flash import GuestFlash
 from bootmatrix.steps.guest_flash_power_loss import GuestFlashPowerLoss
 from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_begins import MigrationBegins
 from bootmatrix.steps.migration_fails import MigrationFails
 from bootmatrix.steps.replace_disk import ReplaceDisk
 from bootmatrix.steps.reset import Reset
@@ -17,6 +19,7 @@ from bootmatrix.steps.start import Start
 from bootmatrix.steps.suspend import Suspend
 from bootmatrix.steps.upgrade_host import UpgradeHost
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
+from bootmatrix.steps.write_boot_entry import WriteBootEntry
 from bootmatrix.steps.write_variable import WriteVariable
 
 STEPS: dict[str, type[Step]] = {
@@ -25,6 +28,7 @@ STEPS: dict[str, type[Step]] = {
         Start,
         Reset,
         Migrate,
+        MigrationBegins,
         MigrationFails,
         Shutdown,
         UpgradeHost,
@@ -35,6 +39,8 @@ STEPS: dict[str, type[Step]] = {
         ReplaceDisk,
         WriteVariable,
         FillVariables,
+        WriteBootEntry,
+        EnrolKeys,
         Suspend,
     )
 }

@@ -6,15 +6,18 @@ may know it, as what must be seen must not follow from what was done.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, ClassVar
 
-from bootmatrix.boards import ARCHITECTURES, Board
+from bootmatrix.boards import Board, offered
 from bootmatrix.model import GuestKind, Host, Interface, role_index, role_name
 from bootmatrix.policies.base import PolicyModel
 
+_MOST = 999_999_999
+_QEMU_NAME = r"^[a-z][a-z0-9-]{0,63}$"
 _ROLE_EXAMPLES = ("source", "destination", "host-3")
 
 
@@ -28,6 +31,7 @@ class Ability(Enum):
     POWER_LOSS = "power that can be cut"
     MIGRATE = "migration"
     WAKE = "wake-up from outside"
+    PAUSE = "a way to be stopped for a while"
     REPLACE_FIRMWARE = "firmware that can be replaced"
     REPLACE_DISK = "a disk that can be replaced"
     SWAP = "firmware that can be replaced at a reset"
@@ -152,6 +156,81 @@ class Choice(Option):
         return value.value
 
 
+@dataclass(frozen=True)
+class Number(Option):
+    """A whole number, from 0."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """Of nine digits at most."""
+        return {"type": "integer", "minimum": 0, "maximum": _MOST}
+
+    def read(self, where: tuple[str | int, ...], value: Any) -> int:
+        """Itself, and nothing that only counts as a number."""
+        if not _is_number(value) or not 0 <= value <= _MOST:
+            raise StepError(where, f"must be a whole number from 0 to {_MOST}, not {value!r}")
+        return int(value)  # YAML's 0 and 0x10 are of kinds of their own
+
+
+@dataclass(frozen=True)
+class Names(Option):
+    """A list of QEMU's names; whether it has them, it is asked."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """Texts."""
+        return {"type": "array", "items": {"type": "string", "pattern": _QEMU_NAME}}
+
+    def read(self, where: tuple[str | int, ...], value: Any) -> tuple[str, ...]:
+        """In their order."""
+        if not isinstance(value, list):
+            raise StepError(where, f"must be a list of names, not {value!r}")
+        return tuple(_qemu_name((*where, index), name) for index, name in enumerate(value))
+
+    def written(self, value: tuple[str, ...]) -> list[str]:
+        """As a list."""
+        return list(value)
+
+
+@dataclass(frozen=True)
+class Settings(Option):
+    """QEMU's names and their values; whether it takes them, it is asked."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """A mapping."""
+        return {"type": "object", "propertyNames": {"pattern": _QEMU_NAME},
+                "additionalProperties": {"type": ["string", "integer", "boolean"]}}
+
+    def read(
+        self, where: tuple[str | int, ...], value: Any
+    ) -> tuple[tuple[str, str | int | bool], ...]:
+        """In their order."""
+        if not isinstance(value, Mapping):
+            raise StepError(where, f"must be a mapping of names to values, not {value!r}")
+        for name, given in value.items():
+            _qemu_name(where, name)
+            if not isinstance(given, (str, int)):
+                raise StepError((*where, name),
+                                f"must be a text, a whole number, true or false, not {given!r}")
+        return tuple((name, int(given) if _is_number(given) else given)
+                     for name, given in value.items())
+
+    def written(self, value: tuple[tuple[str, str | int | bool], ...]) -> dict[str, Any]:
+        """As a mapping."""
+        return dict(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _qemu_name(where: tuple[str | int, ...], name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(_QEMU_NAME, name):
+        raise StepError(where, f"no name of QEMU's: {name!r}")
+    return name
+
+
 # ---- steps ----------------------------------------------------------------------------------
 
 
@@ -160,7 +239,9 @@ class GuestState:
     """A guest after the steps so far, as far as the order of steps depends on it.
 
     ``host`` is where it was last. ``booting``: the last step was one that boots. ``cleared``: its
-    nvram is empty until the next start. ``flashes`` is whose firmware fw_cfg offers it to flash.
+    nvram is empty until the next start. ``flashes`` is whose firmware fw_cfg offers it to flash,
+    ``coming`` where a migration that has begun will bring it. ``replaced``: its process has a disk
+    open that lies there no more.
     """
 
     host: int = 0
@@ -169,6 +250,8 @@ class GuestState:
     booting: bool = False
     cleared: bool = False
     flashes: int | None = None
+    coming: int | None = None
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,13 +265,21 @@ class Platform:
     @property
     def uefi(self) -> bool:
         """Whether firmware offers UEFI's interface; U-Boot does, too, to what it boots."""
-        return (self.hosts[0].firmware.interface is Interface.UEFI
-                or not ARCHITECTURES[self.board.arch].has_bios)
+        return self._offered is Interface.UEFI
+
+    @property
+    def bios(self) -> bool:
+        """Whether it offers a BIOS's."""
+        return self._offered is Interface.BIOS
+
+    @property
+    def _offered(self) -> Interface:
+        return offered(self.hosts[0].firmware, self.board.arch)
 
     @property
     def boot_sector(self) -> bool:
         """Whether the guest is the one of a BIOS."""
-        return not self.guest.is_linux and not self.uefi
+        return not self.guest.is_linux and self.bios
 
     @property
     def guest_name(self) -> str:
@@ -225,9 +316,14 @@ class Step:
         """What it needs of a machine."""
         return frozenset()
 
+    @property
+    def mistake(self) -> str | None:
+        """What is wrong with its options, wherever it comes."""
+        return None
+
     def problem(self, state: GuestState) -> str | None:
         """Why it makes no sense at this point of a list; None if it does."""
-        return None
+        return self.mistake
 
     def advance(self, state: GuestState) -> None:
         """Let it happen to the guest, as far as the order of steps depends on it."""
@@ -251,6 +347,22 @@ class Step:
     def describe(self, hosts: Sequence[Host]) -> str:
         """The step in words, with the builds behind the roles."""
         return self.kind
+
+
+def cannot_begin(state: GuestState, host: int) -> str | None:
+    """Why no migration to a host can begin now; None if one can."""
+    if host == state.host:
+        return f"the guest is on {role_name(state.host)} already; let it go elsewhere"
+    if state.coming is not None:
+        return f"a migration to {role_name(state.coming)} has begun before"
+    return None
+
+
+def never_migrates(platform: Platform, source: int, destination: int) -> Iterator[str]:
+    """Why a board does not migrate from one host to another, where it does not."""
+    old, new = (platform.hosts[host].qemu.version for host in (source, destination))
+    if not platform.board.migrates_to_others and old != new:
+        yield f"{platform.board.name} does not migrate between versions of QEMU"
 
 
 def at_host(index: int, hosts: Sequence[Host]) -> str:

@@ -30,7 +30,7 @@ def parse(name: str, steps: Sequence[Any], summary: str = "") -> Scenario:
     parsed = []
     for index, raw in enumerate(steps):
         step = _read(index, raw, state)
-        _advance(state, index, step)
+        advance(state, index, step)
         parsed.append(step)
     _check_roles(parsed)
     return Scenario(name, tuple(parsed), summary)
@@ -40,7 +40,7 @@ def validate(steps: Sequence[Step]) -> None:
     """Raise StepError unless the steps, one after the other, make sense for one guest."""
     state = GuestState()
     for index, step in enumerate(steps):
-        _advance(state, index, step)
+        advance(state, index, step)
     _check_roles(steps)
 
 
@@ -118,9 +118,9 @@ def read_step(raw: Any) -> Step:
 
 
 def written(step: Step) -> str | dict[str, dict[str, Any]]:
-    """A step as a matrix file has it, each option said."""
-    options = {option.name: option.written(getattr(step, option.field))
-               for option in step.options}
+    """A step as a matrix file has it, each option said that is no empty list."""
+    options = {option.name: option.written(value) for option in step.options
+               if (value := getattr(step, option.field)) != ()}
     return {step.kind: options} if options else step.kind
 
 
@@ -131,7 +131,7 @@ StepData = Annotated[Step, PlainSerializer(written), PlainValidator(read_step)]
 # ---- does the list make sense? ----------------------------------------------------------
 
 
-def _advance(state: GuestState, index: int, step: Step) -> None:
+def advance(state: GuestState, index: int, step: Step) -> None:
     """Let one step happen to the guest; raise StepError if it cannot."""
     if not state.started and not isinstance(step, Start):
         problem: str | None = f"the first step must be start, not {step.kind}"
@@ -160,6 +160,7 @@ def _check_roles(steps: Sequence[Step]) -> None:
 
 _BACK = {"migrate": {"to": "source"}}
 _UPGRADE = {"upgrade-host": {"host": "source", "firmware-of": "destination"}}
+_OTHER = {"upgrade-host": {"host": "destination", "firmware-of": "host-3"}}
 _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "cold-boot": ("one start, nothing else", ["start"]),
     "reset": ("a reset, never migrated", ["start", "reset"]),
@@ -187,6 +188,10 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
         "the guest asks the firmware's ResetSystem for a warm reset",
         ["start", {"reset": {"by": "efi-warm"}}],
     ),
+    "reset-by-rtas": (
+        "the guest asks pseries' run-time abstraction services for a reset",
+        ["start", {"reset": {"by": "rtas"}}],
+    ),
     "migrate-reset": (
         "live migration, then a reset: the question itself",
         ["start", "migrate", "reset"],
@@ -210,6 +215,38 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "migrate-reset-by-efi-warm": (
         "live migration, then the guest asks the firmware's ResetSystem for a warm reset",
         ["start", "migrate", {"reset": {"by": "efi-warm"}}],
+    ),
+    "reset-during-migration": (
+        "a reset while a live migration runs, then another on the destination",
+        ["start", "migration-begins", "reset", "migrate", "reset"],
+    ),
+    "shutdown-during-migration": (
+        "shutdown while a live migration runs, then a start where it was",
+        ["start", "migration-begins", "shutdown", "start"],
+    ),
+    "migrate-paused-reset": (
+        "live migration of a guest that is paused, and goes on where it arrived, then a reset",
+        ["start", {"migrate": {"as": "paused"}}, "reset"],
+    ),
+    "migrate-suspended-reset": (
+        "live migration of a guest that is suspended to RAM, and woken up there, then a reset",
+        ["start", {"migrate": {"as": "suspended"}}, "reset"],
+    ),
+    "destination-upgrade-before-arrival": (
+        "the destination's firmware file is replaced once it is launched, then the guest arrives",
+        ["start", "migration-begins", _OTHER, "migrate", "reset"],
+    ),
+    "destination-upgrade-after-arrival": (
+        "the destination's firmware file is replaced when the guest has arrived, then a reset",
+        ["start", "migrate", _OTHER, "reset"],
+    ),
+    "refused-migrate-reset": (
+        "the destination refuses a live migration, then another arrives, and a reset",
+        ["start", {"migration-fails": {"by": "destination-refuses"}}, "migrate", "reset"],
+    ),
+    "cut-reset-migrate-reset": (
+        "a live migration is cut off, a reset at home, then another arrives, and a reset",
+        ["start", {"migration-fails": {"by": "stream-cut"}}, "reset", "migrate", "reset"],
     ),
     "migrate-reset-twice": (
         "live migration, then two resets: the second must not differ from the first",
@@ -303,6 +340,26 @@ _LIBRARY: Mapping[str, tuple[str, list[Any]]] = {
     "variables-fill-migrate-reset": (
         "the guest fills the variable store, then live migration, then a reset",
         ["start", "fill-variables", "migrate", "reset"],
+    ),
+    "boot-entry-migrate-reset": (
+        "the guest puts an entry first in BootOrder, then live migration, then a reset",
+        ["start", "write-boot-entry", "migrate", "reset"],
+    ),
+    "boot-entry-move": (
+        "the guest puts an entry first in BootOrder, then shutdown and start on the destination",
+        ["start", "write-boot-entry", "shutdown", {"start": {"on": "destination"}}],
+    ),
+    "boot-next-migrate-reset": (
+        "the guest names an entry in BootNext, then live migration, then two resets",
+        ["start", {"write-boot-entry": {"by": "boot-next"}}, "migrate", "reset", "reset"],
+    ),
+    "keys-migrate-reset": (
+        "the guest enrols Secure Boot keys, then live migration, then a reset",
+        ["start", "enrol-keys", "migrate", "reset"],
+    ),
+    "keys-move": (
+        "the guest enrols Secure Boot keys, then shutdown and start on the destination",
+        ["start", "enrol-keys", "shutdown", {"start": {"on": "destination"}}],
     ),
 }
 

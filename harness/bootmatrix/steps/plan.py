@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootmatrix.boards import Loader
+from bootmatrix.model import BootBy
 from bootmatrix.policies import Policy
-from bootmatrix.policies.base import HostFacts, PolicyModel, VariablesExpected
+from bootmatrix.policies.base import HostFacts, PolicyModel, Secret, VariablesExpected
 from bootmatrix.steps.base import Step
 
 
@@ -22,7 +23,9 @@ class Expected:
     its next reset another one than runs. ``label`` is the host's that fw_cfg names.
     ``variables`` is None where there is no process, or no variable store. ``qemu`` is the version
     of the QEMU in which the guest runs, "" where it runs in none. ``refilled``: its board fills the
-    firmware's memory anew at each reset.
+    firmware's memory anew at each reset. ``secret`` is what has become, at the last boot, of one
+    that is sealed in its TPM, if it has a TPM. ``booted_by`` is what named the program that was
+    started then, None where there is no variable store.
     """
 
     step: Step
@@ -36,6 +39,8 @@ class Expected:
     variables: VariablesExpected | None = None
     qemu: str = ""
     refilled: bool = False
+    secret: Secret | None = None
+    booted_by: BootBy | None = None
 
 
 def plan(
@@ -65,8 +70,11 @@ def apply(model: PolicyModel, step: Step) -> Expected:
         refusal=refusal,
         rom=model.in_rom() if process else None,
         label=model.hosts[process.host].label or None if process else None,
-        variables=VariablesExpected(store.number, store.boots, store.value, model.lost)
+        variables=VariablesExpected(store.number, store.boots, store.value, model.lost,
+                                    store.enrolled)
         if store else None,
         qemu=model.hosts[process.host].version if process else "",
         refilled=process is not None and process.loader is Loader.MEMORY,
+        secret=model.secret if process else None,
+        booted_by=model.booted_by if process else None,
     )  # fmt: skip

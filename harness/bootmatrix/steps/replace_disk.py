@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bootmatrix.policies.base import SECOND_DISK, PolicyModel
-from bootmatrix.steps.base import Ability, Step
+from bootmatrix.steps.base import Ability, GuestState, Step
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,10 @@ class ReplaceDisk(Step):
 
     kind = "replace-disk"
     needs = frozenset({Ability.REPLACE_DISK})
+
+    def advance(self, state: GuestState) -> None:
+        """A process that runs keeps what it has open."""
+        state.replaced = state.running
 
     def by_hand(self, process: str) -> tuple[str, ...]:
         """``disk_b`` makes the other one."""

@@ -12,7 +12,7 @@ from bootmatrix.steps.base import Ability, Choice, Platform, Step
 _EFI = (ResetBy.EFI_COLD, ResetBy.EFI_WARM)
 KEYS = {
     ResetBy.CF9: "c", ResetBy.KEYBOARD: "k", ResetBy.TRIPLE_FAULT: "t", ResetBy.ACPI: "a",
-    ResetBy.EFI_COLD: "e", ResetBy.EFI_WARM: "w",
+    ResetBy.EFI_COLD: "e", ResetBy.EFI_WARM: "w", ResetBy.RTAS: "r",
 }  # fmt: skip
 """What a guest is typed to reset itself."""
 

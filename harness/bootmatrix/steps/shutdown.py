@@ -29,8 +29,8 @@ class Shutdown(Step):
         return frozenset({Ability.POWER if self.by is ShutdownBy.MONITOR else Ability.CONSOLE})
 
     def advance(self, state: GuestState) -> None:
-        """It does not run."""
-        state.running = False
+        """It does not run, and goes nowhere."""
+        state.running, state.coming = False, None
 
     def apply(self, model: PolicyModel) -> str | None:
         """Nothing runs."""
@@ -38,8 +38,8 @@ class Shutdown(Step):
         return None
 
     def unsupported(self, platform: Platform, host: int) -> Iterator[str]:
-        """A boot sector cannot."""
-        if self.by is ShutdownBy.GUEST and platform.boot_sector:
+        """Neither a boot sector nor a client of Open Firmware can."""
+        if self.by is ShutdownBy.GUEST and not (platform.guest.is_linux or platform.uefi):
             yield f"shutdown by the guest: {platform.guest_name} cannot"
 
     def describe(self, hosts: Sequence[Host]) -> str:

@@ -28,6 +28,7 @@ class Start(Step):
     def advance(self, state: GuestState) -> None:
         """It runs there; the nvram, if it was cleared, is made anew."""
         state.host, state.started, state.running, state.cleared = self.host, True, True, False
+        state.replaced = False
 
     def apply(self, model: PolicyModel) -> str | None:
         """The policy says which firmware a start has there."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bootmatrix.model import GuestKind
 from bootmatrix.steps.base import Ability, Platform, Step
 
 
@@ -33,3 +34,14 @@ class VariablesStep(Step):
                     f"{self.kind} needs UEFI firmware in flash, {each.firmware.name} on "
                     f"{platform.board.name} has no variable store"
                 )
+
+
+@dataclass(frozen=True)
+class ProbesVariablesStep(VariablesStep):
+    """One that the probe can do, and our Linux cannot."""
+
+    def unsupported(self, platform: Platform, host: int) -> Iterator[str]:
+        """The guest must be the probe, beside what each such step needs."""
+        if platform.guest is not GuestKind.PROBE:
+            yield f"{self.kind} needs the UEFI probe, which {platform.guest_name} is not"
+        yield from super().unsupported(platform, host)

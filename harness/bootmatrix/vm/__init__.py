@@ -8,27 +8,55 @@ from bootmatrix.errors import UserError
 from bootmatrix.files import given_file
 from bootmatrix.vm import libvirt as domain
 from bootmatrix.vm import words
-from bootmatrix.vm.translate import CONSOLE, DISK, KINDS, Line, Translated, sorted_lines, translate
+from bootmatrix.vm.keyval import read as keys
+from bootmatrix.vm.translate import (
+    CONSOLE,
+    DISK,
+    KINDS,
+    LARGEST_FILE_MIB,
+    MOST_MIB,
+    Line,
+    Translated,
+    sorted_lines,
+    translate,
+)
 
-__all__ = ["CONSOLE", "DISK", "KINDS", "Line", "Translated", "read", "sorted_lines", "translate"]
+__all__ = [
+    "CONSOLE", "DISK", "KINDS", "LARGEST_FILE_MIB", "MOST_MIB", "Line", "Translated", "keys",
+    "of_text", "read", "sorted_lines", "text_of", "translate",
+]  # fmt: skip
 
 
 def read(
-    path: Path, *, libvirt: bool | None = None, memory: int | None = None, network: bool = True
+    path: Path, *, libvirt: bool | None = None, memory: int | None = None, network: bool = True,
+    file_mib: int = LARGEST_FILE_MIB,
 ) -> Translated:
     """The machine that a file describes. Raises UserError.
 
     ``libvirt``: it is a domain; None: that is to be found out. See ``translate`` for the others.
     """
+    return of_text(text_of(path), path, libvirt=libvirt, memory=memory, network=network,
+                   file_mib=file_mib)
+
+
+def text_of(path: Path) -> str:
+    """What is in a file. Raises UserError."""
     try:
-        text = given_file.read(path, words.LARGEST).decode("utf-8", "replace")
+        return given_file.read(path, words.LARGEST).decode("utf-8", "replace")
     except given_file.Unreadable as error:
         raise UserError(f"{path} {error}") from None
+
+
+def of_text(
+    text: str, path: Path, *, libvirt: bool | None = None, memory: int | None = None,
+    network: bool = True, file_mib: int = LARGEST_FILE_MIB,
+) -> Translated:
+    """The same of a text; ``path`` is named in errors."""
     try:
         if libvirt or (libvirt is None and domain.looks_like(text)):
             program, found = domain.command_line(text)
         else:
             program, found = words.command_line(text)
-        return translate(program, found, memory=memory, network=network)
+        return translate(program, found, memory=memory, network=network, file_mib=file_mib)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None

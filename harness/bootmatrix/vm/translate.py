@@ -14,7 +14,9 @@ from bootmatrix import arguments
 from bootmatrix.arguments import NO_VALUE
 from bootmatrix.model import Arch, OwnMachine
 from bootmatrix.vm import keyval
-from bootmatrix.vm.words import options
+from bootmatrix.vm.keyval import Keys
+from bootmatrix.vm.libvirt import UNKNOWN
+from bootmatrix.vm.words import COMMENT, options
 
 KEPT, REPLACED, LEFT_OUT, ADDED = "kept", "replaced", "left out", "added"
 KINDS = (KEPT, REPLACED, LEFT_OUT, ADDED)
@@ -22,11 +24,12 @@ MOST_MIB = 1024
 """MiB that a machine keeps unless it is told otherwise: TCG touches what it migrates."""
 WRITABLE = "/cell"
 """Where a QEMU's sandbox can write files, which bootmatrix.engines.confinement says, too."""
+LARGEST_FILE_MIB = 256
+"""Of a sandbox, by default: bootmatrix.files.cell_files.LIMIT."""
 DISK, CONSOLE = "disk", "console"
 """What the harness calls the guest's disk and its console's chardev."""
 _OURS = frozenset((DISK, CONSOLE, "monitor", "firmware", "base", "base-file", "flash0", "flash1"))
 _EMPTY_BYTES = 1 << 30
-_LARGEST_FILE_MIB = 256  # bootmatrix.files.cell_files.LIMIT
 _RAM_STEP = 2  # MiB: a page of a large backend
 _LEAST_MIB = 64
 
@@ -35,7 +38,7 @@ _HOST_DEVICES = {
     "usb-host": "a device of the host's", "usb-redir": "a device behind SPICE",
     "vhost-": "its other end is a process or the kernel of the host",
     "virtio-9p": "a directory of the host's", "vhost-user": "its other end is a process",
-    "tpm-": "a TPM needs swtpm, which is not run here",
+    "tpm-": "the axis tpm gives a guest one, with a state of its own",
     "ccid-card-passthru": "a card of the host's",
     "smartcard": "a card of the host's", "isa-debugcon": "the harness has its own at that port",
     "virtio-input-host": "a device of the host's", "sgx-epc": "memory of the host's processor",
@@ -45,13 +48,20 @@ _GL = {"virtio-gpu-gl-pci": "virtio-gpu-pci", "virtio-vga-gl": "virtio-vga",
        "virtio-gpu-gl-device": "virtio-gpu-device", "virtio-gpu-rutabaga-pci": "virtio-gpu-pci"}
 _VGA = {"std": "VGA", "cirrus": "cirrus-vga", "virtio": "virtio-vga", "qxl": "qxl-vga",
         "vmware": "vmware-svga"}
+# QEMU has its own VGA where none of these is given: its list, system/vl.c.
+_INSTEAD_OF_VGA = frozenset((*_VGA.values(), "isa-vga", "isa-cirrus-vga", "ati-vga",
+                             "vhost-user-vga"))
 _HARD_DISKS = re.compile(
     r"(?:virtio-blk(?:-pci|-device)?(?:-(?:non-)?transitional)?|scsi-hd|scsi-disk|scsi-block|"
     r"scsi-generic|ide-hd|ide-drive|nvme|nvme-ns|usb-storage|sd-card)")
 _CDS = re.compile(r"(?:ide|scsi)-cd")
+_DIMM = re.compile(r"(?:pc-dimm|nvdimm|virtio-mem|virtio-pmem)\b")
 _OBJECTS = re.compile(r"(?:rng-(?:builtin|random)|memory-backend-(?:ram|file|memfd)|iothread|"
                       r"throttle-group|main-loop|acpi-generic-initiator)")
-_UNCOMMON_RAM = re.compile(r"(?:pc-dimm|nvdimm|virtio-mem-pci|virtio-pmem-pci|ivshmem-plain)")
+_TX_QUEUE = 256  # the longest of a card whose other end is QEMU's own network
+_HOSTS_MEMORY = ("host-nodes", "policy", "prealloc", "hugetlb", "mem-path", "discard-data",
+                 "align", "pmem", "merge", "dump", "seal", "readonly", "rom", "offset",
+                 "x-use-canonical")
 # Options that are another's business here, and why.
 _LEFT_OUT = {
     **dict.fromkeys(("spice", "vnc", "display", "sdl", "gtk", "curses", "k", "full-screen",
@@ -61,21 +71,24 @@ _LEFT_OUT = {
     **dict.fromkeys(("monitor", "qmp", "qmp-pretty", "mon"), "the monitor is the harness's"),
     **dict.fromkeys(("name", "pidfile", "daemonize", "runas", "run-with", "chroot", "sandbox",
                      "msg", "D", "d", "trace", "debugcon", "nodefconfig", "writeconfig", "seed",
-                     "async-teardown", "only-migratable"),
+                     "async-teardown", "only-migratable", "perfmap", "jitdump", "audio-help"),
                     "the process is the harness's"),
-    **dict.fromkeys(("S", "incoming", "loadvm", "snapshot", "no-reboot", "no-shutdown", "action",
+    "loadvm": "the state is in a disk of the host's",
+    "snapshot": "what is written to a disk is thrown away anyway",
+    **dict.fromkeys(("S", "incoming", "no-reboot", "no-shutdown", "action",
                      "preconfig", "gdb", "s", "qtest"), "the scenario says what is done"),
     **dict.fromkeys(("kernel", "initrd", "append", "dtb", "shim"),
                     "the guest boots from its disk, or by guest: linux-kernel"),
     **dict.fromkeys(("enable-kvm", "accel", "no-kvm", "no-kvm-irqchip", "no-kvm-pit",
-                     "no-kvm-pit-reinjection", "kvm-shadow-memory", "xen-domid", "xen-attach"),
+                     "no-kvm-pit-reinjection", "kvm-shadow-memory", "xen-domid", "xen-attach",
+                     "xen-create", "enable-hax"),
                     "the axis accel says it"),
     **dict.fromkeys(("mem-path", "mem-prealloc", "overcommit", "realtime", "balloon-size"),
                     "where the host takes its memory from"),
     **dict.fromkeys(("fsdev", "virtfs", "virtfs_synth"), "a directory of the host's"),
     **dict.fromkeys(("readconfig", "acpitable", "plugin", "L", "mtdblock", "sd", "tb-size"),
                     "a file of the host's"),
-    **dict.fromkeys(("tpmdev",), "a TPM needs swtpm, which is not run here"),
+    **dict.fromkeys(("tpmdev",), "the axis tpm gives a guest one, with a state of its own"),
     **dict.fromkeys(("icount", "singlestep", "cpu-throttle", "semihosting", "semihosting-config"),
                     "how QEMU's time goes is the harness's"),
     **dict.fromkeys(("soundhw",), "no QEMU since 7.1 has it"),
@@ -84,13 +97,38 @@ _LEFT_OUT = {
 }  # fmt: skip
 # Kept as they are: they say what the guest sees, and name nothing of the host's.
 _GIVEN_ANYWAY = ("nodefaults", "no-user-config")
-_AS_IT_IS = frozenset(("global", "uuid", "numa", "watchdog-action", "set", "prom-env", "g"))
+_AS_IT_IS = frozenset(("global", "uuid", "numa", "watchdog-action", "prom-env", "g"))
+_GROUPS = {"smp": ("smp", "cpus"), "memory": ("m", "size")}
+_SAME_KEY = {"max-size": "maxmem"}  # as a machine has it
+_NUMBERS = {"smp": ("cpus", "maxcpus", "drawers", "books", "sockets", "dies", "clusters",
+                    "modules", "cores", "threads"),
+            "memory": ("slots",)}
+_MOST_NUMBER = 65536  # of CPUs and slots: no machine type has more
+_SIZES = frozenset((("numa", "mem"), ("object", "size"), ("object", "align")))
+_NUMBERED = frozenset(("drive", key) for key in ("index", "bus", "unit"))
+# Of these the last counts, and the others are as if they had not been said.
+_ONCE = frozenset(("cpu", "vga", "uuid", "watchdog-action", "g", "balloon"))
+_AS_MACHINE = {"usb": "usb", "no-acpi": "acpi", "no-hpet": "hpet"}
+"""Options that are a property of the machine, and which."""
+_OF_EVERY_QEMU = "the same, as every QEMU has it"
+_LATER = "QEMU takes what is said later"
+_OF_THE_SHELL = {COMMENT: "a comment, or another command: the last QEMU counts",
+                 UNKNOWN: "not known here"}
+_SHELL = re.compile(r"\$[({A-Za-z0-9_@*#?!$-]|`")
+_NO_ORDER = 1 << 20
 _NO_CHANGE = ("dies", "clusters", "modules", "books", "drawers")
 _SAFE = re.compile(r"[A-Za-z0-9._:+-]*")
+_CPU_PROPERTY = re.compile(r"[+-]?[A-Za-z0-9][A-Za-z0-9._-]*(=[A-Za-z0-9._:+-]*)?")
 _VERSIONED = re.compile(r"(pc-q35|pc-i440fx|virt)-(\d+(?:\.\d+)*)")
 _DISTRIBUTION = re.compile(r"(pc-q35|pc-i440fx|virt|pc|q35)-[a-z][A-Za-z0-9.+-]*")
-# Proxmox VE's, with the version of QEMU's own that it is.
-_PVE = re.compile(r"((?:pc-q35|pc-i440fx|virt)-\d+(?:\.\d+)*)\+pve\d+")
+# Proxmox VE's, behind the name of QEMU's own.
+_PVE = re.compile(r"((?:pc-q35|pc-i440fx|virt)-\d+(?:\.\d+)*|pc|q35|virt)\+pve\d+")
+
+# The machine that a QEMU takes without -M, and, where that is of no use, what is meant.
+_USUAL = {
+    Arch.X86_64: "pc", Arch.AARCH64: "virt", Arch.RISCV64: "virt", Arch.PPC64: "pseries",
+    Arch.SPARC64: "sun4u",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,21 +154,24 @@ class Translated:
 
 
 def translate(
-    program: str, words: Sequence[str], *, memory: int | None = None, network: bool = True
+    program: str, words: Sequence[str], *, memory: int | None = None, network: bool = True,
+    file_mib: int = LARGEST_FILE_MIB,
 ) -> Translated:
     """A machine of QEMU's command line.
 
     ``memory`` is how many MiB it is to have; ``network``: its cards have user-mode networking,
-    which is cut off from everything. Raises ValueError for what is no machine of a known kind.
+    which is cut off from everything; ``file_mib`` are those of the largest file. Raises
+    ValueError for what is no machine of a known kind.
     """
-    return _Translation(program, words, memory, network).done()
+    return _Translation(program, words, memory, network, file_mib).done()
 
 
 @dataclass
 class _Disk:
-    """A hard disk: the place of its device among the words, and its boot index."""
+    """A hard disk: the places of its device among the words and the lines, and its boot index."""
 
     place: int
+    line: int
     order: int
 
 
@@ -140,36 +181,52 @@ class _Translation:
     words: Sequence[str]
     memory: int | None
     network: bool
+    file_mib: int
     lines: list[Line] = field(default_factory=list)
-    out: list[tuple[str, dict[str, str] | str]] = field(default_factory=list)
+    out: list[tuple[str, Keys | str]] = field(default_factory=list)
 
     # -- the whole of it -----------------------------------------------------------------------
 
     def done(self) -> Translated:
-        given = options(self.words, NO_VALUE)
+        every = options(self.words, NO_VALUE)
+        unread = _unread(every)
+        given = [pair for at, pair in enumerate(every) if at not in unread]
         self.arch = _arch(self.program)
+        if "i386" in self.program.rpartition("/")[2]:
+            self._say(REPLACED, "", "qemu-system-i386", "qemu-system-x86_64",
+                      "where no -cpu is given, a 64-bit one is what it takes")
         self.machine_type = ""
         self.machine_options: dict[str, str] = {}
         self.cpu = ""
-        self.smp: int | str = 1
         self.uefi = False
         self.disks: list[_Disk] = []
         self.console: int | None = None
         self.serials = 0
         self.cards = 0
         self.blocks = self._blocks(given)
+        self.firmware = self._firmware_nodes(given)
         self.objects_left: set[str] = set()
         self.defaults = not any(name == "nodefaults" for name, _ in given)
-        machine = next((v for n, v in reversed(given) if n in ("machine", "M")), "")
-        self._machine_of(machine, [v for n, v in given if n in ("machine", "M")])
-        most = _LARGEST_FILE_MIB * self._shared(given) or MOST_MIB
+        self.statements = _Statements(given)
+        self.memory_said: list[tuple[str, Keys]] = []
+        smp = self.statements.text("smp")
+        self.smp: int | str = int(smp) if smp.isdecimal() else smp or 1
+        self.said_last = _said_last(given)
+        self._machine_of([v for n, v in given if n in ("machine", "M")])
+        self.devices_memory = self._devices_memory(given)
+        most = self.file_mib * self._shared(given) or MOST_MIB
         self.old_mib, self.mib, self.memory_rest = self._memory_of(given, min(most, MOST_MIB))
         self.base_ram = self._base_ram(given)
-        if self.mib > most:
-            raise ValueError(f"{self.mib} MiB of shared memory are more than a sandbox can have in "
-                             f"a file: at most {most} with this machine's nodes")
-        for name, value in given:
-            self._option(name, value)
+        if self.mib > most and self._shared(given):
+            raise ValueError(
+                f"{self.mib} MiB of memory are more than this machine's files in a sandbox can "
+                f"hold, {most} MiB: limits: {{file: MIB}} raises the {self.file_mib} of each")
+        for at, (name, value) in enumerate(every):
+            if at in unread:
+                self._say(LEFT_OUT, "" if name in (COMMENT, UNKNOWN) else name, value,
+                          why=unread[at])
+            else:
+                self._option(name, value)
         self._other_ends(given)
         self._default_devices(given)
         self._console_of_its_own()
@@ -186,8 +243,7 @@ class _Translation:
 
     def _words(self) -> list[str]:
         words: list[str] = []
-        used = {keys["chardev"] for _, keys in self.out
-                if isinstance(keys, dict) and "chardev" in keys} - {CONSOLE}
+        used = self._chardevs() - {CONSOLE}
         for id_ in sorted(used):
             words += ["-chardev", f"null,id={id_}"]
         for name, value in self.out:
@@ -195,28 +251,25 @@ class _Translation:
             words += [f"-{name}", value if isinstance(value, str) else keyval.write(value, first)]
         return words
 
+    def _chardevs(self) -> set[str]:
+        return {keys["chardev"] for _, keys in self.out
+                if isinstance(keys, Keys) and "chardev" in keys}
+
     def _say(self, kind: str, name: str, value: str, now: str = "", why: str = "") -> None:
         given = f"-{name} {value}".rstrip() if name else value
         self.lines.append(Line(kind, given, now, why))
 
-    def _keys(self, value: str, first: str) -> dict[str, str]:
-        try:
-            return keyval.read(value, first)
-        except (ValueError, AttributeError):
-            return {}
-
     # -- machine, CPU, memory ------------------------------------------------------------------
 
-    def _machine_of(self, last: str, every: Sequence[str]) -> None:
-        keys: dict[str, str] = {}
-        for value in every:
-            keys |= self._keys(value, "type")
-        kind = keys.pop("type", "") or {
-            Arch.X86_64: "pc", Arch.AARCH64: "virt", Arch.RISCV64: "virt"}[self.arch]
+    def _machine_of(self, every: Sequence[str]) -> None:
+        stated = [pair for value in every for pair in keyval.read(value, "type").items()]
+        last = dict(stated)
+        counts = {key: at for at, (key, _) in enumerate(stated)}
+        kind = last.get("type", "") or _USUAL[self.arch]
+        if pve := _PVE.fullmatch(kind):
+            self._say(REPLACED, "machine", kind, pve[1], "QEMU's own type of that name")
+            kind = pve[1]
         family = {"pc": "pc-i440fx", "q35": "pc-q35"}.get(kind, kind)
-        if pve := _PVE.fullmatch(family):
-            self._say(REPLACED, "machine", kind, pve[1], "QEMU's own type of that version")
-            family = kind = pve[1]
         board = re.sub(r"-\d+(\.\d+)*$", "", family)
         match = None if _VERSIONED.fullmatch(family) else _DISTRIBUTION.fullmatch(family)
         if match is not None:
@@ -237,9 +290,23 @@ class _Translation:
         self.q35 = board == "pc-q35"
         self.pc = board in ("pc-q35", "pc-i440fx")
         self.microvm = board == "microvm"
-        for key, value in keys.items():
-            text = f"{key}={value}"
-            if key.startswith("pflash") or key == "firmware":
+        for at, (key, value) in enumerate(stated):
+            text = f"{key}={value}" if key != "type" else value
+            group, dot, part = key.partition(".")
+            if counts[key] != at or self.said_last[key] in _AS_MACHINE:
+                self._say(LEFT_OUT, "machine", text, why=_LATER)
+            elif key == "type":
+                pass  # said above
+            elif dot and group == "memory":  # told of with -m
+                self.memory_said.append((f"-machine {text}", Keys([(part, value)])))
+            elif dot and group == "smp":
+                self._said(group, f"-machine {text}", Keys([(part, value)]),
+                           f"-smp {self.statements.text(group)}", _OF_EVERY_QEMU)
+            elif dot and group == "boot":
+                self.out.append(("boot", f"{part}={value.replace(',', ',,')}"))
+                self._say(REPLACED, "machine", text, f"-boot {part}={value}",
+                          _OF_EVERY_QEMU)
+            elif key.startswith("pflash") or key == "firmware":
                 self.uefi = self.uefi or key == "pflash0"
                 self._say(REPLACED, "machine", text, "the host's firmware",
                           "the firmware is what is tested")
@@ -256,47 +323,71 @@ class _Translation:
                 self.machine_options[key] = value
                 self._say(KEPT, "machine", text)
 
+    def _devices_memory(self, given: Sequence[tuple[str, str]]) -> frozenset[str]:
+        """The backends that are no memory of the guest's, but what a device shows: ivshmem's."""
+        devices = [keyval.read(value, "driver") for name, value in given if name == "device"]
+        return frozenset(keys["memdev"] for keys in devices if "memdev" in keys
+                         and not _DIMM.match(keys.get("driver", "")))
+
     def _shared(self, given: Sequence[tuple[str, str]]) -> int:
-        """How many memory backends are in files: shared with whom is on the host."""
-        backends = [self._keys(value, "qom-type") for name, value in given if name == "object"]
-        return sum(keys.get("share", "on" if kind.endswith("memfd") else "off") == "on"
-                   for keys in backends if (kind := keys.get("qom-type", "")) in (
-                       "memory-backend-memfd", "memory-backend-file"))
+        """How many memory backends are in files: in memory, or shared with whom is on the host."""
+        backends = [keyval.read(value, "qom-type") for name, value in given if name == "object"]
+        backends = [keys for keys in backends if keys.get("id") not in self.devices_memory]
+        return sum(kind == "memory-backend-memfd" or (
+            kind == "memory-backend-file" and keys.get("share") == "on")
+            for keys in backends if (kind := keys.get("qom-type", "")))
 
     def _memory_of(
         self, given: Sequence[tuple[str, str]], most: int
     ) -> tuple[int, int, str]:
         """What it had, what it has now, in MiB, and what -m says beside that."""
-        value = next((value for name, value in reversed(given) if name == "m"), "")
-        keys = self._keys(value, "size") if value else {}
-        size = keys.get("size", "128")
-        old = _mib(size, 1 << 20) or 128
-        new = self.memory or min(old, most)
-        rest = ""
-        if "slots" in keys and keys["slots"].isdecimal():
-            rest += f",slots={keys['slots']}"
-        if "maxmem" in keys and (limit := _mib(keys["maxmem"], 1)):
-            rest += f",maxmem={max(limit, new)}M"
-        if value:
-            if new == old:
-                self._say(KEPT, "m", value)
-            else:
-                self._say(REPLACED, "m", value, f"-m {new}M{rest}",
-                          "more than a guest of ours needs; memory: MIB is another size"
-                          if self.memory is None else "as memory: says")
-        return old, new, rest
+        keys = self.statements.of("memory")
+        size = arguments.size(keys.get("size", "0"), 1 << 20) or 128 << 20  # 0 is none said
+        old = size >> 20
+        new = self.memory or min(max(old, 1), most)
+        rest = f",slots={arguments.number(keys['slots'])}" if "slots" in keys else ""
+        if "maxmem" in keys:
+            rest += f",maxmem={max((arguments.size(keys['maxmem']) or 0) >> 20, new)}M"
+        now = f"-m {new}M{rest}"
+        why = ""
+        if new << 20 != size:
+            why = ("as memory: says" if self.memory is not None else
+                   "in whole MiB" if old <= most else
+                   "more than a guest of ours needs; memory: MIB is another size")
+        for value in (value for name, value in given if name == "m"):
+            self._said("memory", f"-m {value}", keyval.read(value, "size"), now, why)
+        for text, said in self.memory_said:
+            self._said("memory", text, said, now, why or _OF_EVERY_QEMU)
+        return max(old, 1), new, rest
+
+    def _said(self, group: str, given: str, keys: Keys, now: str, why: str = "") -> None:
+        """What became of a part of what QEMU takes together, such as one of two -m."""
+        wrong, later = self.statements.not_taken(group, keys)
+        whole = self.statements.of(group)
+        reasons = [why] if why else []
+        if wrong:
+            reasons.append(f"{', '.join(wrong)} cannot be read")
+        if later:
+            reasons.append(f"{', '.join(later)}: {_LATER}")
+        if len(wrong) + len(later) == len(list(keys.items())):
+            self.lines.append(Line(LEFT_OUT, given, why="; ".join(reasons)))
+        elif not reasons and all(key in keys for key, _ in whole.items()):
+            self.lines.append(Line(KEPT, given))
+        else:
+            self.lines.append(Line(REPLACED, given, now, "; ".join(
+                reasons or ["together with what else says it, as QEMU takes it"])))
 
     def _base_ram(self, given: Sequence[tuple[str, str]]) -> dict[str, int]:
         """The backends of the machine's own memory, with the MiB that each has now."""
-        numa = [self._keys(value, "type") for name, value in given if name == "numa"]
+        numa = [keyval.read(value, "type") for name, value in given if name == "numa"]
         named = [keys["memdev"] for keys in numa if keys.get("memdev")]
         if backend := self.machine_options.get("memory-backend"):
             named.append(backend)
         sizes = {}
         for name, value in given:
-            keys = self._keys(value, "qom-type") if name == "object" else {}
-            if keys.get("id") in named:
-                sizes[keys["id"]] = _mib(keys.get("size", ""), 1) or 0
+            if name == "object" and (
+                    keys := keyval.read(value, "qom-type")).get("id") in named:
+                sizes[keys["id"]] = (arguments.size(keys.get("size", "")) or 0) >> 20
         total = sum(sizes.values())
         if not total:
             return {}
@@ -309,13 +400,9 @@ class _Translation:
     # -- option by option -------------------------------------------------------------------------
 
     def _option(self, name: str, value: str) -> None:
-        if not name:
-            self._say(LEFT_OUT, "", value, why="no option: words of ps have lost their quotes")
-        elif "$" in value and re.search(r"\$[({A-Za-z_]", value):
-            self._say(LEFT_OUT, name, value, why="a shell's variable that is not set in it")
-        elif name in ("machine", "M", "m", "chardev", "blockdev"):
+        if name in ("machine", "M", "m", "chardev", "blockdev"):
             return  # read before
-        elif name in _GIVEN_ANYWAY:
+        if name in _GIVEN_ANYWAY:
             self._say(KEPT, name, value)
         elif name in _LEFT_OUT:
             self._say(LEFT_OUT, name, value, why=_LEFT_OUT[name])
@@ -328,11 +415,10 @@ class _Translation:
 
     def _other_ends(self, given: Sequence[tuple[str, str]]) -> None:
         """What became of chardevs and block nodes, which are told of once their users are known."""
-        used = {keys["chardev"] for _, keys in self.out
-                if isinstance(keys, dict) and "chardev" in keys}
+        used = self._chardevs()
         for name, value in given:
             if name == "chardev":
-                id_ = self._keys(value, "backend").get("id", "")
+                id_ = keyval.read(value, "backend").get("id", "")
                 if f"vm-{id_}" in used or id_ in used:
                     self._say(REPLACED, name, value, f"-chardev null,id={id_}",
                               "its other end is the host's")
@@ -340,10 +426,19 @@ class _Translation:
                     self._say(REPLACED, name, value, "the console that is read")
                 else:
                     self._say(LEFT_OUT, name, value, why="nothing that is kept has it")
+            elif name == "blockdev" and (
+                    keyval.read(value, "driver").get("node-name") in self.firmware):
+                self._say(REPLACED, name, value, "the host's firmware",
+                          "the firmware is what is tested")
             elif name == "blockdev" or (name == "drive" and
-                                        self._keys(value, "file").get("if") == "none"):
+                                        keyval.read(value, "file").get("if") == "none"):
                 self._say(REPLACED, name, value, "the disk of its device, if that is kept",
-                          "a file of the host's")
+                          f"a file of the host's{self._thrown_away(value)}")
+
+    def _thrown_away(self, value: str) -> str:
+        """What is said of a disk that its owner has thrown away, too."""
+        asked = keyval.read(value, "file").get("snapshot") == "on"
+        return "; what is written to it is thrown away anyway" if asked else ""
 
     console_given = ""
 
@@ -352,54 +447,68 @@ class _Translation:
         self._say(KEPT, name, value)
 
     def _global(self, name: str, value: str) -> None:
-        keys = self._keys(value, "")
+        keys = keyval.read(value, "")
         driver = keys.get("driver") or value.partition(".")[0]
         if "pflash" in driver:
             self._say(LEFT_OUT, name, value, why="the firmware is what is tested")
         else:
             self._keep(name, value)
 
+    def _set(self, name: str, value: str) -> None:
+        group, _, rest = value.partition(".")
+        id_ = rest.partition(".")[0]
+        given = [keyval.read(text) if isinstance(text, str) else text
+                 for option, text in self.out if option == group]
+        if any(keys.get("id") == id_ for keys in given):
+            self._keep(name, value)
+        else:
+            self._say(LEFT_OUT, name, value, why=f"no {group} of that id is kept before it")
+
     def _cpu_of(self, name: str, value: str) -> None:
-        model, _, properties = value.partition(",")
+        model, *properties = (part.replace("\0", ",")
+                              for part in value.replace(",,", "\0").split(","))
+        now = model if model not in ("host", "host-passthrough") else "max"
+        reasons = ["the host's own processor is KVM's alone"] * (now != model)
         kept: list[str] = []
         dropped: list[str] = []
-        for part in properties.split(",") if properties else []:
-            (kept if re.fullmatch(r"[+-]?[A-Za-z0-9][A-Za-z0-9._-]*(=[A-Za-z0-9._:+-]*)?", part)
-             and not part.startswith("host-cache") else dropped).append(part)
-        kept = [part if part[:1] in "+-" or "=" in part else f"{part}=on" for part in kept]
-        if model in ("host", "host-passthrough"):
-            self.cpu = ",".join(["max", *(part for part in kept
-                                          if not part.startswith("migratable"))])
-            self._say(REPLACED, name, value, f"-cpu {self.cpu}",
-                      "the host's own processor is KVM's alone")
+        for part in properties:
+            key, equals, text = part.partition("=")
+            if key.startswith("host-cache") or (now != model and key.startswith("migratable")):
+                dropped.append(part)
+            elif _CPU_PROPERTY.fullmatch(part):
+                kept.append(part if part[:1] in "+-" or equals else f"{part}=on")
+            elif equals and _SAFE.fullmatch(key) and self.arch is Arch.X86_64:
+                # The same to QEMU, which makes one of it; a matrix has plain words alone there.
+                self.out.append(("global", keyval.write(Keys((
+                    ("driver", f"{now}-x86_64-cpu"), ("property", key), ("value", text))))))
+                reasons.append(f"{part} is a -global: no plain word")
+            else:
+                dropped.append(part)
+        self.cpu = ",".join([now, *kept])
+        if dropped:
+            reasons.append("left out: " + ", ".join(dropped))
+        if reasons:
+            self._say(REPLACED, name, value, f"-cpu {self.cpu}", "; ".join(reasons))
         else:
-            self.cpu = ",".join([model, *kept])
-            self._say(REPLACED if dropped else KEPT, name, value, f"-cpu {self.cpu}" if dropped
-                      else "", "no plain word: " + ", ".join(dropped) if dropped else "")
+            self._say(KEPT, name, value)
 
     def _smp_of(self, name: str, value: str) -> None:
-        keys = {key: text for key, text in self._keys(value, "cpus").items()
-                if text.isdecimal()}
-        now = {key: text for key, text in keys.items() if not (key in _NO_CHANGE and text == "1")}
-        text = keyval.write(now, "cpus")
-        self.smp = int(text) if text.isdecimal() else text or 1
-        if now == keys:
-            self._say(KEPT, name, value)
-        else:
-            self._say(REPLACED, name, value, f"-smp {text}",
-                      "=1 says nothing, and old QEMUs do not know it")
+        text = self.statements.text("smp")
+        was = keyval.read(value, "cpus")
+        quiet = ("=1 says nothing, and old QEMUs do not know it"
+                 if any(key in _NO_CHANGE and text_ == "1" for key, text_ in was.items()) else "")
+        self._said("smp", f"-smp {value}", was, f"-smp {text}", quiet)
 
     def _object(self, name: str, value: str) -> None:
-        keys = self._keys(value, "qom-type")
+        keys = keyval.read(value, "qom-type")
         kind, id_ = keys.get("qom-type", ""), keys.get("id", "")
         if not _OBJECTS.fullmatch(kind):
             self.objects_left.add(id_)
             self._say(LEFT_OUT, name, value, why="a secret, or a part of the host")
             return
-        was, why = dict(keys), []
-        if kind == "rng-random" and keys.get("filename") not in ("/dev/random", "/dev/urandom",
-                                                                 None):
-            keys = {"qom-type": "rng-builtin", "id": id_}
+        was, why = keys.copy(), []
+        if kind == "rng-random" and keys.get("filename") not in ("/dev/random", "/dev/urandom", ""):
+            keys = Keys((("qom-type", "rng-builtin"), ("id", id_)))
             why.append("a file of the host's")
         if kind.startswith("memory-backend-"):
             keys, why = self._backend(keys)
@@ -410,42 +519,34 @@ class _Translation:
             self._say(REPLACED, name, value, "-object " + keyval.write(keys, "qom-type"),
                       ", ".join(why))
 
-    def _backend(self, keys: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-        kind, now, why = keys["qom-type"], dict(keys), []
-        host = [key for key in now if key.startswith(("host-nodes", "policy", "prealloc", "hugetlb",
-                                                      "mem-path", "discard-data", "align", "pmem",
-                                                      "merge", "dump", "seal", "readonly", "rom",
-                                                      "offset", "x-use-canonical"))
-                and key != "x-use-canonical-path-for-ramblock-id"]
-        for key in host:
-            del now[key]
+    def _backend(self, keys: Keys) -> tuple[Keys, list[str]]:
+        kind, now, why = keys["qom-type"], keys.copy(), []
+        host = [key for key in dict(now.items())
+                if key.startswith(_HOSTS_MEMORY) and key != "x-use-canonical-path-for-ramblock-id"]
         if host:
+            now = Keys(now.without(*host).items())  # no list is left
             why.append("where the host takes its memory from: " + ", ".join(host))
-        if kind != "memory-backend-ram":  # shared or not: a memfd is, unless it says otherwise
-            if kind == "memory-backend-memfd":
-                now.setdefault("share", "on")
+        if kind == "memory-backend-file":
             shared = now.get("share") == "on"
-            now["qom-type"] = "memory-backend-file" if shared else "memory-backend-ram"
-            if shared:  # an unnamed file there; in memory no program of a sandbox makes any
+            now["qom-type"] = kind if shared else "memory-backend-ram"
+            if shared:  # an unnamed file there
                 now["mem-path"] = WRITABLE
-            why.append("its file is the host's" if kind == "memory-backend-file" else
-                       "no program in a sandbox makes files in memory")
-        mib = self.base_ram.get(keys.get("id", "")) or (
-            _mib(keys.get("size", ""), 1) if self.mib == self.old_mib else
-            max(_LEAST_MIB, (_mib(keys.get("size", ""), 1) or 0) * self.mib // self.old_mib
-                // _LEAST_MIB * _LEAST_MIB))
-        if mib and mib != _mib(keys.get("size", ""), 1):
+            why.append("its file is the host's")
+        size = arguments.size(keys.get("size", "")) or 0
+        mib = None if keys.get("id") in self.devices_memory else self.base_ram.get(
+            keys.get("id", "")) or (
+            size >> 20 if self.mib == self.old_mib else
+            max(_LEAST_MIB, (size >> 20) * self.mib // self.old_mib // _LEAST_MIB * _LEAST_MIB))
+        if mib and mib << 20 != size:
             now["size"] = f"{mib}M"
             why.append("its part of the memory")
-        elif mib:
-            now["size"] = f"{mib}M" if keys.get("size", "").isdecimal() else keys["size"]
-            now["size"] = keys["size"]
         return now, why
 
     def _numa(self, name: str, value: str) -> None:
-        keys = self._keys(value, "type")
-        if "mem" in keys and self.mib != self.old_mib and (mem := _mib(keys["mem"], 1 << 20)):
-            keys["mem"] = f"{mem * self.mib // self.old_mib}M"
+        keys = keyval.read(value, "type")
+        mem = arguments.size(keys.get("mem"), 1 << 20)
+        if mem and self.mib != self.old_mib:
+            keys["mem"] = f"{(mem >> 20) * self.mib // self.old_mib}M"
             self.out.append((name, keyval.write(keys, "type")))
             self._say(REPLACED, name, value, "-numa " + keyval.write(keys, "type"),
                       "its part of the memory")
@@ -454,7 +555,7 @@ class _Translation:
             self._say(KEPT, name, value)
 
     def _netdev(self, name: str, value: str) -> None:
-        keys = self._keys(value, "type")
+        keys = keyval.read(value, "type")
         id_ = keys.get("id", "")
         if not self.network or not id_:
             self._say(LEFT_OUT, name, value, why="network: none says so" if id_ else "no id")
@@ -467,7 +568,7 @@ class _Translation:
         self._say(REPLACED, name, value, f"-netdev {now}", "a network of the host's")
 
     def _nic(self, name: str, value: str) -> None:
-        keys = self._keys(value, "type")
+        keys = keyval.read(value, "type")
         kind = keys.pop("type", "")
         if name == "net" and kind != "nic":
             self._say(LEFT_OUT, name, value, why="a network of the host's; the card has user,"
@@ -480,17 +581,20 @@ class _Translation:
                                       "e1000e" if self.q35 else "virtio-net-pci")
         model = {"virtio": "virtio-net-pci"}.get(model, model)
         mac = keys.get("macaddr") or keys.get("mac") or ""
-        self._card(model, mac, REPLACED, f"-{name} {value}",
+        own = [("mac", mac), ("addr", keys.get("addr")), ("vectors", keys.get("vectors"))]
+        self._card(model, [pair for pair in own if pair[1]], REPLACED, f"-{name} {value}",
                    "the same card, with a network of its own")
 
-    def _card(self, model: str, mac: str, kind: str, given: str, why: str) -> None:
+    def _card(
+        self, model: str, own: Sequence[tuple[str, str]], kind: str, given: str, why: str
+    ) -> None:
         self.cards += 1
-        device = {"driver": model}
+        device = Keys([("driver", model)])
         if self.network:
             device["netdev"] = f"vm-net{self.cards}"
             self.out.append(("netdev", f"user,id=vm-net{self.cards},restrict=on"))
-        if mac:
-            device["mac"] = mac
+        for key, value in own:
+            device[key] = value
         self.out.append(("device", device))
         self.lines.append(Line(kind, given, "-device " + keyval.write(device, "driver"), why))
 
@@ -509,39 +613,38 @@ class _Translation:
         elif value not in _VGA:
             self._say(LEFT_OUT, name, value, why="not known here")
         else:
-            self.out.append(("device", {"driver": _VGA[value]}))
+            self.out.append(("device", Keys([("driver", _VGA[value])])))
             self._say(REPLACED, name, value, f"-device {_VGA[value]}", "the same, said as a device")
         self.vga = True
 
     vga = False
 
     def _boot(self, name: str, value: str) -> None:
-        keys = self._keys(value, "order")
-        now = {key: text for key, text in keys.items() if key not in ("splash",)}
+        keys = keyval.read(value, "order")
+        now = keys.without("splash")
         self._changed(name, value, keys, now, "order", "a file of the host's")
 
-    def _changed(self, name: str, value: str, was: Mapping[str, str], now: Mapping[str, str],
-                 first: str, why: str) -> None:
-        if not now or (set(now) <= {first} and first == "type"):
+    def _changed(self, name: str, value: str, was: Keys, now: Keys, first: str, why: str) -> None:
+        if not now:
             self._say(LEFT_OUT, name, value, why=why)
             return
         text = keyval.write(now, first)
         self.out.append((name, text))
-        if dict(was) == dict(now):
+        if was == now:
             self._say(KEPT, name, value)
         else:
             self._say(REPLACED, name, value, f"-{name} {text}", why)
 
     def _smbios(self, name: str, value: str) -> None:
-        keys = self._keys(value, "")
-        now = {key: text for key, text in keys.items() if key not in ("file", "path")}
+        keys = keyval.read(value, "")
+        now = keys.without("file", "path")
         if "file" in keys:
             self._say(LEFT_OUT, name, value, why="a file of the host's")
         else:
             self._changed(name, value, keys, now, "", "a file of the host's")
 
     def _fw_cfg(self, name: str, value: str) -> None:
-        keys = self._keys(value, "name")
+        keys = keyval.read(value, "name")
         if "file" in keys or "gen_id" in keys:
             self._say(LEFT_OUT, name, value, why="a file of the host's")
         elif keys.get("name", "").startswith("opt/bootmatrix/"):
@@ -551,11 +654,11 @@ class _Translation:
             self.lines[-1] = replace(self.lines[-1], given=f"-{name} {value}")
 
     def _rtc(self, name: str, value: str) -> None:
-        keys = self._keys(value, "")
+        keys = keyval.read(value, "")
         self._changed(name, value, keys, keys, "", "")
 
     def _audiodev(self, name: str, value: str) -> None:
-        keys = self._keys(value, "driver")
+        keys = keyval.read(value, "driver")
         now = f"none,id={keys.get('id', 'audio')}"
         self.out.append((name, now))
         self._say(KEPT if value == now else REPLACED, name, value, f"-audiodev {now}",
@@ -565,15 +668,14 @@ class _Translation:
         self.uefi = self.uefi or "ovmf" in value.lower() or "edk2" in value.lower()
         self._say(REPLACED, name, value, "the host's firmware", "the firmware is what is tested")
 
-    def _usb(self, name: str, value: str) -> None:
-        self.machine_options["usb"] = "on"
-        self._say(REPLACED, name, value, "usb=on of the machine", "the same")
-
-    def _no(self, name: str, value: str) -> None:
-        key = name.removeprefix("no-")
-        self.machine_options[key] = "off"
-        self._say(REPLACED, name, value, f"{key}=off of the machine",
-                  "the same; QEMU since 9.0 has it no other way")
+    def _of_machine(self, name: str, value: str) -> None:
+        key = _AS_MACHINE[name]
+        if self.said_last[key] not in _AS_MACHINE:
+            self._say(LEFT_OUT, name, value, why=_LATER)
+            return
+        self.machine_options[key] = now = "off" if name.startswith("no-") else "on"
+        self._say(REPLACED, name, value, f"{key}={now} of the machine", "the same" + (
+            "; QEMU since 9.0 has it no other way" if now == "off" else ""))
 
     def _usbdevice(self, name: str, value: str) -> None:
         known = {"tablet": "usb-tablet", "mouse": "usb-mouse", "keyboard": "usb-kbd"}
@@ -581,19 +683,19 @@ class _Translation:
             self._say(LEFT_OUT, name, value, why="a device of the host's")
             return
         self.machine_options.setdefault("usb", "on")
-        self.out.append(("device", {"driver": known[value]}))
+        self.out.append(("device", Keys([("driver", known[value])])))
         self._say(REPLACED, name, value, f"-device {known[value]}", "the same, said as a device")
 
     def _as_device(self, name: str, value: str) -> None:
-        driver = value
+        keys = keyval.read(value, "driver")
         if name == "balloon":
-            keys = self._keys(value, "driver")
-            driver = "virtio-balloon-pci" if keys.get("driver") == "virtio" else ""
-        if not driver or driver == "none":
+            keys["driver"] = "virtio-balloon-pci" if keys.get("driver") == "virtio" else "none"
+        if keys.get("driver", "none") == "none":
             self._say(LEFT_OUT, name, value, why="none")
             return
-        self.out.append(("device", {"driver": driver}))
-        self._say(REPLACED, name, value, f"-device {driver}", "the same, said as a device")
+        self.out.append(("device", keys))
+        self._say(REPLACED, name, value, "-device " + keyval.write(keys, "driver"),
+                  "the same, said as a device")
 
     def _localtime(self, name: str, value: str) -> None:
         self.out.append(("rtc", "base=localtime"))
@@ -605,14 +707,24 @@ class _Translation:
         """Block nodes and drives by the name that a device gives, each as it was given."""
         found: dict[str, str] = {}
         for name, value in given:
-            if name == "blockdev" and (node := self._keys(value, "driver").get("node-name")):
+            if name == "blockdev" and (node := keyval.read(value, "driver").get("node-name")):
                 found[node] = f"-blockdev {value}"
-            elif name == "drive" and (id_ := self._keys(value, "file").get("id")):
+            elif name == "drive" and (id_ := keyval.read(value, "file").get("id")):
                 found[id_] = f"-drive {value}"
         return found
 
+    def _firmware_nodes(self, given: Sequence[tuple[str, str]]) -> frozenset[str]:
+        """The block nodes that a machine has its firmware in, and those below them."""
+        found = {text for name, value in given if name in ("machine", "M")
+                 for key, text in keyval.read(value, "type").items() if key.startswith("pflash")}
+        nodes = [keyval.read(value, "driver") for name, value in given if name == "blockdev"]
+        for keys in reversed(nodes):  # what a node is on stands before it
+            if keys.get("node-name") in found and "file" in keys:
+                found.add(keys["file"])
+        return frozenset(found)
+
     def _drive(self, name: str, value: str) -> None:
-        keys = self._keys(value, "file") if name == "drive" else {"file": value}
+        keys = keyval.read(value, "file") if name == "drive" else Keys([("file", value)])
         how = keys.get("if") or {"hda": "ide", "hdb": "ide", "hdc": "ide", "hdd": "ide",
                                  "cdrom": "ide", "fda": "floppy", "fdb": "floppy",
                                  "pflash": "pflash"}.get(name) or self._default_interface()
@@ -627,18 +739,18 @@ class _Translation:
         if how not in ("ide", "virtio"):
             self._say(LEFT_OUT, name, value, why=f"if={how} is not carried over")
             return
-        device = {"driver": "ide-cd" if media == "cdrom" else "ide-hd"}
+        device = Keys([("driver", "ide-cd" if media == "cdrom" else "ide-hd")])
         if how == "virtio":
-            device = {"driver": "virtio-blk-device" if self.microvm else "virtio-blk-pci"}
+            device["driver"] = "virtio-blk-device" if self.microvm else "virtio-blk-pci"
         else:
             units = {"hda": 0, "hdb": 1, "hdc": 2, "hdd": 3, "cdrom": 2}
-            index = units.get(name, int(keys["index"]) if keys.get("index", "").isdecimal()
-                              else self.ide)
+            index = units.get(name, self._place(keys))
             self.ide = max(self.ide, index + 1)
             device["bus"] = f"ide.{index}" if self.q35 else f"ide.{index // 2}"
             device["unit"] = "0" if self.q35 else str(index % 2)
-        if "serial" in keys:
-            device["serial"] = keys["serial"]
+        for key in ("serial", "addr"):
+            if key in keys and (key == "serial" or how == "virtio"):
+                device[key] = keys[key]
         if media == "cdrom":
             self.out.append(("device", device))
             self._say(REPLACED, name, value, "-device " + keyval.write(device, "driver"),
@@ -648,15 +760,28 @@ class _Translation:
 
     ide = 0
 
+    def _place(self, keys: Keys) -> int:
+        """Which of the IDE drives it is: by its number, by its bus and unit, or the next."""
+        index, bus, unit = (arguments.number(keys.get(key)) for key in ("index", "bus", "unit"))
+        if index is not None:
+            return index
+        if bus is None and unit is None:
+            return self.ide
+        units = 1 if self.q35 else 2  # of a bus; without a unit it is the first that is free
+        if unit is None:
+            unit = self.ide % units if (bus or 0) == self.ide // units else 0
+        return (bus or 0) * units + unit
+
     def _default_interface(self) -> str:
         return "ide" if self.pc else "virtio"
 
-    def _disk(self, device: dict[str, str], given: str) -> None:
+    def _disk(self, device: Keys, given: str) -> None:
         """A hard disk: which of them is the guest's is known once all are there."""
-        order = device.pop("bootindex", "")
+        order = arguments.number(device.pop("bootindex"))
         self.out.append(("device", device))
-        self.disks.append(_Disk(len(self.out) - 1, int(order) if order.isdecimal() else 1 << 20))
-        self.lines.append(Line(REPLACED, given, f"disk {len(self.out) - 1}", ""))
+        self.disks.append(_Disk(len(self.out) - 1, len(self.lines),
+                                _NO_ORDER if order is None else order))
+        self.lines.append(Line(REPLACED, given))
 
     def _boot_disk(self) -> None:
         """Give our disk to the one that was booted from, and empty ones to the others."""
@@ -664,34 +789,33 @@ class _Translation:
             return
         ours = min(self.disks, key=lambda disk: disk.order)
         for _, keys in self.out:  # it goes before all others, which keep their order
-            if isinstance(keys, dict) and keys.get("bootindex", "").isdecimal():
-                keys["bootindex"] = str(int(keys["bootindex"]) + 1)
-        empty: list[tuple[str, dict[str, str] | str]] = []
+            if isinstance(keys, Keys) and (
+                    order := arguments.number(keys.get("bootindex"))) is not None:
+                keys["bootindex"] = str(order + 1)
+        empty: list[tuple[str, Keys | str]] = []
         for number, disk in enumerate(self.disks):
             device = self.out[disk.place][1]
-            assert isinstance(device, dict)
+            assert isinstance(device, Keys)
             if disk is ours:
-                device |= {"drive": DISK, "bootindex": "0"}
+                device["drive"], device["bootindex"] = DISK, "0"
                 for key in ("logical_block_size", "physical_block_size"):
-                    device.pop(key, None)
+                    device.pop(key)
                 why = "the guest's own disk of the matrix, before all others in the boot order"
             else:
                 device["drive"] = f"vm-empty{number}"
-                if disk.order < 1 << 20:
+                if disk.order < _NO_ORDER:
                     device["bootindex"] = str(disk.order + 1)
                 empty.append(("blockdev", f"driver=null-co,node-name=vm-empty{number},"
                                           f"size={_EMPTY_BYTES},read-zeroes=on"))
                 why = "an empty disk of 1 GiB, which forgets what is written"
-            marker = f"disk {disk.place}"
-            self.lines = [replace(line, now="-device " + keyval.write(device, "driver"), why=why)
-                          if line.now == marker and line.kind == REPLACED else line
-                          for line in self.lines]
+            self.lines[disk.line] = replace(
+                self.lines[disk.line], now="-device " + keyval.write(device, "driver"), why=why)
         self.out[:0] = empty
 
     # -- devices ----------------------------------------------------------------------------------
 
     def _device(self, name: str, value: str) -> None:
-        keys = self._keys(value, "driver")
+        keys = keyval.read(value, "driver")
         driver = keys.get("driver", "")
         why = next((why for begin, why in _HOST_DEVICES.items() if driver.startswith(begin)), None)
         if not driver or why:
@@ -703,7 +827,7 @@ class _Translation:
         if lost:
             self._say(LEFT_OUT, name, value, why=f"its {lost} is left out")
             return
-        was = dict(keys)
+        was = keys.copy()
         reasons: list[str] = []
         if driver in _GL:
             keys["driver"] = driver = _GL[driver]
@@ -715,6 +839,9 @@ class _Translation:
             if key in keys:
                 del keys[key]
                 reasons.append(f"{key} is the host's")
+        if (arguments.number(keys.get("tx_queue_size")) or 0) > _TX_QUEUE:
+            del keys["tx_queue_size"]
+            reasons.append("tx_queue_size is one that vhost-user and vDPA alone can have")
         if keys.get("romfile"):
             del keys["romfile"]
             reasons.append("QEMU's own ROM file")
@@ -731,7 +858,7 @@ class _Translation:
             del keys["drive"]
             reasons.append("the drive, without a medium")
         for key in ("driveA", "driveB"):
-            if keys.pop(key, None):
+            if keys.pop(key):
                 reasons.append("the drive, without a medium")
         self.out.append((name, keys))
         if keys == was:
@@ -740,7 +867,7 @@ class _Translation:
             self._say(REPLACED, name, value, "-device " + keyval.write(keys, "driver"),
                       ", ".join(reasons))
 
-    def _chardev(self, keys: dict[str, str], driver: str, reasons: list[str]) -> None:
+    def _chardev(self, keys: Keys, driver: str, reasons: list[str]) -> None:
         if driver == "isa-serial" and self.console is None and keys.get("index", "0") == "0":
             self.console_given = keys["chardev"]
             keys["chardev"] = CONSOLE
@@ -757,14 +884,13 @@ class _Translation:
             return
         named = {name for name, _ in given}
         drivers = {keys["driver"] for name, keys in self.out
-                   if name == "device" and isinstance(keys, dict)}
+                   if name == "device" and isinstance(keys, Keys)}
         why = "QEMU has it where nothing is said"
-        if not self.vga and not drivers & {*_VGA.values(), "bochs-display", "ramfb",
-                                           "secondary-vga", "virtio-gpu-pci"}:
-            self.out.append(("device", {"driver": "VGA"}))
+        if not self.vga and not drivers & _INSTEAD_OF_VGA:
+            self.out.append(("device", Keys([("driver", "VGA")])))
             self.lines.append(Line(ADDED, "-device VGA", "", why))
         if not named & {"netdev", "net", "nic"}:
-            self._card("e1000e" if self.q35 else "e1000", "", ADDED, "the network card", why)
+            self._card("e1000e" if self.q35 else "e1000", (), ADDED, "the network card", why)
 
     def _console_of_its_own(self) -> None:
         if self.console is None and not self.serials:
@@ -780,14 +906,26 @@ _DEEDS: Mapping[str, Callable[[_Translation, str, str], None]] = {
     "net": _Translation._nic, "serial": _Translation._serial, "parallel": _Translation._serial,
     "vga": _Translation._vga, "boot": _Translation._boot, "smbios": _Translation._smbios,
     "fw_cfg": _Translation._fw_cfg, "rtc": _Translation._rtc,
-    "audiodev": _Translation._audiodev, "bios": _Translation._bios, "usb": _Translation._usb,
-    "no-acpi": _Translation._no, "no-hpet": _Translation._no, "global": _Translation._global,
+    "audiodev": _Translation._audiodev, "bios": _Translation._bios, "usb": _Translation._of_machine,
+    "no-acpi": _Translation._of_machine, "no-hpet": _Translation._of_machine,
+    "global": _Translation._global, "set": _Translation._set,
     "usbdevice": _Translation._usbdevice, "balloon": _Translation._as_device,
     "watchdog": _Translation._as_device, "localtime": _Translation._localtime,
     "device": _Translation._device,
     **dict.fromkeys(("drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "pflash"),
                     _Translation._drive),
 }  # fmt: skip
+
+
+def _said_last(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Which option says a machine's property last: that of the machine, or one of its own."""
+    found: dict[str, str] = {}
+    for name, value in given:
+        if name in _AS_MACHINE:
+            found[_AS_MACHINE[name]] = name
+        elif name in ("machine", "M"):
+            found |= dict.fromkeys((key for key, _ in keyval.read(value, "type").items()), name)
+    return found
 
 
 def _arch(program: str) -> Arch:
@@ -802,13 +940,88 @@ def _arch(program: str) -> Arch:
                          f"({', '.join(Arch)})") from None
 
 
-def _mib(size: str, unit: int) -> int | None:
-    """MiB of a size as QEMU writes it; ``unit`` is what a number without a suffix counts."""
-    found = re.fullmatch(r"([0-9]{1,18})([kKmMgGtT]?)[bB]?", size)
-    if found is None:
-        return None
-    factor = {"": unit, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}[found[2].lower()]
-    return int(found[1]) * factor >> 20
+def _unread(given: Sequence[tuple[str, str]]) -> dict[int, str]:
+    """The options that are left out before anything is read of them, by their number, and why."""
+    last = {name: at for at, (name, _) in enumerate(given)}
+    found: dict[int, str] = {}
+    for at, (name, value) in enumerate(given):
+        if name in _OF_THE_SHELL:
+            found[at] = _OF_THE_SHELL[name]
+        elif _SHELL.search(value):
+            found[at] = "a shell's variable that is not set in it"
+        elif not name:
+            found[at] = "no option: words of ps have lost their quotes"
+        elif name in _ONCE and last[name] != at:
+            found[at] = _LATER
+        else:
+            try:
+                keys = keyval.read(value)
+            except ValueError as error:
+                found[at] = f"cannot be read: {error}"
+                continue
+            wrong = [f"{key}={text}" for key, text in keys.items()
+                     if ((name, key) in _SIZES and arguments.size(text) is None)
+                     or ((name, key) in _NUMBERED and arguments.number(text) is None)]
+            if wrong:
+                found[at] = f"{', '.join(wrong)} cannot be read"
+    return found
+
+
+class _Statements:
+    """What QEMU takes together, wherever it is said: -smp and smp. of a machine, -m and memory.
+
+    Each key counts as it was said last; numbers are decimal, and what is none is not taken.
+    """
+
+    def __init__(self, given: Iterable[tuple[str, str]]) -> None:
+        self._pairs: dict[str, list[tuple[str, str]]] = {group: [] for group in _GROUPS}
+        for name, value in given:
+            for group, (option, first) in _GROUPS.items():
+                if name == option:
+                    self._pairs[group] += keyval.read(value, first).items()
+                elif name in ("machine", "M"):
+                    self._pairs[group] += [
+                        (key.partition(".")[2], text)
+                        for key, text in keyval.read(value, "type").items()
+                        if key.startswith(f"{group}.")]
+        self._of: dict[str, Keys] = {}
+        for group, pairs in self._pairs.items():
+            self._of[group] = Keys()
+            for key, text in pairs:
+                if self._number(group, key, text) is not None:
+                    self._of[group][_SAME_KEY.get(key, key)] = text
+
+    def of(self, group: str) -> Keys:
+        """All of it, each key once."""
+        return self._of[group]
+
+    def text(self, group: str) -> str:
+        """As one option, which every QEMU reads."""
+        return keyval.write(Keys([
+            (key, number) for key, text in self.of(group).items()
+            if (number := self._number(group, key, text)) is not None
+            and not (key in _NO_CHANGE and number == "1")]), _GROUPS[group][1])
+
+    def not_taken(self, group: str, keys: Keys) -> tuple[list[str], list[str]]:
+        """What of one statement is no number, and what a later one says otherwise."""
+        wrong, later = [], []
+        for key, text in keys.items():
+            if self._number(group, key, text) is None:
+                wrong.append(f"{key}={text}")
+            elif self.of(group).get(_SAME_KEY.get(key, key)) != text:
+                later.append(f"{key}={text}")
+        return wrong, later
+
+    def _number(self, group: str, key: str, text: str) -> str | None:
+        """As QEMU has it, in decimal; None: it is none, or the key is not known."""
+        if group == "memory" and key in ("size", "maxmem", "max-size"):
+            size = arguments.size(text, 1 << 20 if key == "size" else 1)
+            return None if size is None else text
+        if key not in _NUMBERS[group]:
+            return None
+        number = arguments.number(text)
+        least = 1 if group == "smp" else 0
+        return None if number is None or not least <= number <= _MOST_NUMBER else str(number)
 
 
 def sorted_lines(lines: Iterable[Line]) -> list[Line]:

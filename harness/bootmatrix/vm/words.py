@@ -1,14 +1,13 @@
 """A QEMU command line as people paste it, to words: from ps, libvirt's log, or a shell script.
 
-It is hostile input: bounded, split by shlex, and nothing in it is run or opened.
+It is hostile input: bounded, split as a shell splits it, and nothing in it is run or opened.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bootmatrix.arguments import LONGEST_WORD
@@ -18,12 +17,37 @@ LARGEST = 1 << 20
 MOST = 4096
 """Words of a command line that are read."""
 LONGEST = 8 * LONGEST_WORD
+COMMENT = "#"
+"""The name under which ``options`` gives what a shell does not read."""
 
 _PROGRAM = re.compile(r"(?:\S*/)?(?:qemu-system-[a-z0-9_]+|qemu-kvm|kvm|qemu)(?:-[0-9.]+)?")
+# One that looks for a QEMU is none: `ps | grep qemu` has its own line.
+_SEARCH = re.compile(r"(?:\S*/)?(?:[ef]?grep|pgrep|pkill|killall|rg|ag|ack|which|whereis|type)")
+# What a comment becomes until the words are split: it takes part in nothing that a shell reads.
+_MARK = "\x01"
+_MARKED = re.compile(_MARK + r"([0-9]+)" + _MARK)
+# A part of a word: quoted, escaped, a command's output, a variable, all else.
+_PART = re.compile(r"""'([^']*)'|"((?:[^"\\]++|\\.)*+)"|\\(.)"""
+                   r"""|(`[^`]*`|\$\([^()]*\)|\$\{[^{}]*\}|[^\s'"\\`$]+|[`$])""", re.DOTALL)
+_BLANK = re.compile(r"\s*")
 _ASSIGNED = re.compile(r"^\s*(?:export\s+|local\s+|readonly\s+)?([A-Za-z_]\w*)="
     r"(\"[^\"]*\"|'[^']*'|[^\s;&|()]*)"
-    r"\s*(?:#.*)?$")
-_ARRAY = re.compile(r"^\s*([A-Za-z_]\w*)\+?=\((.*?)\)\s*(?:#.*)?$", re.DOTALL | re.MULTILINE)
+    rf"\s*(?:{_MARK}.*)?$")
+_ARRAY = re.compile(rf"[ \t]*([A-Za-z_]\w*)=\(([^()]*)\)[ \t]*(?:{_MARK}[^\n]*)?$", re.MULTILINE)
+_QUOTED = re.compile(r"""'[^'\n]*'|"(?:[^"\\\n]++|\\.)*+"?""")
+# Simple commands of a script, each with what is before it.
+_COMMAND = re.compile(r"((?:[;&|(){}`\n\s]|\b(?:then|else|do|elif)\b)*)([^;&|(){}`\n]*)")
+_JOINTS = re.compile(r"&&|\|\||[{}]")
+_VARIABLE = re.compile(r"\$\{[^{}]*\}")
+_SETS = re.compile(r"(?:^|\s)([A-Za-z_]\w*)\s*(?:[-+*/%&|^]?=(?!=)|\+\+|--)")
+_DEFAULTED = re.compile(r"\$\{([A-Za-z_]\w*):?=")
+_OPENS = frozenset(("if", "case", "for", "while", "until", "select"))
+_CLOSES = frozenset(("fi", "esac", "done"))
+_BEFORE_SETTING = frozenset(("export", "local", "readonly", "declare", "typeset", "!", "time",
+                             "if", "while", "until"))
+# These set variables that they name without a sign of equality.
+_SETTERS = frozenset(("read", "unset", "let", "for", "select", "getopts", "mapfile", "readarray",
+                      "printf"))
 _USED = re.compile(r"\$\{([A-Za-z_]\w*)(?:\[@\])?\}|\$([A-Za-z_]\w*)")
 # What ends a command in a shell.
 _ENDS = frozenset(("&", "&&", "|", "||", ";", ">", ">>", "<", "2>&1", ">&2", "2>", "&>", ")", "}"))
@@ -37,15 +61,20 @@ class NoCommandLine(ValueError):
 def command_line(text: str) -> tuple[str, list[str]]:
     """QEMU's program and the words behind it: of several command lines in a text the last.
 
-    Raises NoCommandLine.
+    A comment is a word that begins with ``_MARK``, as ``options`` knows it, and so is each of the
+    other command lines. Raises NoCommandLine.
     """
-    if _LIBVIRT in text:  # a log has each start of the machine, and the last one is meant
+    text = text.replace(_MARK, " ")
+    comments: list[str] = []
+    by_libvirt = _LIBVIRT in text
+    if by_libvirt:  # a log has each start of the machine, and the last one is meant
         text = text[text.rindex(_LIBVIRT):]
+    else:
+        text = "\n".join(_without_comment(line, comments) for line in text.split("\n"))
     joined = re.sub(r"\\\r?\n\s*", " ", text)
-    joined = _indented(joined)
+    joined = _indented(joined, comments)
     values = _assigned(joined)
-    found = [line for line in joined.splitlines() if not line.lstrip().startswith("#")
-             and any(_PROGRAM.fullmatch(word) for word in line.split())]
+    found = [line for line in joined.splitlines() if _has_program(line)]
     if not found:
         raise NoCommandLine("no QEMU in it: a word that is qemu-system-ARCH, qemu-kvm or kvm")
     words = split(_filled(found[-1], values))
@@ -53,83 +82,205 @@ def command_line(text: str) -> tuple[str, list[str]]:
     if at is None:
         raise NoCommandLine("QEMU's name is a part of another word in it")
     kept = []
-    for word in words[at + 1:]:
-        if word in _ENDS:
+    for place, word in enumerate(words[at + 1:], at + 1):
+        if marked := _MARKED.fullmatch(word):
+            kept.append(_MARK + comments[int(marked[1])])
+        elif word in _ENDS:
+            rest = " ".join(words[place:])
+            if " -" in rest:  # or it was ps' line, where it was a part of a word
+                kept.append(_MARK + _MARKED.sub("#", rest))
             break
-        kept.append(word)
+        else:
+            kept.append(word)
+    if not by_libvirt:  # whose log has QEMU's version in a line of its own
+        kept += [_MARK + _MARKED.sub("#", line.strip()) for line in found[:-1]]
     return words[at], kept
 
 
 def split(line: str) -> list[str]:
-    """The words of a line as a shell splits it; JSON without quotes around it (ps) is a word."""
-    stream = io.StringIO(line)
-    lexer = shlex.shlex(stream, posix=True, punctuation_chars=False)
-    lexer.whitespace_split, lexer.commenters = True, ""
+    """The words of a line as a shell splits it; JSON without quotes around it (ps) is a word.
+
+    What a command would say (``$(nproc)``) stays in its word, unread.
+    """
     words: list[str] = []
-    while len(words) <= MOST:
-        at = stream.tell()
-        rest = line[at:]
-        blank = len(rest) - len(rest.lstrip())
-        if rest[blank:blank + 1] == "{":
-            try:
-                _, end = json.JSONDecoder().raw_decode(rest, blank)
-            except (ValueError, RecursionError):
-                end = 0
-            if end:
-                words.append(rest[blank:end])
-                stream.seek(at + end)
-                continue
-        try:
-            word = lexer.get_token()
-        except ValueError as error:
-            raise NoCommandLine(f"its quotes do not end: {error}") from None
-        if word is None:
-            break
+    patience = LARGEST  # characters of what begins like JSON and is none
+    at = after_blank(line, 0)
+    while at < len(line):
+        if len(words) == MOST:
+            raise NoCommandLine(f"more than {MOST} words")
+        word = ""
+        if line[at] == "{" and patience > 0:
+            word, looked = _json(line[at:at + LONGEST + 1])
+            patience -= looked
+            at += len(word)
+        if not word:
+            at, word = _word(line, at)
+        if len(word) > LONGEST:
+            raise NoCommandLine(f"a word of more than {LONGEST} characters")
+        if word[-1:] == ";" != word and line[at - 1] == ";":
+            words.append(word[:-1])
+            word = ";"
         words.append(word)
-    if len(words) > MOST:
-        raise NoCommandLine(f"more than {MOST} words")
-    if any(len(word) > LONGEST for word in words):
-        raise NoCommandLine(f"a word of more than {LONGEST} characters")
+        at = after_blank(line, at)
     return words
 
 
-def _indented(text: str) -> str:
-    """Lines that begin with an option go on with the line before: pasted without backslashes."""
-    return re.sub(r"\r?\n[ \t]*(?=--?[A-Za-z])", " ", text)
+def after_blank(line: str, at: int) -> int:
+    """Where the next thing is that is no blank."""
+    found = _BLANK.match(line, at)
+    return found.end() if found else at
+
+
+def _json(text: str) -> tuple[str, int]:
+    """The JSON that a text begins with, "" for none; then how far that was looked for."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except RecursionError:
+        return "", len(text)
+    except json.JSONDecodeError as error:
+        return "", error.pos
+    return (text[:end], 0) if not text[end:end + 1].strip() else ("", end)
+
+
+def _word(line: str, at: int) -> tuple[int, str]:
+    parts: list[str] = []
+    while at < len(line) and not line[at].isspace():
+        found = _PART.match(line, at)
+        if found is None:
+            if line[at] == "\\":  # the last character
+                return len(line), "".join(parts)
+            raise NoCommandLine("its quotes do not end")
+        single, double, escaped, plain = found.groups()
+        parts.append(single or escaped or plain or (
+            re.sub(r'\\(["\\$`])', r"\1", double) if double else ""))
+        at = found.end()
+    return at, "".join(parts)
+
+
+def _has_program(line: str) -> bool:
+    for word in line.split():
+        if _SEARCH.fullmatch(word):
+            return False
+        if _PROGRAM.fullmatch(word):
+            return True
+    return False
+
+
+def _without_comment(line: str, comments: list[str]) -> str:
+    """The line with its comment put aside, and a mark in its place."""
+    at = 0
+    while (at := line.find("#", at)) >= 0 and at and not line[at - 1].isspace():
+        at += 1
+    if at < 0:
+        return line
+    at = 0
+    while at < len(line):
+        if line[at] == "#" and (not at or line[at - 1].isspace()):
+            comments.append(line[at:].rstrip("\r"))
+            return f"{line[:at]}{_MARK}{len(comments) - 1}{_MARK}"
+        found = _BLANK.match(line, at)
+        if found is None or found.end() == at:
+            found = _PART.match(line, at)
+        if found is None:  # a quote that ends on another line
+            break
+        at = found.end()
+    return line
+
+
+def _indented(text: str, comments: list[str]) -> str:
+    """Lines that begin with an option go on with the line before: pasted without backslashes.
+
+    Not behind a comment that has one: there the shell's command has come to its end.
+    """
+    def joined(found: re.Match[str]) -> str:
+        if found[1] and comments[int(found[1])].endswith("\\"):
+            comments[int(found[1])] += " (and the lines below it: the command ends there)"
+            return found[0]
+        return f"{found[0].rstrip()} "
+
+    return re.sub(rf"(?:{_MARK}([0-9]+){_MARK}[ \t]*)?\r?\n[ \t]*(?=--?[A-Za-z])", joined, text)
 
 
 def _assigned(text: str) -> Mapping[str, str]:
     """Variables of a shell script that are assigned a plain text, and arrays as their words."""
-    values = dict(_ARRAY.findall(text))
-    for line in text.splitlines():
-        if found := _ASSIGNED.match(line):
+    values = {}
+    at = 0
+    for line in text.splitlines(keepends=True):
+        if "=(" in line and (found := _ARRAY.match(text, at)):
+            values[found[1]] = found[2]
+        elif found := _ASSIGNED.match(line):
             values[found[1]] = found[2].strip("\"'") if found[2][:1] in "\"'" else found[2]
-    return values
+        at += len(line)
+    often = _how_often_set(text) if values else Counter()
+    return {name: value for name, value in values.items() if often[name] <= 1}
+
+
+def _how_often_set(text: str) -> Counter[str]:
+    """How many commands set each variable; one that may run or not counts twice.
+
+    Which value counts where is not followed: one that is set once, whatever happens, is known.
+    """
+    often: Counter[str] = Counter(name for name in _DEFAULTED.findall(text) for _ in range(2))
+    quoted = _QUOTED.sub(lambda one: "Q" if one[0][1:2] and one[0][-1] in "\"'" else one[0], text)
+    plain = _VARIABLE.sub("V", quoted)
+    depth = 0
+    groups: list[bool] = []  # of each { whether it runs for a condition alone
+    for between, command in _COMMAND.findall(plain):
+        perhaps = False
+        for sign in _JOINTS.findall(between):
+            if sign == "{":
+                groups.append(perhaps or groups[-1:] == [True])
+            elif sign == "}":
+                del groups[-1:]
+            else:
+                perhaps = True
+        words = command.split()
+        if not words:
+            continue
+        depth += (words[0] in _OPENS) - (words[0] in _CLOSES and depth > 0)
+        begins = next((n for n, word in enumerate(words)
+                       if word not in _BEFORE_SETTING and not word.startswith("-")), len(words))
+        words = words[begins:]
+        perhaps = perhaps or depth > 0 or groups[-1:] == [True]
+        if words and words[0] in _SETTERS:
+            often.update(2 * re.findall(r"[A-Za-z_]\w*", " ".join(words[1:])))
+        elif words and _SETS.match(" ".join(words)):
+            often.update((1 + perhaps) * _SETS.findall(" ".join(words)))
+    return often
 
 
 def _filled(line: str, values: Mapping[str, str]) -> str:
     """The line with what is assigned in the text itself; other variables stay as they are."""
     for _ in range(4):  # a value can have another one's name in it
         new = re.sub(r"\"(\$\{[A-Za-z_]\w*\[@\]\})\"", r"\1", line)
+        uses = [values.get(use[1] or use[2], use[0]) for use in _USED.finditer(new)]
+        if len(new) + sum(map(len, uses)) > 2 * LARGEST:
+            raise NoCommandLine("its variables make too long a line of it")
         new = _USED.sub(lambda use: values.get(use[1] or use[2], use[0]), new)
-        if new == line or len(new) > LARGEST:
+        if new == line:
             break
         line = new
     return line
 
 
 def options(words: Sequence[str], no_value: frozenset[str]) -> list[tuple[str, str]]:
-    """Options, each with its value ("" for one that has none); ("", WORD) for a stray word."""
+    """Options, each with its value ("" for one that has none); ("", WORD) for a stray word.
+
+    (COMMENT, TEXT) for a comment.
+    """
     found: list[tuple[str, str]] = []
     at = 0
     while at < len(words):
         word = words[at]
         at += 1
+        if word.startswith(_MARK):
+            found.append((COMMENT, word[1:]))
+            continue
         if not word.startswith("-") or word in ("-", "--"):
             found.append(("", word))
             continue
         name = word.lstrip("-")
-        has_value = name not in no_value and at < len(words)
+        has_value = name not in no_value and at < len(words) and words[at][:1] != _MARK
         found.append((name, words[at] if has_value else ""))
         at += has_value
     return found

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from typing_extensions import TypedDict
 
 from bootmatrix.model import Verdict
 from bootmatrix.witnesses import devices, fw_cfg, hardware, kernel, tables
-from bootmatrix.witnesses.moment import Moment, Problem, in_seconds, kept_waiting
-from bootmatrix.witnesses.observation import StepObserved
+from bootmatrix.witnesses.moment import Moment, Problem, kept_waiting, time_given
+from bootmatrix.witnesses.observation import BlackBox, StepObserved
+
+_REAL_MODE = re.compile(r"\b[0-9A-F]{4}:[0-9A-F]{4}\b")
+_TAKEN = ("; or SeaBIOS' serial console took what was typed, as it does from a guest that polls "
+          "the port while the BIOS' timer interrupt is on (docs/own-vm.md)")
 
 
 class GuestRow(fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow, kernel.KernelRow,
@@ -54,5 +60,12 @@ def missing(moment: Moment) -> Problem | None:
     silent = moment.expected.step.must_answer
     if seen.answer is not None or not silent:
         return None
-    waited = f" (waited {in_seconds(seen.limit)})" if seen.limit else ""
-    return Verdict.NO_BOOT, f"{silent}{waited}{kept_waiting(seen.seconds, seen.wall)}"
+    waited = f" (waited {time_given(seen.limit, seen.seconds, seen.wall)})" if seen.limit else ""
+    taken = _TAKEN if moment.given.bios_listens and not _cannot_poll(seen.black_box) else ""
+    return Verdict.NO_BOOT, f"{silent}{waited}{kept_waiting(seen.seconds, seen.wall)}{taken}"
+
+
+def _cannot_poll(box: BlackBox | None) -> bool:
+    """Whether a guest was seen without interrupts of the BIOS': beyond real mode, or with none."""
+    return box is not None and not box.blind and (
+        _REAL_MODE.search(box.line) is None or "interrupts off" in box.line)

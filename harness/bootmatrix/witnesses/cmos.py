@@ -1,5 +1,6 @@
 """The bytes of the CMOS that are the user's: the guest counts its boots there, ``ProbeLine.cmos``.
 
+On a board without one it is the memory that has its place there (``Given.nvram``).
 They live as long as the QEMU process, and move with the guest.
 """
 
@@ -34,7 +35,8 @@ def lost(moment: Moment) -> Problem | None:
     if now is None or before is None or now == before + 1:
         return None
     return Verdict.WRONG_CMOS, (
-        f"the guest's count of its boots in the CMOS is {now}, expected {before + 1}"
+        f"the guest's count of its boots in the {moment.given.nvram} is {now}, "
+        f"expected {before + 1}"
         + (": what it had written there is lost" if now <= before else "")
     )
 
@@ -44,9 +46,10 @@ def changed(moment: Moment) -> Problem | None:
     now, before = _now(moment), _before(moment)
     if now is None or before is None or now == before:
         return None
+    nvram = moment.given.nvram
     return Verdict.WRONG_CMOS, (
-        f"the CMOS has lost the guest's count of its boots, {before}" if not now else
-        f"the guest's count of its boots in the CMOS went from {before} to {now}"
+        f"the {nvram} has lost the guest's count of its boots, {before}" if not now else
+        f"the guest's count of its boots in the {nvram} went from {before} to {now}"
     )
 
 

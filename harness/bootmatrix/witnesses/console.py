@@ -13,8 +13,9 @@ from typing_extensions import TypedDict
 
 from bootmatrix.firmware.identity import ConsoleName, own
 from bootmatrix.model import Verdict
+from bootmatrix.steps.start import Start
 from bootmatrix.witnesses import resets
-from bootmatrix.witnesses.moment import Moment, Problem, in_seconds, kept_waiting, last_line
+from bootmatrix.witnesses.moment import Moment, Problem, kept_waiting, last_line, time_given
 
 FIRST = Field(fail_fast=True)  # of a million wrong ones the first will do
 Texts = Annotated[list[str], FIRST]
@@ -60,12 +61,13 @@ def problem(moment: Moment) -> Problem | None:
     """The guest did not come up, or several firmware said their names."""
     boot = moment.boot
     if boot.up is None:
-        why = f"in {in_seconds(boot.limit)}{kept_waiting(boot.seconds, boot.wall)}"
+        why = (f"in {time_given(boot.limit, boot.seconds, boot.wall)}"
+               f"{kept_waiting(boot.seconds, boot.wall)}")
         if boot.ended is not None:
             why = f"before QEMU ended: {last_line(boot.ended)}"
         if boot.panic is not None:
             return Verdict.NO_BOOT, f"the kernel panicked: {boot.panic}"
-        why = resets.goes_round(moment, why)
+        why = resets.goes_round(moment, why) + _in_the_rom(moment)
         if boot.spoke and boot.nameless:
             return Verdict.NO_BOOT, f"the firmware spoke, but the guest did not come up {why}"
         if boot.spoke and not boot.banners:
@@ -82,3 +84,33 @@ def problem(moment: Moment) -> Problem | None:
             f"the banners of one boot differ: {', '.join(own(boot.banners))}"
         )
     return None
+
+
+def said_again(moment: Moment) -> Problem | None:
+    """It said its name more often than the machine began anew: once, and once for each reset.
+
+    That of a start counts as one, that of a reset is counted already. One that comes before the
+    firmware has spoken has no banner.
+    """
+    boot = moment.boot
+    if boot.resets is None:
+        return None
+    begun = boot.resets + (moment.step == Start.kind)
+    said = len(own(boot.banners))
+    if said <= max(begun, 1):
+        return None
+    return Verdict.WITNESS_CONFLICT, (
+        f"the firmware's banner came {said} times, and the machine began "
+        f"{'once' if begun < 2 else f'{begun} times'}"
+    )
+
+
+def _in_the_rom(moment: Moment) -> str:
+    """What the ROM holds where that is not the boot's firmware, as reasons say it.
+
+    It does not decide what ran, and may well be why nothing did.
+    """
+    wanted = moment.expected.firmware
+    if moment.rom is None or wanted is None or moment.rom == wanted:
+        return ""
+    return f"; the ROM's bytes are {moment.rom}, expected {wanted}"

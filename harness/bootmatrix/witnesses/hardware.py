@@ -12,6 +12,7 @@ from bootmatrix.witnesses.probe_line import ProbeLine
 _BIOS_MIB = 1
 _UEFI_MIB = 8
 _SMM_MIB = 16
+_NO_ACPI = "00000000"
 
 
 class HardwareRow(TypedDict, total=False):
@@ -36,7 +37,10 @@ def problem(moment: Moment) -> Problem | None:
         wrong.append(f"CPUs: nothing tells of any, neither an RSDP nor an MP table, instead of "
                      f"{given.cpus}")
     if line.cpus and given.cpus and line.cpus != given.cpus:
-        wrong.append(f"CPUs: {line.cpus} instead of {given.cpus}")
+        by_table = line.uefi is None and line.acpi == _NO_ACPI and line.cpus < given.cpus
+        # SeaBIOS' src/fw/mptable.c: "the first logical CPU in each package".
+        table = " (by the MP table, which has one for each socket)" if by_table else ""
+        wrong.append(f"CPUs: {line.cpus} instead of {given.cpus}{table}")
     if line.memory and given.memory_mib:
         kept = (_BIOS_MIB if line.uefi is None else _UEFI_MIB) + _SMM_MIB * given.smm
         if not (given.memory_mib - kept) << 10 <= line.memory <= given.memory_mib << 10:
@@ -48,4 +52,4 @@ def problem(moment: Moment) -> Problem | None:
 
 def _untold(line: ProbeLine) -> bool:
     """Whether a BIOS has told the guest of no CPU at all: it has the one on which it runs."""
-    return line.uefi is None and line.acpi == "00000000" and line.cpus == 0
+    return line.uefi is None and line.acpi == _NO_ACPI and line.cpus == 0

@@ -10,14 +10,15 @@ from bootmatrix.firmware.identity import KnownFirmware
 from bootmatrix.model import Verdict, role_name
 from bootmatrix.steps.plan import Expected
 from bootmatrix.witnesses.observation import BootObserved, StepObserved
-from bootmatrix.witnesses.probe_line import ProbeLine, Tables
+from bootmatrix.witnesses.probe_line import Measured, ProbeLine, Tables
 
 # The wall clock says the same as a machine's own if it has no more than that part more, or less
 # than so many seconds.
 _NOTABLY, _NOTABLE_SECONDS = 1.2, 0.1
+_NEARLY = 0.95  # of a time, by a clock that is read a moment later
 _KEPT_WAITING = re.compile(
     r" \([\d.]+ s by the clock, in which QEMU was (?:kept waiting|able to run for [\d.]+ s)\)"
-    r"|, in which QEMU was able to run for [\d.]+ s,")
+    r"|, in which QEMU was able to run for [\d.]+ s,| of patience\b")
 _GONE_ROUND = re.compile(
     r"(?<=the machine was reset )(?:\d+(?= times meanwhile)|(?:once|\d+ times)(?= or more))")
 
@@ -33,7 +34,11 @@ class Given:
     variables that are lost. ``memory_mib`` and ``cpus`` are what its guest was given, ``smm`` tells
     that its firmware takes a part of that memory for itself, ``real`` that it is a board, whose
     CMOS has a battery or not. ``offered`` are the tables that a start finds on a host, by its
-    index, with a firmware.
+    index, with a firmware, and ``measured`` what that measures of itself. ``tpm``: a guest has one.
+    ``machine`` is the type of which SMBIOS must tell, None where that is not known.
+    ``keys`` is what a guest says of its Secure Boot keys once it has enrolled its own.
+    ``bios_listens``: SeaBIOS reads the serial port that a disk of the user's is typed to.
+    ``nvram`` is what the guest counts its boots in.
     """
 
     mismatch: str | None = None
@@ -41,7 +46,13 @@ class Given:
     cpus: int | None = None
     smm: bool = False
     real: bool = False
+    bios_listens: bool = False
+    nvram: str = "CMOS"
     offered: Mapping[tuple[int, str | None], Tables] = field(default_factory=dict)
+    tpm: bool = False
+    keys: str | None = None
+    measured: Mapping[tuple[int, str | None], Measured] = field(default_factory=dict)
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,12 @@ class Moment:
         """What the guest said of itself: as it came up, or when it was asked."""
         line = self.seen.answer if self.seen.boot is None else self.seen.boot.up
         return None if line is not None and line.foreign else line
+
+    @property
+    def rom(self) -> str | None:
+        """Whose bytes stand in the ROM after a boot; None where they are not read."""
+        digest = self.boot.rom
+        return self.firmware.by_bytes(digest, self.expected.firmware or "") if digest else None
 
     @property
     def n(self) -> int:
@@ -107,6 +124,15 @@ def kept_waiting(seconds: float, wall: float) -> str:
         return ""
     return (f" ({in_seconds(wall)} by the clock, in which QEMU was able to run for "
             f"{in_seconds(seconds)})")
+
+
+def time_given(limit: float, seconds: float, wall: float) -> str:
+    """The time in which something was waited for that did not come, as reasons say it.
+
+    One that is over before its machine was able to run for as long goes by the wall clock: that is
+    patience.
+    """
+    return in_seconds(limit) + (" of patience" if seconds < _NEARLY * limit <= wall else "")
 
 
 def came_after(usual: float, seconds: float, wall: float) -> str:

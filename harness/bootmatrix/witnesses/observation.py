@@ -52,11 +52,15 @@ class BootObserved:
 
 @dataclass(frozen=True)
 class BlackBox:
-    """What a machine was doing when its guest was not up: all of it in a line, and as a text."""
+    """What a machine was doing when its guest was not up: all of it in a line, and as a text.
+
+    ``blind``: it did not answer, so that the line says nothing of what its CPUs do.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _OURS
     line: str
     text: str
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ class StepObserved:
     ``stopped``: the machine has stopped its guest by itself, for this reason, and did so before
     the guest was up or had answered. ``went_round``: the machine was reset though nobody had
     asked for it, by QEMU's word.
+    ``ended`` is how a migration has ended that was not to arrive.
     ``usual`` is set where the step is not over within its usual time, so many seconds, and was
     waited for with patience: what stands here was seen then. ``limit`` is set where a step
     without a boot was waited for in vain, so many seconds. ``seconds`` and ``wall`` are meant as
-    those of a boot. ``black_box`` is what the machine was doing where the guest is down after
-    the step.
+    those of a boot. ``slowed``: QEMU was held back from here meanwhile, to tell whether the guest
+    works or waits. ``black_box`` is what the machine was doing where the guest is down after the
+    step.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _OURS
@@ -99,7 +105,9 @@ class StepObserved:
     not_reset: bool = False
     stopped: str | None = None
     went_round: bool = False
+    ended: str | None = None
     usual: float | None = None
     limit: float | None = None
     wall: float = 0.0
+    slowed: bool = False
     black_box: BlackBox | None = None

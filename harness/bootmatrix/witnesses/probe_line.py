@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from bootmatrix.model import ResetBy
@@ -23,18 +25,20 @@ _IDENTITY = "".join(
     rf' {key}="(?P<{key.replace("-", "_")}>[ !#-~]*)"'
     for key in ("bios-vendor", "bios-version", "disk")
 )
-# fw_cfg and ACPI: a guest that says nothing of them tells nothing wrong of them.
+# fw_cfg, ACPI, SMBIOS: a guest that says nothing of them tells nothing wrong of them.
 _MACHINE = (
     r'(?: fw-cfg="(?P<fw_cfg>(?:QEMU)?)" features=(?P<features>[0-9]{1,10})'
     r' host="(?P<host>[ !#-~]{0,63})" acpi=(?P<acpi>[0-9a-f]{8}))?'
-    r"(?: smbios=(?P<smbios>[0-9a-f]{8}) memory=(?P<memory>[0-9]{1,10})"
+    r'(?:(?: smbios=(?P<smbios>[0-9a-f]{8})(?: machine="(?P<machine>[ !#-~]{0,63})")?)?'
+    r" memory=(?P<memory>[0-9]{1,10})"
     r" cpus=(?P<cpus>[0-9]{1,10})(?: cmos=(?P<cmos>[0-9]{1,10}))?)?"
 )
 # Of an EFI application, and of a Linux that was booted by UEFI.
 _UEFI = (
     r'(?: uefi="(?P<uefi>[ !#-~]*)" revision=(?P<revision>[0-9a-f]{8})'
     r" secure-boot=(?P<secure_boot>[01]) setup-mode=(?P<setup_mode>[01])"
-    r' keys=(?P<keys>[0-9a-f]{8}) value="(?P<value>[ !#-~]*)" entry="(?P<entry>[ !#-~]*)")?'
+    r' keys=(?P<keys>[0-9a-f]{8}) value="(?P<value>[ !#-~]*)" entry="(?P<entry>[ !#-~]*)"'
+    r'(?: program="(?P<program>[ !#-~]*)")?)?'
 )
 _LINUX = (
     r'(?: kernel="(?P<kernel>[ !#-~]*)" token="(?P<token>[0-9a-f-]{1,36})"'
@@ -42,6 +46,10 @@ _LINUX = (
     r'(?: pci="(?P<pci>[0-9a-f:.= ]{0,3000})" blocks=(?P<blocks>[0-9]{1,4})'
     r' net="(?P<net>[0-9a-f:]{0,17})" link=(?P<link>[01]) replies=(?P<replies>[01]))?)?'
 )
+# Of a guest that has found a TPM. No PCR: it could not be read. Linux tells of the PCRs alone.
+_TPM = r"(?:(?: secret=(?P<secret>sealed|unlocked|locked-out|[0-9a-f]{8}))?" + "".join(
+    rf" pcr{number}=(?P<pcr{number}>(?:[0-9a-f]{{64}})?)" for number in (0, 2, 4, 7)) + (
+    r'(?: blobs="(?P<blobs>(?: [0-9a-f]{8}\+[0-9a-f]{8}=[0-9a-f]{8}){0,16})")?)?')
 _AT = r" at=(?P<at>[0-9]{1,10})"
 _FLASHED = (
     r" size=(?P<size>[0-9]{1,10}) written=(?P<written>[0-9]{1,10})"
@@ -52,17 +60,17 @@ _BY = " by=(?P<by>" + "|".join(by.value for by in ResetBy if by is not ResetBy.M
 _RESULT = r" result=(?P<result>[a-z-]{1,32})"
 _WRITTEN = r' value="(?P<value>[ !#-~]*)"' + _RESULT
 _FILLED = r" count=(?P<count>[0-9]{1,10}) size=(?P<size>[0-9]{1,10})" + _RESULT
-_FIELDS: dict[LineKind, re.Pattern[str]] = {
-    "up": re.compile(_BOOT + _IDENTITY + _MACHINE + _UEFI + _LINUX),
-    "here": re.compile(_NONCE + _BOOT + _BEAT + _IDENTITY + _MACHINE + _UEFI + _LINUX),
-    "beat": re.compile(_BOOT + _BEAT),
-    "reset": re.compile(_NONCE + _BY),
-    "flashing": re.compile(_NONCE + _AT),
-    "flash": re.compile(_NONCE + _FLASHED),
-    "written": re.compile(_NONCE + _WRITTEN),
-    "filled": re.compile(_NONCE + _FILLED),
-    "suspend": re.compile(_NONCE),
-    "shutdown": re.compile(_NONCE),
+_FIELDS: dict[LineKind, str] = {
+    "up": _BOOT + _IDENTITY + _MACHINE + _UEFI + _TPM + _LINUX,
+    "here": _NONCE + _BOOT + _BEAT + _IDENTITY + _MACHINE + _UEFI + _TPM + _LINUX,
+    "beat": _BOOT + _BEAT,
+    "reset": _NONCE + _BY,
+    "flashing": _NONCE + _AT,
+    "flash": _NONCE + _FLASHED,
+    "written": _NONCE + _WRITTEN,
+    "filled": _NONCE + _FILLED,
+    "suspend": _NONCE,
+    "shutdown": _NONCE,
 }
 _NUMBERS = ("boot", "beat", "features", "memory", "cpus", "cmos", "at", "size", "written", "count",
             "uptime", "blocks", "link", "replies")
@@ -73,6 +81,13 @@ class Tables(NamedTuple):
 
     acpi: str | None
     smbios: str | None
+
+
+class Measured(NamedTuple):
+    """PCR 0, and the pieces of firmware of which the log says that they are in there."""
+
+    pcr0: str
+    blobs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -93,11 +108,12 @@ class ProbeLine:
     the tables without RSDT and FADT, eight hexadecimal digits, ``00000000`` where there are none.
 
     ``smbios`` is FNV-1a over the SMBIOS structures but type 0, which is the firmware's, without
-    their handles; ``00000000`` where there are none. ``memory`` is the RAM in the firmware's map,
-    in KiB: of a boot sector what is free, of the others what the firmware uses, too. ``cpus`` are
-    those of which ACPI tells, or the firmware itself, or on which Linux runs. Both are 0 where
-    nothing tells. ``cmos`` is the boot counter in the CMOS at this moment, 0 where it is lost;
-    None: there is no CMOS.
+    their handles; ``00000000`` where there are none. ``machine`` is the version of type 1, of which
+    QEMU makes the machine's type; empty where there is none. ``memory`` is the RAM in the
+    firmware's map, in KiB: of a boot sector what is free, of the others what the firmware uses,
+    too. ``cpus`` are those of which ACPI tells, or the firmware itself, or on which Linux runs.
+    Both are 0 where nothing tells. ``cmos`` is the boot counter in the CMOS at this moment, 0
+    where it is lost; None: there is no CMOS.
 
     ``flashing`` tells that the flash is written up to the byte ``at`` of the image, ``flash``
     that it is over: ``written`` of the ``size`` bytes of the fw_cfg file opt/bootmatrix/flash
@@ -107,7 +123,14 @@ class ProbeLine:
     and ``setup_mode`` the variables of these names ("0" or "1"), ``keys`` FNV-1a over PK, KEK, db
     and dbx (``00000000`` where there are none). ``value`` is our variable's, ``entry`` the
     description of our boot entry, both empty where there is none; ``written`` tells that both
-    were written, ``filled`` that ``count`` variables, ``size`` bytes in all, filled the store.
+    were written, or a ``value`` for another purpose, ``filled`` that ``count`` variables, ``size``
+    bytes in all, filled the store. An EFI application says which ``program`` it is: its path.
+
+    With a TPM: ``secret`` is what became at this boot of one that is sealed there, or the response
+    code of the command that failed; Linux seals none. ``pcr0`` ... are its registers in the bank
+    for SHA-256, empty where they could not be read; ``blobs`` are the pieces of firmware of which
+    the log says that they are in PCR 0, each with its address, its length and the beginning of its
+    SHA-256.
 
     ``foreign``: a guest has said it that is not ours, and tells nothing but that it is up.
 
@@ -129,6 +152,7 @@ class ProbeLine:
     host: str | None = None
     acpi: str | None = None
     smbios: str | None = None
+    machine: str | None = None
     memory: int | None = None
     cpus: int | None = None
     cmos: int | None = None
@@ -143,6 +167,7 @@ class ProbeLine:
     keys: str | None = None
     value: str | None = None
     entry: str | None = None
+    program: str | None = None
     count: int | None = None
     kernel: str | None = None
     token: str | None = None
@@ -152,13 +177,36 @@ class ProbeLine:
     net: str | None = None
     link: int | None = None
     replies: int | None = None
+    secret: str | None = None
+    pcr0: str | None = None
+    pcr2: str | None = None
+    pcr4: str | None = None
+    pcr7: str | None = None
+    blobs: str | None = None
     nonce: str | None = None
     foreign: bool = False
+
+    @property
+    def pcrs(self) -> Mapping[str, str]:
+        """The registers of its TPM by their numbers; none where it tells of no TPM."""
+        told = {"0": self.pcr0, "2": self.pcr2, "4": self.pcr4, "7": self.pcr7}
+        return {number: value for number, value in told.items() if value}
+
+    @property
+    def measured(self) -> Measured | None:
+        """What its firmware has measured of itself; None where it cannot be read."""
+        return Measured(self.pcr0, frozenset((self.blobs or "").split())) if self.pcr0 else None
 
     @property
     def tables(self) -> Tables:
         """What it has for ACPI and SMBIOS tables."""
         return Tables(self.acpi, self.smbios)
+
+
+@cache
+def _pattern(kind: LineKind) -> re.Pattern[str]:
+    """Compiled where a guest says such a line, which most processes never hear."""
+    return re.compile(_FIELDS[kind])
 
 
 def parse_line(text: str) -> ProbeLine | None:
@@ -171,9 +219,8 @@ def parse_line(text: str) -> ProbeLine | None:
     if len(words) < 2 or words[0] != WORD:
         return None
     fields_of_it = "".join(f" {word}" for word in words[2:])
-    for kind, fields in _FIELDS.items():
-        found = fields.fullmatch(fields_of_it)
-        if words[1] == kind and found:
+    for kind in _FIELDS:
+        if words[1] == kind and (found := _pattern(kind).fullmatch(fields_of_it)):
             values: dict[str, Any] = {
                 key: int(value) if key in _NUMBERS else value
                 for key, value in found.groupdict().items()

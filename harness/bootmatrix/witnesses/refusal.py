@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from bootmatrix.model import Verdict
+from bootmatrix.model import Limits, Verdict
 
 if TYPE_CHECKING:  # it is part of what a moment holds
     from bootmatrix.witnesses.moment import Moment, Problem
@@ -26,8 +27,9 @@ class Refusal:
         return f"{self.kind}: {self.message}"
 
 
+# Compiled where something is refused, which most processes never see.
 _CLASSES = tuple(
-    (kind, re.compile(pattern))
+    (kind, cache(partial(re.compile, pattern)))
     for kind, pattern in (
         ("machine-type", r"Machine type received is '[^']*' and local is '[^']*'"),
         ("machine-type", r"unsupported machine type[^\n]*"),
@@ -44,15 +46,25 @@ _CLASSES = tuple(
                      r"[^\n]{0,100} provides [^\n]*"),
         # A virtio queue: the stream's is longer than the destination's device has it.
         ("queue-size", r"VQ [0-9]{1,10} [^\n]{0,100}vring\.num 0x[0-9a-f]+[^\n]*"),
-        ("queue-size", r"VQ [0-9]{1,10} (?:size|[^\n]{0,100}vring\.num) [^\n]*"),
+        ("queue-size", r"VQ [0-9]{1,10} [^\n]{0,100}vring\.num [^\n]*"),
         ("ram-block-unknown", r"Unknown ramblock \"[^\"]*\"[^\n]*"),
         ("missing-section", r"Missing section footer for [^\n]*"),
+        ("section-version", r"unsupported version [0-9]{1,10} for '[^'\n]{1,200}' v[0-9]{1,10}"),
         ("unknown-section", r"Unknown (?:savevm )?section(?: or instance)? [^\n]*"),
         ("unknown-section", r"MIG_CMD 0x[0-9a-f]+ unknown[^\n]*"),
+        # Of what is handed over before a cpr-transfer: -2, ENOENT, is a part that it does not have.
+        ("unknown-section", r"vmstate_load_state error -2\b[^\n]*"),
+        # swtpm of the source is newer, or what it keeps is damaged: what is in its state, or how.
+        ("tpm-state", r"tpm-emulator: [^\n]{0,60}state ?blob[^\n]*"),
+        ("tpm-state", r"TPM emulator does not support migration"),
         ("missing-feature", r"Features 0x[0-9a-f]+ unsupported[^\n]*"),
         ("missing-feature", r"invalid accelerator [^\n]*"),
         # A property that this version does not know yet, of a device, a machine or a CPU.
         ("missing-feature", r"Property '[^']*' not found"),
+        ("missing-feature", r"'[^'\n]{1,200}' is not a valid device model name"),
+        # A capability or a parameter of a migration, or a value of one.
+        ("missing-feature", r"Invalid parameter '[^']*'"),
+        ("missing-feature", r"Parameter '[^']*' (?:is unexpected|does not accept value)[^\n]*"),
         ("missing-feature", r"unable to find CPU model [^\n]*"),
         ("missing-feature", r"CPU model '[^']*' requires [^\n]*"),
         ("missing-feature", r"(?:TCG|[Hh]ost) doesn't support requested features?[^\n]*"),
@@ -63,16 +75,40 @@ _CLASSES = tuple(
         ("missing-feature", r"failed to initialize kvm[^\n]*"),
         ("missing-feature", r"failed to set MSR 0x[^\n]*"),  # and QEMU aborts
         ("device-state", r"get_pci_config_device: Bad config data[^\n]*"),
+        ("device-state", r"VQ [0-9]{1,10} size 0x[0-9a-f]+ Guest index [^\n]*"),
         ("device-state", r"error while loading state for instance [^\n]*"),
         ("device-state", r"Failed to load [^\n]*"),
+        # A limit of the sandbox, in QEMU's words, its libraries' or the kernel's.
+        ("sandbox-memory", r"cannot set up guest memory '[^'\n]{0,200}': Cannot allocate memory"),
+        ("sandbox-memory", r"failed to allocate [0-9]{1,20} bytes"),
+        ("sandbox-memory", r"allocate [0-9]{1,20} bytes for [^\n]{1,100}: Cannot allocate memory"),
+        ("sandbox-file", r"[^\n:]{1,200}: File too large"),
+        ("sandbox-processes", r"[^\n: ]{0,50}thread[^\n:]{0,50}: Resource temporarily unavailable"),
         ("block-device", r"(?:Could not open|Failed to get \"write\" lock)[^\n]*"),
         ("block-device", r"Device '[^']*' is writable but does not support snapshots[^\n]*"),
     )
 )
+LIMITED = {"sandbox-memory": "memory", "sandbox-file": "file", "sandbox-processes": "processes"}
+"""Classes that a limit of the sandbox is behind, and which (bootmatrix.model.Limits)."""
+_KILLED = (137, -9)  # by SIGKILL, as a shell says it, and Python
 _CONSEQUENCES = ("device-state", "block-device")
 # QEMU's error_report: program, where in the command line, severity if it is no error, text.
 _HARMLESS = re.compile(r"^qemu[^:\n]*: (?:-[^\n]*?: )?(?:warning|info): [^\n]*$", re.MULTILINE)
 _OTHER = re.compile(r"^qemu[^:\n]*: ([^\n]+)", re.MULTILINE)
+
+
+_LIMITS = {
+    "memory": ("{} MiB of memory", "4096 MiB of address space, or 2048 MiB of memory in Docker"),
+    "file": ("{} MiB for a file", "256 MiB for a file"),
+    "processes": ("{} processes and threads", "256 processes and threads"),
+}
+
+
+def limit_told(limits: Limits, name: str) -> str:
+    """One of the limits of a sandbox, in words."""
+    given = getattr(limits, name)
+    text, default = _LIMITS[name]
+    return text.format(given) if given else default
 
 
 def classify(text: str, status: int | None = None) -> Refusal:
@@ -86,7 +122,7 @@ def classify(text: str, status: int | None = None) -> Refusal:
     """
     text = _HARMLESS.sub("", text)
     found = [(last, place if last else there.start(), kind, there)
-             for place, (kind, pattern) in enumerate(_CLASSES) if (there := pattern.search(text))
+             for place, (kind, pattern) in enumerate(_CLASSES) if (there := pattern().search(text))
              for last in [kind in _CONSEQUENCES]]
     if found:
         _, _, kind, there = min(found, key=lambda one: one[:2])
@@ -94,7 +130,11 @@ def classify(text: str, status: int | None = None) -> Refusal:
     complaints = _OTHER.findall(text)
     if complaints:
         return Refusal("other", complaints[-1].strip())
-    return Refusal("other", "no reason given" + (f", exit status {status}" if status else ""))
+    why = f", exit status {status}" if status else ""
+    if status in _KILLED:
+        why += ("; by SIGKILL, which a kernel sends where memory is used up: the sandbox's "
+                "(limits: {memory: MIB}), or the machine's")
+    return Refusal("other", "no reason given" + why)
 
 
 def problem(moment: Moment) -> Problem | None:

@@ -33,7 +33,7 @@ class RunningRomRow(TypedDict, total=False):
 def row(moment: Moment) -> RomRow:
     """What it puts into the record of a boot."""
     return {
-        "rom": name(moment),
+        "rom": moment.rom,
         "rom_sha256": moment.boot.rom,
         "told_by": _told_by(moment),
     }
@@ -44,16 +44,10 @@ def step_row(seen: StepObserved, firmware: KnownFirmware) -> RunningRomRow:
     return {} if seen.rom is None else {"rom": firmware.by_bytes(seen.rom)}
 
 
-def name(moment: Moment) -> str | None:
-    """Whose bytes stand in the ROM after a boot."""
-    boot = moment.boot
-    return moment.firmware.by_bytes(boot.rom, moment.expected.firmware or "") if boot.rom else None
-
-
 def ran(moment: Moment) -> str | None:
     """The firmware of a boot: what the bytes say that confirm the console, else the console."""
     named = console.name(moment)
-    return name(moment) or (named.name if named else None)
+    return moment.rom or (named.name if named else None)
 
 
 def _told_by(moment: Moment) -> str | None:
@@ -63,12 +57,12 @@ def _told_by(moment: Moment) -> str | None:
         return None
     if console.decides(named):
         return "console"
-    return "rom" if name(moment) in named.candidates else None
+    return "rom" if moment.rom in named.candidates else None
 
 
 def problem(moment: Moment) -> Problem | None:
     """ROM and console contradict each other, do not name a firmware, or name another."""
-    rom, named = name(moment), console.name(moment)
+    rom, named = moment.rom, console.name(moment)
     if named is None:
         # The ROM alone does not decide: what ran is what the console shows, and a firmware's
         # shadow copy can outlive the ROM it came from.

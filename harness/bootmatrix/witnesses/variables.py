@@ -32,6 +32,7 @@ class StoreRow(TypedDict, total=False):
     secure_boot: str | None
     setup_mode: str | None
     keys: str | None
+    enrolled: bool | None
     lost: bool | None
 
 
@@ -71,6 +72,7 @@ def row(moment: Moment) -> VariablesRow:
         "secure_boot": line.secure_boot,
         "setup_mode": line.setup_mode,
         "keys": line.keys,
+        "enrolled": expected.enrolled,
         "lost": expected.lost,
     }}  # fmt: skip
 
@@ -111,6 +113,8 @@ def problem(moment: Moment) -> Problem | None:
 
 def _security_problem(line: ProbeLine, expected: VariablesExpected, moment: Moment) -> str:
     """Secure Boot is on or off, and its keys are there, as at the first boot of the store."""
+    if expected.enrolled:
+        return _enrolled_problem(line, moment)
     first = next((boot.line for boot in moment.boots if boot.line and boot.expected.variables
                   and boot.expected.variables.store == expected.store), None)
     if first is None or first.keys is None:
@@ -120,6 +124,16 @@ def _security_problem(line: ProbeLine, expected: VariablesExpected, moment: Mome
         f"(at the store's first boot: {getattr(first, key)})"
         for key in _SECURITY if getattr(line, key) != getattr(first, key)
     )
+
+
+def _enrolled_problem(line: ProbeLine, moment: Moment) -> str:
+    """The keys are those that the guest has enrolled; the next boot after that obeys them."""
+    wanted = {"setup_mode": "0", "keys": moment.given.keys}
+    if moment.seen.boot is not None:
+        wanted["secure_boot"] = "1"
+    return ", ".join(
+        f"{key.replace('_', '-')} {getattr(line, key)} (by the keys that it has enrolled: {right})"
+        for key, right in wanted.items() if right is not None and getattr(line, key) != right)
 
 
 def not_written(moment: Moment) -> Problem | None:

@@ -1,6 +1,7 @@
 /* What speaks in the Linux guest: the lines of probe.asm and of uefi/probe.c, as Linux sees the
  * machine. harness/bootmatrix/witnesses/probe_line.py reads them. What is this one's own:
  *
+ *   with a TPM, before what follows: pcr0=... pcr2=... pcr4=... pcr7=...
  *   at the end of "up" and "here": kernel="6.1.0-50-cloud-amd64" token="BOOT ID" uptime=3
  *       pci="00:00.0=8086:29c0 ..." blocks=1 net="52:54:00:12:34:56" link=1 replies=1
  *   BOOTMATRIX reset by=acpi
@@ -28,6 +29,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -69,11 +71,15 @@
 #define FILL_SIZE 7168
 #define FILLS 10000
 #define ACPI_TABLES "/sys/firmware/acpi/tables/"
+#define ACPI_CHECKSUM 9
+#define TPM2_LOG 68                     /* the address of the log in that table */
 #define ACPI_OEM 10                     /* where a table's header names its maker */
 #define SMBIOS "/sys/firmware/dmi/tables/DMI"
 #define MEMORY_MAP "/sys/firmware/memmap/"
 #define FNV_BASIS 0x811C9DC5u           /* FNV-1a, 32 bits */
 #define FNV_PRIME 0x01000193u
+#define TPM "/sys/class/tpm/tpm0"
+#define SHA256_DIGITS 64
 #define CMOS_INDEX 0x70
 #define CMOS_DATA 0x71
 #define CMOS_MAGIC 0x70                 /* two bytes, then the boot counter's two: probe.asm */
@@ -326,8 +332,8 @@ static void count_boot(void) {
 
 /* ---- What is told -------------------------------------------------------------------------- */
 
-/* As probe.asm: without the FADT, which holds addresses that depend on the firmware. QEMU's tables
- * alone, known by their OEM: the firmware adds others. */
+/* As probe.asm: without the FADT, which holds addresses that depend on the firmware, and without the
+ * end of TPM2, where the log is. QEMU's tables alone, known by their OEM: the firmware adds others. */
 static uint32_t sum_acpi(void) {
     struct dirent **tables;
     int count = scandir(ACPI_TABLES, &tables, 0, alphasort);
@@ -337,8 +343,13 @@ static uint32_t sum_acpi(void) {
         snprintf(path, sizeof path, ACPI_TABLES "%s", tables[i]->d_name);
         size_t size = read_file(path);
         if (memcmp(content, "FACP", 4) && size > ACPI_OEM + 6 &&
-            !memcmp(content + ACPI_OEM, "BOCHS ", 6))
+            !memcmp(content + ACPI_OEM, "BOCHS ", 6)) {
+            if (!memcmp(content, "TPM2", 4) && size > TPM2_LOG) {
+                size = TPM2_LOG;
+                content[ACPI_CHECKSUM] = 0;
+            }
             sum = fnv(sum, content, size);
+        }
         free(tables[i]);
     }
     if (count > 0)
@@ -486,6 +497,22 @@ static void put_uefi(void) {
     put_text("entry", content + DESCRIPTION_AT, size > DESCRIPTION_AT ? size - DESCRIPTION_AT : 0, 2);
 }
 
+/* What the firmware has measured, as the kernel reads it from the TPM: upper-case digits, a line. */
+static void put_tpm(void) {
+    static const int told[] = {0, 2, 4, 7};
+    char path[STRING_SIZE * 2];
+    if (access(TPM, F_OK))
+        return;
+    for (unsigned i = 0; i < sizeof told / sizeof *told; i++) {
+        snprintf(path, sizeof path, TPM "/pcr-sha256/%d", told[i]);
+        size_t size = read_at(path, 0, SHA256_DIGITS);
+        for (size_t at = 0; at < size; at++)
+            content[at] = tolower(content[at]);
+        content[size] = 0;
+        put(" pcr%d=%.*s", told[i], (int)strspn((char *)content, "0123456789abcdef"), content);
+    }
+}
+
 static void put_disk(void) {            /* its label: the disk's command line has it */
     static const char key[] = "bootmatrix.disk=";
     content[read_at("/proc/cmdline", 0, LARGEST - 1)] = 0;
@@ -581,9 +608,11 @@ static void put_identity(void) {        /* and the line's end */
     put_disk();
     put_fw_cfg();
     put(" acpi=%08x smbios=%08x", sum_acpi(), sum_smbios());
+    put_file("machine", "/sys/class/dmi/id/product_version");
     put(" memory=%u cpus=%ld cmos=%u", sum_memory(), sysconf(_SC_NPROCESSORS_ONLN), read_count());
     if (uefi)
         put_uefi();
+    put_tpm();
     uname(&system);
     put(" kernel=\"%s\"", system.release);
     put_file("token", "/proc/sys/kernel/random/boot_id");

@@ -4,7 +4,9 @@
  * this one's own:
  *
  *   after "acpi=": uefi="EDK II" revision=00010000 secure-boot=0 setup-mode=1 keys=00000000
- *                  value="boot-2" entry="bootmatrix boot-2"
+ *                  value="boot-2" entry="bootmatrix boot-2" program="\EFI\BOOT\BOOTX64.EFI"
+ *                  secret=unlocked pcr0=... pcr2=... pcr4=... pcr7=... blobs=" 00820000+000e0000=0123abcd"
+ *                  where there is a TPM: tpm.h
  *   BOOTMATRIX reset by=efi-cold|efi-warm
  *   BOOTMATRIX shutdown
  *   BOOTMATRIX written value="boot-3" result=ok
@@ -15,27 +17,35 @@
  * has them, and
  *   e  cold reset    w  warm reset    s  shutdown, all three by runtime services
  *   v  write the variable Value and the boot entry Boot0B17, which boots nothing
+ *   b  write the boot entry Boot0B18, \EFI\GUEST\OWN.EFI, and put it first in BootOrder
+ *   n  write the boot entry Boot0B19, \EFI\GUEST\NEXT.EFI, and name it in BootNext
+ *   p  enrol the Secure Boot keys on our disk, \KEYS\DB, KEK and PK, which are signed
  *   x  write variables Fill0000, Fill0001, ... until the store refuses one, then delete the last
  *
  * "result" is the status of SetVariable by its name in the specification. "boot" is the variable
- * BootCount; where it cannot be written the line comes all the same.
+ * BootCount; where it cannot be written the line comes all the same. "program" is the file that the
+ * firmware started: the application lies on its disk three times.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "uefi.h"
 
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
-#define LINE_SIZE 1024
+#define LINE_SIZE 2048
 #define NONCE_SIZE 16
 #define BEAT 5000000                    /* half a second */
 #define FILL_SIZE 7168
 #define FILLS 10000
 #define LARGEST_VARIABLE 0x40000
 #define ACPI_HEADER 36
+#define ACPI_CHECKSUM 9
+#define TPM2_LOG 68                     /* the address of the log in that table */
 #define ACPI_LONGEST 0x100000           /* what is longer is no table */
 #define FNV_BASIS 0x811C9DC5u           /* FNV-1a, 32 bits */
 #define FNV_PRIME 0x01000193u
 #define BOOT_ENTRY u"Boot0B17"
+#define ORDERED 0x0B18                  /* Boot0B18, in BootOrder */
+#define NEXT 0x0B19
 
 static const Guid ours =
     {0x6D74786F, 0x6F62, 0x4D42, {0x9A, 0x1C, 0x0B, 0x6F, 0x6F, 0x74, 0x6D, 0x78}};
@@ -43,6 +53,7 @@ static const Guid global = GLOBAL_VARIABLE;
 
 static SystemTable *st;
 static DevicePath *own_path;
+static Handle own_device;
 static u32 boots, beats;
 static char disk[STRING_SIZE];
 static u8 variable[LARGEST_VARIABLE];
@@ -162,6 +173,8 @@ static void put_result(Status status) {
     }
 }
 
+#include "tpm.h"
+
 /* ---- SMBIOS and ACPI ----------------------------------------------------------------------- */
 
 /* The string of a structure by the number that it has at an offset; SMBIOS 3.7, 6.1.3. */
@@ -195,10 +208,10 @@ static const u8 *next_structure(const u8 *at, const u8 *end) {
     return at + 2 < end ? at + 2 : end;
 }
 
-static const u8 *find_bios_information(void) {      /* type 0, or nothing */
+static const u8 *find_structure(u8 type) {          /* the first of a type, or nothing */
     const u8 *end, *at = find_smbios(&end);
     while (at && at + 4 < end && at[0] != 127) {
-        if (at[0] == 0)
+        if (at[0] == type)
             return at;
         at = next_structure(at, end);
     }
@@ -236,8 +249,9 @@ static const u8 *find_acpi(const char *signature) {
 }
 
 /* As probe.asm: over the DSDT and all that the XSDT names but the FADT, which like the XSDT holds
- * addresses that depend on the firmware, and not on QEMU. QEMU's tables alone, known by their
- * OEM: the firmware adds others. */
+ * addresses that depend on the firmware, and not on QEMU, as the end of TPM2 does: where it has put
+ * the log, which is not the same at the first boot and at later ones. QEMU's tables alone, known by
+ * their OEM: the firmware adds others. */
 static u32 sum_acpi(void) {
     const u8 *xsdt = find_xsdt();
     if (!xsdt)
@@ -250,8 +264,14 @@ static u32 sum_acpi(void) {
             table = (const u8 *)(dsdt ? dsdt : little_endian(table + 40, 4));
         }
         u32 bytes = little_endian(table + 4, 4);
-        if (bytes <= ACPI_LONGEST && equal(table + 10, "BOCHS ", 6))
+        if (bytes > ACPI_LONGEST || !equal(table + 10, "BOCHS ", 6))
+            continue;
+        if (equal(table, "TPM2", 4) && bytes >= TPM2_LOG) {
+            sum = fnv(sum, table, ACPI_CHECKSUM);
+            sum = fnv(sum, table + ACPI_CHECKSUM + 1, TPM2_LOG - ACPI_CHECKSUM - 1);
+        } else {
             sum = fnv(sum, table, bytes);
+        }
     }
     return sum;
 }
@@ -346,6 +366,24 @@ static u64 read_variable(const u16 *name, const Guid *guid) {
     return st->runtime->get_variable(name, guid, 0, &size, variable) ? 0 : size;
 }
 
+/* A file of the disk that we came from: how many bytes of it have gone to "to", of "room"; 0, none. */
+static u64 read_file(const u16 *name, void *to, u64 room) {
+    static const Guid guid = SIMPLE_FILE_SYSTEM_PROTOCOL;
+    FileSystem *system;
+    File *root, *file;
+    u64 size = 0;
+    if (st->boot->handle_protocol(own_device, &guid, &system) || system->open_volume(system, &root))
+        return 0;
+    if (!root->open(root, &file, name, FILE_MODE_READ, 0)) {
+        size = room;
+        if (file->read(file, &size, to))
+            size = 0;
+        file->close(file);
+    }
+    root->close(root);
+    return size;
+}
+
 static Status write_variable(const u16 *name, const Guid *guid, const void *content, u64 size) {
     return st->runtime->set_variable(name, guid, EFI_VARIABLE_NV_BS_RT, size, content);
 }
@@ -364,6 +402,25 @@ static u32 sum_keys(void) {
         sum = fnv(sum, variable, size);
     }
     return sizes ? sum : 0;
+}
+
+/* PK last: with it setup mode is over, and what is not signed for it is refused. */
+static void enrol_keys(void) {
+    static const Guid database = IMAGE_SECURITY_DATABASE;
+    static const struct { u16 name[4], file[10]; } keys[] = {
+        {u"db", u"\\KEYS\\DB"}, {u"KEK", u"\\KEYS\\KEK"}, {u"PK", u"\\KEYS\\PK"}};
+    Status status = EFI_SUCCESS;
+    for (u32 i = 0; !status && i < sizeof keys / sizeof *keys; i++) {
+        u64 size = read_file(keys[i].file, variable, sizeof variable);
+        status = size ? st->runtime->set_variable(
+            keys[i].name, i ? &global : &database,
+            EFI_VARIABLE_NV_BS_RT | EFI_VARIABLE_TIME_BASED_AUTHENTICATED_WRITE_ACCESS, size,
+            variable) : EFI_NOT_FOUND;
+    }
+    put_answer("written");
+    put(" value=\"keys\"");
+    put_result(status);
+    end_line();
 }
 
 /* Which boot it is by the CMOS, as probe.asm counts there, 0: that is lost. */
@@ -392,27 +449,101 @@ static void count_boot(void) {
     count_in_cmos();
 }
 
-/* A load option (3.1.3): attributes, length of the path, description, path. */
-static Status write_boot_entry(const char *description) {
+/* The nodes of a device path but its end, behind "size" bytes of an option with room for "room": how
+ * many bytes it then has, more than "room" where it had not. */
+static u32 add_path(u8 *option, u32 size, u32 room, const DevicePath *node) {
+    while (node->type != DEVICE_PATH_END) {
+        u32 bytes = little_endian(node->length, 2);
+        if (size + bytes > room)
+            return room + 1;
+        memcpy(option + size, node, bytes);
+        size += bytes;
+        node = (const DevicePath *)((const u8 *)node + bytes);
+    }
+    return size;
+}
+
+/* A load option (3.1.3): attributes, length of the path, description, path: of a file on the disk
+ * that we came from, or, without a "disk", of a file without one, which boots nothing. */
+static Status write_boot_entry(const u16 *name, const char *description, const DevicePath *disk,
+                               const DevicePath *file) {
+    static const DevicePath end = {DEVICE_PATH_END, 0xFF, {sizeof end, 0}};
     u8 option[512] = {LOAD_OPTION_ACTIVE};
-    u32 size = 6, path = 0;
+    u32 size = 6, room = sizeof option - sizeof end;
     do {
         option[size++] = *description;
         option[size++] = 0;
     } while (*description++);
-    u8 last;
+    u32 path = size;
+    if (disk)
+        size = add_path(option, size, room, disk);
+    if (size <= room)
+        size = add_path(option, size, room, file);
+    if (size > room)
+        return EFI_OUT_OF_RESOURCES;
+    memcpy(option + size, &end, sizeof end);
+    size += sizeof end;
+    option[4] = size - path;
+    option[5] = (size - path) >> 8;
+    return write_variable(name, &global, option, size);
+}
+
+/* A boot entry for a second program on our disk. */
+static Status write_own_entry(u32 number, const u16 *file) {
+    static const Guid protocol = DEVICE_PATH_PROTOCOL;
+    static const DevicePath end = {DEVICE_PATH_END, 0xFF, {sizeof end, 0}};
+    u16 name[] = u"Boot0000";
+    u8 node[64] = {DEVICE_PATH_MEDIA, DEVICE_PATH_FILE};
+    u32 size = sizeof(DevicePath);
+    DevicePath *disk;
+    Status status = st->boot->handle_protocol(own_device, &protocol, &disk);
+    if (status)
+        return status;
+    for (u32 at = 7; at > 3; at--, number >>= 4)
+        name[at] = "0123456789ABCDEF"[number & 15];
     do {
-        const DevicePath *node = (const DevicePath *)((u8 *)own_path + path);
-        u32 bytes = little_endian(node->length, 2);
-        if (size + path + bytes > sizeof option)
-            return EFI_OUT_OF_RESOURCES;
-        memcpy(option + size + path, node, bytes);
-        last = node->type;
-        path += bytes;
-    } while (last != DEVICE_PATH_END);
-    option[4] = path;
-    option[5] = path >> 8;
-    return write_variable(BOOT_ENTRY, &global, option, size + path);
+        node[size++] = *file;
+        node[size++] = 0;
+    } while (*file++);
+    node[2] = size;
+    memcpy(node + size, &end, sizeof end);
+    return write_boot_entry(name, "bootmatrix", disk, (const DevicePath *)node);
+}
+
+static Status put_first(u16 number) {
+    u16 order[128];
+    u64 size = read_variable(u"BootOrder", &global), count = 1;
+    if (size > sizeof order - sizeof *order)
+        return EFI_OUT_OF_RESOURCES;
+    order[0] = number;
+    for (u64 at = 0; at + 2 <= size; at += 2) {
+        u16 other = little_endian(variable + at, 2);
+        if (other != number)
+            order[count++] = other;
+    }
+    return write_variable(u"BootOrder", &global, order, count * sizeof *order);
+}
+
+static void boot_by(u16 number, const u16 *file) {
+    Status status = write_own_entry(number, file);
+    if (!status)
+        status = number == NEXT ? write_variable(u"BootNext", &global, &number, sizeof number)
+                                : put_first(number);
+    put_answer("written");
+    put(" value=\"");
+    put_utf16(file, STRING_SIZE - 1);
+    put_char('"');
+    put_result(status);
+    end_line();
+}
+
+/* The file that the firmware has started, as it says. */
+static void put_program(void) {
+    const DevicePath *node = own_path;
+    for (; node && node->type != DEVICE_PATH_END;
+         node = (const DevicePath *)((const u8 *)node + little_endian(node->length, 2)))
+        if (node->type == DEVICE_PATH_MEDIA && node->subtype == DEVICE_PATH_FILE)
+            put_utf16((const u16 *)(node + 1), STRING_SIZE - 1);
 }
 
 static void write_value(void) {
@@ -429,7 +560,7 @@ static void write_value(void) {
 
     Status status = write_variable(u"Value", &ours, value, size - (sizeof prefix - 1));
     if (!status)
-        status = write_boot_entry(text);
+        status = write_boot_entry(BOOT_ENTRY, text, 0, own_path);
     put_answer("written");
     put(" value=\"");
     put(value);
@@ -473,10 +604,38 @@ static void fill_store(void) {
     end_line();
 }
 
+/* ---- The TPM ------------------------------------------------------------------------------- */
+
+static void put_tpm(void) {
+    if (!tcg2)
+        return;
+    begin(0x17E, 0);
+    add_pcrs(TOLD);
+    u32 code = submit();
+    put(" secret=");
+    if (seal)
+        put(seal);
+    else
+        put_hexadecimal(seal_error);
+    const u8 *at = response + 14 + 4 + 2 + 1 + 3 + 4;
+    for (u32 pcr = 0; pcr < 8; pcr++)
+        if (TOLD >> pcr & 1) {
+            put(" pcr");
+            put_decimal(pcr);
+            put_char('=');
+            for (u32 i = 0; !code && i < SHA256_SIZE; i += 4)
+                put_hexadecimal(big_endian(at + 2 + i));
+            at += 2 + SHA256_SIZE;
+        }
+    put(" blobs=\"");
+    put_blobs();
+    put_char('"');
+}
+
 /* ---- What is told -------------------------------------------------------------------------- */
 
 static void put_identity(void) {        /* and the line's end */
-    const u8 *bios = find_bios_information();
+    const u8 *bios = find_structure(0), *system = find_structure(1);
     put(" bios-vendor=\"");
     if (bios)
         put_smbios_string(bios, 4);
@@ -491,7 +650,10 @@ static void put_identity(void) {        /* and the line's end */
     put_hexadecimal(sum_acpi());
     put(" smbios=");
     put_hexadecimal(sum_smbios());
-    put(" memory=");
+    put(" machine=\"");
+    if (system)
+        put_smbios_string(system, 6);
+    put("\" memory=");
     put_decimal(sum_memory());
     put(" cpus=");
     put_decimal(count_cpus());
@@ -517,7 +679,10 @@ static void put_identity(void) {        /* and the line's end */
     size = read_variable(BOOT_ENTRY, &global);
     if (size > 6)
         put_utf16((const u16 *)(variable + 6), STRING_SIZE - 1);
+    put("\" program=\"");
+    put_program();
     put_char('"');
+    put_tpm();
     end_line();
 }
 
@@ -555,6 +720,9 @@ static void obey(u16 command) {
         st->runtime->reset_system(RESET_SHUTDOWN, EFI_SUCCESS, 0, 0);
         break;
     case 'v': write_value(); break;
+    case 'b': boot_by(ORDERED, u"\\EFI\\GUEST\\OWN.EFI"); break;
+    case 'p': enrol_keys(); break;
+    case 'n': boot_by(NEXT, u"\\EFI\\GUEST\\NEXT.EFI"); break;
     case 'x': fill_store(); break;
 #ifdef __x86_64__
     case 'c':
@@ -586,21 +754,11 @@ static void hear(u16 key) {
 
 /* ---- Start --------------------------------------------------------------------------------- */
 
-static void read_label(Handle device) {
-    static const Guid guid = SIMPLE_FILE_SYSTEM_PROTOCOL;
-    FileSystem *system;
-    File *root, *file;
+static void read_label(void) {
     u8 text[STRING_SIZE - 1];
-    u64 size = sizeof text;
-    if (st->boot->handle_protocol(device, &guid, &system) || system->open_volume(system, &root))
-        return;
-    if (!root->open(root, &file, u"\\LABEL", FILE_MODE_READ, 0)) {
-        if (!file->read(file, &size, text))
-            for (u64 i = 0; i < size; i++)
-                disk[i] = printable(text[i]);
-        file->close(file);
-    }
-    root->close(root);
+    u64 size = read_file(u"\\LABEL", text, sizeof text);
+    for (u64 i = 0; i < size; i++)
+        disk[i] = printable(text[i]);
 }
 
 Status EFIAPI efi_main(Handle image, SystemTable *table) {
@@ -615,9 +773,11 @@ Status EFIAPI efi_main(Handle image, SystemTable *table) {
     open_console();
     if (!st->boot->handle_protocol(image, &loaded_image, &self)) {
         own_path = self->file_path;
-        read_label(self->device);
+        own_device = self->device;
+        read_label();
     }
     count_boot();
+    try_secret();
     put("\r\nBOOTMATRIX up boot=");
     put_decimal(boots);
     put_identity();

@@ -1,7 +1,8 @@
 /* The few declarations of the UEFI specification 2.10 that the probe needs: chapters 4 (system
  * table, configuration tables), 7 (boot services), 8 (runtime services), 9 (loaded image),
- * 12.3, 12.4 (console), 12.8 (serial I/O), 13.4, 13.5 (file system). Members that are not used
- * are left as space.
+ * 10.2, 10.3 (device paths), 12.3, 12.4 (console), 12.8 (serial I/O), 13.4, 13.5 (file system), and
+ * of the TCG's for a TPM.
+ * Members that are not used are left as space.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,8 +23,10 @@ typedef void *Event;
 #define EFI_ERROR(n) (1UL << 63 | (n))                          /* appendix D */
 #define EFI_SUCCESS 0
 #define EFI_OUT_OF_RESOURCES EFI_ERROR(9)
+#define EFI_NOT_FOUND EFI_ERROR(14)
 
 #define EFI_VARIABLE_NV_BS_RT 7
+#define EFI_VARIABLE_TIME_BASED_AUTHENTICATED_WRITE_ACCESS 0x20
 #define EVT_TIMER 0x80000000u
 #define TIMER_PERIODIC 1
 #define LOAD_OPTION_ACTIVE 1
@@ -43,15 +46,20 @@ typedef struct { u32 a; u16 b, c; u8 d[8]; } Guid;
     {0xB1B621D5, 0xF19C, 0x41A5, {0x83, 0x0B, 0xD9, 0x15, 0x2C, 0x69, 0xAA, 0xE0}}
 #define LOADED_IMAGE_PROTOCOL \
     {0x5B1B31A1, 0x9562, 0x11D2, {0x8E, 0x3F, 0, 0xA0, 0xC9, 0x69, 0x72, 0x3B}}
+#define DEVICE_PATH_PROTOCOL \
+    {0x09576E91, 0x6D3F, 0x11D2, {0x8E, 0x39, 0, 0xA0, 0xC9, 0x69, 0x72, 0x3B}}
 #define SERIAL_IO_PROTOCOL \
     {0xBB25CF6F, 0xF1D4, 0x11D2, {0x9A, 0x0C, 0, 0x90, 0x27, 0x3F, 0xC1, 0xFD}}
 #define MP_SERVICES_PROTOCOL \
     {0x3FDDA605, 0xA76E, 0x4F46, {0xAD, 0x29, 0x12, 0xF4, 0x53, 0x1B, 0x3D, 0x08}}
+#define TCG2_PROTOCOL {0x607F766C, 0x7455, 0x42BE, {0x93, 0x0B, 0xE4, 0xD7, 0x6D, 0xB2, 0x72, 0x0F}}
 #define SIMPLE_FILE_SYSTEM_PROTOCOL \
     {0x964E5B22, 0x6459, 0x11D2, {0x8E, 0x39, 0, 0xA0, 0xC9, 0x69, 0x72, 0x3B}}
 
 typedef struct { u8 type, subtype, length[2]; } DevicePath;
 #define DEVICE_PATH_END 0x7F
+#define DEVICE_PATH_MEDIA 4
+#define DEVICE_PATH_FILE 4              /* of a medium: its name follows, in UTF-16 with its NUL */
 
 typedef struct TextInput TextInput;
 typedef struct { u16 scan_code, unicode; } Key;
@@ -132,6 +140,14 @@ enum MemoryType { LOADER_CODE = 1, CONVENTIONAL = 7, ACPI_RECLAIM = 9, ACPI_NVS 
 typedef struct MpServices MpServices;                           /* PI 1.8, volume 2, 13.4 */
 struct MpServices {
     Status(EFIAPI *get_number_of_processors)(MpServices *, u64 *all, u64 *enabled);
+};
+
+typedef struct Tcg2 Tcg2;               /* TCG EFI Protocol Specification, family 2.0, 6 */
+struct Tcg2 {
+    void *get_capability;
+    Status(EFIAPI *get_event_log)(Tcg2 *, u32 format, u64 *first, u64 *last, u8 *truncated);
+    void *hash_log_extend_event;
+    Status(EFIAPI *submit_command)(Tcg2 *, u32 size, const u8 *, u32 room, u8 *);
 };
 
 typedef struct { Guid guid; void *table; } ConfigurationTable;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from bootmatrix.diagnose.reproduction import parts
 from bootmatrix.guests import LinuxKernel
-from bootmatrix.model import Host
+from bootmatrix.model import Grant, Host
 from helpers.fakes import hosts, setup
 
 
@@ -27,8 +28,8 @@ def bash(script: str) -> str:
     return done.stdout
 
 
-def said(host: Host, *, tcp: bool = False, kvm: bool = False) -> str:
-    return "\n".join(parts.host(0, host, tcp, kvm)) + "\n"
+def said(host: Host, *, tcp: bool = False, grants: Collection[Grant] = ()) -> str:
+    return "\n".join(parts.host(0, host, tcp, grants)) + "\n"
 
 
 def test_each_host_has_variables_of_its_role() -> None:
@@ -63,7 +64,7 @@ def test_a_network_only_where_the_hosts_must_reach_each_other(host: Host) -> Non
 
 def test_kvm_s_device_only_where_it_is_used(host: Host) -> None:
     assert "/dev/kvm" not in said(host)
-    assert "--dev-bind /dev/kvm /dev/kvm" in said(host, kvm=True)
+    assert "--dev-bind /dev/kvm /dev/kvm" in said(host, grants={Grant.KVM})
 
 
 def test_the_package_is_named_where_there_is_one(host: Host) -> None:

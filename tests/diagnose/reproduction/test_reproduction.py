@@ -83,6 +83,43 @@ def test_what_a_mode_takes_is_asked_of_both_sides(made: GuestSetup) -> None:
     assert "\nmigrate_mapped 1-source 2-destination\n" in written(
         replace(made, migration=MigrationMode.MAPPED_RAM), wanted)
     assert "\nin_mode '" not in written(made, wanted)
+    late = written(replace(made, migration=MigrationMode.POSTCOPY_AFTER_PASS), wanted)
+    assert "\nmigrate_postcopy 1-source 2-destination 1\n" in late
+    assert "--dev-bind /dev/userfaultfd /dev/userfaultfd" in late
+
+
+def test_a_snapshot_is_loaded_by_a_qemu_that_is_launched_behind_it(made: GuestSetup) -> None:
+    text = written(replace(made, migration=MigrationMode.SAVEVM), cell("bullseye sid", "stock"))
+    saved, loaded = text.index("\nsnapshot save 1-source\n"), text.index(
+        "\nsnapshot load 2-destination\n")
+    assert saved < text.index("\nstop 1-source\n") < text.index("launch 2-destination") < loaded
+    assert "driver=qcow2,node-name=disk" in text
+
+
+@pytest.mark.parametrize(("mode", "made_by"), [
+    (MigrationMode.TLS_X509, "openssl req -x509"), (MigrationMode.TLS_PSK, ">tls/keys.psk")])
+def test_credentials_are_made_anew(
+    made: GuestSetup, mode: MigrationMode, made_by: str
+) -> None:
+    text = written(replace(made, migration=mode), cell("bullseye sid", "stock"))
+    assert made_by in text
+    assert "in_mode '[]' '{\"tls-creds\": \"tls-client\"" in text
+    assert "in_mode '[]' '{\"tls-creds\": \"tls-server\"}' 2-destination\n" in text
+
+
+@pytest.mark.parametrize("mode", [MigrationMode.CPR_TRANSFER, MigrationMode.CPR_EXEC])
+def test_a_live_update_is_left_out(made: GuestSetup, mode: MigrationMode) -> None:
+    text = written(replace(made, migration=mode), cell("trixie sid", "stock"))
+    assert f"finish '{mode} is left out here" in text
+    assert "cpr.sock" not in text or mode is MigrationMode.CPR_TRANSFER
+
+
+def test_what_a_step_tells_qemu_is_told(made: GuestSetup) -> None:
+    steps = parse("own", ["start", {"migrate": {
+        "capabilities": ["xbzrle"], "parameters": {"xbzrle-cache-size": 4096}}}])
+    text = written(made, replace(cell("bullseye sid", "stock"), scenario=steps))
+    assert ("in_mode '[{\"capability\": \"xbzrle\", \"state\": true}]' "
+            "'{\"xbzrle-cache-size\": 4096}' 1-source 2-destination") in text
 
 
 def test_kvm_is_each_host_s_own(made: GuestSetup) -> None:

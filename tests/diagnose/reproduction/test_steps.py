@@ -43,7 +43,8 @@ def written(
 def test_each_step_does_something(tmp_path: Path) -> None:
     steps: list[Any] = ["start", {"guest-flash": TO_B}, {"upgrade-nvram": TO_B}, "reset",
                         {"upgrade-host": TO_B}, "replace-disk", "write-variable",
-                        "fill-variables", "suspend", "migration-fails", "migrate", "shutdown",
+                        "fill-variables", "write-boot-entry", "enrol-keys", "suspend",
+                        "migration-fails", "migration-begins", "migrate", "shutdown",
                         "clear-nvram"]
     assert {step if isinstance(step, str) else next(iter(step)) for step in steps} == {
         *STEPS} - {"guest-flash-power-loss"}  # a board's
@@ -63,7 +64,7 @@ def test_what_needs_no_more_than_a_line(tmp_path: Path) -> None:
 
 
 def test_each_host_has_its_accelerator(tmp_path: Path) -> None:
-    made = setup(tmp_path)
+    made = setup(tmp_path, accel=Accel.TCG_TO_KVM)
     specs = (HostSpec("a", "a"),) * len(made.hosts)
     steps = parse("own", ["start", "migrate", {"migrate": {"to": "source"}}])
     cell = Cell(specs, MACHINE, Policy.STOCK, steps, accel=Accel.TCG_TO_KVM)

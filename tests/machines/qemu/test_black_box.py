@@ -132,6 +132,7 @@ def test_who_says_nothing_more_than_that_it_runs_is_no_error(
 
     box = said_by(silent)
     assert box.line == "the registers cannot be read"
+    assert box.blind
     assert "\n\n== no answer in time to\nthe CPU\n" in box.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,8 @@ from bootmatrix.machines.qemu.command_line import (
     Launch,
     qemu_argv,
 )
-from bootmatrix.model import Accel, Arch, Disk, Nic
+from bootmatrix.model import Accel, Arch, Disk, MigrationMode, Nic, Tpm
+from bootmatrix.modes import MODES
 
 I440FX, Q35, DEFAULT = "pc-i440fx-5.2", "pc-q35-5.2", "default"
 LAUNCH = Launch(
@@ -51,6 +53,45 @@ def options(launch: Launch) -> list[tuple[str, str]]:
 
 def values(launch: Launch, option: str) -> list[str]:
     return [value for name, value in options(launch) if name == option]
+
+
+def mode(name: str, **changed: Any) -> Launch:
+    return replace(LAUNCH, mode=MODES[MigrationMode(name)], **changed)
+
+
+def test_memory_that_another_qemu_can_have_is_an_object() -> None:
+    assert qemu_argv(mode("cpr-exec")) == qemu_argv(mode("cpr-transfer")), (
+        "its next program finds it there")
+    handed = mode("cpr-transfer", memory_mib=64, handover="/cell/2/cpr.sock")
+    assert ("-object", "memory-backend-memfd,id=ram,size=64M,share=on") in options(handed)
+    (machine,) = values(handed, "-machine")
+    assert machine.endswith(",memory-backend=ram,aux-ram-share=on")
+    assert values(handed, "-incoming") == [], "it is no destination"
+    first, then = values(replace(handed, incoming=True), "-incoming")
+    assert first == "defer"
+    assert json.loads(then) == {"channel-type": "cpr", "addr": {
+        "transport": "socket", "type": "unix", "path": "/cell/2/cpr.sock"}}
+    in_place = mode("cpr-reboot", memory_file="/cell/1.memory")
+    assert values(in_place, "-object") == [
+        "memory-backend-file,id=ram,size=32M,share=on,mem-path=/cell/1.memory"]
+    assert values(in_place, "-machine")[0].endswith(",memory-backend=ram")
+    assert values(LAUNCH, "-object") == []
+
+
+def test_what_is_loaded_from_the_disk_finds_a_machine_that_stands_still() -> None:
+    loading = mode("savevm", incoming=True, disk_format="qcow2")
+    assert ("-S", "") in options(loading)
+    assert values(loading, "-incoming") == []
+    assert values(loading, "-blockdev")[0].startswith("driver=qcow2,node-name=disk,")
+    assert ("-S", "") not in options(mode("savevm"))
+
+
+@pytest.mark.parametrize(("name", "kind", "named"), [
+    ("tls-x509", "tls-creds-x509", ""), ("tls-psk", "tls-creds-psk", ",username=bootmatrix")])
+def test_a_qemu_has_the_credentials_of_both_ends(name: str, kind: str, named: str) -> None:
+    assert values(mode(name, credentials="/tls"), "-object") == [
+        f"{kind},id=tls-server,endpoint=server,dir=/tls",
+        f"{kind},id=tls-client,endpoint=client,dir=/tls{named}"]
 
 
 def test_the_whole_of_one() -> None:
@@ -185,6 +226,19 @@ def test_cpus_and_a_network_card() -> None:
     assert values(launch, "-smp") == ["2"]
     assert "e1000,romsize=262144" in values(launch, "-device")
     assert "virtio-net-pci" in values(replace(LAUNCH, nic=Nic.VIRTIO), "-device")
+
+
+def test_a_tpm_of_which_an_emulator_listens() -> None:
+    assert not {"-tpmdev", "tpm"} & set(qemu_argv(LAUNCH))
+    launch = replace(LAUNCH, tpm=Tpm.TIS, tpm_socket="/cell/1-source-tpm/tpm.sock")
+    assert "socket,id=tpm,path=/cell/1-source-tpm/tpm.sock,server=off" in values(
+        launch, "-chardev")
+    assert values(launch, "-tpmdev") == ["emulator,id=tpm,chardev=tpm"]
+    assert "tpm-tis,tpmdev=tpm" in values(launch, "-device")
+    assert "tpm-crb,tpmdev=tpm" in values(replace(launch, tpm=Tpm.CRB), "-device")
+    arm = replace(launch, board=known_board("virt-7.2", Arch.AARCH64), machine="virt-7.2",
+                  disk=Disk.VIRTIO)
+    assert "tpm-tis-device,tpmdev=tpm" in values(arm, "-device")
 
 
 def test_a_kernel_behind_the_firmware() -> None:

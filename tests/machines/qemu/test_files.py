@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +15,7 @@ from bootmatrix.machines.fake import SIZE
 from bootmatrix.machines.qemu.command_line import FlashWindow
 from bootmatrix.machines.qemu.files import GuestFiles, cell_system
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Interface
+from bootmatrix.model import GuestKind, Interface, Limits, OwnDisk, OwnGuest
 from helpers.fakes import QEMUS, setup
 
 Opened = Callable[..., tuple[GuestFiles, GuestSetup, Scratch]]
@@ -142,3 +143,17 @@ def test_the_store_s_system_calls_stay_in_the_cell(opened: Opened, tmp_path: Pat
         system.stat(scratch.cell.path / "b")
     with pytest.raises(ValueError, match="subpath"):
         system.stat(tmp_path / "outside")
+
+
+def test_an_overlay_that_is_as_large_as_a_file_can_be_is_told_of(
+    opened: Opened, tmp_path: Path
+) -> None:
+    guest = OwnGuest("mine", GuestKind.DISK, None, OwnDisk(tmp_path / "images" / "disk-A"), "x")
+    files, _, scratch = opened(
+        change=lambda made: replace(made, guest=guest, limits=Limits(file=16)))
+    assert files.disk_full() is None
+    disk = scratch.cell.path / "disk.img"
+    os.truncate(disk, (16 << 20) - 1)
+    assert "fills its sandbox's 16 MiB for a file; limits: {file: N}" in (files.disk_full() or "")
+    os.truncate(disk, 15 << 20)
+    assert files.disk_full() is None

@@ -15,8 +15,9 @@ from bootmatrix.errors import DeadlineExceeded, MonitorError
 from bootmatrix.machines.qemu import machine
 from bootmatrix.machines.qemu.machine import QemuHosts, QemuMachine, rom_block_size
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Nic
+from bootmatrix.model import Channel, MigrationMode, Nic
 from bootmatrix.policies.base import Swap
+from bootmatrix.witnesses.refusal import Refusal
 
 SOON = Deadline.after(1e6)  # from the import on, which is long before the last test
 
@@ -54,7 +55,8 @@ def made(swap: Swap = Swap.NOTHING, *, monitor: Monitor | None = None, urgent: b
         name="1-source", monitor=monitor or Monitor(), resets=2, resets_before=0, pid=4242,
         stopped=False, log_tail=lambda: "", connect=lambda deadline: None, shares=[], **vm)
     process.slow_down = process.shares.append
-    setup: Any = SimpleNamespace(mechanism=SimpleNamespace(swap=swap), urgent=urgent, share=share)
+    setup: Any = SimpleNamespace(mechanism=SimpleNamespace(swap=swap), urgent=urgent, share=share,
+                                 migration=MigrationMode.PRECOPY)
     files = SimpleNamespace(staged=None, code=lambda host: f"code of {host}",
                             take_staged=lambda: "staged")
     hosts: Any = SimpleNamespace(setup=setup, files=files, swap_of=lambda vm: swapping)
@@ -85,6 +87,26 @@ def test_which_firmware_it_is_armed_with(swap: Swap, image: str | None) -> None:
     one.arm()
     assert (swapping.provide() if swapping.provide else None) == image
     assert one.stub_is_free is (image is None), "who swaps nothing leaves the stub to others"
+
+
+def test_a_machine_that_answers_late_is_armed_once_it_has_arrived(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _, _ = made()
+    target, process, swapping = made(Swap.LAUNCHED)
+    target._late = True
+    process.connect = None  # it would be in vain
+    target.start(SOON)
+    target.arm()
+    assert swapping.provide is None
+    assert target.clock.limit(1.0) > 1, "nobody sees whether it can run"
+    refusals = [Refusal("other", "no"), None]
+    monkeypatch.setattr("bootmatrix.machines.qemu.migration.migrate",
+                        lambda *how: SimpleNamespace(refusal=refusals.pop(0)))
+    assert source.migrate(target, Channel.UNIX, SOON) is not None
+    assert swapping.provide is None
+    assert source.migrate(target, Channel.UNIX, SOON) is None
+    assert swapping.provide is not None
 
 
 def test_staged_firmware_is_taken_once_there_is_any() -> None:

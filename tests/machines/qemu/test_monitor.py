@@ -55,6 +55,27 @@ def test_the_last_of_several_events_and_the_state_it_led_to() -> None:
     session.close(Deadline.after(60))
 
 
+def test_a_command_out_of_band_is_said_so() -> None:
+    session, theirs = greeted()
+    asked = []
+
+    def answer() -> None:
+        for _ in range(2):
+            asked.append(json.loads(theirs.recv(4096)))
+            theirs.sendall(f'{{"return":{{}},"id":"{asked[-1]["id"]}"}}\n'.encode())
+
+    with theirs:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        for at_once in (False, True):
+            session.execute("migrate-recover", {"uri": "x"}, deadline=Deadline.after(60),
+                            at_once=at_once)
+        answering.join()
+    assert [("exec-oob" in each, each.get("exec-oob", each.get("execute"))) for each in asked] == [
+        (False, "migrate-recover"), (True, "migrate-recover")]
+    session.close(Deadline.after(60))
+
+
 def test_what_is_forgotten_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "KEPT_EVENTS", 3)
     session, theirs = greeted()

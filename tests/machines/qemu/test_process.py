@@ -110,7 +110,10 @@ def test_where_things_are_inside_and_outside(qemu: Qemu, scratch: Scratch) -> No
     assert qemu.kept == scratch.kept / "1-source"
     assert qemu.file("x") == "1-source/x"
     assert qemu.log_tail() == "qemu: warning\n"
-    assert qemu.log_tail(3) == "ng\n"
+    assert qemu.log_tail(3) == "ng\n", "one line is told as far as it goes"
+    (scratch.cell.path / "1-source/qemu.log").write_text(
+        "qemu: warning: TCG doesn't support requested feature: x\nqemu: it is that\n")
+    assert qemu.log_tail(50) == "qemu: it is that\n", "the end of a warning is no complaint"
 
 
 def test_it_ends_with_its_owner(qemu: Qemu, sandbox: Any) -> None:
@@ -233,6 +236,31 @@ def test_a_qemu_that_never_connects_is_named(qemu: Qemu) -> None:
 def test_its_log_is_read_as_text_whatever_it_is(qemu: Qemu, scratch: Scratch) -> None:
     (scratch.cell.path / "1-source" / QEMU_LOG).write_bytes(b"\xff\xfeok")
     assert qemu.log_tail().endswith("ok")
+
+
+def test_one_that_succeeds_another_is_its_process_from_then_on(
+    qemu: Qemu, sandbox: Any, scratch: Scratch
+) -> None:
+    with Qemu("2", sandbox, ARGV, scratch, "2", ["monitor"], launched=False) as heir:
+        assert heir.alive, "it is still to come"
+        with pytest.raises(DeadlineExceeded):
+            heir.process.wait(soon(0))
+        heir.succeed(qemu)
+        assert (heir.process, heir.log_tail()) == (sandbox.program, "qemu: warning\n")
+        assert not qemu.alive
+        assert qemu.process.wait(soon()) == 0
+        qemu.close()
+        assert not sandbox.program.killed, "it is another's"
+        with connected(heir), heir.connection("monitor", soon()):
+            assert heir.pid == os.getpid()
+    assert sandbox.program.killed
+
+
+def test_one_that_never_had_a_process_has_none_to_end(sandbox: Any, scratch: Scratch) -> None:
+    with Qemu("2", sandbox, ARGV, scratch, "2", ["monitor"], launched=False):
+        pass
+    assert not sandbox.program.killed
+    assert not list(sandbox.shown.rglob("*.sock"))
 
 
 # ---- with its console and monitor ----------------------------------------------------------------

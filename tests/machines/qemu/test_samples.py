@@ -30,8 +30,10 @@ def x86(
     ("CPU#0\n PC=00000000469efa04 X00=0000000047946118\n", 0x469EFA04, "0x469efa04"),
     ("CPU#0\n priv          S\n pc            000000008f7377e0\n sstatus 8\n",
      0x8F7377E0, "0x8f7377e0"),
+    ("CPU#0\nNIP 0000000000000100   LR 0000000000000000 CTR 0\n", 0x100, "0x00000100"),
+    ("CPU#0\npc: 000001fff0000020  npc: 000001fff0000024\n", 0x1FFF0000020, "0x1fff0000020"),
 ], ids=["real mode", "reset vector", "protected mode", "long mode", "above 1 MiB", "aarch64",
-        "riscv64"])  # fmt: skip
+        "riscv64", "ppc64", "sparc64"])  # fmt: skip
 def test_where_a_cpu_is(registers: str, address: int, shown: str) -> None:
     one = sample(registers)
     assert one is not None

@@ -40,3 +40,10 @@ def test_a_guest_that_does_not_survive_it_is_down(tmp_path: Path) -> None:
                 ["start", "migration-fails", "reset"])
     assert len(seen) == 2
     assert seen[1].answer is None
+
+
+def test_how_it_ended_is_told(tmp_path: Path) -> None:
+    step = {"migration-fails": {"by": "stream-cut", "seed": 7}}
+    seen = life(fake_guest(tmp_path), ["start", step, "reset"])
+    assert seen[1].ended is not None
+    assert seen[1].ended.startswith("cut after ")

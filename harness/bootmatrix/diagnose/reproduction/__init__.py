@@ -14,12 +14,15 @@ from itertools import zip_longest
 from bootmatrix.arguments import machine_type
 from bootmatrix.cell import Cell
 from bootmatrix.diagnose.reproduction import parts
-from bootmatrix.diagnose.reproduction.script import FLASH, ShellScript, as_one
+from bootmatrix.diagnose.reproduction.script import BASE, FLASH, TLS, ShellScript, as_one
 from bootmatrix.diagnose.reproduction.steps import write
+from bootmatrix.machines.qemu.migration import credentials
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Accel, Channel, role_name
+from bootmatrix.model import Channel, role_name
+from bootmatrix.modes import MODES, PEER, Credentials
 from bootmatrix.nvram.layout import HEAD
 from bootmatrix.policies.base import HostFacts
+from bootmatrix.records.words import joined
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.plan import plan
 
@@ -34,10 +37,12 @@ def script(cell: Cell, setup: GuestSetup) -> str:
         "#!/bin/bash",
         *map(as_one, _head(cell, setup, swaps)),
         *(as_one(line) for index, host in enumerate(setup.hosts)
-          for line in parts.host(index, host, tcp, cell.accel.on(index) is Accel.KVM)),
+          for line in parts.host(index, host, tcp, setup.grants(index))),
         _shell("tools.sh").replace("@SECONDS@", str(math.ceil(cell.seconds)))
         .replace("@PATIENCE@", str(math.ceil(cell.longest))).replace("@HEAD@", str(HEAD)),
         *([_shell("swap.sh")] if swaps else []),
+        *([_shell("own.sh")] if setup.own_disk is not None else []),
+        *parts.own_disk(setup),
         *parts.kernel(setup),
         *parts.disk("disk_a", setup.disks[0]),
         *(parts.disk("disk_b", setup.disks[1]) if "disk_b" in body else ()),
@@ -64,11 +69,23 @@ def _body(cell: Cell, setup: GuestSetup) -> str:
         script.add(f'cp "${parts.variable(script.flashes)}_FIRMWARE" {FLASH}')
     if setup.kernel is not None:
         script.add('cp "$KERNEL" kernel && cp "$INITRAMFS" initramfs')
+    if setup.own_disk is not None:
+        script.add(f'cp --reflink=auto --sparse=auto "$OWN_DISK" {BASE}')
     script.add("disk_a disk.img")
+    if (kind := MODES[setup.migration].credentials) is not None:
+        script.add(f"mkdir {TLS}", *_credentials(kind))
     steps = cell.scenario.steps
     for number, (step, following) in enumerate(zip_longest(steps, steps[1:]), 1):
         write(script, number, step, following)
     return "\n".join(script.lines)
+
+
+def _credentials(kind: Credentials) -> Iterator[str]:
+    if kind is Credentials.PSK:
+        yield f'echo "{PEER}:$(od -An -tx1 -N32 /dev/urandom | tr -d " \\n")" >{TLS}/keys.psk'
+    else:
+        yield from (f"(cd {TLS} && {joined(argv)}) 2>/dev/null"
+                    for argv in credentials.commands())
 
 
 def _head(cell: Cell, setup: GuestSetup, swaps: bool) -> Iterator[str]:

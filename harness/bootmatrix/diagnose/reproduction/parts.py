@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from bootmatrix.engines.confinement import KVM
+from bootmatrix.engines.confinement import device_paths
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Host, role_name
+from bootmatrix.model import Grant, Host, role_name
 from bootmatrix.records.words import joined, quoted
 
 _EMBEDDED = 256 << 10  # bytes of a disk, compressed, that a script holds itself
@@ -22,10 +22,12 @@ def variable(index: int) -> str:
     return role_name(index).upper().replace("-", "_")
 
 
-def host(index: int, host: Host, tcp: bool, kvm: bool) -> Iterator[str]:
+def host(
+    index: int, host: Host, tcp: bool, grants: Collection[Grant] = ()
+) -> Iterator[str]:
     """Where the QEMU and the firmware of a host are; ``tcp``: it must reach the other one so.
 
-    ``kvm``: it has KVM, as the user who runs the script must.
+    Devices that are granted the user who runs the script must be able to open.
     """
     name, qemu, firmware = variable(index), host.qemu, host.firmware
     packages = dict(qemu.packages)
@@ -43,8 +45,8 @@ def host(index: int, host: Host, tcp: bool, kvm: bool) -> Iterator[str]:
     mounts = [word for directory, inside in qemu.mounts
               for word in ("--ro-bind", str(directory), inside)]
     sandbox = ["bwrap", "--ro-bind", str(qemu.root), "/", "--dev", "/dev", "--proc", "/proc"]
-    if kvm:
-        sandbox += ["--dev-bind", KVM, KVM]
+    for device in device_paths(grants):
+        sandbox += ["--dev-bind", device, device]
     yield f"    {name}=({joined(sandbox)}"
     yield f"        --tmpfs /tmp {joined(mounts)}".rstrip()
     yield '        --bind "${WORK:=$(mktemp -d)}" /cell --chdir /cell --setenv TMPDIR /cell'
@@ -67,6 +69,15 @@ def kernel(setup: GuestSetup) -> Iterator[str]:
         yield "# What -kernel and -initrd boot; your own: KERNEL=/path INITRAMFS=/path"
         yield _default("KERNEL", setup.kernel.kernel)
         yield _default("INITRAMFS", setup.kernel.initramfs)
+
+
+def own_disk(setup: GuestSetup) -> Iterator[str]:
+    """Where the user's own disk is, if it is booted; and what its guest says when it is up."""
+    if (disk := setup.own_disk) is not None:
+        yield ""
+        yield "# The disk of your own, which is copied and never written; another: OWN_DISK=/path"
+        yield _default("OWN_DISK", disk.path.absolute())
+        yield f"UP={quoted(setup.guest.up)}"
 
 
 def disk(name: str, image: Path) -> Iterator[str]:

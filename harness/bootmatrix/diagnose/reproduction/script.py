@@ -21,6 +21,7 @@ from bootmatrix.machines.qemu.command_line import (
 from bootmatrix.machines.qemu.machine import rom_block_size
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import FirmwareBuild, Interface, role_name
+from bootmatrix.modes import MODES, Way
 from bootmatrix.nvram.layout import HEAD
 from bootmatrix.policies.base import Swap
 from bootmatrix.records.words import quoted
@@ -28,10 +29,14 @@ from bootmatrix.steps.base import Step
 from bootmatrix.steps.guest_flash import flashed
 from bootmatrix.steps.migrate import leaves_during_post
 from bootmatrix.terminal import one_line
+from bootmatrix.vm.translate import WRITABLE
 
 STAGED = "staged.bin"
 FLASH = "flash.bin"
+TLS = "tls"
+BASE = "base.img"
 _WIDTH = 76
+_IN_CELL = f"mem-path={WRITABLE}"  # shared memory; a QEMU of one's own has no such directory
 
 
 @dataclass
@@ -52,6 +57,7 @@ class ShellScript:
     setup: GuestSetup
     lines: list[str] = field(default_factory=list)
     process: ScriptedQemu | None = None
+    coming: ScriptedQemu | None = None  # to which a migration has begun
     launched: int = 0
     boots: int = 0
     nvram: int | None = None  # the host where the guest's nvram file is
@@ -60,6 +66,7 @@ class ShellScript:
     image_size: int = 0  # of the firmware in the nvram
     rom_size: int = 0  # of the firmware's code in the guest's address space
     variables: dict[str, int] = field(default_factory=dict)  # bytes of each of the guest's stores
+    _memory: str = ""  # the file of the guest's memory, if that lies in one
     files: list[FirmwareBuild] = field(init=False)  # that each host has at the moment
 
     def __post_init__(self) -> None:
@@ -156,7 +163,7 @@ class ShellScript:
 
     def _base(self) -> Base | None:
         disk = self.setup.own_disk
-        return None if disk is None else Base(str(disk.path), disk.format)
+        return None if disk is None else Base(BASE, disk.format)
 
     def _kernel(self, host: int) -> Kernel | None:
         if self.setup.kernel is not None:
@@ -171,22 +178,29 @@ class ShellScript:
         self.launched += 1
         process = ScriptedQemu(f"{self.launched}-{role}", host)
         firmware = self._firmware(host, incoming=incoming)
+        mode = MODES[self.setup.migration]
+        if not incoming:
+            self._memory = f"{process.name}.memory"
         argv = qemu_argv(Launch(
             binary=build.binary, machine=self.cell.machine, board=self.setup.board,
             accel=self.cell.accel.on(host), disk=self.cell.disk, disk_file="disk.img",
             firmware=firmware, directory=process.name, incoming=incoming,
             post_ms=self.setup.post_ms, arguments=build.arguments, label=host_label(host, build),
             flash_file=FLASH if self.flashes is not None else "",
-            memory_mib=self.setup.memory_mib, cpu=self.cell.cpu, smp=self.cell.smp,
+            memory_mib=self.setup.memory_mib, cpu=self.setup.cpu, smp=self.setup.smp,
             nic=self.cell.nic, rom_size=rom_block_size(self.setup, host),
             smm=self.hosts[host].firmware.needs_smm, kernel=self._kernel(host),
             memory=self.setup.memory_argument, words=self.setup.words_on(host),
             network=self.cell.guest.is_linux,
+            mode=mode, disk_format=self.setup.disk_format,
+            memory_file=self._memory,
+            handover=f"{process.name}/cpr.sock" if mode.way is Way.CPR_TRANSFER else "",
+            credentials=TLS,
             base=self._base(), has_console=self.setup.own is not None and (
                 self.setup.own.has_console),
         ))  # fmt: skip
         by_hand = [
-            word.replace(",server=off", ",server=on,wait=off")
+            word.replace(",server=off", ",server=on,wait=off").replace(_IN_CELL, "mem-path=.")
             + (f",logfile={process.name}/console.log" if "id=console," in word else "")
             for word in argv[1 + len(build.arguments):]
         ]

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from bootmatrix.diagnose.reproduction.parts import variable
-from bootmatrix.diagnose.reproduction.script import STAGED, ShellScript
-from bootmatrix.model import ResetBy, ShutdownBy, role_name
-from bootmatrix.modes import MODES
+from bootmatrix.diagnose.reproduction.script import STAGED, ScriptedQemu, ShellScript
+from bootmatrix.model import MovesAs, ResetBy, ShutdownBy, role_name
+from bootmatrix.modes import MODES, Way
 from bootmatrix.records.words import quoted
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.clear_nvram import ClearNvram
 from bootmatrix.steps.migrate import Migrate
+from bootmatrix.steps.migration_begins import MigrationBegins
 from bootmatrix.steps.reset import KEYS, Reset
 from bootmatrix.steps.shutdown import Shutdown
 from bootmatrix.steps.start import Start
@@ -56,23 +57,55 @@ def _reset(script: ShellScript, step: Reset, following: Step | None) -> None:
         script.add(f"swapped {process.name}")
 
 
+def _destination(script: ShellScript, host: int) -> ScriptedQemu:
+    if script.mechanism.nvram:
+        script.add(f"blank_nvram {role_name(host)}/nvram.bin {script.nvram_size}"
+                   "  # the migration brings the content")
+    target = script.launch(host, incoming=True)
+    target.migrated = True
+    return target
+
+
+def _migration_begins(script: ShellScript, step: MigrationBegins, following: Step | None) -> None:
+    source = script.running
+    script.coming = _destination(script, step.host)
+    script.add(f"ask {source.name}  # the migration begins here; this script does it where it ends")
+
+
 def _migrate(script: ShellScript, step: Migrate, following: Step | None) -> None:
     source = script.running
-    if script.mechanism.nvram:
-        script.add(f"blank_nvram {role_name(step.host)}/nvram.bin {script.nvram_size}"
-                   "  # the migration brings the content")
-    target = script.launch(step.host, incoming=True)
-    target.migrated = True
+    mode = MODES[script.setup.migration].with_more(step.capabilities, dict(step.parameters))
+    if mode.answers_late:
+        script.add(f"finish '{script.setup.migration} is left out here: its destination says "
+                   "nothing before the source has begun' 1")
+        return
+    if mode.leaves_first:
+        script.add(f"snapshot save {source.name}", f"stop {source.name}")
+    target, script.coming = script.coming or _destination(script, step.host), None
     if step.during_post:
         script.add(f"mark {target.name}")
-    mode = MODES[script.setup.migration]
-    if mode.capabilities:
-        wanted = [{"capability": name, "state": True} for name in mode.capabilities]
-        script.add(f"in_mode '{json.dumps(wanted)}' '{json.dumps(dict(mode.parameters))}' "
-                   f"{source.name} {target.name}")
-    way = "mapped" if mode.by_file else step.channel
-    script.add(f"migrate_{way} {source.name} {target.name}", f"stop {source.name}")
+    wanted = [{"capability": name, "state": True} for name in mode.capabilities]
+    for own, sides in ((mode.parameters, f"{source.name} {target.name}"),
+                       (mode.source, source.name), (mode.destination, target.name)):
+        if own or (own is mode.parameters and wanted):
+            script.add(f"in_mode '{json.dumps(wanted)}' '{json.dumps(dict(own))}' {sides}")
+    if step.moves_as is MovesAs.PAUSED:
+        script.add(f"qmp {source.name} stop")
+    elif step.moves_as is MovesAs.SUSPENDED:
+        script.add(f"fall_asleep {source.name}")
+    way = step.channel if mode.way is Way.CHANNEL else mode.way.value
+    passes = f" {mode.passes}" if mode.way is Way.POSTCOPY else ""
+    if mode.leaves_first:
+        script.add(f"snapshot load {target.name}")
+    else:
+        broken = "  # its connection broke half-way, which this script leaves out"
+        script.add(f"migrate_{way} {source.name} {target.name}{passes}"
+                   + broken * step.recovers, f"stop {source.name}")
     script.process = target
+    if step.moves_as is MovesAs.PAUSED:
+        script.add(f"qmp {target.name} cont")
+    elif step.moves_as is MovesAs.SUSPENDED:
+        script.add(f"wake {target.name}")
     if script.mechanism.nvram:
         script.nvram = step.host
     if step.during_post:
@@ -84,7 +117,9 @@ def _migrate(script: ShellScript, step: Migrate, following: Step | None) -> None
 def _shutdown(script: ShellScript, step: Shutdown, following: Step | None) -> None:
     how = "stop" if step.by is ShutdownBy.MONITOR else "guest_shutdown"
     script.add(f"{how} {script.running.name}")
-    script.process = None
+    if script.coming is not None:
+        script.add(f"stop {script.coming.name}")
+    script.process = script.coming = None
 
 
 def _upgrade_host(script: ShellScript, step: UpgradeHost, following: Step | None) -> None:
@@ -114,6 +149,7 @@ _WRITERS: dict[str, Callable[[ShellScript, Any, Step | None], None]] = {
     Start.kind: _start,
     Reset.kind: _reset,
     Migrate.kind: _migrate,
+    MigrationBegins.kind: _migration_begins,
     Shutdown.kind: _shutdown,
     UpgradeHost.kind: _upgrade_host,
     UpgradeNvram.kind: _upgrade_nvram,

@@ -84,6 +84,8 @@ line() {  # line PROCESS KIND: the guest's lines of a kind, without one that is 
 }
 is_up() { line "$1" up | grep -q . || ! alive "$1"; }
 is_here() { line "$1" here | grep -q . || ! alive "$1"; }
+told() { line "$1" "$2" | grep .; }  # told PROCESS KIND: what the guest said of that kind
+question() { type_at "$1" '?'; }
 
 watch_banner() { wait_for "$PATIENCE" has_banner "$1"; EARLY=$(banners "$1"); }
 
@@ -97,16 +99,16 @@ watch() {  # watch N WHAT PROCESS: one boot, as it is seen on the serial console
     seen=$({ [ -z "${EARLY:-}" ] || echo "$EARLY"; banners "$3"; } | paste -sd ';')
     EARLY=
     echo "boot $1 ($2): ${seen:-no banner}"
-    if line "$3" up | grep .; then return; fi
+    if told "$3" up; then return; fi
     alive "$3" || { cat "$3/qemu.log"; finish "QEMU has ended" 1; }
     finish "the guest does not come up in $PATIENCE s" 1
 }
 
 ask() {  # ask PROCESS: is the guest still there, and how many boots has it counted?
     mark "$1"
-    type_at "$1" '?'
+    question "$1"
     wait_for 5 is_here "$1"
-    line "$1" here | grep . || finish "the guest no longer answers" 1
+    told "$1" here || finish "the guest no longer answers" 1
 }
 
 tell() {  # tell PROCESS KEY KIND: what the guest is to do, until its line of this kind
@@ -121,14 +123,21 @@ has_event() {  # has_event PROCESS EVENT BYTES: has the monitor told of it, beyo
     tail -c "+$(($3 + 1))" "$1/monitor.out" | grep -q "\"event\": \"$2\"" || ! alive "$1"
 }
 
-suspend() {  # suspend PROCESS: to RAM, by the guest itself; and awake again
+fall_asleep() {  # fall_asleep PROCESS: to RAM, by the guest itself
     local before
     before=$(stat -c %s "$1/monitor.out")
     type_at "$1" z
     wait_for 60 has_event "$1" SUSPEND "$before" || finish "the guest does not suspend" 1
+}
+
+wake() {  # wake PROCESS
+    local before
+    before=$(stat -c %s "$1/monitor.out")
     qmp "$1" system_wakeup
     wait_for 60 has_event "$1" WAKEUP "$before" || finish "the guest does not wake up" 1
 }
+
+suspend() { fall_asleep "$1"; wake "$1"; }  # suspend PROCESS: and awake again
 
 guest_shutdown() {  # guest_shutdown PROCESS: by the guest itself
     gone() { ! alive "$1"; }
@@ -184,6 +193,42 @@ migrate_mapped() {  # migrate_mapped FROM TO: into a file of QEMU's own, and out
     ended_well "$1" || refused "$1"
     qmp "$2" migrate-incoming "{\"uri\": \"file:$2/migration.mapped\"}"
     ended_well "$2" || refused "$2"
+}
+
+migrate_postcopy() {  # migrate_postcopy FROM TO PASSES: the guest goes over after so many passes
+    begin_migration "$1"; begin_migration "$2"
+    # Else all is there before.
+    qmp "$1" migrate-set-parameters '{"max-bandwidth": 524288, "downtime-limit": 1}'
+    qmp "$2" migrate-incoming "{\"uri\": \"unix:$2/migration.sock\"}"
+    qmp "$1" migrate "{\"uri\": \"unix:$2/migration.sock\"}"
+    gone_over() {
+        qmp "$1" query-migrate
+        local left=$(sed -n 's/.*"remaining": \([0-9]*\).*/\1/p' <<<"$ANSWER")
+        if [ "${left:-0}" -gt 0 ] && [ "$left" -le 262144 ]; then
+            qmp "$1" migrate-set-parameters '{"max-bandwidth": 40960}'
+            qmp "$1" query-migrate
+        fi
+        [ "$(sed -n 's/.*"dirty-sync-count": \([0-9]*\).*/\1/p' <<<"$ANSWER")" -gt "$2" ]
+    }
+    [ "$3" = 0 ] || wait_for 60 gone_over "$1" "$3" || finish "no pass over the memory ends" 1
+    qmp "$1" migrate-start-postcopy
+    ended_well "$2" && ended_well "$1" || refused "$2" "$1"
+}
+
+snapshot() {  # snapshot save|load PROCESS: in the guest's disk; a loaded guest goes on
+    local job='{"job-id": "j", "tag": "bootmatrix", "vmstate": "disk", "devices": ["disk"]}'
+    [ "$1" = load ] || qmp "$2" stop
+    qmp "$2" "snapshot-$1" "$job"
+    case $ANSWER in
+    *CommandNotFound*)  # before QEMU 6.0
+        qmp "$2" human-monitor-command "{\"command-line\": \"$1vm bootmatrix\"}"
+        case $ANSWER in *Error*) refused "$2" ;; esac ;;
+    *)
+        over() { qmp "$2" query-jobs; grep -q '"status": "concluded"' <<<"$ANSWER" || ! alive "$2"; }
+        wait_for 60 over "$1" "$2"
+        case $ANSWER in *'"error"'*) echo "$ANSWER"; refused "$2" ;; esac ;;
+    esac
+    [ "$1" = save ] || qmp "$2" cont
 }
 
 migrate_tcp() {  # migrate_tcp FROM TO: to a port that the destination's kernel chooses

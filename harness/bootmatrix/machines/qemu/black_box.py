@@ -103,7 +103,8 @@ def explain(vm: VM, arch: Arch, since: float, naming: Naming = lambda address: "
         line = "the monitor is gone"
     parts = [f"{vm.name}, {waited:.1f} s after the step began", line]
     parts += [f"== {title}\n{said}" for title, said in _sections(found, done, resets, naming)]
-    return BlackBox(line, "\n\n".join(parts) + "\n")
+    return BlackBox(line, "\n\n".join(parts) + "\n",
+                    blind=not found.samples and not vm.monitor.lost)
 
 
 class _Looking:

@@ -5,19 +5,23 @@ The options used are spelled so that QEMU 5.2 to 11.1 take them alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bootmatrix.arguments import machine_options, machine_type
 from bootmatrix.boards import Attachment, Board
 from bootmatrix.fw_cfg.format.option import FwCfgFile
-from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, Nic
+from bootmatrix.model import DEFAULT_MACHINE, Accel, Disk, MigrationMode, Nic, Tpm
+from bootmatrix.modes import MODES, PEER, Credentials, Memory, Mode
 
 # What images/guests/probe.asm looks for in fw_cfg.
 LABEL_ITEM = "opt/bootmatrix/host"
 FLASH_ITEM = "opt/bootmatrix/flash"
 # QEMU keeps the end of what firmware prints, in its memory: no file grows, and nothing is written.
 DEBUG_LOG, DEBUG_LOG_BYTES = "firmware", 1 << 20
+DISK_NODE, _MEMORY_NODE = "disk", "ram"
 _DEBUG_PORT = 0x402  # SeaBIOS's and OVMF's
 
 
@@ -65,7 +69,11 @@ class Launch:
     port to print to. ``memory`` is what -m is given where ``memory_mib`` does not say all of it,
     and ``words`` stand behind all else. With the disk ``own`` a device among them has it, with
     ``has_console`` one has the console. ``base``: the disk is an overlay of it. ``network``: the
-    card is connected to a user-mode network that is cut off from everything.
+    card is connected to a user-mode network that is cut off from everything. ``mode`` is that of
+    its migrations; what it shows then lies in the directory ``credentials``. The disk is of
+    ``disk_format``, if it is no overlay; memory that lies in a file has ``memory_file``, and
+    ``handover`` is the socket at which a destination is given it by descriptor. ``tpm_socket`` is
+    the one of the emulator that is its TPM.
     """
 
     binary: str
@@ -94,6 +102,13 @@ class Launch:
     network: bool = False
     base: Base | None = None
     has_console: bool = False
+    mode: Mode = MODES[MigrationMode.PRECOPY]
+    disk_format: str = "raw"
+    memory_file: str = ""
+    handover: str = ""
+    credentials: str = ""
+    tpm: Tpm = Tpm.NONE
+    tpm_socket: str = ""
 
 
 def bare(
@@ -126,6 +141,12 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
     machine = [f"accel={launch.accel.value}", "graphics=off"]
     if launch.smm:
         machine.append("smm=on")
+    memory: list[str] = []
+    if launch.mode.memory is not Memory.ANONYMOUS:
+        memory = _memory(launch)
+        machine.append(f"memory-backend={_MEMORY_NODE}")
+    if launch.mode.memory is Memory.MEMFD:
+        machine.append("aux-ram-share=on")
     firmware: list[str] = []
     if isinstance(launch.firmware, str):
         firmware = ["-bios", launch.firmware]
@@ -136,6 +157,7 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
     argv = [
         *bare(launch.binary, launch.arguments, launch.machine, machine, launch.memory_mib,
               launch.memory),
+        *memory,
         *firmware,
         *_disk(launch),
         *_socket("monitor", launch.directory), "-mon", "chardev=monitor,mode=control",
@@ -163,10 +185,44 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         argv += ["-boot", f"menu=on,splash-time={launch.post_ms}"]
     if launch.debug_log:
         argv += debug_log()
+    if launch.tpm is not Tpm.NONE:
+        argv += _tpm(launch)
+    if launch.mode.credentials is not None:
+        argv += _credentials(launch.mode.credentials, launch.credentials)
     if launch.incoming:
-        argv += ["-incoming", "defer"]
+        # What is loaded from the disk finds a machine that was not begun.
+        argv += ["-S"] if launch.mode.leaves_first else ["-incoming", "defer"]
+        if launch.handover:
+            argv += ["-incoming", json.dumps(cpr_channel(launch.handover))]
     argv += launch.words
     return tuple(argv)
+
+
+def cpr_channel(socket: str) -> dict[str, Any]:
+    """What QEMU is told of a channel for descriptors (its MigrationChannel)."""
+    return {"channel-type": "cpr",
+            "addr": {"transport": "socket", "type": "unix", "path": socket}}
+
+
+def _memory(launch: Launch) -> list[str]:
+    """The object that holds all of the guest's memory, where others can have it."""
+    kind = launch.mode.memory
+    file = f",mem-path={launch.memory_file}" if kind is Memory.FILE else ""
+    return ["-object", f"{kind.value},id={_MEMORY_NODE},size={launch.memory_mib}M,share=on{file}"]
+
+
+def _tpm(launch: Launch) -> Sequence[str]:
+    return ("-chardev", f"socket,id=tpm,path={launch.tpm_socket},server=off",
+            "-tpmdev", "emulator,id=tpm,chardev=tpm",
+            "-device", f"{launch.board.tpms[launch.tpm]},tpmdev=tpm")
+
+
+def _credentials(kind: Credentials, directory: str) -> Iterator[str]:
+    """Those of a source and of a destination: a QEMU can be one after the other."""
+    named = f",username={PEER}" if kind is Credentials.PSK else ""
+    for end, more in (("server", ""), ("client", named)):
+        yield "-object"
+        yield f"{kind.value},id=tls-{end},endpoint={end},dir={directory}{more}"
 
 
 def debug_log() -> Sequence[str]:
@@ -212,7 +268,9 @@ def _nic(nic: Nic, rom_size: int) -> str:
 
 def _disk(launch: Launch) -> Sequence[str]:
     file = launch.disk_file
-    nodes = ["-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={file}"]
+    format_ = launch.disk_format
+    nodes = ["-blockdev",
+             f"driver={format_},node-name={DISK_NODE},file.driver=file,file.filename={file}"]
     if launch.base is not None:
         nodes = [
             "-blockdev",
@@ -220,14 +278,15 @@ def _disk(launch: Launch) -> Sequence[str]:
             "-blockdev",
             f"driver={launch.base.format},node-name=base,file=base-file,read-only=on",
             "-blockdev",
-            f"driver=qcow2,node-name=disk,file.driver=file,file.filename={file},backing=base",
+            f"driver=qcow2,node-name={DISK_NODE},file.driver=file,file.filename={file},"
+            "backing=base",
         ]
     if launch.disk is Disk.OWN:
         return nodes
     disk: Attachment = launch.board.attachment(launch.disk)
     if not disk.device:
-        return ("-drive", f"if=floppy,index=0,format=raw,file={file}")
+        return ("-drive", f"if=floppy,index=0,format={format_},file={file}")
     if disk.controller:
         nodes += ["-device", disk.controller]
     bus = f",bus={disk.bus}" if disk.bus else ""
-    return (*nodes, "-device", f"{disk.device},drive=disk{bus}")
+    return (*nodes, "-device", f"{disk.device},drive={DISK_NODE}{bus}")

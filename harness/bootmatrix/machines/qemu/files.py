@@ -4,6 +4,7 @@ What QEMU only reads lies where no sandbox can change it (SHOWN inside):
 
     source/bios.bin or code.fd   the firmware that is installed on the host
     source/template.fd           the variable store that comes with it
+    source/tls/                  what a QEMU there shows another, in a mode that encrypts
 
 and what it writes in the cell's directory (/cell), where anything may have become of it:
 
@@ -22,10 +23,12 @@ from pathlib import Path
 
 from bootmatrix.arguments import machine_type
 from bootmatrix.boards import Loader
-from bootmatrix.engines.confinement import CELL, SHOWN
+from bootmatrix.engines.confinement import CELL, SHOWN, file_bytes
 from bootmatrix.engines.scratch import Scratch
+from bootmatrix.errors import CellError
 from bootmatrix.files.cell_files import CellDir
 from bootmatrix.machines.qemu.command_line import Base, Flash, FlashWindow, Kernel
+from bootmatrix.machines.qemu.migration import credentials
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.model import (
     DEFAULT_MACHINE,
@@ -33,11 +36,15 @@ from bootmatrix.model import (
     Interface,
     role_name,
 )
+from bootmatrix.modes import MODES
 from bootmatrix.nvram import ChangedBy, Nvram, System
+from bootmatrix.witnesses.refusal import limit_told
 
 FLASH_FILE = "flash.bin"
 BASE_FILE = "base.img"
 DISK_FILE, OLD_DISK_FILE = "disk.img", "disk.old.img"
+_CREDENTIALS = "tls"
+_CLUSTER = 64 << 10  # of an overlay, which grows by as much
 VARIABLES_FILE, COMBINED_FILE, NVRAM_FILE = "vars.fd", "flash.fd", "nvram.bin"
 
 
@@ -80,6 +87,10 @@ class GuestFiles:
             if setup.kernel is not None:
                 _show(setup.kernel.kernel, self._shown[index] / "kernel")
                 _show(setup.kernel.initramfs, self._shown[index] / "initramfs")
+            if (kind := MODES[setup.migration].credentials) is not None:
+                (self._shown[index] / _CREDENTIALS).mkdir()
+                for name, content in credentials.files(kind).items():
+                    _put(content, self._shown[index] / _CREDENTIALS / name)
             if setup.own_disk is not None:
                 _show_large(setup.own_disk.path, self._shown[index] / BASE_FILE,
                             self._shown[0] / BASE_FILE)
@@ -159,9 +170,27 @@ class GuestFiles:
         disk, file = self._setup.own_disk, self._inside(self._shown[host] / BASE_FILE)
         return None if disk is None else Base(file, disk.format)
 
+    def disk_full(self) -> str | None:
+        """What is to be said of an overlay that is as large as a file can be; None: nothing.
+
+        QEMU gives its guest an error for each write then, and says nothing itself.
+        """
+        if self._setup.own_disk is None:
+            return None
+        with contextlib.suppress(FileNotFoundError, CellError):
+            if self._cell.lstat(DISK_FILE).st_size + _CLUSTER > file_bytes(self._setup.limits):
+                return ("what the guest wrote to its disk fills its sandbox's "
+                        f"{limit_told(self._setup.limits, 'file')}; limits: {{file: N}} in the "
+                        "matrix file is another")
+        return None
+
     def flash_inside(self, host: int) -> str:
         """That of the image which the guest can flash, "" where there is none."""
         return self._inside(self._shown[host] / FLASH_FILE) if self._setup.flash else ""
+
+    def credentials_inside(self, host: int) -> str:
+        """That of the directory of what a QEMU shows another in a migration."""
+        return self._inside(self._shown[host] / _CREDENTIALS)
 
     @property
     def staged(self) -> bool:
@@ -293,6 +322,12 @@ def _show_large(source: Path, target: Path, other: Path) -> None:
         return
     subprocess.run(["cp", "--reflink=auto", "--sparse=auto", "--", str(source), str(target)],
                    check=True, capture_output=True)
+    target.chmod(0o644)
+
+
+def _put(content: bytes, target: Path) -> None:
+    """A file that sandboxes can read."""
+    target.write_bytes(content)
     target.chmod(0o644)
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from bootmatrix.boards import host_label
 from bootmatrix.builds.data_files import rom_bytes
-from bootmatrix.deadline import Deadline
+from bootmatrix.deadline import Deadline, awake
 from bootmatrix.engines import Engine, Process
-from bootmatrix.engines.confinement import SHOWN, Priority, reprioritise
+from bootmatrix.engines.confinement import CELL, SHOWN, Priority, reprioritise
 from bootmatrix.engines.scratch import Scratch
 from bootmatrix.errors import DeadlineExceeded, MonitorError
 from bootmatrix.firmware import symbols
 from bootmatrix.machines.console import Console
-from bootmatrix.machines.qemu import black_box, migration
+from bootmatrix.machines.qemu import black_box, migration, tpm
 from bootmatrix.machines.qemu.able_clock import AbleClock
-from bootmatrix.machines.qemu.command_line import Launch, qemu_argv
+from bootmatrix.machines.qemu.command_line import Flash, Launch, qemu_argv
 from bootmatrix.machines.qemu.files import GuestFiles, Prepared
+from bootmatrix.machines.qemu.migration.cpr_transfer import HANDOVER
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.machines.qemu.swap import FirmwareSwap
 from bootmatrix.machines.setup import GuestSetup
-from bootmatrix.model import Accel, Channel, FirmwareBuild, MigrationEnd, Nic, role_name
+from bootmatrix.model import Channel, FirmwareBuild, MigrationEnd, Nic, role_name
+from bootmatrix.modes import MODES, Mode, Way
 from bootmatrix.nvram import Nvram
 from bootmatrix.policies.base import Swap
 from bootmatrix.witnesses import stopped
@@ -40,14 +44,18 @@ _ROM_BLOCK = 256 << 10
 class QemuMachine:
     """A QEMU process of a guest; ``vm`` is its monitor, its console and its end."""
 
-    def __init__(self, vm: VM, host: int, prepared: Prepared, hosts: QemuHosts) -> None:
+    def __init__(
+        self, vm: VM, host: int, prepared: Prepared, hosts: QemuHosts, *, late: bool = False
+    ) -> None:
         self.vm = vm
         self.host = host
         self.nvram = prepared.nvram
         self._image = prepared.image  # image(P): the host's firmware file at the launch
         self._hosts = hosts
+        self._late = late  # it connects once a migration to it has begun
         self._swap: FirmwareSwap | None = None
         self._swaps = 0  # the swap's count then
+        self._begun: migration.Begun | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -69,8 +77,8 @@ class QemuMachine:
 
     @property
     def clock(self) -> AbleClock:
-        """The time in which the process was able to run."""
-        return self.vm.clock
+        """The time in which the process was able to run; the wall's, before it is known."""
+        return AbleClock(0, awake()) if self._late else self.vm.clock
 
     def resets(self, deadline: Deadline) -> int:
         """By its events; a QEMU that has gone has sent them all."""
@@ -86,8 +94,12 @@ class QemuMachine:
         return self._swap is None
 
     def start(self, deadline: Deadline) -> None:
-        """It runs since its launch: take its connections."""
-        self.vm.connect(deadline)
+        """It runs since its launch: take its connections, if it makes any by itself."""
+        if not self._late:
+            self.vm.connect(deadline)
+            self._connected()
+
+    def _connected(self) -> None:
         if self._hosts.setup.urgent:
             reprioritise(self.vm.pid, Priority.HIGH)
         if self._hosts.setup.share:
@@ -146,23 +158,70 @@ class QemuMachine:
         return done
 
     def suspend_by(self, keys: bytes, deadline: Deadline) -> None:
-        """Suspended by the guest, woken up by the monitor."""
+        """By the guest."""
         monitor = self.vm.monitor
         before = monitor.mark()
         self.console.send(keys)
         monitor.wait("SUSPEND", since=before, deadline=deadline)
+
+    def wake(self, deadline: Deadline) -> None:
+        """By the monitor."""
+        monitor = self.vm.monitor
+        before = monitor.mark()
         monitor.execute("system_wakeup", deadline=deadline)
         monitor.wait("WAKEUP", since=before, deadline=deadline)
 
-    def migrate(self, target: QemuMachine, channel: Channel, deadline: Deadline) -> Refusal | None:
-        """Out of this QEMU into another."""
-        mode = self._hosts.setup.migration
-        return migration.migrate(self.vm, target.vm, mode, channel, deadline).refusal
+    def pause(self, deadline: Deadline) -> None:
+        """By the monitor."""
+        self.vm.monitor.execute("stop", deadline=deadline)
 
-    def fail_to_migrate(self, target: QemuMachine, by: MigrationEnd, deadline: Deadline) -> None:
-        """At so slow a pace that it cannot have arrived."""
-        mode = self._hosts.setup.migration
-        migration.fail(self.vm, target.vm, mode, by, deadline)
+    def go_on(self, deadline: Deadline) -> None:
+        """By the monitor."""
+        self.vm.monitor.execute("cont", deadline=deadline)
+
+    def migrate(
+        self, target: QemuMachine, channel: Channel, deadline: Deadline,
+        capabilities: Sequence[str] = (),
+        parameters: Mapping[str, str | int] = MappingProxyType({}), *, recovers: bool = False,
+    ) -> Refusal | None:
+        """Out of this QEMU into another."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            return begun.finish(deadline).refusal
+        mode = self._mode.with_more(capabilities, parameters, recovers=recovers)
+        refusal = migration.migrate(self.vm, target.vm, mode, channel, deadline).refusal
+        if target._late and refusal is None:
+            target._late = False
+            target._connected()
+            target.arm()
+        return refusal
+
+    def begin_to_migrate(self, target: QemuMachine, deadline: Deadline) -> None:
+        """Its stream is held back."""
+        self._begun = migration.begin(self.vm, target.vm, self._mode, deadline)
+
+    @property
+    def leaves_first(self) -> bool:
+        """Where it goes by its disk."""
+        return self._mode.leaves_first
+
+    def leave(self, deadline: Deadline) -> Refusal | None:
+        """Into its disk."""
+        return migration.snapshot.save(self.vm, deadline).refusal
+
+    def arrive(self, deadline: Deadline) -> Refusal | None:
+        """Out of its disk."""
+        return migration.snapshot.load(self.vm, deadline).refusal
+
+    def fail_to_migrate(
+        self, target: QemuMachine, by: MigrationEnd, cut_at: int, deadline: Deadline
+    ) -> str:
+        """Its stream is held back, cut or changed, or so slow that it cannot have arrived."""
+        return migration.fail(self.vm, target.vm, self._mode, by, cut_at, deadline)
+
+    @property
+    def _mode(self) -> Mode:
+        return MODES[self._hosts.setup.migration]
 
     def save(self, file: Path, deadline: Deadline) -> Refusal | None:
         """Its migration stream into a file."""
@@ -186,7 +245,12 @@ class QemuMachine:
             self.vm, setup.arch, since, lambda address: symbols.naming(firmware, address))
 
     def arm(self) -> None:
-        """Have the policy's firmware written at its resets, if the policy wants any."""
+        """Have the policy's firmware written at its resets, if the policy wants any.
+
+        One that has not connected yet is armed as soon as it has.
+        """
+        if self._late:
+            return
         files, swap = self._hosts.files, self._hosts.setup.mechanism.swap
         provide = {
             Swap.NOTHING: None,
@@ -225,6 +289,8 @@ class QemuHosts:
         self.setup = setup
         self.processes = [] if processes is None else processes
         self.rom_size = 0
+        self._memory = ""
+        self._with_tpm = ""  # the name of the QEMU whose TPM is the guest's
         self._engine = engine
         self._stack = contextlib.ExitStack()
         self._launched: list[Process] = []
@@ -258,6 +324,7 @@ class QemuHosts:
 
     def arrived(self, machine: QemuMachine) -> bool | None:
         """QEMU has written the flash that came in to the destination's file when the guest ran."""
+        self._with_tpm = machine.name
         return self.files.arrived(machine.nvram, alive=machine.alive)
 
     def install(self, host: int, firmware: FirmwareBuild) -> None:
@@ -279,61 +346,96 @@ class QemuHosts:
     def launch(self, host: int, *, incoming: bool) -> QemuMachine:
         """A new QEMU on a host, which has not connected yet. ``incoming``: to receive the guest."""
         setup = self.setup
-        build, accel = setup.hosts[host].qemu, setup.accel.on(host)
+        build = setup.hosts[host].qemu
         role = role_name(host)
         prepared = self.files.prepare(host, incoming=incoming)
         if not incoming:
             self.rom_size = prepared.rom_size
         name = f"{len(self.processes) + 1}-{role}"
-        argv = qemu_argv(
-            Launch(
-                binary=build.binary,
-                machine=setup.machine,
-                board=setup.board,
-                accel=accel,
-                disk=setup.disk,
-                disk_file=self.files.disk_inside,
-                firmware=prepared.firmware,
-                directory=f"{SHOWN}/{name}",
-                incoming=incoming,
-                post_ms=setup.post_ms,
-                memory_mib=setup.memory_mib,
-                arguments=build.arguments,
-                label=host_label(host, build),
-                flash_file=self.files.flash_inside(host),
-                cpu=setup.cpu,
-                smp=setup.smp,
-                nic=setup.nic,
-                rom_size=rom_block_size(setup, host),
-                smm=setup.hosts[host].firmware.needs_smm,
-                kernel=self.files.kernel(host),
-                debug_log=setup.debug_log and setup.board.debug_port and build.debug_port,
-                memory=setup.memory_argument,
-                words=setup.words_on(host),
-                network=setup.guest.is_linux,
-                base=self.files.base(host),
-                has_console=setup.own is not None and setup.own.has_console,
-            )
-        )
+        mode = MODES[setup.migration]
+        if not incoming:
+            self._memory = f"{CELL}/{name}.memory"  # no QEMU finds what an earlier start has left
+        argv = qemu_argv(launch_of(setup, self.files, host, name, prepared.firmware,
+                                   incoming=incoming, memory_file=self._memory))
         row: dict[str, object] = {"role": role, "version": build.version, "argv": list(argv)}
         self.processes.append(row)
         sandbox = self._stack.enter_context(
             self.scratch.sandbox(
-                self._engine, build, kvm=accel is Accel.KVM, keep=setup.catalogued
+                self._engine, build, grants=setup.grants(host), keep=setup.catalogued,
+                limits=setup.limits,
             )
         )
+        if setup.emulators:
+            row["tpm"] = dict(setup.emulators[host].packages)
+            self._start_tpm(host, name, incoming=incoming)
         vm = self._stack.enter_context(VM(
             name, sandbox, argv, self.scratch, name,
-            setup.guest.up))
+            setup.guest, launched=not (incoming and mode.in_place)))
         self._launched.append(vm.process)
         self._stack.callback(lambda: row.update(vm.notes()))
-        return QemuMachine(vm, host, prepared, self)
+        return QemuMachine(vm, host, prepared, self, late=incoming and mode.answers_late)
+
+    def _start_tpm(self, host: int, name: str, *, incoming: bool) -> None:
+        """The TPM of a QEMU called so, which is to be launched. One that comes in is none yet."""
+        emulator = self.setup.emulators[host]
+        sandbox = self._stack.enter_context(self.scratch.sandbox(
+            self._engine, emulator, keep=self.setup.catalogued, limits=self.setup.limits))
+        tpm.start(emulator.binary, sandbox, self.scratch, name,
+                  "" if incoming else self._with_tpm)
+        if not incoming:
+            self._with_tpm = name
 
     def swap_of(self, vm: VM) -> FirmwareSwap:
         """The swap of a QEMU that is connected, as long as these hosts are open."""
         swap = FirmwareSwap(vm, self.rom_size, self.setup.board, vm.clock.deadline(_STUB_SECONDS))
         self._stack.callback(swap.close)
         return swap
+
+
+def launch_of(
+    setup: GuestSetup, files: GuestFiles, host: int, name: str, firmware: str | Flash, *,
+    incoming: bool, memory_file: str = "",
+) -> Launch:
+    """How a QEMU of a guest is started on a host; ``name`` is the process's.
+
+    ``memory_file`` is where the guest's memory lies, if that is a file.
+    """
+    build, mode = setup.hosts[host].qemu, MODES[setup.migration]
+    return Launch(
+        binary=build.binary,
+        machine=setup.machine,
+        board=setup.board,
+        accel=setup.accel.on(host),
+        disk=setup.disk,
+        disk_file=files.disk_inside,
+        firmware=firmware,
+        directory=f"{SHOWN}/{name}",
+        incoming=incoming,
+        post_ms=setup.post_ms,
+        memory_mib=setup.memory_mib,
+        arguments=build.arguments,
+        label=host_label(host, build),
+        flash_file=files.flash_inside(host),
+        cpu=setup.cpu,
+        smp=setup.smp,
+        nic=setup.nic,
+        rom_size=rom_block_size(setup, host),
+        smm=setup.hosts[host].firmware.needs_smm,
+        kernel=files.kernel(host),
+        debug_log=setup.debug_log and setup.board.debug_port and build.debug_port,
+        memory=setup.memory_argument,
+        words=setup.words_on(host),
+        network=setup.guest.is_linux,
+        base=files.base(host),
+        has_console=setup.own is not None and setup.own.has_console,
+        mode=mode,
+        memory_file=memory_file or f"{CELL}/{name}.memory",
+        handover=f"{CELL}/{name}/{HANDOVER}" if mode.way is Way.CPR_TRANSFER else "",
+        disk_format=setup.disk_format,
+        credentials=files.credentials_inside(host),
+        tpm=setup.tpm,
+        tpm_socket=tpm.socket(name),
+    )
 
 
 def rom_block_size(setup: GuestSetup, host: int) -> int:

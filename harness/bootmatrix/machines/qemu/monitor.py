@@ -161,10 +161,13 @@ class Monitor:
         """Whether QEMU has gone away."""
         return self._lost
 
-    async def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    async def ask(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, at_once: bool = False
+    ) -> Any:
         """``execute`` for those who already run in the reactor's loop."""
         try:
-            return await self._client.execute(command, dict(arguments) if arguments else None)
+            return await self._client.execute(
+                command, dict(arguments) if arguments else None, oob=at_once)
         except ExecuteError as error:
             words = str(error)[:_ERROR_LENGTH]
             raise MonitorError(f"{self._name}: {command}: {words}") from error
@@ -179,9 +182,14 @@ class Monitor:
         arguments: Mapping[str, Any] | None = None,
         *,
         deadline: Deadline,
+        at_once: bool = False,
     ) -> Any:
-        """Run a QMP command, return its result. Raises MonitorError if QEMU refuses it."""
-        return reactor.call(self.ask(command, arguments), deadline, f"{self._name}: {command}")
+        """Run a QMP command, return its result. Raises MonitorError if QEMU refuses it.
+
+        ``at_once``: out of band, whatever else QEMU is at; not every command can.
+        """
+        return reactor.call(self.ask(command, arguments, at_once=at_once), deadline,
+                            f"{self._name}: {command}")
 
     def execute_with_fd(
         self, command: str, arguments: Mapping[str, Any], fd: int, *, deadline: Deadline

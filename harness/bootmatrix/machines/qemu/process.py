@@ -23,6 +23,7 @@ from bootmatrix.machines.qemu import reactor
 from bootmatrix.machines.qemu.able_clock import AbleClock
 from bootmatrix.machines.qemu.monitor import Monitor
 from bootmatrix.machines.qemu.slowed import Slowed
+from bootmatrix.model import GuestKind, OwnGuest
 from bootmatrix.witnesses import stopped
 
 # A QEMU that has not connected by then will not: it takes 25-45 ms.
@@ -38,12 +39,39 @@ _STATE_SECONDS = 1.0
 _ALIVE_SECONDS = 0.05
 
 
+class Elsewhere:
+    """In the place of a process: a program that another process is to become, or does no more."""
+
+    argv: tuple[str, ...] = ()
+
+    def __init__(self, status: int | None = None) -> None:
+        self._status = status
+
+    def poll(self) -> int | None:
+        """None: it is still to come."""
+        return self._status
+
+    def wait(self, deadline: Deadline) -> int:
+        """It has an end of its own only where it is over."""
+        if self._status is None:
+            raise DeadlineExceeded("the end of a program that has not begun")
+        return self._status
+
+    def includes(self, pid: int, deadline: Deadline) -> bool | None:
+        """No process is it."""
+        return None
+
+    def kill(self) -> None:
+        """Nothing runs."""
+
+
 class Qemu:
     """A QEMU process in a sandbox, and the sockets of ours that it connects to.
 
     ``sandbox`` is one of ``scratch``. Its files have a directory ``at`` in each part of that: its
     sockets, ``NAME.sock``, lie in the part that the sandbox cannot change, ``listening`` for
     QEMU; its log in the cell, ``inside``; what the harness writes in neither, ``kept``.
+    One that is not ``launched`` has no process until it is to ``succeed`` another.
     """
 
     def __init__(
@@ -54,6 +82,8 @@ class Qemu:
         scratch: Scratch,
         at: str,
         sockets: Sequence[str],
+        *,
+        launched: bool = True,
     ) -> None:
         assert sandbox.shown is not None
         self.name = name
@@ -62,6 +92,7 @@ class Qemu:
         self.kept = scratch.kept / at
         self.scratch = scratch
         self._at = at
+        self._log = self.file(QEMU_LOG)
         self._shown = sandbox.shown / at
         self._launched = awake()
         self._clock: AbleClock | None = None
@@ -75,8 +106,9 @@ class Qemu:
             self._listeners = {
                 kind: self._stack.enter_context(self.listen(kind)) for kind in sockets
             }
-            self.process: Process = sandbox.launch(argv, scratch.cell.path / self.file(QEMU_LOG))
-            self._stack.callback(self.process.kill)
+            self.process: Process = sandbox.launch(argv, scratch.cell.path / self._log) \
+                if launched else Elsewhere()
+            self._stack.callback(lambda: self.process.kill())
         except BaseException:
             self._stack.close()
             raise
@@ -90,6 +122,11 @@ class Qemu:
     def close(self) -> None:
         """End the process, if it still runs, and all that belongs to it. Logs stay."""
         self._stack.close()
+
+    def succeed(self, other: Qemu) -> None:
+        """Be what its process runs from now on: it has replaced that program by this."""
+        self.process, other.process = other.process, Elsewhere(status=0)
+        self._log = other._log
 
     def file(self, name: str) -> str:
         """The name in the cell of a file of this QEMU's."""
@@ -192,25 +229,32 @@ class Qemu:
         return self.alive
 
     def log_tail(self, limit: int = 4000) -> str:
-        """The last ``limit`` bytes of what QEMU wrote to stdout and stderr."""
-        return self.scratch.cell.tail(self.file(QEMU_LOG), limit).decode("utf-8", "replace")
+        """The last ``limit`` bytes of what QEMU wrote to stdout and stderr, in whole lines.
+
+        The end of a warning reads like a complaint.
+        """
+        told = self.scratch.cell.tail(self._log, limit).decode("utf-8", "replace")
+        _, newline, whole = told.partition("\n")
+        return whole if newline and whole and len(told) >= limit else told
 
 
 class VM(Qemu):
     """A QEMU process in a sandbox, its monitor and its serial console.
 
     ``resets_before`` is how often it had been reset when the last boot was over. ``held``: it is
-    stopped by the monitor, and goes on by that. ``up`` is its console's.
+    stopped by the monitor, and goes on by that. ``guest`` is what speaks on its console.
     """
 
     def __init__(
         self, name: str, sandbox: Sandbox, argv: tuple[str, ...], scratch: Scratch, at: str,
-        up: str = "",
+        guest: GuestKind | OwnGuest = GuestKind.PROBE, *, launched: bool = True,
     ) -> None:
-        super().__init__(name, sandbox, argv, scratch, at, ("monitor", "console"))
-        self._up = up
+        super().__init__(name, sandbox, argv, scratch, at, ("monitor", "console"),
+                         launched=launched)
+        self._guest = guest
         self.resets_before = 0
         self.held = False
+        self.capabilities: frozenset[str] = frozenset()
         self._console: Console | None = None
         self._monitor: Monitor | None = None
 
@@ -219,7 +263,7 @@ class VM(Qemu):
         deadline = deadline.sooner(LAUNCH_SECONDS)
         console = self.connection("console", deadline)
         self._console = self._stack.enter_context(
-            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped, self._up)
+            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped, self._guest)
         )
         monitor = self.connection("monitor", deadline)
         try:

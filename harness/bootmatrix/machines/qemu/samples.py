@@ -16,8 +16,11 @@ _X86 = re.compile(
 # "CS =f000 ffff0000 0000ffff 00009b00": selector and base, of 16 digits in long mode.
 _CODE = re.compile(r"^CS =([0-9a-f]{4}) ([0-9a-f]{8,16})", re.MULTILINE)
 _CR0 = re.compile(r"\bCR0=([0-9a-f]{8})")
-# aarch64's " PC=0000000040201234", riscv64's " pc       0000000080000a1c".
-_OTHER = re.compile(r"^ ?PC=([0-9a-f]{8,16})\b|^ pc +([0-9a-f]{8,16})\b", re.MULTILINE)
+# aarch64's " PC=0000000040201234", riscv64's " pc       0000000080000a1c", ppc64's
+# "NIP 0000000000000100   LR ...", sparc64's "pc: 000001fff0000020  npc: ...".
+_OTHER = re.compile(
+    r"^ ?PC=([0-9a-f]{8,16})\b|^ pc +([0-9a-f]{8,16})\b|^NIP ([0-9a-f]{16})\b|"
+    r"^pc: ([0-9a-f]{16})\b", re.MULTILINE)
 _INTERRUPTS = 1 << 9  # IF in EFLAGS
 _PROTECTED = 1  # PE in CR0
 
@@ -60,7 +63,7 @@ def _of_one(registers: str) -> Sample | None:
         shown = f"{selector:04X}:{pointer:04X}" if real else f"{address:#010x}"
         return Sample(address, shown, x86[3] == "1", bool(flags & _INTERRUPTS))
     if other := _OTHER.search(registers):
-        address = int(other[1] or other[2], 16)
+        address = int(next(filter(None, other.groups())), 16)
         return Sample(address, f"{address:#010x}")
     return None
 

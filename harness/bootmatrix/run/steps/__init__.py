@@ -16,6 +16,7 @@ from bootmatrix.run.steps import (
     guest_flash,
     guest_flash_power_loss,
     migrate,
+    migration_begins,
     migration_fails,
     replace_disk,
     reset,
@@ -33,6 +34,7 @@ DEEDS: dict[str, Callable[[Guest, Any, Step | None], StepObserved]] = {
     "start": start.do,
     "reset": reset.do,
     "migrate": migrate.do,
+    "migration-begins": migration_begins.do,
     "migration-fails": migration_fails.do,
     "shutdown": shutdown.do,
     "upgrade-host": upgrade_host.do,
@@ -43,6 +45,8 @@ DEEDS: dict[str, Callable[[Guest, Any, Step | None], StepObserved]] = {
     "replace-disk": replace_disk.do,
     "write-variable": variables.do,
     "fill-variables": variables.do,
+    "write-boot-entry": variables.do,
+    "enrol-keys": variables.do,
     "suspend": suspend.do,
 }
 """Each is given the guest, the step, and the step after it."""

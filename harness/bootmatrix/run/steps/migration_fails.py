@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bootmatrix.deadline import Deadline, slowest
 from bootmatrix.errors import QemuError
 from bootmatrix.machines.base import Migrates, able
@@ -22,7 +24,7 @@ def do(guest: Guest, step: MigrationFails, following: Step | None) -> StepObserv
         except QemuError as error:
             return guest.refused(classify(error.tail, error.status))
         both = Deadline.after(RIG_SECONDS, slowest(source.clock, target.clock))
-        able(source, Migrates).fail_to_migrate(target, step.by, both)
+        how = able(source, Migrates).fail_to_migrate(target, step.by, step.cut_at, both)
     finally:
         target.close()
-    return ask(guest)
+    return replace(ask(guest), ended=how)

@@ -25,4 +25,7 @@ def do(guest: Guest, step: Shutdown, following: Step | None) -> StepObserved:
             )
     guest.able(SwitchesOff).off(guest.rig)
     guest.running = None
+    if guest.coming is not None:  # it waits for nobody
+        guest.coming.close()
+        guest.coming = None
     return guest.observed()

@@ -15,6 +15,7 @@ def do(guest: Guest, step: Suspend, following: Step | None) -> StepObserved:
     machine, wait = guest.machine, guest.command_seconds
     try:
         guest.able(Wakes).suspend_by(KEY.encode(), guest.deadline(wait))
+        guest.able(Wakes).wake(guest.deadline(wait))
     except DeadlineExceeded:
         limit = guest.limit(wait)
         return guest.observed(

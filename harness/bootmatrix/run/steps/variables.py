@@ -1,4 +1,4 @@
-"""``write-variable`` and ``fill-variables``: the guest writes to its variable store."""
+"""``write-variable``, ``write-boot-entry``, ...: the guest writes to its variable store."""
 
 from __future__ import annotations
 

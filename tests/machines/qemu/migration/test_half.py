@@ -11,6 +11,7 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.errors import MonitorError
 from bootmatrix.machines.qemu.migration import fail, half
 from bootmatrix.model import MigrationEnd, MigrationMode
+from bootmatrix.modes import MODES
 from helpers.migrations import Vm
 
 
@@ -21,7 +22,9 @@ class Source(Vm):
         super().__init__("")
         self._statuses, self._yanks = [*statuses], yanks
 
-    def _execute(self, command: str, arguments: Any = None, *, deadline: Deadline) -> Any:
+    def _execute(
+        self, command: str, arguments: Any = None, *, deadline: Deadline, at_once: bool = False
+    ) -> Any:
         super()._execute(command, arguments, deadline=deadline)
         if command == "query-yank":
             answer = self._yanks.pop(0)
@@ -38,7 +41,10 @@ LEFT = [{"type": "migration"}, {"type": "chardev", "id": "console"}]
 NOTHING: list[Any] = [[{"type": "chardev", "id": "console"}]]
 
 
-def failed(source: Vm, by: MigrationEnd, seconds: float = 60) -> list[str]:
+def failed(
+    source: Vm, by: MigrationEnd, seconds: float = 60,
+    mode: MigrationMode = MigrationMode.PRECOPY,
+) -> list[str]:
     """What the source was asked, and whether the destination was killed."""
     killed: list[str] = []
     destination = Vm("")
@@ -46,16 +52,20 @@ def failed(source: Vm, by: MigrationEnd, seconds: float = 60) -> list[str]:
     destination.of_qemu.file = str
     destination.of_qemu.process.kill = lambda: killed.append("killed")
     destination.of_qemu.scratch = SimpleNamespace(cell=SimpleNamespace(unlink=killed.append))
-    fail(source.of_qemu, destination.of_qemu, MigrationMode.PRECOPY, by, Deadline.after(seconds))
-    assert killed[-1] == "migration.sock"
-    return [name for name, _ in source.asked if name.startswith("migrate")] + killed[:-1]
+    fail(source.of_qemu, destination.of_qemu, MODES[mode], by, 1, Deadline.after(seconds))
+    several = mode is MigrationMode.MULTIFD
+    assert (killed[-1:] == ["migration.sock"]) is several
+    return [name for name, _ in source.asked if name.startswith("migrate")] + killed[
+        :-1 if several else None]
 
 
-def test_it_is_slow_and_then_cancelled_or_killed() -> None:
+@pytest.mark.parametrize("mode", [MigrationMode.PRECOPY, MigrationMode.MULTIFD])
+def test_it_is_held_back_and_then_cancelled_or_killed(mode: MigrationMode) -> None:
     source = Source("active", "cancelled", yanks=[*NOTHING])
-    asked = failed(source, MigrationEnd.CANCELLED)
+    asked = failed(source, MigrationEnd.CANCELLED, mode=mode)
     assert asked[-2:] == ["migrate", "migrate_cancel"]
-    assert ("migrate-set-parameters", {"max-bandwidth": 4096}) in source.asked
+    slowed_down = ("migrate-set-parameters", {"max-bandwidth": 4096}) in source.asked
+    assert slowed_down is (mode is MigrationMode.MULTIFD), "several streams are not held back"
     assert failed(Source("active", "failed", yanks=[*NOTHING]),
                   MigrationEnd.DESTINATION_KILLED)[-2:] == ["migrate", "killed"]
 

@@ -6,9 +6,9 @@ import pytest
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.machines.qemu import migration
-from bootmatrix.machines.qemu.migration import CHANNELS, migrate
+from bootmatrix.machines.qemu.migration import CHANNELS, WAYS, migrate
 from bootmatrix.model import Channel, MigrationMode
-from bootmatrix.modes import MODES
+from bootmatrix.modes import MODES, Way
 
 
 def test_every_channel_has_its_way() -> None:
@@ -17,13 +17,22 @@ def test_every_channel_has_its_way() -> None:
         == {channel.value: channel.value for channel in Channel}
 
 
-@pytest.mark.parametrize("mode", MigrationMode)
-def test_a_mode_that_is_a_file_s_goes_through_its_own(
+def test_every_way_has_its_file() -> None:
+    assert set(WAYS) == set(Way) - {Way.CHANNEL, Way.SNAPSHOT}
+    assert {way.value for way in WAYS} == {
+        go.__module__.rpartition(".")[2] for go in WAYS.values()}
+
+
+@pytest.mark.parametrize("mode", [
+    mode for mode in MigrationMode if not MODES[mode].leaves_first])
+def test_a_mode_with_a_way_of_its_own_goes_by_that(
     monkeypatch: pytest.MonkeyPatch, mode: MigrationMode
 ) -> None:
-    gone: list[str] = []
-    monkeypatch.setattr(migration.mapped, "migrate", lambda *how: gone.append("mapped"))
-    monkeypatch.setattr(migration, "CHANNELS", {Channel.UNIX: lambda *how: gone.append("unix")})
+    gone: list[Way] = []
+    monkeypatch.setattr(migration, "WAYS", {
+        way: lambda *how, way=way: gone.append(way) for way in WAYS})
+    monkeypatch.setattr(migration, "CHANNELS",
+                        {Channel.UNIX: lambda *how: gone.append(Way.CHANNEL)})
     vm: object = object()
-    migrate(vm, vm, mode, Channel.UNIX, Deadline.after(60))  # type: ignore[arg-type]
-    assert gone == ["mapped" if MODES[mode].by_file else "unix"]
+    migrate(vm, vm, MODES[mode], Channel.UNIX, Deadline.after(60))  # type: ignore[arg-type]
+    assert gone == [MODES[mode].way]

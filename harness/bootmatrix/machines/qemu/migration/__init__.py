@@ -11,31 +11,56 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from bootmatrix.deadline import Deadline
-from bootmatrix.machines.qemu.migration import file, half, mapped, tcp, unix
+from bootmatrix.machines.qemu.migration import (
+    cpr_exec,
+    cpr_transfer,
+    file,
+    half,
+    mapped,
+    postcopy,
+    snapshot,
+    tcp,
+    unix,
+)
 from bootmatrix.machines.qemu.migration.base import Migration
+from bootmatrix.machines.qemu.migration.begun import Begun
 from bootmatrix.machines.qemu.migration.file import restore, save
 from bootmatrix.machines.qemu.process import VM
-from bootmatrix.model import Channel, MigrationEnd, MigrationMode
-from bootmatrix.modes import MODES, Mode
+from bootmatrix.model import Channel, MigrationEnd
+from bootmatrix.modes import Mode, Way
 
-__all__ = ["CHANNELS", "Migration", "fail", "migrate", "restore", "save"]
+__all__ = ["CHANNELS", "WAYS", "Begun", "Migration", "begin", "fail", "migrate", "restore", "save",
+           "snapshot"]
 
-CHANNELS: Mapping[Channel, Callable[[VM, VM, Mode, Deadline], Migration]] = MappingProxyType(
+Migrate = Callable[[VM, VM, Mode, Deadline], Migration]
+
+CHANNELS: Mapping[Channel, Migrate] = MappingProxyType(
     {Channel.UNIX: unix.migrate, Channel.TCP: tcp.migrate, Channel.FILE: file.migrate}
+)
+WAYS: Mapping[Way, Migrate] = MappingProxyType(
+    {Way.MAPPED: mapped.migrate, Way.POSTCOPY: postcopy.migrate,
+     Way.CPR_TRANSFER: cpr_transfer.migrate, Way.CPR_EXEC: cpr_exec.migrate}
 )
 
 
 def migrate(
-    source: VM, destination: VM, mode: MigrationMode, channel: Channel, deadline: Deadline
+    source: VM, destination: VM, mode: Mode, channel: Channel, deadline: Deadline
 ) -> Migration:
-    """Migrate in a mode, through a channel; one that is a file's goes through its own."""
-    row = MODES[mode]
-    way = mapped.migrate if row.by_file else CHANNELS[channel]
-    return way(source, destination, row, deadline)
+    """Migrate in a mode, through a channel, if the mode has no way of its own."""
+    way = CHANNELS[channel] if mode.way is Way.CHANNEL else WAYS[mode.way]
+    return way(source, destination, mode, deadline)
+
+
+def begin(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Begun:
+    """Begin to migrate in a mode; it does not arrive until it is told to."""
+    return Begun(source, destination, mode, deadline)
 
 
 def fail(
-    source: VM, destination: VM, mode: MigrationMode, by: MigrationEnd, deadline: Deadline
-) -> None:
-    """Begin to migrate in a mode, and let it end half-way. Raises MonitorError."""
-    half.fail(source, destination, MODES[mode], by, deadline)
+    source: VM, destination: VM, mode: Mode, by: MigrationEnd, cut_at: int, deadline: Deadline
+) -> str:
+    """Begin to migrate in a mode, and let it end half-way; how it has ended.
+
+    Raises MonitorError.
+    """
+    return half.fail(source, destination, mode, by, cut_at, deadline)

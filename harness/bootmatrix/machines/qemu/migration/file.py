@@ -20,7 +20,7 @@ from bootmatrix.modes import MODES, Mode
 from bootmatrix.witnesses.refusal import Refusal
 
 _COPY_BYTES = 1 << 20
-_PLAIN = MODES[MigrationMode.PRECOPY]  # one stream is all that a pipe takes
+_PLAIN = MODES[MigrationMode.PRECOPY]
 # A stream holds the guest's memory, of which the largest guest has 256 MiB, and what changed in it
 # meanwhile. One without an end is cut off, which is an end of the migration.
 _STREAM_BYTES = 1 << 30
@@ -29,14 +29,14 @@ _STREAM_BYTES = 1 << 30
 def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
     """Save to a file of the destination's, and restore from it."""
     path = destination.kept / "migration-stream"
-    saved = save(source, path, deadline)
+    saved = save(source, path, deadline, mode)
     if saved.refusal is not None:
         return saved
-    restored = restore(destination, path, deadline)
+    restored = restore(destination, path, deadline, mode)
     return Migration(restored.refusal, saved.seconds + restored.seconds)
 
 
-def save(source: VM, path: Path, deadline: Deadline) -> Migration:
+def save(source: VM, path: Path, deadline: Deadline, mode: Mode = _PLAIN) -> Migration:
     """Write a guest's migration stream to a file of the harness's; the source then stands still."""
 
     def keep() -> Refusal | None:
@@ -44,7 +44,7 @@ def save(source: VM, path: Path, deadline: Deadline) -> Migration:
         writer = _Copier(_receive, ours, path)
         complete = False
         try:
-            since = prepare(source, _PLAIN, deadline)
+            since = prepare(source, mode, deadline, mode.source)
             uri = give(source, theirs, deadline)
             source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
             refusal = outcome(source, since, deadline)
@@ -57,14 +57,16 @@ def save(source: VM, path: Path, deadline: Deadline) -> Migration:
     return attempt((source,), keep, deadline)
 
 
-def restore(destination: VM, path: Path, deadline: Deadline) -> Migration:
+def restore(
+    destination: VM, path: Path, deadline: Deadline, mode: Mode = _PLAIN
+) -> Migration:
     """Feed a saved migration stream to a QEMU that was launched as incoming."""
 
     def load() -> Refusal | None:
         theirs, ours = socket.socketpair()
         reader = _Copier(_send, ours, path)
         try:
-            since = prepare(destination, _PLAIN, deadline)
+            since = prepare(destination, mode, deadline, mode.destination)
             uri = give(destination, theirs, deadline)
             destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
             return outcome(destination, since, deadline)

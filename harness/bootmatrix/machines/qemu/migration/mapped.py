@@ -19,11 +19,11 @@ def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migr
     uri = f"file:{destination.inside}/{_FILE}"
 
     def move() -> Refusal | None:
-        since = prepare(source, mode, deadline)
+        since = prepare(source, mode, deadline, mode.source)
         source.monitor.execute("migrate", {"uri": uri}, deadline=deadline)
         if refusal := outcome(source, since, deadline):
             return refusal
-        since = prepare(destination, mode, deadline)
+        since = prepare(destination, mode, deadline, mode.destination)
         destination.monitor.execute("migrate-incoming", {"uri": uri}, deadline=deadline)
         return outcome(destination, since, deadline)
 

@@ -8,11 +8,10 @@ else.
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 
 from bootmatrix.deadline import Deadline
-from bootmatrix.machines.qemu.migration.base import Migration, give, live
+from bootmatrix.machines.qemu.migration.base import Migration, connect, live
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.modes import Mode
 
@@ -25,6 +24,4 @@ def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migr
 
 @contextlib.contextmanager
 def _connected(source: VM, destination: VM, deadline: Deadline) -> Iterator[str]:
-    for vm, end in zip((source, destination), socket.socketpair(), strict=True):
-        uri = give(vm, end, deadline)
-    yield uri
+    yield connect(source, destination, deadline)

@@ -10,7 +10,7 @@ from bootmatrix.machines.qemu.migration.base import Migration, live
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.modes import Mode
 
-_SOCKET = "migration.sock"
+SOCKET = "migration.sock"
 
 
 def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
@@ -22,6 +22,6 @@ def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migr
 def connected(destination: VM) -> Iterator[str]:
     """The URI of a socket at which the destination listens; it is removed afterwards."""
     try:
-        yield f"unix:{destination.inside}/{_SOCKET}"
+        yield f"unix:{destination.inside}/{SOCKET}"
     finally:
-        destination.scratch.cell.unlink(destination.file(_SOCKET))
+        destination.scratch.cell.unlink(destination.file(SOCKET))

@@ -1,0 +1,93 @@
+"""bootmatrix vault: what its actions say and how they end; nothing is started.
+
+Guests are saved and restored on fakes in tests/run/test_saved.py, and on real QEMUs in
+tests/on_qemu/test_vault_on_qemu.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bootmatrix.cli.main import main
+from helpers.commands import bootmatrix
+from helpers.planting import plant
+from helpers.vaults import add_guest
+
+
+def test_list_names_what_is_damaged_and_has_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = add_guest(tmp_path, "good"), add_guest(tmp_path, "bad", disk=b"another")
+    stream = tmp_path / "objects" / f"{bad.said.files['disk.img'].sha256}.xz"
+    stream.write_bytes(stream.read_bytes()[:-1])
+    (tmp_path / "foreign.yaml").write_text(good.path.read_text().replace(
+        '"saved": {', '"qemu": {"path": "/etc/passwd"}, "saved": {'))
+    assert main(["vault", "list", str(tmp_path), "--json"]) == 2
+    told = capsys.readouterr()
+    (row,) = json.loads(told.out)
+    assert (Path(row["file"]).name, row["qemu"], row["machine"]) == (
+        "good.yaml", "7.2.22", "pc-i440fx-5.2")
+    lines = told.err.splitlines()
+    assert lines[0].startswith(f"bootmatrix: {bad.path}: {stream}: is damaged")
+    assert "foreign.yaml:3:" in lines[1]
+    assert "a host is a guest that it holds" in lines[1]
+    assert main(["vault", "list", str(tmp_path)]) == 2
+    assert "good.yaml  2026-11-27  7.2.22  seabios-1.16.2-1" in capsys.readouterr().out
+
+
+def test_a_name_of_two_lines_is_a_row_as_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest = add_guest(tmp_path, "one")
+    guest.path.rename(tmp_path / "a\nforged.yaml")
+    assert main(["vault", "list", str(tmp_path)]) == 0
+    assert r"a\nforged.yaml  2026-11-27" in capsys.readouterr().out
+
+
+def test_what_is_no_vault_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["list"], ["run"]):
+        assert main(["vault", *words, str(tmp_path / "none")]) == 2
+        assert "`bootmatrix vault add` makes a vault" in capsys.readouterr().err
+    assert main(["vault", "run", str(tmp_path), "--host", "debian-sid"]) == 2
+    assert "no guest is there that could be restored" in capsys.readouterr().err
+
+
+def test_run_runs_the_others_and_is_red_for_a_failed_cell_alone(here: Path) -> None:
+    plant(here)
+    vault = here / "vault"
+    good, bad = add_guest(vault, "good"), add_guest(vault, "bad", disk=b"another")
+    done = bootmatrix(here, "vault", "run", "vault", "-n", "1")
+    assert done.returncode == 2
+    assert "no QEMU is to take the saved guest (--host debian-sid" in done.stderr
+    (vault / "objects" / f"{bad.said.files['disk.img'].sha256}.xz").unlink()
+    done = bootmatrix(here, "vault", "run", "vault", "--host", "debian-sid", "-n", "1")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"bootmatrix: vault/{bad.path.name}: " in done.stderr
+    assert "1 guest of vault damaged, see above: not restored" in done.stderr
+    assert "2 cells: 2 passed" in done.stdout
+    ids = [f"old-to-debian-sid,pc-i440fx-5.2,{policy},restored,virtio"
+           for policy in ("stock", "reread")]
+    (here / "plan.json").write_text(json.dumps({"verdicts": {ids[0]: {
+        "verdict": "blocked", "reason": "migrate: machine-type: it is gone"}}}))
+    done = bootmatrix(here, "vault", "run", "vault", "--host", "debian-sid", "-n", "1",
+                      "--json", "r.jsonl")
+    assert done.returncode == 1
+    records = [json.loads(line) for line in (here / "r.jsonl").read_text().splitlines()]
+    assert [record["cell"]["id"] for record in records] == ids
+    assert records[0]["matrix"] == f"vault/{good.path.name}"
+
+
+def test_add_says_what_it_leaves_out(here: Path) -> None:
+    plant(here, matrix="""
+schema: 1
+hosts: {sid: {qemu: debian-sid}}
+axes: {source: sid, destination: sid, machine: pc-q35-5.2, policy: stock, scenario: move}
+""")
+    done = bootmatrix(here, "vault", "add", "vault", "matrices/m.yaml")
+    assert done.returncode == 2
+    assert "left out: sid-to-sid,pc-q35-5.2,stock,move,ahci: move has no beginning" in done.stderr
+    assert "no cell has a guest to be saved" in done.stderr
+    assert not (here / "vault").exists()

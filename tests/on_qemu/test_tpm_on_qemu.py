@@ -1,0 +1,81 @@
+"""A guest with a TPM on real QEMUs: swtpm, OVMF, and what becomes of a secret that is sealed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootmatrix.cell import Cell
+from bootmatrix.machines.qemu import tpm
+from bootmatrix.model import Disk, HostSpec, Tpm, Verdict
+from bootmatrix.policies import Policy
+from bootmatrix.run.runner import Runner
+from bootmatrix.run.steps import DEEDS
+from bootmatrix.steps.library import LIBRARY
+from bootmatrix.witnesses.observation import StepObserved
+from helpers.leavings import processes
+
+# Two QEMUs with two firmware, and two versions of swtpm.
+HOSTS = tuple(HostSpec(suite, f"debian-{suite}", "ovmf-4m") for suite in ("trixie", "sid"))
+SECONDS = 120.0
+"""Patience: OVMF boots in 3 to 4 s on an idle machine."""
+
+
+def cell(policy: Policy, scenario: str, kind: Tpm) -> Cell:
+    return Cell(HOSTS, "pc-q35-10.0", policy, LIBRARY[scenario], Disk.IDE, seconds=SECONDS,
+                tpm=kind)
+
+
+def emulators(place: Path) -> list[int]:
+    """The swtpms that know a directory."""
+    return [pid for pid in processes(place)
+            if Path(f"/proc/{pid}/comm").read_text() == "swtpm\n"]
+
+
+def told(record: Any) -> list[tuple[str, str]]:
+    """Of each boot the secret, and the beginning of PCR 0."""
+    return [(boot["tpm"]["secret"], boot["tpm"]["pcrs"]["0"]) for boot in record["boots"]]
+
+
+def test_other_firmware_at_a_reset_locks_a_disk(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its TPM has come along, with what was measured and what is sealed; PCR 0 has changed."""
+    running: list[int] = []
+    do = DEEDS["migrate"]
+
+    def looking(*args: Any) -> StepObserved:
+        seen = do(*args)
+        running.extend(emulators(tmp_path))
+        return seen
+
+    monkeypatch.setitem(DEEDS, "migrate", looking)
+    record = runner.run(cell(Policy.MACHINE_OWNED, "migrate-reset", Tpm.CRB))
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    (first, one), (second, other) = told(record)
+    assert (first, second) == ("sealed", "locked-out")
+    assert one != other
+    assert running, "there are some while the guest runs"
+    assert not emulators(tmp_path), "and nothing is left of them"
+
+
+def test_a_guest_that_is_moved_while_it_is_down_takes_its_tpm_along(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = runner.run(cell(Policy.GUEST_OWNED, "move", Tpm.TIS))
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    (first, one), (second, other) = told(record)
+    assert (first, second) == ("sealed", "unlocked")
+    assert one == other
+    start: Any = tpm.start
+
+    def forgets(*args: Any) -> None:
+        start(*args[:-1], "")
+
+    monkeypatch.setattr(tpm, "start", forgets)
+    record = runner.run(cell(Policy.GUEST_OWNED, "move", Tpm.TIS))
+    assert record["verdict"] == Verdict.WRONG_TPM
+    assert record["reason"] == ("boot 2 (start on destination): the secret in the guest's TPM is "
+                                "sealed, expected unlocked")
