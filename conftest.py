@@ -62,6 +62,21 @@ NEEDS = {
 """By their markers."""
 
 
+class AtOnce:
+    """Names a failure as it comes: a suite that is ended from outside prints no summary."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One line: which test, in which of its phases, and why."""
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = (crash.message if crash else str(report.longrepr)).strip().partition("\n")[0]
+            self._reporter.ensure_newline()
+            self._reporter.write_line(f"{report.when} of {report.nodeid[:200]}: {why[:300]}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and fail at once where something is required but not there."""
     for marker, need in NEEDS.items():
@@ -70,6 +85,14 @@ def pytest_configure(config: pytest.Config) -> None:
             complaint = need.complaint()
             if complaint:
                 raise pytest.UsageError(f"{need.required}=1, but {complaint}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Listen where the terminal is: there is none before, and none in a worker."""
+    manager = session.config.pluginmanager
+    reporter = manager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(session.config, "workerinput"):
+        manager.register(AtOnce(reporter))
 
 
 @pytest.fixture

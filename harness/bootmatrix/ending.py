@@ -15,6 +15,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # It is asked for again after so long where Python has ignored it; what ignores it is over by then.
 _AGAIN_SECONDS = 0.02
 _asked = False
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 # Who waits for longer than this is told that the end is on its way.
 _SILENT_SECONDS = 2.0
 
@@ -62,6 +63,16 @@ def _later(seconds: float, function: Callable[..., object], *arguments: object) 
 def _tell() -> None:
     with suppress(OSError):
         os.write(2, b"bootmatrix: ending what runs ...\n")
+
+
+def at_end_of_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends, however that ends.
+
+    A parent that has ended before is seen by getppid(2), where anybody asks.
+    """
+    import ctypes  # few need it
+
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, number, 0, 0, 0)
 
 
 def asked_to_end() -> bool:

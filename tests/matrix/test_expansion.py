@@ -468,10 +468,10 @@ def test_library_matrix_has_its_scenarios_under_every_policy_they_apply_to() -> 
 
 
 def test_the_matrices_for_each_guest_have_every_scenario() -> None:
-    """What needs variables or an operating system is in the matrices of those guests."""
+    """What needs variables, an operating system or a board is in the matrices of those."""
     found = {
         cell.scenario.name
-        for name in ("library", "uefi", "linux")
+        for name in ("library", "uefi", "linux", "boards")
         for cell in load(ROOT / "matrices" / f"{name}.yaml").cells(never)
     }
     assert found >= LIBRARY.keys()

@@ -64,6 +64,10 @@ def test_what_no_two_runs_have_alike_is_left_out_of_a_reason() -> None:
         assert repeatable(start) == "the machine was reset N or more, and nobody had asked for it"
     loops = "not a byte in 2.5 s; the machine was reset 538 times meanwhile"
     assert repeatable(loops) == "not a byte in 2.5 s; the machine was reset N times meanwhile"
+    for round_ in ("in 1.0 s; the machine was reset again and again",
+                   "while the machine was reset 100 times and more"):
+        assert repeatable(f"not a byte {round_}") == (
+            "not a byte while the machine was reset again and again")
     finding = "the machine was reset 3 times, where once was asked for"
     assert repeatable(finding) == finding, "how often it was is what is wrong there"
 

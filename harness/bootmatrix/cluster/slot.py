@@ -6,7 +6,6 @@ worker: at the end of file there. While it lives it says so, whatever a cell doe
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -24,7 +23,7 @@ from bootmatrix.cell import Cell
 from bootmatrix.cluster import artifacts, frames
 from bootmatrix.cluster.model import Answer, Task, read_task
 from bootmatrix.cluster.table import Kept, SentBuilds, boards_of, read_table
-from bootmatrix.ending import end_tidily
+from bootmatrix.ending import at_end_of_parent, end_tidily
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.cell_files import remove_tree
 from bootmatrix.machines.bench.seat import CHIP_SECONDS
@@ -37,7 +36,6 @@ BEAT_SECONDS = 1.0
 """So often it says that it lives."""
 _POLL_SECONDS = 0.2
 _END_SECONDS = 3.0
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 FORGET = "forget"
 """The key of a message that asks it to let go of a run."""
 TABLE = "builds.json"
@@ -215,7 +213,7 @@ def main(make_rig: MakeRig = SentRig) -> None:
         os.dup2(nothing.fileno(), 0)
     end_tidily()
     # It sees that its worker is gone only while it goes on.
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGCONT, 0, 0, 0)
+    at_end_of_parent(signal.SIGCONT)
     # Ctrl-C on the worker's terminal is the worker's, which ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     slot = Slot(sys.argv[1], cast(BinaryIO, incoming), outgoing, make_rig,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -13,16 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, Any, Self
 
+from bootmatrix.ending import at_end_of_parent
 from bootmatrix.errors import Status
 
 _END_SECONDS = 30.0
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 _FINE = (Status.GREEN, Status.INTERRUPTED)
 
 
 def ends_with_parent() -> None:
     """Have the kernel ask this process to end when its parent does, however that ends."""
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+    at_end_of_parent(signal.SIGTERM)
     if os.getppid() == 1:  # it has ended before
         os.kill(os.getpid(), signal.SIGTERM)
 

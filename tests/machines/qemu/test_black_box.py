@@ -52,14 +52,21 @@ class Qemu:
     def _serve(self) -> None:
         with self._theirs, contextlib.suppress(OSError):
             self._say({"QMP": {"version": {}, "capabilities": []}})
-            while said := self._theirs.recv(1 << 16):  # one command at a time, without line ends
-                asked = json.loads(said)
-                command = asked["execute"]
-                answer = {} if command == "qmp_capabilities" else self._answers(
-                    command, asked.get("arguments", {}))
-                if answer is not None:
-                    self._say({"return": answer} | {key: asked[key] for key in ("id",)
-                                                    if key in asked})
+            said, decoder = "", json.JSONDecoder()
+            # Without line ends, and several at once where one was not waited for.
+            while more := self._theirs.recv(1 << 16):
+                said += more.decode()
+                while said:
+                    asked, end = decoder.raw_decode(said)
+                    said = said[end:]
+                    self._answer(asked)
+
+    def _answer(self, asked: dict[str, Any]) -> None:
+        command = asked["execute"]
+        answer = {} if command == "qmp_capabilities" else self._answers(
+            command, asked.get("arguments", {}))
+        if answer is not None:
+            self._say({"return": answer} | {key: asked[key] for key in ("id",) if key in asked})
 
     def _say(self, what: object) -> None:
         self._theirs.sendall(json.dumps(what).encode() + b"\n")
