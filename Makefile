@@ -28,14 +28,15 @@ test: check
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 which-policy: setup
-	rm -rf build/quickstart build/library build/modes build/tpm
+	rm -rf build/quickstart build/library build/modes build/tpm build/entries
 	.venv/bin/bootmatrix run matrices/quickstart.yaml --run-dir build/quickstart
 	.venv/bin/bootmatrix run matrices/library.yaml --run-dir build/library
 	.venv/bin/bootmatrix run matrices/modes.yaml --run-dir build/modes
 	.venv/bin/bootmatrix run matrices/tpm.yaml --run-dir build/tpm
+	.venv/bin/bootmatrix run matrices/uefi.yaml -k "boot-entry or boot-next" --run-dir build/entries
 	.venv/bin/bootmatrix report --which-policy build/quickstart/records.jsonl \
 		build/library/records.jsonl build/modes/records.jsonl \
-		build/tpm/records.jsonl >build/which-policy.md
+		build/tpm/records.jsonl build/entries/records.jsonl >build/which-policy.md
 	mv build/which-policy.md docs/which-policy.md
 
 bench: setup
