@@ -16,7 +16,7 @@ from bootmatrix.cli import matrices
 from bootmatrix.cli import options as shared
 from bootmatrix.cli import run as runs
 from bootmatrix.cli.images import build_missing
-from bootmatrix.errors import Status, UserError
+from bootmatrix.errors import HarnessError, Status, UserError
 from bootmatrix.records.words import plural
 from bootmatrix.run.options import RUN, SELECTION
 from bootmatrix.terminal import echo, one_line
@@ -142,7 +142,14 @@ def _save(options: argparse.Namespace, builds: Any, guests: Any) -> int:
                     echo(f"not saved: {name}: {begun}", file=sys.stderr)
                     continue
                 setup = runner.setup(guest.cell, [host])
-                new = keeping.keep(options.vault, name, guest, host, setup, begun)
+                try:
+                    new = keeping.keep(options.vault, name, guest, host, setup, begun)
+                except UserError as error:
+                    # A full disk is nobody's mistake, as in a run.
+                    if isinstance(error.__context__, OSError):
+                        raise HarnessError(f"not saved: {name}: {error} (saved before: {kept})"
+                                           ) from error
+                    raise
                 kept, size = kept + 1, size + new
                 echo(f"saved: {name}, {new / 1e6:.1f} MB", flush=True)
     finally:
