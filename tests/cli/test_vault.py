@@ -126,3 +126,18 @@ def test_a_disk_that_takes_nothing_is_nobodys_mistake(
     options = argparse.Namespace(vault=tmp_path, engine=None)
     with pytest.raises(raised, match=words):
         vault._save(options, SimpleNamespace(host=fake(None)), guests)
+
+
+def test_two_that_save_at_once_are_one_after_the_other(tmp_path: Path) -> None:
+    """Of two that save one guest, one file would be lost, and its objects never named."""
+    directory = tmp_path / "vault"
+    held = pytest.raises(UserError, match="another `bootmatrix vault add` saves guests there")
+    with vault._alone(directory), held, vault._alone(directory):
+        raise AssertionError("it is held")
+    assert not directory.exists(), "nothing was saved"
+    with vault._alone(directory):
+        (directory / "g.yaml").touch()
+    assert directory.exists()
+    no_directory = pytest.raises(UserError, match=r"g\.yaml: cannot be used: File exists")
+    with no_directory, vault._alone(directory / "g.yaml"):
+        raise AssertionError("it is no directory")
