@@ -209,7 +209,6 @@ def test_the_run_is_killed(place: Place, jobs: int, whole: bool) -> None:
 
 @pytest.mark.parametrize(("place", "records", "jobs"), [
     ("bubblewrap", 0, 1), ("bubblewrap", 1, 2), ("bubblewrap", 3, 1),
-    pytest.param("docker", 0, 1, marks=pytest.mark.docker),
     pytest.param("docker", 1, 2, marks=pytest.mark.docker),
 ], indirect=["place"])
 def test_ctrl_c(place: Place, records: int, jobs: int) -> None:
