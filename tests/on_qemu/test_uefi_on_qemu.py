@@ -307,14 +307,15 @@ def test_secure_boot_keeps_its_keys_and_a_changed_one_is_seen(
 
     before_the_next_start(monkeypatch, change_owner_of_kek)
     hosts = [HostSpec(name, "debian-sid", "ovmf-4m-snakeoil") for name in ("here", "there")]
-    steps = ["start", "migrate", "reset", "shutdown", {"start": {"on": "destination"}}]
+    # That a reset keeps them is seen where a guest enrols its own, below.
+    steps = ["start", "migrate", "shutdown", {"start": {"on": "destination"}}]
     record = runner.run(cell(hosts, "stock", steps))
-    assert variables(record, "secure_boot") == ["1"] * 3
-    first, after_reset, changed = variables(record, "keys")
-    assert first == after_reset != changed
+    assert variables(record, "secure_boot") == ["1"] * 2
+    first, changed = variables(record, "keys")
+    assert first != changed
     assert record["verdict"] == Verdict.WRONG_VARIABLES
     assert record["reason"] == (
-        f"boot 3 (start on destination): keys {changed} (at the store's first boot: {first})"
+        f"boot 2 (start on destination): keys {changed} (at the store's first boot: {first})"
     )
 
 
