@@ -90,16 +90,17 @@ def test_machine_owned_gives_new_code_at_the_reset_and_variables_are_kept_and_wr
 ) -> None:
     """Variables are written once for all cells that share them: the other's code stays."""
     old, new = names(store, OVMF_2020, OVMF_2022)
-    twice = ["start", "write-variable", "migrate", "reset", "reset"]
-    wanted = [cell(TWINS, "stock", "variables-migrate-reset"), cell(TWINS, "machine-owned", twice)]
+    # A second reset after it is in matrices/uefi.yaml: boot-next-migrate-reset, of each policy.
+    wanted = [cell(TWINS, policy, "variables-migrate-reset") for policy in (
+        "stock", "machine-owned")]
     records = [sharing.run(one) for one in wanted]
-    for record, code in zip(records, ([old, old], [old, new, new]), strict=True):
+    for record, code in zip(records, ([old, old], [old, new]), strict=True):
         assert record["verdict"] == Verdict.PASS, record["reason"]
         assert record["steps"][2]["rom"] == old, "not before the reset"
         assert [boot["rom"] for boot in record["boots"]] == code
-        assert [boot["told_by"] for boot in record["boots"]] == ["rom"] * len(code)
-        assert variables(record, "boots") == [1, 2, 3][:len(code)]
-        assert variables(record, "value") == ["", "boot-1", "boot-1"][:len(code)]
+        assert [boot["told_by"] for boot in record["boots"]] == ["rom"] * 2
+        assert variables(record, "boots") == [1, 2]
+        assert variables(record, "value") == ["", "boot-1"]
         assert record["shared"] == records[0]["shared"]
         assert record["shared"]["steps"] == 2
 
