@@ -173,7 +173,7 @@ def _used_entries(life: Sequence[Stage]) -> Iterator[bool]:
     written = False
     for stage in life:
         written = written or stage.step == WriteBootEntry.kind
-        program = (stage.boot or {}).get("program")
+        program = stage.boot.get("program") if stage.boot else None
         if written and program:
             yield program.get("booted_by") in _BY_ENTRY
 
