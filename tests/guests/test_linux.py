@@ -172,8 +172,8 @@ def other_kernels(vm: VM, token: str | None, firmware: str) -> ProbeLine:
 
     What it wrote into UEFI's variables lives on.
     """
-    # What a CPU or a chipset does is the same under each firmware: of the kernel's own ways those
-    # that leave no other to try, and all of UEFI's. The others are cells of matrices/linux.yaml.
+    # What a CPU or a chipset does is the same under each firmware. Of the kernel's own ways two;
+    # cf9 and keyboard are cells of matrices/linux.yaml.
     ways = ({ResetBy.EFI_COLD, ResetBy.EFI_WARM} if firmware == UEFI
             else {ResetBy.ACPI, ResetBy.TRIPLE_FAULT})
     tokens = [token]

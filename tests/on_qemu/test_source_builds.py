@@ -20,7 +20,7 @@ from helpers.source_trees import GitRepository
 
 QUICKSTART = Path(__file__).parents[2] / "matrices" / "quickstart.yaml"
 CELL = "bookworm-to-trixie,pc-q35-5.2,stock,migrate-reset,ahci"
-# What is left out is not compiled: a build takes 7 s of a processor instead of 12.
+# What is left out is not compiled.
 OPTIONS = [f"CONFIG_{name}=n" for name in (
     "USB", "TCGBIOS", "BOOTSPLASH", "NVME", "VIRTIO_SCSI", "PVSCSI", "ESP_SCSI", "LSI_SCSI",
     "MEGASAS", "MPT_SCSI", "SDCARD", "XEN", "BOOTMENU", "FLOPPY", "LPT", "PNPBIOS", "APMBIOS",
@@ -35,7 +35,7 @@ class History:
     """Two commits, each of which is tagged; the second prints another version than it has.
 
     A build takes seconds of a processor: how commits between them are chosen is tested with
-    repositories that are built in no time (tests/builds, tests/diagnose).
+    repositories that are built in no time (tests/diagnose).
     """
 
     repository: GitRepository
