@@ -278,6 +278,7 @@ def test_the_shell_of_the_ci_examples_is_green_on_an_accepted_failure_and_red_on
     assert 'tests="12" failures="1"' in (place / "gate.xml").read_text()
 
 
+@pytest.mark.slow
 def test_the_set_up_of_the_ci_examples(tmp_path: Path) -> None:
     """Programs are apt's to install: a stand-in notes what it is asked for."""
     apt = tmp_path / "stand-ins" / "apt-get"

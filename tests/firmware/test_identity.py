@@ -194,6 +194,7 @@ def test_the_version_of_uefi_firmware(driver: bytes, version: str | None) -> Non
 @pytest.mark.parametrize(("build", "prints"), [
     ("debian-bookworm-aarch64", "0.0.0"), ("debian-bookworm-riscv64", "1.1"),
 ])
+@pytest.mark.slow
 def test_firmware_of_other_architectures(build: str, prints: str) -> None:
     store = ImageStore()
     store.build([build], print)

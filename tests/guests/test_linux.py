@@ -103,7 +103,7 @@ def here(vm: VM) -> ProbeLine:
     ("build", "firmware", "machine", "by_kernel", "resets"),
     [
         ("debian-bullseye", BIOS, I440FX, True, True), ("debian-sid", BIOS, Q35, False, False),
-        ("debian-sid", UEFI, I440FX, False, True),
+        pytest.param("debian-sid", UEFI, I440FX, False, True, marks=pytest.mark.slow),
     ],
     ids=["bios-by-kernel", "bios-by-disk", "uefi-by-disk"],
 )  # fmt: skip

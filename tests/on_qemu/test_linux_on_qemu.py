@@ -43,6 +43,7 @@ def tokens(record: Record) -> Iterator[tuple[str, str]]:
 
 # Waking up goes through the reset vector, where the swap stands ready for the destination's
 # firmware; it has to wait for the reset. With SeaBIOS this is a cell of matrices/linux.yaml.
+@pytest.mark.slow
 def test_the_kernel_and_the_firmware_stay_what_they_are_until_the_reset(runner: Runner) -> None:
     wanted = linux("trixie sid", "machine-owned", "migrate-suspend-wake-reset", "ovmf-4m")
     old, new = (runner.host(host).firmware.name for host in wanted.hosts)

@@ -18,6 +18,8 @@ from bootmatrix.model import Verdict
 from bootmatrix.run.runner import Runner
 from helpers.source_trees import GitRepository
 
+pytestmark = pytest.mark.slow
+
 QUICKSTART = Path(__file__).parents[2] / "matrices" / "quickstart.yaml"
 CELL = "bookworm-to-trixie,pc-q35-5.2,stock,migrate-reset,ahci"
 # What is left out is not compiled.

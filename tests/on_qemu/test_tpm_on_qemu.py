@@ -63,6 +63,7 @@ def test_other_firmware_at_a_reset_locks_a_disk(
     assert not emulators(tmp_path), "and nothing is left of them"
 
 
+@pytest.mark.slow
 def test_a_guest_that_is_moved_while_it_is_down_takes_its_tpm_along(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def before_the_next_start(
     monkeypatch.setitem(DEEDS, "shutdown", changed)
 
 
+@pytest.mark.slow
 def test_machine_owned_gives_new_code_at_the_reset_and_variables_are_kept_and_written_once(
     sharing: Runner, store: ImageStore
 ) -> None:
@@ -158,6 +159,7 @@ def with_variables_of_another_layout(runner: Runner, store: ImageStore, suite: s
     return runner.run(cell([mixed], "stock", ["start", "write-variable", "shutdown", "start"]))
 
 
+@pytest.mark.slow
 def test_code_of_one_layout_with_variables_of_another(runner: Runner, store: ImageStore) -> None:
     record = with_variables_of_another_layout(runner, store, "bookworm")
     assert record["verdict"] == Verdict.WRONG_VARIABLES, record["reason"]
@@ -295,6 +297,7 @@ def test_uefi_firmware_by_bios_runs_and_nothing_is_expected_of_its_variables(
 # ---- Secure Boot --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_secure_boot_keeps_its_keys_and_a_changed_one_is_seen(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +330,7 @@ def test_keys_that_nobody_here_can_sign_for_are_unsupported(runner: Runner) -> N
     assert "nobody here has what signs for them" in record["reason"]
 
 
+@pytest.mark.slow
 def test_a_guest_enrols_keys_and_finds_them_again(runner: Runner, store: ImageStore) -> None:
     secure = store.beside("debian-sid", "ovmf-4m-secure")
     assert secure.signing is not None

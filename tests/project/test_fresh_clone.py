@@ -70,6 +70,7 @@ def test_make_demo_shows_the_table_and_is_green(clone: Path, store: ImageStore) 
     assert "1 cell: 1 known" in rerun.stdout
 
 
+@pytest.mark.slow
 def test_make_test_sets_up_checks_and_tests(clone: Path) -> None:
     # What mypy knows of the same files: from nothing it works for as long as all else here.
     if (HERE / ".mypy_cache").is_dir():
