@@ -83,14 +83,16 @@ _LEFT_OUT = {
                      "no-kvm-pit-reinjection", "kvm-shadow-memory", "xen-domid", "xen-attach",
                      "xen-create", "enable-hax"),
                     "the axis accel says it"),
-    **dict.fromkeys(("mem-path", "mem-prealloc", "overcommit", "realtime", "balloon-size"),
+    **dict.fromkeys(("mem-path", "mem-prealloc", "overcommit", "realtime", "balloon-size",
+                     "tb-size"),
                     "where the host takes its memory from"),
     **dict.fromkeys(("fsdev", "virtfs", "virtfs_synth"), "a directory of the host's"),
-    **dict.fromkeys(("readconfig", "acpitable", "plugin", "L", "mtdblock", "sd", "tb-size"),
+    **dict.fromkeys(("readconfig", "acpitable", "plugin", "L", "mtdblock", "sd"),
                     "a file of the host's"),
     **dict.fromkeys(("tpmdev",), "the axis tpm gives a guest one, with a state of its own"),
-    **dict.fromkeys(("icount", "singlestep", "cpu-throttle", "semihosting", "semihosting-config"),
+    **dict.fromkeys(("icount", "singlestep", "cpu-throttle"),
                     "how QEMU's time goes is the harness's"),
+    **dict.fromkeys(("semihosting", "semihosting-config"), "it gives the host's files away"),
     **dict.fromkeys(("soundhw",), "no QEMU since 7.1 has it"),
     **dict.fromkeys(("usbdevice-host", "pcspk-audiodev", "rtc-td-hack", "no-fd-bootchk",
                      "win2k-hack", "tdf", "old-param"), "QEMU 11.1 does not have it"),
@@ -948,7 +950,7 @@ def _unread(given: Sequence[tuple[str, str]]) -> dict[int, str]:
         if name in _OF_THE_SHELL:
             found[at] = _OF_THE_SHELL[name]
         elif _SHELL.search(value):
-            found[at] = "a shell's variable that is not set in it"
+            found[at] = "a shell's variable that is not set in it once and for all"
         elif not name:
             found[at] = "no option: words of ps have lost their quotes"
         elif name in _ONCE and last[name] != at:
