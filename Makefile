@@ -2,6 +2,7 @@
 #   make demo    build the images, run the quickstart matrix (or ARGS='-k "..."'), show the table
 #   make demo-bench   the same for boards: two virtual ones beside two QEMUs, on a bench of labgrid's
 #   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/policies")
+#   make test-all   the same, and what is slow by nature (marked `slow`): half an hour
 #   make bench   what the harness adds to QEMU's own time, as ratios; writes bench.json (root)
 #   make check-docs   run every command of README and docs/, from an empty cache (an hour)
 #   make detection   plant faults in QEMU and SeaBIOS, and write docs/detection.md (hours)
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they work: three workers a processor.
 WORKERS = $(shell expr 3 '*' $$(nproc))
 
-.PHONY: demo demo-bench test check check-docs bench detection which-policy setup
+.PHONY: demo demo-bench test test-all check check-docs bench detection which-policy setup
 
 demo: setup
 	@.venv/bin/bootmatrix run matrices/quickstart.yaml $(ARGS)
@@ -25,17 +26,22 @@ demo-bench:
 
 test: check
 	@images/setup.sh --browser --bench
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+
+test-all: check
+	@images/setup.sh --browser --bench
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 which-policy: setup
-	rm -rf build/quickstart build/library build/modes build/tpm
+	rm -rf build/quickstart build/library build/modes build/tpm build/entries
 	.venv/bin/bootmatrix run matrices/quickstart.yaml --run-dir build/quickstart
 	.venv/bin/bootmatrix run matrices/library.yaml --run-dir build/library
 	.venv/bin/bootmatrix run matrices/modes.yaml --run-dir build/modes
 	.venv/bin/bootmatrix run matrices/tpm.yaml --run-dir build/tpm
+	.venv/bin/bootmatrix run matrices/uefi.yaml -k "boot-entry or boot-next" --run-dir build/entries
 	.venv/bin/bootmatrix report --which-policy build/quickstart/records.jsonl \
 		build/library/records.jsonl build/modes/records.jsonl \
-		build/tpm/records.jsonl >build/which-policy.md
+		build/tpm/records.jsonl build/entries/records.jsonl >build/which-policy.md
 	mv build/which-policy.md docs/which-policy.md
 
 bench: setup

@@ -73,12 +73,15 @@ class AtOnce:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             why = (crash.message if crash else str(report.longrepr)).strip().partition("\n")[0]
-            self._reporter.ensure_newline()
-            self._reporter.write_line(f"{report.when} of {report.nodeid[:200]}: {why[:300]}")
+            self._reporter.write_line(f"\n{report.when} of {report.nodeid[:200]}: {why[:300]}")
+
+
+SLOW = "slow: what is slow by nature: `make test` leaves it out, `make test-all` runs it"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and fail at once where something is required but not there."""
+    config.addinivalue_line("markers", SLOW)
     for marker, need in NEEDS.items():
         config.addinivalue_line("markers", f"{marker}: needs {need.name} that can be used here")
         if os.environ.get(need.required) == "1" and not hasattr(config, "workerinput"):

@@ -168,6 +168,7 @@ def test_what_is_built_is_not_built_again(store: ImageStore) -> None:
 # ---- building ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_build_from_nothing(store: ImageStore, tmp_path: Path) -> None:
     """The same root as the shared one, to the last bit; then gone without a trace.
 

@@ -270,6 +270,14 @@ def test_a_missing_file(here: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "bootmatrix: nope.yaml: no such matrix file\n")
 
 
+def test_a_missing_file_that_comes_with_bootmatrix(here: Path) -> None:
+    """The pages' own examples, in a directory that is no checkout."""
+    done = bootmatrix(here, "run", "matrices/quickstart.yaml")
+    assert (done.returncode, done.stderr) == (2, (
+        "bootmatrix: matrices/quickstart.yaml: no such matrix file "
+        "(`bootmatrix matrix quickstart` prints it)\n"))
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_ctrl_c_tells_what_was_done(here: Path, name: str) -> None:
     plant(here)

@@ -6,12 +6,22 @@ tests/on_qemu/test_vault_on_qemu.py.
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from bootmatrix import engines
+from bootmatrix.cli import vault
 from bootmatrix.cli.main import main
+from bootmatrix.errors import HarnessError, UserError
+from bootmatrix.files import given_file
+from bootmatrix.run import keeping, runner
 from helpers.commands import bootmatrix
 from helpers.planting import plant
 from helpers.vaults import add_guest
@@ -91,3 +101,43 @@ axes: {source: sid, destination: sid, machine: pc-q35-5.2, policy: stock, scenar
     assert "left out: sid-to-sid,pc-q35-5.2,stock,move,ahci: move has no beginning" in done.stderr
     assert "no cell has a guest to be saved" in done.stderr
     assert not (here / "vault").exists()
+
+
+@pytest.mark.parametrize(("file", "raised", "words"), [
+    pytest.param("/proc/none/x", HarnessError,
+                 r"not saved: g\.yaml: /proc/none/x: cannot be written: .* \(saved before: 0\)",
+                 id="disk"),
+    pytest.param("/proc", UserError, "is a directory", id="mistake"),
+])
+def test_a_disk_that_takes_nothing_is_nobodys_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    file: str, raised: type[Exception], words: str,
+) -> None:
+    """As in a run, which ends with 3 then."""
+    def fake(value: Any) -> Callable[..., Any]:
+        return lambda *_: value
+
+    running = SimpleNamespace(beginning=fake(object()), setup=fake(None))
+    monkeypatch.setattr(engines, "choose", fake(nullcontext()))
+    monkeypatch.setattr(runner, "Runner", fake(nullcontext(running)))
+    monkeypatch.setattr(keeping, "name_of", fake("g.yaml"))
+    monkeypatch.setattr(keeping, "keep", lambda *_: given_file.replace(Path(file), b""))
+    guests = {"key": SimpleNamespace(cell=SimpleNamespace(hosts=[None]))}
+    options = argparse.Namespace(vault=tmp_path, engine=None)
+    with pytest.raises(raised, match=words):
+        vault._save(options, SimpleNamespace(host=fake(None)), guests)
+
+
+def test_two_that_save_at_once_are_one_after_the_other(tmp_path: Path) -> None:
+    """Of two that save one guest, one file would be lost, and its objects never named."""
+    directory = tmp_path / "vault"
+    held = pytest.raises(UserError, match="another `bootmatrix vault add` saves guests there")
+    with vault._alone(directory), held, vault._alone(directory):
+        raise AssertionError("it is held")
+    assert not directory.exists(), "nothing was saved"
+    with vault._alone(directory):
+        (directory / "g.yaml").touch()
+    assert directory.exists()
+    no_directory = pytest.raises(UserError, match=r"g\.yaml: cannot be used: File exists")
+    with no_directory, vault._alone(directory / "g.yaml"):
+        raise AssertionError("it is no directory")

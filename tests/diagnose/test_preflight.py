@@ -96,7 +96,8 @@ def test_boards_have_disks_of_their_own() -> None:
 
 @pytest.mark.parametrize(("arguments", "refused"), [
     # The list of an Arm CPU's registers, which only loading tells (docs/stock-qemu.md).
-    (("debian-bullseye", "debian-sid", "--machine", "virt-5.2", "--arch", "aarch64"), True),
+    pytest.param(("debian-bullseye", "debian-sid", "--machine", "virt-5.2", "--arch", "aarch64"),
+                 True, marks=pytest.mark.slow),
     (("debian-bookworm/ovmf-4m", "debian-sid/ovmf-4m", "--machine", "pc-q35-5.2"), False),
     # Another layout of the flash: its code and its variables are other blocks.
     (("debian-bookworm/ovmf-2m", "debian-sid/ovmf-4m", "--machine", "pc-q35-5.2"), True),

@@ -19,6 +19,9 @@ from bootmatrix.model import Known, Verdict
 from bootmatrix.steps.base import Step
 from helpers.explored import Explored, Lived, explored
 
+LIVES = 40
+"""So many suffice to find and shrink what ``after("migrate", "reset")`` breaks."""
+
 
 def after(*kinds: str) -> Lived:
     """A life breaks at the last of these steps, if it has all of them in this order."""
@@ -53,8 +56,15 @@ def go(one: Explored, lives: int = 300) -> Explored:
     return one
 
 
-def test_a_life_that_fails_is_found_and_shrunk(tmp_path: Path) -> None:
-    one = go(explored(tmp_path, after("migrate", "reset")), 120)
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explored, Path]:
+    """An exploration that has found what it is to find, and where: several tests look at it."""
+    directory = tmp_path_factory.mktemp("shrunk")
+    return go(explored(directory, after("migrate", "reset")), LIVES), directory
+
+
+def test_a_life_that_fails_is_found_and_shrunk(shrunk: tuple[Explored, Path]) -> None:
+    one, _ = shrunk
     assert one.findings[0]["life"] == ["start on h0", "migrate to h1", "reset"]
     for finding in one.findings:
         assert finding["state"] == "steady"
@@ -66,13 +76,13 @@ def test_a_life_that_fails_is_found_and_shrunk(tmp_path: Path) -> None:
         assert cell.scenario.name.startswith("try-" if hasty else "life-")
 
 
-def test_its_matrix_file_has_that_cell_alone(tmp_path: Path) -> None:
-    one = go(explored(tmp_path, after("migrate", "reset")), 60)
-    text = (tmp_path / "findings" / "finding-1.yaml").read_text()
+def test_its_matrix_file_has_that_cell_alone(shrunk: tuple[Explored, Path]) -> None:
+    one, directory = shrunk
+    text = (directory / "findings" / "finding-1.yaml").read_text()
     assert text.startswith("# finding-1: silent: boot 2 (reset on source): not a byte in 5 s\n"
                            "# steady: silent, silent, silent in 3 runs; found by `bootmatrix "
                            "explore mine.yaml --seed 7`\nschema: 1\n")
-    matrix = load(tmp_path / "findings" / "finding-1.yaml")
+    matrix = load(directory / "findings" / "finding-1.yaml")
     (cell,) = matrix.cells(lambda host: ())
     ran = next(cell for cell, hasty in one.lived.ran if not hasty)
     assert (cell.hosts, cell.machine, cell.policy, cell.disk, cell.scenario.steps) == (
@@ -87,21 +97,21 @@ def test_what_was_found_is_no_hindrance_to_the_next(tmp_path: Path) -> None:
         found = [index for index in (first(steps, cell), second(steps, cell)) if index is not None]
         return min(found) if found else None
 
-    one = go(explored(tmp_path, Lived(breaks)), 120)
+    one = go(explored(tmp_path, Lived(breaks)), 60)
     lives = {tuple(step.split()[0] for step in finding["life"]) for finding in one.findings}
     assert {("start", "reset"), ("start", "replace-disk", "shutdown")} <= lives
     assert len(one.findings) == len(lives), "each once, whatever the firmware"
 
 
 def test_a_life_keeps_out_of_the_way_of_what_was_found(tmp_path: Path) -> None:
-    one = go(explored(tmp_path, after("start", "reset")), 100)
+    one = go(explored(tmp_path, after("start", "reset")), 50)
     last = [cell for cell, hasty in one.lived.ran if hasty][-20:]
     assert not any(step.kind == "reset" for cell in last for step in cell.scenario.steps)
 
 
 def test_what_the_matrix_declares_is_no_finding(tmp_path: Path) -> None:
     entry = Known((("source.firmware", ("seabios-*",)),), (Verdict.SILENT,), "as it is")
-    one = go(explored(tmp_path, after("start", "reset"), known=[entry]), 60)
+    one = go(explored(tmp_path, after("start", "reset"), known=[entry]), 30)
     assert one.findings == []
     assert {seen.name for seen in one.search.home.seen} == {"as it is"}
 
@@ -110,7 +120,7 @@ def test_what_comes_only_when_it_is_waited_for_is_judged_so(tmp_path: Path) -> N
     """It was compared in a hurry, in which late is silent."""
     entry = Known((("source.firmware", ("seabios-*",)),), (Verdict.LATE,), "it waits")
     lived = after("start", "reset")
-    one = go(explored(tmp_path, lived, known=[entry]), 60)
+    one = go(explored(tmp_path, lived, known=[entry]), 30)
     assert one.findings == []
     assert lived.ran
 
@@ -118,7 +128,7 @@ def test_what_comes_only_when_it_is_waited_for_is_judged_so(tmp_path: Path) -> N
 def test_flaky_is_told_from_steady(tmp_path: Path) -> None:
     lived = after("start", "reset")
     lived.patient = lambda repeat: repeat == 2
-    one = go(explored(tmp_path, lived), 40)
+    one = go(explored(tmp_path, lived), 20)
     assert {finding["state"] for finding in one.findings} == {"flaky"}
     assert one.findings[0]["verdicts"] == ["pass", "silent", "pass"]
     assert one.findings[0]["reason"].endswith("not a byte in 5 s")
@@ -130,7 +140,7 @@ def test_what_does_not_come_again_is_not_shrunk(tmp_path: Path) -> None:
     # The first time that any life fails is the only one.
     lived.hasty = lambda number: not failing and not failing.append(number)  # type: ignore[func-returns-value]
     lived.patient = lambda repeat: False
-    one = go(explored(tmp_path, lived), 60)
+    one = go(explored(tmp_path, lived), 30)
     (finding,) = one.findings
     assert finding["state"] == "gone"
     assert not finding["shrunk"]
@@ -149,7 +159,7 @@ def test_a_rig_that_breaks_ends_it_and_is_no_finding(tmp_path: Path) -> None:
 def test_a_fault_of_ours_in_a_life_is_found(tmp_path: Path) -> None:
     lived = after("replace-disk")
     lived.verdict, lived.reason = "error", "ValueError: 3"
-    one = go(explored(tmp_path, lived), 50)
+    one = go(explored(tmp_path, lived), 25)
     assert one.findings[0]["failure"]["verdict"] == "error"
 
 
@@ -177,40 +187,52 @@ def test_interrupted_it_goes_on_without_loss(tmp_path: Path) -> None:
 
 def test_two_workers_find_a_thing_once(tmp_path: Path) -> None:
     for worker in (0, 1):
-        one = go(explored(tmp_path, after("start", "migrate", "reset"), worker=worker), 80)
+        one = go(explored(tmp_path, after("start", "migrate", "reset"), worker=worker), 40)
         one.search.home.close()
     # A life that is not shrunk to its core can fail as another does; the same is there once.
     found = [(str(finding["failure"]), str(finding["life"])) for finding in one.findings]
     assert len(found) == len(set(found)) > 0
 
 
-def test_one_seed_finds_the_same_by_the_same_lives(tmp_path: Path) -> None:
-    def ways(directory: Path, seed: int) -> list[tuple[Step, ...]]:
-        one = go(explored(directory, after("migrate", "reset"), seed=seed), 60)
-        return [cell.scenario.steps for cell, _ in one.lived.ran]
+def ways(one: Explored) -> list[tuple[Step, ...]]:
+    """What was lived, in its order."""
+    return [cell.scenario.steps for cell, _ in one.lived.ran]
 
-    assert ways(tmp_path / "a", 7) == ways(tmp_path / "b", 7) != ways(tmp_path / "c", 8)
+
+def test_one_seed_finds_the_same_by_the_same_lives(
+    shrunk: tuple[Explored, Path], tmp_path: Path
+) -> None:
+    assert shrunk[0].findings
+    assert ways(shrunk[0]) == ways(go(explored(tmp_path / "b", after("migrate", "reset")), LIVES))
+    assert ways(shrunk[0]) != ways(go(explored(tmp_path / "c", after("migrate", "reset"), seed=8),
+                                      LIVES))
 
 
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from explore.test_search import after, go
+from explore.test_search import LIVES, after, go, ways
 from helpers.explored import explored
-one = go(explored(Path(sys.argv[1]), after("migrate", "reset")), 40)
-print([cell.scenario.steps for cell, _ in one.lived.ran])
+CONSTANTS_OF_ITS_OWN = 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 411, 412, 413
+print(ways(go(explored(Path(sys.argv[1]), after("migrate", "reset")), LIVES)))
 """
 
 
-def test_one_seed_finds_the_same_in_any_process(tmp_path: Path) -> None:
-    """Whatever order its sets have."""
+def test_one_seed_finds_the_same_in_any_process(
+    shrunk: tuple[Explored, Path], tmp_path: Path
+) -> None:
+    """Whatever order its sets have, and whatever else is imported: found was that a constant in any
+    module changed the lives of a seed.
+    """
     tests = Path(__file__).parents[1]
-    said = [subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(tmp_path / number)], check=True, text=True,
-        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(tests),
-                                     "PYTHONHASHSEED": number}).stdout for number in ("1", "2")]
-    assert said[0] == said[1]
-    assert "Migrate" in said[0]
+    (program := tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    number = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    said = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "there")], check=True, text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(tests), "PYTHONHASHSEED": number}).stdout
+    assert said == f"{ways(shrunk[0])}\n"
+    assert "Migrate" in said
 
 
 def test_when_time_is_up_it_ends_and_keeps_its_coverage(tmp_path: Path) -> None:
@@ -223,7 +245,7 @@ def test_when_time_is_up_it_ends_and_keeps_its_coverage(tmp_path: Path) -> None:
 
 def test_what_shrinking_a_life_of_twenty_steps_takes_is_bounded(tmp_path: Path) -> None:
     """Where its core is long. Each is a real run: measured were 24 to 309."""
-    one = go(explored(tmp_path, after("migrate", "migrate", "shutdown", "start"), longest=20), 150)
+    one = go(explored(tmp_path, after("migrate", "migrate", "shutdown", "start"), longest=20), 60)
     finding = one.findings[0]
     # Five steps would do: hypothesis can end at a life that none of its changes makes shorter.
     assert len(finding["life"]) <= 9

@@ -99,7 +99,7 @@ def test_any_bytes(noise: bytes) -> None:
     mismatch(len(noise) + 1, noise)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 3653631), st.integers(1, 255))
 def test_a_real_image_with_a_wrong_byte(at: int, by: int) -> None:
     whole = ovmf("debian-sid", "ovmf-4m").read_bytes()

@@ -113,7 +113,8 @@ class VirtualBoard:
 
     def run(self, directory: Path, *steps: Any, **more: Any) -> Record:
         """Run a cell of these steps on it, here."""
-        return self.run_text(directory, self.matrix(*steps, **{"patience": 10.0, **more}))
+        return self.run_text(directory, self.matrix(
+            *steps, **{"patience": 30.0, "boot_timeout": 15.0, **more}))
 
     def run_text(self, directory: Path, text: str) -> Record:
         """Run the one cell of a matrix."""

@@ -2,8 +2,9 @@
 
 Most of what a short command costs is Python reading its modules. One process has them all, and
 forks for each command: the child has its own directory, environment and output, and is as far
-from the test as one that was started. What differs: its modules are there already. Tests of what is
-imported, of a terminal, and of who reads the output start a Python of their own.
+from the test as one that was started. What differs: its modules and the shipped catalogue, if that
+is read, are there already. Tests of what is imported, of a terminal, and of who reads the output
+start a Python of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -56,6 +58,34 @@ def run(
             file.seek(0)
             said.append(file.read().decode().replace("\r\n", "\n"))
     return subprocess.CompletedProcess(argv, int(status), *said)
+
+
+CLIENT = """
+import json, os, socket, sys
+_, server, program, *words = sys.argv
+ours, theirs = socket.socketpair()
+socket.send_fds(socket.socket(fileno=int(server)), [b"x"], [theirs.fileno(), 1, 2])
+theirs.close()
+ours.sendall(json.dumps({"argv": [program, *words], "cwd": os.getcwd(), "env": {**os.environ},
+                         "program": open(program).read()}).encode() + b"\\n")
+_, status = ours.makefile("r")
+os._exit(int(status) & 0xFF)
+"""
+
+
+def executable(path: Path, program: Path) -> int:
+    """Make an executable file that is this program, forked, for a shell that runs it by its name.
+
+    Its output is the caller's, its environment and directory, too. Returns a descriptor which the
+    shell must be given (``pass_fds``).
+    """
+    server = _server("bootmatrix").fileno()
+    client = path.with_name(f".{path.name}.py")
+    client.write_text(CLIENT)
+    words = shlex.join([sys.executable, "-IS", str(client), str(server), str(program)])
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    path.chmod(0o755)
+    return server
 
 
 @cache
@@ -104,6 +134,11 @@ def _import_all(name: str) -> None:
         for module in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{wanted}."):
             if not module.name.endswith(("__main__", ".board", ".docker")):
                 importlib.import_module(module.name)
+    if name == "bootmatrix":  # its catalogue takes as long to read as a command that does little
+        from bootmatrix.builds.catalogue import load
+        from bootmatrix.builds.image_store import CATALOGUE
+
+        load(CATALOGUE)
     gc.collect()
     gc.freeze()  # so that no child copies it all to look for garbage
 

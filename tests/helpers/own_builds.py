@@ -53,5 +53,6 @@ def linked_cache(store: ImageStore, cache: Path, *names: str) -> Path:
 def link(store: ImageStore, cache: Path, name: str) -> None:
     root = store.qemu(name).root
     (cache / "roots").mkdir(parents=True, exist_ok=True)
-    for suffix in ("", ".json"):
+    # Without the manifest each process would read the whole image to know that it is intact.
+    for suffix in ("", ".json", ".manifest"):
         (cache / "roots" / f"{root.name}{suffix}").symlink_to(f"{root}{suffix}")

@@ -58,6 +58,7 @@ def test_machine_owned_is_a_bench_that_programs_before_each_start(
     assert [boot["console"] for boot in record["boots"]] == [UP, UP, UPGRADED]
 
 
+@pytest.mark.slow
 def test_the_users_own_upgrade_waits_for_a_programmer_that_needs_the_power_off(
     board: VirtualBoard, tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_board_programs_itself(board: VirtualBoard, tmp_path: Path) -> None:
     assert board.chip.read_bytes() == image(NEW)
 
 
+@pytest.mark.slow
 def test_power_that_is_lost_meanwhile_leaves_a_chip_that_is_no_build(
     board: VirtualBoard, tmp_path: Path
 ) -> None:
@@ -142,6 +144,7 @@ def test_what_a_bench_lacks_is_unsupported(board: VirtualBoard, tmp_path: Path) 
         "in its environment file"))
 
 
+@pytest.mark.slow
 def test_the_cmos_is_cleared_by_an_output_while_the_power_is_off(
     board: VirtualBoard, tmp_path: Path
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_run_that_is_interrupted_leaves_the_board_off_and_free(
     assert seat.user is None
 
 
+@pytest.mark.slow
 def test_uefi_firmware_resets_by_its_own_service_and_its_variables_are_cleared(
     tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from bootmatrix.model import Verdict
 from bootmatrix.run.runner import Runner
 from helpers.cells import cell
 
-LOOPS = 8
+LOOPS = 4
 
 
 @pytest.fixture

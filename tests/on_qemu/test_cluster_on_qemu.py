@@ -8,11 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bootmatrix.builds.image_store import ImageStore, cache_home
 from bootmatrix.errors import Status
 from bootmatrix.guests import probe_disk
 from helpers.clusters import Network
 from helpers.own_builds import sid_firmware
+
+pytestmark = pytest.mark.slow
 
 MATRIX = """
 schema: 1

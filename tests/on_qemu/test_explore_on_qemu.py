@@ -13,6 +13,8 @@ import pytest
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.errors import Status
 
+pytestmark = pytest.mark.slow
+
 # As in matrices/quickstart.yaml, but nothing is declared.
 MATRIX = """\
 schema: 1

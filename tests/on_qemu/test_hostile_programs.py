@@ -511,7 +511,7 @@ def test_a_qemu_that_always_wants_a_processor_and_never_has_one(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: str
 ) -> None:
     """By processes of its own beside it: so it is kept waiting by nobody else."""
-    monkeypatch.setattr("bootmatrix.machines.qemu.able_clock.LONGEST_LOST", 5.0)
+    monkeypatch.setattr("bootmatrix.machines.qemu.able_clock.LONGEST_LOST", 2.0)
     with flooding(store, tmp_path, "starves", engine_name) as run:
         begun = time.monotonic()
         record = run("stock", "cold-boot")

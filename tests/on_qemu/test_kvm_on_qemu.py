@@ -25,6 +25,7 @@ pytestmark = pytest.mark.kvm
 SECONDS = 60.0
 
 
+@pytest.mark.slow
 def test_firmware_is_replaced_at_a_reset_by_the_guest(runner: Runner) -> None:
     """KVM has to stop the CPU at the reset vector, in ROM: a hardware breakpoint."""
     wanted = cell("bookworm sid", "machine-owned", "migrate-reset-by-keyboard", seconds=SECONDS)

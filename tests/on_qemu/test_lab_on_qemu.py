@@ -23,6 +23,7 @@ def test_a_guest_programs_the_flash_that_it_is_given(bootmatrix: Lab) -> None:
     assert new != old
 
 
+@pytest.mark.slow
 def test_a_guest_writes_and_fills_its_variables_and_shuts_itself_down(bootmatrix: Lab) -> None:
     # 56 KiB for variables, not 256: the firmware programs its flash byte by byte.
     guest = bootmatrix.guest("debian-sid", machine="pc-q35-5.2", disk="virtio", seconds=120.0,

@@ -605,6 +605,7 @@ def test_a_directory_on_the_command_line(here: Path) -> None:
     assert f"bullseye-to-debian-sid+test-other,{CELL}" in listed.splitlines()
 
 
+@pytest.mark.slow
 def test_the_same_with_plain_pytest_and_workers(here: Path) -> None:
     options = [f"--bootmatrix-{name[2:]}={value}" for name, value in zip(
         OWN[::2], OWN[1::2], strict=True)]
@@ -638,6 +639,7 @@ def test_in_a_test_of_ones_own(
         assert guest.reset().firmware == new
 
 
+@pytest.mark.slow
 def test_a_suite_at_a_version(store: ImageStore, tmp_path: Path) -> None:
     """The very packages that the catalogue's own build has, so the very same root."""
     there = store.qemu("debian-bookworm")

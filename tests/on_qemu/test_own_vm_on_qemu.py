@@ -70,7 +70,8 @@ def test_a_pasted_machine_moves_or_is_refused_by_its_cause(
 # A microvm has no versions, and of aarch64 no two migrate under TCG, whatever the machine: they are
 # shut down, and started by the next.
 @pytest.mark.parametrize(("file", "route", "firmware"), [
-    ("microvm.sh", "bookworm trixie sid", "seabios-microvm"), ("arm.xml", "trixie sid", None),
+    ("microvm.sh", "bookworm trixie sid", "seabios-microvm"),
+    pytest.param("arm.xml", "trixie sid", None, marks=pytest.mark.slow),
 ])
 def test_a_pasted_machine_that_does_not_migrate_moves(
     runner: Runner, file: str, route: str, firmware: str | None

@@ -15,6 +15,8 @@ from bootmatrix.cli.main import main
 from helpers.benches import PROGRAM, VirtualBoard, virtual_board
 from helpers.coordinators import Coordinator, coordinator, exporter
 
+pytestmark = pytest.mark.slow
+
 UP = "seabios-1.16.2-1"
 
 

@@ -15,6 +15,8 @@ import pytest
 from bootmatrix.firmware.identity import sha256
 from helpers.benches import NEW, OLD, VirtualBoard, image, virtual_board
 
+pytestmark = pytest.mark.slow
+
 UP = "seabios-1.16.2-1"
 
 

@@ -143,25 +143,26 @@ HERE = "    print text_here\n{}    call put_boot\n    call put_beat\n    call pu
 GUESS = "    mov si, text_hostile\n    call put_string\n"
 
 
-@pytest.mark.parametrize("nonce", ["", GUESS])
+@pytest.mark.parametrize("nonce", ["", GUESS], ids=["none", "guess"])
 def test_an_answer_that_comes_before_the_question(
-    runner: RunnerWith, tmp_path: Path, nonce: str
+    runner: RunnerWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nonce: str
 ) -> None:
+    monkeypatch.setattr("bootmatrix.run.guest.ANSWER_SECONDS", 2.0)
     data = "text_hostile db ' nonce=0123456789012345', 0\n"
     runner.boots(probe(
         tmp_path, DEAF, ("\nmain_loop:\n", "\nmain_loop:\n" + HERE.format(nonce)),
         ("text_end                db", f"{data}text_end                db")))  # fmt: skip
-    record = runner.run(cell("bullseye sid", "stock"))
+    record = runner.run(cell("bullseye sid", "stock", seconds=2.0))
     assert record["verdict"] == Verdict.NO_BOOT, record["reason"]
     assert record["reason"].startswith("migrate: the guest no longer answers on the destination")
     assert b"here" in the_log(tmp_path, record, "2-destination")
 
 
-@pytest.mark.parametrize("nonce", ["", GUESS])
+@pytest.mark.parametrize("nonce", ["", GUESS], ids=["none", "guess"])
 def test_a_flash_that_is_programmed_before_it_is_asked_for(
     runner: RunnerWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nonce: str
 ) -> None:
-    monkeypatch.setattr("bootmatrix.run.guest.GUEST_SECONDS", 5.0)
+    monkeypatch.setattr("bootmatrix.run.guest.GUEST_SECONDS", 2.0)
     done = f"    print text_flash\n{nonce}    mov si, text_done\n    call put_string\n"
     data = ("text_hostile db ' nonce=0123456789012345', 0\n"
             "text_done db ' size=262144 written=262144 result=ok', 13, 10, 0\n")
@@ -169,7 +170,7 @@ def test_a_flash_that_is_programmed_before_it_is_asked_for(
         tmp_path, ("    je .flash\n", "    je .forget\n"),
         ("\nmain_loop:\n", "\nmain_loop:\n" + done),
         ("text_end                db", f"{data}text_end                db")))  # fmt: skip
-    record = runner.run(cell("bullseye sid", "guest-owned", "guest-flash-reset"))
+    record = runner.run(cell("bullseye sid", "guest-owned", "guest-flash-reset", seconds=2.0))
     assert record["verdict"] == Verdict.NO_BOOT, record["reason"]
     assert record["reason"].startswith("guest-flash: cut off after 0 bytes or more")
 

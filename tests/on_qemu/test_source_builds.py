@@ -18,19 +18,27 @@ from bootmatrix.model import Verdict
 from bootmatrix.run.runner import Runner
 from helpers.source_trees import GitRepository
 
+pytestmark = pytest.mark.slow
+
 QUICKSTART = Path(__file__).parents[2] / "matrices" / "quickstart.yaml"
 CELL = "bookworm-to-trixie,pc-q35-5.2,stock,migrate-reset,ahci"
-# What is left out is not compiled: a build takes 9 s of a processor instead of 12.
+# What is left out is not compiled.
 OPTIONS = [f"CONFIG_{name}=n" for name in (
     "USB", "TCGBIOS", "BOOTSPLASH", "NVME", "VIRTIO_SCSI", "PVSCSI", "ESP_SCSI", "LSI_SCSI",
-    "MEGASAS", "MPT_SCSI", "SDCARD", "XEN")]
+    "MEGASAS", "MPT_SCSI", "SDCARD", "XEN", "BOOTMENU", "FLOPPY", "LPT", "PNPBIOS", "APMBIOS",
+    "PMM", "MOUSE", "CDROM_BOOT", "HOST_BIOS_GEOMETRY", "KBD_CALL_INT15_4F", "S3_RESUME",
+    "VGAHOOKS", "ACPI_DSDT", "MTRR_INIT", "PCIBIOS")]
 SCREEN = "src/bootsplash.c"
 BANNER = 'printf("SeaBIOS (version %s)\\n", VERSION);'
 
 
 @dataclass(frozen=True)
 class History:
-    """Three commits, each of which is tagged; the third prints another version than it has."""
+    """Two commits, each of which is tagged; the second prints another version than it has.
+
+    A build takes seconds of a processor: how commits between them are chosen is tested with
+    repositories that are built in no time (tests/diagnose).
+    """
 
     repository: GitRepository
     commits: list[str]
@@ -48,10 +56,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     there.git("add", "-A", "--", ".", ":!debian", ":!.version", ":!.pc")
     screen = (there.path / SCREEN).read_text()
     assert screen.count(BANNER) == 1
-    remark = f"// Nothing of importance.\n{screen}"
-    wrong = remark.replace(BANNER, BANNER.replace("VERSION", '"9.9.9"'))
-    commits = [there.commit("as it is", {}), there.commit("a remark", {SCREEN: remark}),
-               there.commit("says another version", {SCREEN: wrong})]
+    wrong = screen.replace(BANNER, BANNER.replace("VERSION", '"9.9.9"'))
+    commits = [there.commit("as it is", {}), there.commit("says another version", {SCREEN: wrong})]
     for number, commit in enumerate(commits, 3):
         there.git("tag", f"rel-1.16.{number}", commit)
     return History(there, commits)
@@ -74,13 +80,13 @@ def test_the_commit_is_found(
                  "--engine", "bubblewrap", "--source", str(history.repository.path), *options,
                  "--good", "rel-1.16.3", "--bad", "main"]) == 0, capsys.readouterr()
     said = capsys.readouterr().out
-    short = history.repository.git("rev-parse", "--short", history.commits[2])
+    short = history.repository.git("rev-parse", "--short", history.commits[1])
     assert f"\nfirst bad: {short} says another version\n" in said
     told = said.partition("both records: ")[2]
     assert f"{SCREEN} | 2 +-" in told
     left, sign, right = next(line for line in told.splitlines() if "version 9.9.9" in line
                              ).partition(" | ")
-    assert left.startswith("SeaBIOS (version rel-1.16.4-0-g")
+    assert left.startswith("SeaBIOS (version rel-1.16.3-0-g")
     assert (sign, right) == (" | ", "SeaBIOS (version 9.9.9)")
 
 
@@ -95,7 +101,7 @@ hosts:
     qemu: debian-trixie
     firmware:
       source: {history.repository.path}
-      revisions: rel-1.16.3..rel-1.16.5 tags
+      revisions: rel-1.16.3..rel-1.16.4 tags
       options: [{", ".join(OPTIONS)}]
 axes:
   {{source: old, destination: fw, machine: pc-i440fx-7.2, policy: machine-owned,
@@ -116,18 +122,18 @@ def test_an_axis_of_releases(
     loaded = load(matrix)
     cells = loaded.cells(builds.machines)
     assert [cell.hosts[1].name for cell in cells] == [
-        f"fw-rel-1.16.{number}" for number in (3, 4, 5)]
+        f"fw-rel-1.16.{number}" for number in (3, 4)]
     hosts = [cell.hosts[1] for cell in cells]
     builds.check(hosts)
     builds.prepare(hosts)
     made = [builds.host(host).firmware for host in hosts]
     for number, (firmware, commit) in enumerate(zip(made, history.commits, strict=True), 3):
-        if number < 5:  # the last one has two versions in it
+        if number < 4:  # the last one has two versions in it
             assert firmware.prints == f"rel-1.16.{number}-0-g{commit[:12]}"
         assert firmware.name.startswith(f"seabios-rel-1.16.{number}-g{commit[:10]}-")
         assert firmware.symbols is not None
     with Runner(builds, bubblewrap, tmp_path / "run") as runner:
-        first, last = runner.run(cells[0]), runner.run(cells[2])
+        first, last = runner.run(cells[0]), runner.run(cells[1])
     assert first["verdict"] == Verdict.PASS, first["reason"]
     assert last["verdict"] != Verdict.PASS
     assert "9.9.9" in last["reason"]

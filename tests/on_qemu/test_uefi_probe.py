@@ -113,11 +113,9 @@ def boot(launch: Launched) -> Boot:
     return boot
 
 
-@pytest.mark.parametrize("suite", ["bullseye", "sid"])  # the oldest and the newest
-def test_what_it_says_on_ovmf(boot: Boot, suite: str) -> None:
-    with boot(f"debian-{suite}", label="destination 1") as guest:
-        up = guest.up
-        here = guest.here()
+def says_what_it_finds(guest: Guest, suite: str) -> None:
+    """At its first boot, on a host that is called destination 1."""
+    up, here = guest.up, guest.here()
     assert (up.boot, up.disk, up.fw_cfg, up.features) == (1, "A", "QEMU", 3)
     assert up.host == "destination 1"
     assert up.bios_version is not None
@@ -136,14 +134,19 @@ def test_what_it_says_on_ovmf(boot: Boot, suite: str) -> None:
     assert [getattr(here, key) for key in told] == [getattr(up, key) for key in told]
 
 
-def test_it_counts_boots_resets_in_every_way_and_keeps_what_it_wrote(
+def test_what_it_says_on_the_oldest_ovmf(boot: Boot) -> None:
+    with boot("debian-bullseye", label="destination 1") as guest:
+        says_what_it_finds(guest, "bullseye")
+
+
+def test_it_says_what_it_finds_counts_boots_resets_in_every_way_and_keeps_what_it_wrote(
     boot: Boot, tmp_path: Path
 ) -> None:
-    """After each reset, and in a new process."""
+    """After each reset, and in a new process: a guest with another label, which shuts down."""
     ways = {b"w": ResetBy.EFI_WARM, b"c": ResetBy.CF9, b"k": ResetBy.KEYBOARD,
             b"t": ResetBy.TRIPLE_FAULT, b"e": ResetBy.EFI_COLD}  # fmt: skip
-    with boot("debian-sid") as guest:
-        assert (guest.up.host, guest.up.value, guest.up.entry) == ("", "", "")
+    with boot("debian-sid", label="destination 1") as guest:
+        says_what_it_finds(guest, "sid")
         written = guest.tell(b"v", "written")
         assert (written.value, written.result) == ("boot-1", "ok")
         here = guest.here()
@@ -153,14 +156,11 @@ def test_it_counts_boots_resets_in_every_way_and_keeps_what_it_wrote(
             assert guest.up.boot == count
             assert (guest.up.value, guest.up.entry) == ("boot-1", "bootmatrix boot-1")
         assert guest.tell(b"v", "written").value == "boot-6"
-    with boot("debian-sid", variables=tmp_path / "scratch-1" / "cell" / "vars.fd") as guest:
+    with boot("debian-sid", variables=tmp_path / "scratch-1" / "cell" / "vars.fd",
+              disk=uefi_disk("other-1", cache_home())) as guest:
         assert guest.up.boot == 7
         assert (guest.up.value, guest.up.entry) == ("boot-6", "bootmatrix boot-6")
-
-
-def test_another_label_beats_and_a_shutdown(boot: Boot) -> None:
-    with boot("debian-sid", disk=uefi_disk("other-1", cache_home())) as guest:
-        assert guest.up.disk == "other-1"
+        assert (guest.up.disk, guest.up.host) == ("other-1", "")
         deadline = Deadline.after(SECONDS)
         while (guest.here().beat or 0) < 3:
             deadline.check("the third beat")
@@ -170,7 +170,7 @@ def test_another_label_beats_and_a_shutdown(boot: Boot) -> None:
     printed = log.read_text(errors="replace")
     assert log.read_bytes().endswith(b"\r\nBOOTMATRIX shutdown\r\n")
     for beat in (1, 2, 3):
-        assert printed.count(f"\nBOOTMATRIX beat boot=1 beat={beat}\n") == 1
+        assert printed.count(f"\nBOOTMATRIX beat boot=7 beat={beat}\n") == 1
 
 
 def test_secure_boot(boot: Boot, store: ImageStore, tmp_path: Path) -> None:
@@ -198,10 +198,8 @@ def test_secure_boot_refuses_the_unsigned(launch: Launched) -> None:
     assert b"BOOTMATRIX" not in said
 
 
-@pytest.mark.parametrize("suite", ["bullseye", "sid"])  # the oldest and the newest
-def test_aarch64(boot: Boot, suite: str) -> None:
-    name = f"debian-{suite}-aarch64"
-    with boot(name, "aavmf", arch=Arch.AARCH64, label="source") as guest:
+def test_aarch64(boot: Boot) -> None:
+    with boot("debian-sid-aarch64", "aavmf", arch=Arch.AARCH64, label="source") as guest:
         up = guest.up
         assert (up.boot, up.disk, up.fw_cfg, up.features, up.host) == (1, "A", "QEMU", 3, "source")
         assert up.uefi
@@ -211,7 +209,8 @@ def test_aarch64(boot: Boot, suite: str) -> None:
         assert (guest.up.boot, guest.up.value) == (2, "boot-1")
 
 
-@pytest.mark.parametrize(("suite", "fw_cfg"), [("bullseye", ""), ("sid", "QEMU")])
+@pytest.mark.parametrize(("suite", "fw_cfg"), [
+    pytest.param("bullseye", "", marks=pytest.mark.slow), ("sid", "QEMU")])
 def test_riscv64(boot: Boot, suite: str, fw_cfg: str) -> None:
     # QEMU 5.2 has no fw_cfg there; U-Boot keeps no variables.
     with boot(f"debian-{suite}-riscv64", "opensbi", arch=Arch.RISCV64) as guest:
@@ -219,7 +218,8 @@ def test_riscv64(boot: Boot, suite: str, fw_cfg: str) -> None:
         assert (up.boot, up.disk, up.fw_cfg, up.bios_vendor) == (1, "A", fw_cfg, "U-Boot")
         assert up.uefi == "Das U-Boot"
         assert (up.value, up.entry) == ("", "")
-        assert guest.tell(b"v", "written").result == "ok"
-        assert guest.here().value == "boot-1"
-        guest.reset(b"e")
-        assert (guest.up.boot, guest.up.value) == (1, "")
+        if suite == "sid":
+            assert guest.tell(b"v", "written").result == "ok"
+            assert guest.here().value == "boot-1"
+            guest.reset(b"e")
+            assert (guest.up.boot, guest.up.value) == (1, "")

@@ -61,6 +61,7 @@ def test_a_qemu_that_has_dropped_its_machine_type_is_red(
     assert "machine-type" in record["reason"]
 
 
+@pytest.mark.slow
 def test_a_uefi_guest_comes_back_with_what_it_had_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

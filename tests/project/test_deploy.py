@@ -24,6 +24,7 @@ def docker(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 def test_the_image_of_a_worker_is_made_without_a_registry() -> None:
     try:
         made = subprocess.run(

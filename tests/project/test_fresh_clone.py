@@ -36,6 +36,8 @@ def make(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # What pytest and make tell their children is not what a new user's shell has.
     strange = ("PYTEST", "MAKE", "MFLAGS", "COV", "BOOTMATRIX")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(strange)}
+    # Modules are compiled when they are imported; to compile all of them, pip takes half a minute.
+    environment["PIP_NO_COMPILE"] = "1"
     return subprocess.run(
         ["make", *arguments], cwd=clone, env=environment, capture_output=True, text=True,
         timeout=900,
@@ -68,6 +70,7 @@ def test_make_demo_shows_the_table_and_is_green(clone: Path, store: ImageStore) 
     assert "1 cell: 1 known" in rerun.stdout
 
 
+@pytest.mark.slow
 def test_make_test_sets_up_checks_and_tests(clone: Path) -> None:
     # What mypy knows of the same files: from nothing it works for as long as all else here.
     if (HERE / ".mypy_cache").is_dir():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from bootmatrix.report.decision import QUESTIONS, counterexamples, decide, questions
 from helpers.records import record, refusing
 
@@ -67,6 +69,35 @@ def test_a_disk_that_stays_locked_is_counted_where_a_guest_has_a_tpm() -> None:
     assert questions(rows)[-1][0] == "stayed locked"
     assert [row.counts[-1] for row in rows] == [row.locked for row in rows]
     assert ("machine-owned", "stayed locked", [records[1]["cell"]["id"]]) in counterexamples(rows)
+
+
+def after_an_entry(policy: str, booted_by: str | None, scenario: str = "boot-entry-move") -> Any:
+    """Its guest wrote a boot entry, and at its next boot this was started."""
+    told: Any = record(policy=policy, scenario=scenario)
+    told["steps"] = [{"step": "start", "outcome": "ok", "host": "source"},
+                     {"step": "write-boot-entry", "outcome": "ok", "host": "source"},
+                     {"step": "reset", "outcome": "ok", "host": "source"}]
+    for boot, by in zip(told["boots"], ("default", booted_by), strict=True):
+        boot["program"] = {"path": "x", "booted_by": by, "expected": "boot-order"}
+    return told
+
+
+@pytest.mark.parametrize(("booted_by", "said"), [
+    ("boot-order", "0 of 1"), ("boot-next", "0 of 1"), ("default", "1 of 1"), (None, "1 of 1")])
+def test_a_boot_entry_that_is_not_used_is_counted_where_a_guest_wrote_one(
+    booted_by: str | None, said: str
+) -> None:
+    told = after_an_entry("stock", booted_by)
+    plain = record(policy="machine-owned")
+    rows = decide([told, plain])
+    assert [str(row.unused) for row in rows] == [said, "not tried"]
+    assert questions(rows)[-1][0] == "entry unused"
+    assert [row.counts[-1] for row in rows] == [row.unused for row in rows]
+    found = ("stock", "entry unused", [told["cell"]["id"]]) in counterexamples(rows)
+    assert found is (said == "1 of 1")
+
+
+def test_what_no_guest_has_is_not_asked() -> None:
     without = decide([record(policy="stock")])
     assert questions(without) == QUESTIONS
     assert len(without[0].counts) == len(QUESTIONS)

@@ -45,7 +45,10 @@ def test_the_page_on_policies_is_as_it_is_generated() -> None:
     page = (HERE / "docs" / "which-policy.md").read_text()
     modes = [record("trixie sid", policy, migration="postcopy") for policy in POLICIES]
     tpms = [with_tpm(scenario, "stock", "unlocked") for scenario in ("migrate-reset", "move")]
-    assert skeleton(page) == skeleton(which_policy([*all_pairs(), failing(), *modes, *tpms]))
+    entries = [with_entry(scenario, "stock", "default") for scenario in (
+        "boot-entry-migrate-reset", "boot-entry-move", "boot-next-migrate-reset")]
+    records = [*all_pairs(), failing(), *modes, *tpms, *entries]
+    assert skeleton(page) == skeleton(which_policy(records))
     assert "0 cells" not in page
 
 
@@ -67,6 +70,28 @@ def test_guests_with_a_tpm_have_a_table_of_their_own() -> None:
         "| `stock` | 0 of 1 | 1 of 1 |", "| `machine-owned` | 1 of 1 |  |"]
     assert page.count("| stock") == which_policy(all_pairs()).count("| stock")
     assert "stay locked" not in which_policy(all_pairs())
+
+
+def with_entry(scenario: str, policy: str, booted_by: str) -> Any:
+    told: Any = record("trixie sid", policy, scenario=scenario)
+    told["steps"] = [{"step": "start", "outcome": "ok", "host": "source"},
+                     {"step": "write-boot-entry", "outcome": "ok", "host": "source"},
+                     {"step": "reset", "outcome": "ok", "host": "source"}]
+    for boot, by in zip(told["boots"], ("default", booted_by), strict=True):
+        boot["program"] = {"path": "x", "booted_by": by, "expected": "boot-order"}
+    return told
+
+
+def test_guests_that_write_a_boot_entry_have_a_table_of_their_own() -> None:
+    page = which_policy([
+        *all_pairs(), with_entry("boot-entry-move", "stock", "default"),
+        with_entry("boot-entry-move", "guest-owned", "boot-order")])
+    rows = page[page.index("## Boot entries that are not used"):].splitlines()
+    assert rows[4:8] == [
+        "| policy | `boot-entry-move` |", "| --- | --- |", "| `stock` | 1 of 1 |",
+        "| `guest-owned` | 0 of 1 |"]
+    assert page.count("| stock") == which_policy(all_pairs()).count("| stock")
+    assert "not used" not in which_policy(all_pairs())
 
 
 def test_modes_of_migration_have_a_table_of_their_own() -> None:

@@ -17,6 +17,7 @@ from bootmatrix.records.merged import key, merged
 from bootmatrix.records.merging import load
 from bootmatrix.run.directory import RunDirectory, check_is_run, new_name, records_of, run_of
 from bootmatrix.run.resume import unique_names
+from helpers import forked
 from helpers.commands import SCRIPT
 from helpers.leavings import wait_for
 from helpers.planting import I440FX_STOCK, MATRIX, Q35_GUEST, Q35_STOCK, SILENT, plant
@@ -56,11 +57,14 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(here: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(here: Path, *arguments: str, killed: bool = False) -> subprocess.Popen[str]:
+    """A run; one that is to be killed is a Python of its own, others are forked."""
     environment = {key: value for key, value in os.environ.items()
                    if not key.startswith(("PYTEST_", "COLUMNS"))}
+    forks = [] if killed else [forked.executable(here / "command", here / "command.py")]
+    command = [sys.executable, "command.py"] if killed else [str(here / "command")]
     return subprocess.Popen(
-        [sys.executable, "command.py", "run", *(arguments or (M,)), "-n", "1"], cwd=here,
+        [*command, "run", *(arguments or (M,)), "-n", "1"], cwd=here, pass_fds=forks,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
         env=environment | {"XDG_CACHE_HOME": str(here / "cache")})
 
@@ -77,7 +81,7 @@ def ids(path: Path) -> list[str]:
 def hanging(here: Path, *arguments: str) -> subprocess.Popen[str]:
     """A run in ``out`` that has come to its last but one cell, and stays there."""
     plant(here, hang=Q35_GUEST)
-    run = start(here, M, "--run-dir", "out", *arguments)
+    run = start(here, M, "--run-dir", "out", *arguments, killed=True)
     wait_for(run, (here / "hanging").exists)
     (here / "plan.json").write_text("{}")
     return run
@@ -267,17 +271,15 @@ def test_reports_keep_them_apart(pytester: pytest.Pytester) -> None:
     pytester.runpytest(*files, "--bootmatrix-run-dir", "out")
     path = pytester.path / "out" / "records.jsonl"
     texts = {
-        name: subprocess.run(
-            [COMMAND, "report", str(path), "--format", name],
-            capture_output=True, text=True, check=True).stdout
+        name: forked.run([COMMAND, "report", path, "--format", name], cwd=pytester.path,
+                         env={**os.environ}).stdout
         for name in ("terminal", "markdown", "junit")}
     for heading in ("x/m.yaml, migrate-reset", "y/m.yaml, migrate-reset"):
         assert f"{heading}: the firmware of the last boot" in texts["terminal"]
         assert f"<summary>{heading}: 6 cells" in texts["markdown"]
     assert texts["junit"].count('classname="x/m.yaml"') == 6
-    again = subprocess.run(
-        [COMMAND, "gate", "--baseline", str(path), str(path)],
-        capture_output=True, text=True)
+    again = forked.run([COMMAND, "gate", "--baseline", path, path], cwd=pytester.path,
+                       env={**os.environ})
     assert again.returncode == 0, again.stdout + again.stderr
     assert "12 cells: 12 the same" in again.stdout
 

@@ -36,6 +36,8 @@ LITERAL = [
     ("machine-type", 'unsupported machine type: "pc-q35-99.0"'),
     ("machine-type", "-M pc-q35-99.0: unsupported machine type"),
     ("missing-section", "Missing section footer for 0000:00:01.3/piix4_pm"),
+    ("missing-section", "Read section footer failed: -5"),
+    ("missing-section", "Section footer error, section_id: 2"),
     ("section-version", "unsupported version 4 for 'mc146818rtc' v3"),
     ("tpm-state", "tpm-emulator: Setting the stateblob (type 1) failed with a TPM error 0x1f"),
     ("tpm-state", "tpm-emulator: could not set state blob type 2"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bootmatrix.cli import options as shared
 from bootmatrix.errors import UserError
+from bootmatrix.files.shipped import MATRICES
 from bootmatrix.matrix import SUFFIXES
 from bootmatrix.run.options import SELECTION
 from bootmatrix.terminal import echo
@@ -45,7 +46,9 @@ def read(options: argparse.Namespace, builds: Builds) -> list[Matrix]:
 def _check_name(path: Path) -> None:
     """Raise UserError for a file that is not there, or that pytest could not be told of."""
     if not path.exists():
-        raise UserError("no such matrix file", file=path)
+        shipped = (MATRICES / path.name).is_file()
+        raise UserError("no such matrix file", file=path,
+                        hint=f"`bootmatrix matrix {path.stem}` prints it" if shipped else "")
     if path.suffix.lower() not in SUFFIXES:
         raise UserError("is no name of a matrix file", file=path,
                         hint="it ends in " + ", ".join(SUFFIXES))

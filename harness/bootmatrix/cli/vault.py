@@ -6,9 +6,11 @@ What a command needs is imported when it runs, so that ``--help`` answers at onc
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from bootmatrix.cli import matrices
 from bootmatrix.cli import options as shared
 from bootmatrix.cli import run as runs
 from bootmatrix.cli.images import build_missing
-from bootmatrix.errors import Status, UserError
+from bootmatrix.errors import HarnessError, Status, UserError
 from bootmatrix.records.words import plural
 from bootmatrix.run.options import RUN, SELECTION
 from bootmatrix.terminal import echo, one_line
@@ -110,7 +112,34 @@ def _add(options: argparse.Namespace) -> int:
         if not guests:
             raise UserError("no cell has a guest to be saved",
                             hint="a scenario that migrates, such as migrate-reset")
-        return _save(options, builds, guests)
+        with _alone(options.vault):
+            return _save(options, builds, guests)
+
+
+@contextlib.contextmanager
+def _alone(vault: Path) -> Iterator[None]:
+    """Nobody else adds to a vault meanwhile: of two that save one guest, one would be lost.
+
+    Raises UserError where somebody does.
+    """
+    import fcntl
+
+    try:
+        vault.mkdir(parents=True, exist_ok=True)
+        held = os.open(vault, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(f"cannot be used: {error.strerror}", file=vault) from error
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError("another `bootmatrix vault add` saves guests there", file=vault,
+                            hint="when it has ended, what it saved is there already") from error
+        yield
+    finally:
+        os.close(held)
+        with contextlib.suppress(OSError):  # nothing was saved
+            vault.rmdir()
 
 
 def _save(options: argparse.Namespace, builds: Any, guests: Any) -> int:
@@ -142,7 +171,14 @@ def _save(options: argparse.Namespace, builds: Any, guests: Any) -> int:
                     echo(f"not saved: {name}: {begun}", file=sys.stderr)
                     continue
                 setup = runner.setup(guest.cell, [host])
-                new = keeping.keep(options.vault, name, guest, host, setup, begun)
+                try:
+                    new = keeping.keep(options.vault, name, guest, host, setup, begun)
+                except UserError as error:
+                    # A full disk is nobody's mistake, as in a run.
+                    if isinstance(error.__context__, OSError):
+                        raise HarnessError(f"not saved: {name}: {error} (saved before: {kept})"
+                                           ) from error
+                    raise
                 kept, size = kept + 1, size + new
                 echo(f"saved: {name}, {new / 1e6:.1f} MB", flush=True)
     finally:

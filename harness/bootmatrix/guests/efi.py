@@ -56,7 +56,7 @@ def uefi_disk(
     """
     tools.check_label(label)
     target = _TARGETS[arch]
-    parts = {path.name: tools.read(path) for path in sorted(sources.glob("*.*"))}
+    parts = tools.read_c(sources)
     signature = [tools.read(path) for path in (signing.key, signing.certificate)] if signing else []
 
     def build(scratch: Path) -> Path:

@@ -33,7 +33,7 @@ def client_disk(label: str, cache: Path, *, sources: Path = CLIENT_SOURCES) -> P
     tool is missing or refuses, ValueError for a bad label.
     """
     tools.check_label(label)
-    parts = {path.name: tools.read(path) for path in sorted(sources.glob("*.*"))}
+    parts = tools.read_c(sources)
     flags = [*_FLAGS, f'-DLABEL="{label}"']
 
     def build(scratch: Path) -> Path:

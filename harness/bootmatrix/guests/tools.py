@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootmatrix.errors import ImageError
+from bootmatrix.files.shipped import IMAGES
 
 SECONDS = 300.0
 """How long one command may take."""
@@ -19,6 +20,7 @@ _PACKAGES = {
     "ld.lld": "lld", "llvm-objcopy": "llvm", "mformat": "mtools", "mmd": "mtools",
     "mcopy": "mtools", "sbsign": "sbsigntool",
 }  # fmt: skip
+_LINES = IMAGES / "guests" / "line.h"
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
@@ -34,6 +36,12 @@ def read(source: Path) -> bytes:
         return source.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the guest's source: {error}") from error
+
+
+def read_c(sources: Path) -> dict[str, bytes]:
+    """The contents of a probe's sources by their names, with what all probes in C include."""
+    files = (*sorted(sources.glob("*.*")), _LINES)
+    return {path.name: read(path) for path in files}
 
 
 def run(

@@ -10,7 +10,7 @@ from typing import Any
 
 from bootmatrix.cell import AXES
 from bootmatrix.matrix.axes import DEFAULTS
-from bootmatrix.model import Verdict, role_name
+from bootmatrix.model import BootBy, Verdict, role_name
 from bootmatrix.policies import Policy
 from bootmatrix.policies.base import Secret
 from bootmatrix.records.merged import merged
@@ -24,8 +24,10 @@ from bootmatrix.steps.reset import Reset
 from bootmatrix.steps.start import Start
 from bootmatrix.steps.upgrade_host import UpgradeHost
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
+from bootmatrix.steps.write_boot_entry import WriteBootEntry
 
 _ACTS = tuple(name for name, step in STEPS.items() if step.by_user)
+_BY_ENTRY = (BootBy.ORDER, BootBy.NEXT)
 _SAME_BUT = (("migrate-reset", "migrate-restart"), ("host-upgrade-reset", "host-upgrade-restart"))
 
 
@@ -57,7 +59,7 @@ class Count:
 class Row:
     """One policy. Each count is over the cells of which it can be said at all.
 
-    ``measured``: the guest of some cell, of whatever policy, had a TPM.
+    ``beyond`` are the questions of SOME_ASK that some cell, of whatever policy, gives an answer to.
     """
 
     policy: str
@@ -69,13 +71,14 @@ class Row:
     by_act: Count = field(default_factory=Count)
     refused: Count = field(default_factory=Count)
     locked: Count = field(default_factory=Count)
-    measured: bool = False
+    unused: Count = field(default_factory=Count)
+    beyond: tuple[str, ...] = ()
 
     @property
     def counts(self) -> tuple[Count, ...]:
-        """The counts in the order of QUESTIONS; the last only where a guest had a TPM."""
+        """The counts in the order of ``questions``."""
         return (self.came_back, self.changed, self.behind, self.same, self.by_act, self.refused,
-                *((self.locked,) if self.measured else ()))
+                *(getattr(self, name) for name in self.beyond))
 
 
 QUESTIONS = (
@@ -88,19 +91,24 @@ QUESTIONS = (
     ("upgraded by the user", "the user staged newer firmware in the nvram, and it ran"),
     ("refused", "QEMU refused the migration: nothing migrated, and the cell counts nowhere else"),
 )
-LOCKED = (
-    "stayed locked", "of guests with a TPM: a disk whose key is sealed there stayed locked after a "
-                     "reset or start, without an act of the guest's user",
-)
+SOME_ASK = {
+    "locked": (
+        "stayed locked", "of guests with a TPM: a disk whose key is sealed there stayed locked "
+                         "after a reset or start, without an act of the guest's user"),
+    "unused": (
+        "entry unused", "of guests that wrote a boot entry of their own: at no boot after it did "
+                        "the firmware start what it names"),
+}
+"""Questions of which some guests only know: the Row's count, its title, and what it means."""
 COUNTEREXAMPLES = (
     "did not come back", "changed unasked", "stayed behind", "reset is not restart",
-    "the user's upgrade did not run", "the migration was refused", "stayed locked",
+    "the user's upgrade did not run", "the migration was refused",
 )
 
 
-def questions(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
+def questions(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     """What these rows count, and what it means."""
-    return (*QUESTIONS, LOCKED) if any(row.measured for row in rows) else QUESTIONS
+    return (*QUESTIONS, *(SOME_ASK[name] for name in (rows[0].beyond if rows else ())))
 
 
 def decide(records: Iterable[Record]) -> list[Row]:
@@ -109,12 +117,15 @@ def decide(records: Iterable[Record]) -> list[Row]:
              if record["verdict"] not in (Verdict.UNSUPPORTED, Verdict.ERROR)]
     order = [policy.value for policy in Policy]
     found = {record["cell"]["policy"] for record in cells}
-    with_tpm = any(boot.get("tpm") for record in cells for boot in record["boots"])
-    rows = {name: Row(name, measured=with_tpm) for name in
+    rows = {name: Row(name) for name in
             [*(name for name in order if name in found), *sorted(found - set(order))]}
     for record in cells:
         _count(rows[record["cell"]["policy"]], record)
     _compare(rows, cells)
+    beyond = tuple(name for name in SOME_ASK
+                   if any(getattr(row, name).of for row in rows.values()))
+    for row in rows.values():
+        row.beyond = beyond
     return list(rows.values())
 
 
@@ -141,6 +152,9 @@ def _count(row: Row, record: Record) -> None:
     if len(measured) > 1 and not acted:
         locked = any(tpm.get("secret") == Secret.LOCKED_OUT for tpm in measured)
         row.locked.add(locked, cell, counterexample=locked)
+    used = list(_used_entries(life))
+    if used:
+        row.unused.add(not any(used), cell, counterexample=not any(used))
     newest = _on_offer(record, life)
     if newest is not None and running and _newer(newest, running[0]):
         last = last_firmware(record)
@@ -152,6 +166,16 @@ def _count(row: Row, record: Record) -> None:
         if staged is not None and running and staged != running[0]:
             there = last_firmware(record) == staged
             row.by_act.add(there, cell, counterexample=not there)
+
+
+def _used_entries(life: Sequence[Stage]) -> Iterator[bool]:
+    """Of each boot after the guest wrote an entry that tells: whether it was by one of its own."""
+    written = False
+    for stage in life:
+        written = written or stage.step == WriteBootEntry.kind
+        program = stage.boot.get("program") if stage.boot else None
+        if written and program:
+            yield program.get("booted_by") in _BY_ENTRY
 
 
 def _resets_after_migration(life: Sequence[Stage]) -> Iterator[Stage]:
@@ -238,6 +262,7 @@ def counterexamples(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
             (COUNTEREXAMPLES[0], row.came_back.others),
             ("came back, but late", row.came_back.late),
             *((what, count.others) for what, count in
-              zip(COUNTEREXAMPLES[1:], row.counts[1:], strict=False)),
+              zip((*COUNTEREXAMPLES[1:], *(SOME_ASK[name][0] for name in row.beyond)),
+                  row.counts[1:], strict=True)),
         ) if cells
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
 from bootmatrix.report.causes import Neighbour, causes, neighbours
 from bootmatrix.report.decision import Row, counterexamples, decide, questions
+from bootmatrix.report.story import stages
 from bootmatrix.report.summary import (
     LONGEST,
     counts,
@@ -30,6 +31,7 @@ from bootmatrix.report.table import (
     policies,
     shows_refusal,
 )
+from bootmatrix.steps.write_boot_entry import WriteBootEntry
 
 MOST_FINDINGS = 30
 _PLAIN = re.compile(r"[A-Za-z0-9 ,._+:/=-]+")
@@ -141,11 +143,14 @@ def which_policy(records: Sequence[Record]) -> str:
     """docs/which-policy.md, with the numbers of these records.
 
     Cells in another mode of migration than the usual one have a table of their own, and so have
-    guests with a TPM.
+    guests with a TPM, and guests that write a boot entry.
     """
-    in_modes = [record for record in records if _mode(record)]
-    with_tpm = [record for record in records if not _mode(record) and _tpm(record)]
-    rows = decide(record for record in records if not (_mode(record) or _tpm(record)))
+    kinds: dict[str, list[Record]] = {"mode": [], "tpm": [], "entry": [], "": []}
+    for record in records:
+        kind = ("mode" if _mode(record) else "tpm" if _tpm(record) else
+                "entry" if _writes_entry(record) else "")
+        kinds[kind].append(record)
+    rows = decide(kinds[""])
     examples = [
         f"- {code(policy)}, {what} ({plural(len(cells), 'cell')}): "
         + ", ".join(map(code, cells[:MOST_COUNTEREXAMPLES]))
@@ -156,9 +161,10 @@ def which_policy(records: Sequence[Record]) -> str:
         *HEAD, "", *decision_table(rows), "",
         *(f"- **{title}**: {meaning}." for title, meaning in questions(rows)), "",
         _counted(sum(row.cells for row in rows),
-                 [record for record in records if not _tpm(record)]),
-        "", *READING, "", *(_locked(with_tpm) if with_tpm else ()),
-        *(_modes(in_modes) if in_modes else ()), "## Counterexamples", "",
+                 [*kinds[""], *kinds["mode"]]),
+        "", *READING, "", *_by_scenario("locked", LOCKED_HEAD, kinds["tpm"]),
+        *_by_scenario("unused", ENTRY_HEAD, kinds["entry"]),
+        *(_modes(kinds["mode"]) if kinds["mode"] else ()), "## Counterexamples", "",
         "Cells in which a policy does not give what one might hope for. "
         "`bootmatrix run MATRIX --cell ID` runs one again.", "", *examples, "", *TAIL, "",
     ))  # fmt: skip
@@ -181,14 +187,22 @@ def _tpm(record: Record) -> bool:
     return bool(record["cell"].get(axis.name, axis.default) != axis.default)
 
 
-def _locked(records: Sequence[Record]) -> list[str]:
-    """How many disks stayed locked, by policy and scenario."""
+def _writes_entry(record: Record) -> bool:
+    """Whether the guest of a cell writes a boot entry of its own."""
+    return any(stage.step == WriteBootEntry.kind for stage in stages(record))
+
+
+def _by_scenario(question: str, head: Sequence[str], records: Sequence[Record]) -> list[str]:
+    """One question's counts, of decision.SOME_ASK, by policy and scenario; [] without a record."""
+    if not records:
+        return []
     scenarios = sorted({record["cell"]["scenario"] for record in records})
     found = {name: decide(record for record in records if record["cell"]["scenario"] == name)
              for name in scenarios}
-    counts = {(row.policy, name): str(row.locked) for name, rows in found.items() for row in rows}
+    counts = {(row.policy, name): str(getattr(row, question))
+              for name, rows in found.items() for row in rows}
     return [
-        *LOCKED_HEAD, "", "| policy | " + " | ".join(map(code, scenarios)) + " |",
+        *head, "", "| policy | " + " | ".join(map(code, scenarios)) + " |",
         "| --- |" + " --- |" * len(scenarios),
         *(f"| {code(policy)} | " + " | ".join(
             counts.get((policy, name), "") for name in scenarios) + " |"
@@ -245,6 +259,15 @@ LOCKED_HEAD = (
     "guest's user had not asked for. This is what *changed unasked* costs him: he needs his "
     "recovery key after a reboot like any other. These cells are counted nowhere else on this "
     "page; [model.md](model.md#the-tpm) says what must be.",
+)
+ENTRY_HEAD = (
+    "## Boot entries that are not used",
+    "",
+    "Guests with UEFI firmware that write a boot entry of their own, into `BootOrder` or "
+    "`BootNext`: in how many cells the firmware never started what it names, but its own default. "
+    "The entry is a variable, and its store moves with the guest or does not: this is what a user "
+    "loses whose machine no longer boots what it did. These cells are counted nowhere else on this "
+    "page; [model.md](model.md#variables) says what must be.",
 )
 MODES_SCENARIO = "migrate-reset"
 MODES_HEAD = (

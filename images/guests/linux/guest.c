@@ -45,6 +45,7 @@
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -433,13 +434,19 @@ static void put_fw_cfg_by_ports(void) {
     put_text("host", (uint8_t *)host, strlen(host), 1);
 }
 
+static void load(const char *name) {
+    char path[STRING_SIZE];
+    snprintf(path, sizeof path, "/lib/modules/%s.ko", name);
+    int module = open(path, O_RDONLY);
+    syscall(SYS_finit_module, module, "", 0);
+    close(module);
+}
+
 /* The driver keeps the directory that it found, and after a migration that is another QEMU's: it
  * has to be loaded anew. */
 static void put_fw_cfg(void) {
     syscall(SYS_delete_module, "qemu_fw_cfg", O_NONBLOCK);
-    int module = open("/lib/modules/qemu_fw_cfg.ko", O_RDONLY);
-    syscall(SYS_finit_module, module, "", 0);
-    close(module);
+    load("qemu_fw_cfg");
     size_t size = read_at("/sys/firmware/qemu_fw_cfg/rev", 0, STRING_SIZE);
     if (!size)
         return put_fw_cfg_by_ports();
@@ -676,7 +683,31 @@ static void hear(char key) {
     }
 }
 
+/* ---- The first process --------------------------------------------------------------------- */
+
+/* In the order in which they need each other; what has no device does no harm. */
+static const char *const drivers[] = {
+    "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+    "virtio_mmio", "failover", "net_failover", "virtio_net", "virtio_blk", "virtio_balloon",
+    "virtio-rng", "scsi_common", "scsi_mod", "sd_mod", "virtio_scsi", "libata", "ata_piix",
+    "virtio_console",
+};
+
+/* Here, and not by a command each in /init: under TCG each of those costs as much as a driver. */
+static void set_up(void) {
+    mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+    mount("proc", "/proc", "proc", 0, NULL);
+    mount("sysfs", "/sys", "sysfs", 0, NULL);
+    if (access("/sys/firmware/efi", F_OK) == 0) {
+        load("efivarfs");
+        mount("efivarfs", EFIVARS, "efivarfs", 0, NULL);
+    }
+    for (size_t i = 0; i < sizeof drivers / sizeof *drivers; i++)
+        load(drivers[i]);
+}
+
 int main(void) {
+    set_up();
     struct termios terminal;
     tcgetattr(STDIN_FILENO, &terminal);
     cfmakeraw(&terminal);

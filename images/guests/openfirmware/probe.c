@@ -19,9 +19,7 @@ typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LINE_SIZE 512
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
-#define NONCE_SIZE 16
 #define PROPERTY_SIZE 1024
 #define RTAS_SIZE 0x4000
 #define HALF_SECOND 500                 /* in milliseconds */
@@ -131,41 +129,13 @@ static void keep_count(u32 number) {
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
-static char line[LINE_SIZE];
-static u32 length;
-static char nonce[NONCE_SIZE + 1];
-static u32 digits;
-
-static void put_char(char c) {
-    if (length < LINE_SIZE)
-        line[length++] = c;
-}
-
-static void put(const char *text) {
-    while (*text)
-        put_char(*text++);
-}
-
-static void put_decimal(u32 value) {
-    if (value >= 10)
-        put_decimal(value / 10);
-    put_char('0' + value % 10);
-}
+#include "line.h"
 
 static void put_string(const char *text) {
     put_char('"');
     for (; *text; text++)
-        put_char(*text < ' ' || *text > '~' || *text == '"' ? '?' : *text);
+        put_char(printable(*text));
     put_char('"');
-}
-
-static void put_answer(const char *kind) {
-    put("BOOTMATRIX ");
-    put(kind);
-    if (digits) {
-        put(" nonce=");
-        put(nonce);
-    }
 }
 
 static void say(void) {

@@ -31,8 +31,6 @@
 #include "uefi.h"
 
 #define STRING_SIZE 64                  /* of a string that is printed, with its NUL */
-#define LINE_SIZE 2048
-#define NONCE_SIZE 16
 #define BEAT 5000000                    /* half a second */
 #define FILL_SIZE 7168
 #define FILLS 10000
@@ -107,48 +105,16 @@ static u8 *find_table(const Guid *guid) {
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
-static char line[LINE_SIZE];
-static u32 length;
-static char nonce[NONCE_SIZE + 1];
-static u32 digits;
-
-static void put_char(char c) {
-    if (length < LINE_SIZE)
-        line[length++] = c;
-}
-
-static void put(const char *text) {
-    while (*text)
-        put_char(*text++);
-}
-
-static void put_decimal(u32 value) {
-    if (value >= 10)
-        put_decimal(value / 10);
-    put_char('0' + value % 10);
-}
+#include "line.h"
 
 static void put_hexadecimal(u32 value) {
     for (int shift = 28; shift >= 0; shift -= 4)
         put_char("0123456789abcdef"[value >> shift & 15]);
 }
 
-static char printable(u16 c) {
-    return c < ' ' || c > '~' || c == '"' ? '?' : c;
-}
-
 static void put_utf16(const u16 *text, u32 room) {
     for (; room && *text; room--)
         put_char(printable(*text++));
-}
-
-static void put_answer(const char *kind) {
-    put("BOOTMATRIX ");
-    put(kind);
-    if (digits) {
-        put(" nonce=");
-        put(nonce);
-    }
 }
 
 static void end_line(void) {

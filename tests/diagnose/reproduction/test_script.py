@@ -43,10 +43,11 @@ CELLS = [
     cell("bookworm sid", "guest-owned-versioned", "move", machine="default"),
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
     # From trixie, where the guest's firmware stays: it boots in half the time of the older ones.
-    uefi("trixie bookworm", "guest-owned", "variables-migrate-restart"),
-    uefi("trixie sid", "machine-owned", "variables-migrate-reset"),
-    replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=240),
-            guest=GuestKind.LINUX_KERNEL),
+    *(pytest.param(wanted, marks=pytest.mark.slow) for wanted in (
+        uefi("trixie bookworm", "guest-owned", "variables-migrate-restart"),
+        uefi("trixie sid", "machine-owned", "variables-migrate-reset"),
+        replace(cell("bullseye sid", "machine-owned", "migrate-suspend-wake-reset", seconds=240),
+                guest=GuestKind.LINUX_KERNEL))),
 ]
 
 

@@ -35,6 +35,17 @@ def test_a_reset_that_never_happens(tmp_path: Path, reset: Any, words: str) -> N
     assert "halted" in seen[1].black_box.text
 
 
+@pytest.mark.parametrize(("reset", "soon"), [(BY_CF9, True), ("reset", False)])
+def test_who_was_waited_for_with_patience_is_not_once_more(
+    tmp_path: Path, reset: Any, soon: bool
+) -> None:
+    """What a guest was told to do had all the time that there is; the monitor's reset had none."""
+    script = Script(no_reset=True, deaf=True)
+    seen = life(fake_guest(tmp_path, script=script, least=2.0), ["start", reset])[-1]
+    assert (seen.not_reset, seen.answer) == (True, None)
+    assert (seen.seconds < 1.5) is soon, f"the guest was waited for, for {seen.seconds:.1f} s"
+
+
 def test_who_was_reset_and_is_not_seen_to_stand_still_was_reset(tmp_path: Path) -> None:
     guest = fake_guest(tmp_path, script=Script(deaf=True))
     with guest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bootmatrix.errors import DeadlineExceeded, GdbError, MonitorError
 from bootmatrix.machines.base import LAST_WORDS_SECONDS, Resets, Types
 from bootmatrix.model import ResetBy
+from bootmatrix.run import guest as guests
 from bootmatrix.run.guest import Guest
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.migrate import leaves_during_post
@@ -26,7 +27,7 @@ def do(guest: Guest, step: Reset, following: Step | None) -> StepObserved:
     except DeadlineExceeded as error:  # who is to do it does not answer
         missed = f"the machine was not reset: {error.message}"
     if missed is not None and machine.alive:
-        return _not_reset(guest, missed)
+        return _not_reset(guest, step.by, missed)
     return guest.boot(banner_only=leaves_during_post(following))
 
 
@@ -44,10 +45,17 @@ def _missed(guest: Guest, by: ResetBy) -> str | None:
             f"to do so by {by}")
 
 
-def _not_reset(guest: Guest, missed: str) -> StepObserved:
-    """The machine was not reset in time; the guest is asked whether it simply goes on."""
+def _not_reset(guest: Guest, by: ResetBy, missed: str) -> StepObserved:
+    """The machine was not reset in time; the guest is asked whether it simply goes on.
+
+    One that was to do it itself has been waited for already, with patience where there is any,
+    and what it says changes the reason alone: it is not waited for as long once more.
+    """
     never = guest.resets() == 0
-    answer = guest.machine.console.ask(guest.deadline(guest.answer_seconds))
+    deadline = guest.deadline(guest.answer_seconds)
+    if by is not ResetBy.MONITOR:
+        deadline = guest.machine.clock.deadline(guests.ANSWER_SECONDS)
+    answer = guest.machine.console.ask(deadline)
     # What goes on has done what it was told, in vain: there is nothing to be waited for.
     limit = None if answer else guest.limit(guest.setup.seconds)
     return guest.observed(failed=missed, not_reset=never, answer=answer, limit=limit)
