@@ -5,6 +5,7 @@ It is hostile input: bounded, split as a shell splits it, and nothing in it is r
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import Counter
@@ -56,6 +57,12 @@ _LIBVIRT = "starting up libvirt version"
 
 class NoCommandLine(ValueError):
     """There is no QEMU's command line in a text; the message says what was looked for."""
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8, or UTF-16 as PowerShell's ``>`` writes it, by its mark."""
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
 
 
 def command_line(text: str) -> tuple[str, list[str]]:
@@ -170,12 +177,12 @@ def _how_sure(line: str) -> int:
         if _SEARCH.fullmatch(word):
             words = words[:at]
             break
-    at = _program_at(words)
-    if at is None:
+    named = _program_at(words)
+    if named is None:
         return 0
-    if _begins_options(words, at):
+    if _begins_options(words, named):
         return 2
-    return int(len(words) > at + 1 or words[at] not in ("qemu", "kvm"))
+    return int(len(words) > named + 1 or words[named] not in ("qemu", "kvm"))
 
 
 def _program_at(words: Sequence[str]) -> int | None:
