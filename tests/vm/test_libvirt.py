@@ -157,3 +157,11 @@ def test_a_domain_becomes_words() -> None:
 def test_what_is_no_domain(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         libvirt.command_line(text)
+
+
+def test_a_store_and_a_secure_loader_are_told_as_qemus_own_options() -> None:
+    text = ("<domain><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type>"
+            "<loader secure='yes' type='pflash'>/x</loader><nvram>/a,b</nvram></os></domain>")
+    words = libvirt.command_line(text)[1]
+    assert "driver=cfi.pflash01,property=secure,value=on" in words
+    assert "if=pflash,format=raw,unit=1,file=/a,,b" in words

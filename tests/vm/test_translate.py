@@ -182,7 +182,7 @@ def test_what_cannot_be_read_is_left_out_once_and_never_kept(given: str) -> None
     found = of(f"-M pc-q35-7.2 -nodefaults {given}")
     (line,) = (line for line in found.lines if line.given == given)
     assert line.kind == LEFT_OUT
-    assert "cannot be read" in line.why or "variable" in line.why
+    assert any(why in line.why for why in ("cannot be read", "variable", "command"))
     assert (found.machine.smp, found.machine.memory, found.machine.words) == (1, 128, ())
 
 
@@ -279,3 +279,24 @@ def test_of_a_machine_s_property_the_option_that_is_last_counts(
     found = of(f"-nodefaults {given}")
     assert found.machine.machine == machine
     assert became(found, left_out) == f"left out: {left_out} (QEMU takes what is said later)"
+
+
+def test_what_qemu_has_by_itself_and_is_not_carried_over_is_told() -> None:
+    def told(text: str) -> set[str]:
+        return {line.given for line in of(text).lines if line.kind == LEFT_OUT}
+
+    cd, floppy, port = "an empty CD-ROM drive", "an empty floppy drive", "a parallel port"
+    assert told("-m 64") == {cd, floppy, port}
+    assert told("-M q35 -m 64") == {cd, port}
+    assert told("-m 64 -nodefaults") == told("-M microvm -m 64") == set()
+    assert told("-m 64 -cdrom x") == {floppy, port}
+    assert told("-m 64 -device scsi-hd") == {floppy, port}
+    assert {cd, floppy} & told("-m 64 -fda x -parallel none -drive if=ide,index=2") == set()
+
+
+@pytest.mark.parametrize(("given", "why"), [
+    ("$CPUS", "variable"), ("${CPUS:-2}", "variable"), ("`nproc`", "command"),
+    ("$(nproc)", "command"),
+])
+def test_the_reason_is_that_of_what_a_shell_would_fill_in(given: str, why: str) -> None:
+    assert f"a shell's {why}" in became(of(f"-smp {given}"), "-smp")

@@ -50,3 +50,13 @@ def test_the_figures_of_an_example_are_those_of_the_page(path: Path) -> None:
     assert block.splitlines() == list(map(str, vm.sorted_lines(lines)))
     assert [int(part) for part in row.split("|")[3:7]] == [
         sum(line.kind == kind for line in lines) for kind in vm.KINDS]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("text", [
+    "qemu-system-x86_64 -m 64 -smp 2",
+    "<domain><os><type arch='x86_64'>hvm</type></os><vcpu>2</vcpu></domain>",
+])
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "vm.txt").write_text(text, encoding=encoding)
+    assert vm.read(tmp_path / "vm.txt").machine.smp == 2

@@ -61,6 +61,22 @@ def test_other_qemus_in_a_text_are_told() -> None:
     assert options(found, NO_VALUE) == [("m", "2"), (COMMENT, "kvm -m 1")]
 
 
+@pytest.mark.parametrize("below", [
+    "With the old qemu it works", "no difference with kvm", "-cpu host and -accel kvm -smp 2 hang"])
+def test_prose_around_a_command_line_is_not_taken_for_one(below: str) -> None:
+    text = f"It hangs in qemu 10:\n\nqemu-system-aarch64 -M virt\n\n{below}\n"
+    program, found = command_line(text)
+    assert program == "qemu-system-aarch64"
+    assert options(found, NO_VALUE)[0] == ("M", "virt")
+    told = [text for name, text in options(found, NO_VALUE)[1:] if name == COMMENT]
+    assert told[0] == "It hangs in qemu 10:"
+
+
+def test_the_user_that_ps_names_is_no_program() -> None:
+    line = "qemu  4312  9.1 ?  Sl 1:00 /usr/bin/qemu-system-aarch64 -M virt"
+    assert command_line(line) == ("/usr/bin/qemu-system-aarch64", ["-M", "virt"])
+
+
 def test_a_comment_is_told_and_never_an_option() -> None:
     script = ("# kvm -no\nargs=(\n  -m 512 # (it's much)\n  # -smp 4\n  -device virtio-rng-pci\n)\n"
               'A=1 # one\nkvm "${args[@]}" -name "a # b" -append x#$A # -device e1000\n')
@@ -125,6 +141,7 @@ def test_lines_that_lost_their_backslashes() -> None:
 
 @pytest.mark.parametrize(("text", "says"), [
     ("", "no QEMU in it"), ("x qemu-img y", "no QEMU in it"),
+    ("this is not qemu", "no QEMU in it"),
     ("qemu-system-x86_64 -name 'a", "its quotes do not end"),
     ("kvm " + "a " * 5000, "more than 4096 words"), ("kvm " + "a" * 40000, "more than 32768"),
 ])

@@ -108,7 +108,7 @@ def _standard_input() -> str:
     given = sys.stdin.buffer.read(words.LARGEST + 1)
     if len(given) > words.LARGEST:
         raise UserError(f"standard input has more than {words.LARGEST} bytes")
-    return given.decode("utf-8", "replace")
+    return words.decoded(given)
 
 
 def _by_libvirt(path: Path) -> str | None:

@@ -42,7 +42,7 @@ def read(
 def text_of(path: Path) -> str:
     """What is in a file. Raises UserError."""
     try:
-        return given_file.read(path, words.LARGEST).decode("utf-8", "replace")
+        return words.decoded(given_file.read(path, words.LARGEST))
     except given_file.Unreadable as error:
         raise UserError(f"{path} {error}") from None
 

@@ -274,6 +274,10 @@ def _machine(root: _Node, kind: _Node) -> Iterator[tuple[str, str]]:
     if loader is not None or firmware == "efi":
         name = loader.text() if loader is not None and loader.text() else "OVMF"
         yield "bios", name.replace(",", ",,")
+    if loader is not None and loader.switch("secure") == "on":
+        yield "global", "driver=cfi.pflash01,property=secure,value=on"
+    if os.has("nvram") and (store := os.one("nvram").text()):
+        yield "drive", f"if=pflash,format=raw,unit=1,file={store.replace(',', ',,')}"
     for firmwares in ("loader", "nvram", "firmware"):  # what is tested is the host's
         for element in os.of(firmwares):
             element.ignore()

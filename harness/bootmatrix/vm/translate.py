@@ -83,14 +83,16 @@ _LEFT_OUT = {
                      "no-kvm-pit-reinjection", "kvm-shadow-memory", "xen-domid", "xen-attach",
                      "xen-create", "enable-hax"),
                     "the axis accel says it"),
-    **dict.fromkeys(("mem-path", "mem-prealloc", "overcommit", "realtime", "balloon-size"),
+    **dict.fromkeys(("mem-path", "mem-prealloc", "overcommit", "realtime", "balloon-size",
+                     "tb-size"),
                     "where the host takes its memory from"),
     **dict.fromkeys(("fsdev", "virtfs", "virtfs_synth"), "a directory of the host's"),
-    **dict.fromkeys(("readconfig", "acpitable", "plugin", "L", "mtdblock", "sd", "tb-size"),
+    **dict.fromkeys(("readconfig", "acpitable", "plugin", "L", "mtdblock", "sd"),
                     "a file of the host's"),
     **dict.fromkeys(("tpmdev",), "the axis tpm gives a guest one, with a state of its own"),
-    **dict.fromkeys(("icount", "singlestep", "cpu-throttle", "semihosting", "semihosting-config"),
+    **dict.fromkeys(("icount", "singlestep", "cpu-throttle"),
                     "how QEMU's time goes is the harness's"),
+    **dict.fromkeys(("semihosting", "semihosting-config"), "it gives the host's files away"),
     **dict.fromkeys(("soundhw",), "no QEMU since 7.1 has it"),
     **dict.fromkeys(("usbdevice-host", "pcspk-audiodev", "rtc-td-hack", "no-fd-bootchk",
                      "win2k-hack", "tdf", "old-param"), "QEMU 11.1 does not have it"),
@@ -115,6 +117,10 @@ _LATER = "QEMU takes what is said later"
 _OF_THE_SHELL = {COMMENT: "a comment, or another command: the last QEMU counts",
                  UNKNOWN: "not known here"}
 _SHELL = re.compile(r"\$[({A-Za-z0-9_@*#?!$-]|`")
+_VARIABLE = re.compile(r"\$(?:\{|[A-Za-z0-9_@*#?!$-])")
+_COMMAND = re.compile(r"`|\$\(")
+_NO_CDROM = frozenset(("ide-cd", "ide-hd", "scsi-cd", "scsi-hd"))
+"""Devices by whose sight QEMU makes no CD-ROM drive of its own."""
 _NO_ORDER = 1 << 20
 _NO_CHANGE = ("dies", "clusters", "modules", "books", "drawers")
 _SAFE = re.compile(r"[A-Za-z0-9._:+-]*")
@@ -891,6 +897,15 @@ class _Translation:
             self.lines.append(Line(ADDED, "-device VGA", "", why))
         if not named & {"netdev", "net", "nic"}:
             self._card("e1000e" if self.q35 else "e1000", (), ADDED, "the network card", why)
+        second = any(name == "drive" and re.search(r"\bindex=2\b", value) for name, value in given)
+        for what, there in (
+            ("an empty CD-ROM drive", second or named & {"cdrom", "hdc"} or drivers & _NO_CDROM),
+            ("an empty floppy drive", self.q35 or drivers & {"floppy", "isa-fdc"}
+             or named & {"fda"} or any("if=floppy" in value for _, value in given)),
+            ("a parallel port", named & {"parallel"} or drivers & {"isa-parallel"}),
+        ):
+            if not there:
+                self.lines.append(Line(LEFT_OUT, what, "", why))
 
     def _console_of_its_own(self) -> None:
         if self.console is None and not self.serials:
@@ -940,6 +955,13 @@ def _arch(program: str) -> Arch:
                          f"({', '.join(Arch)})") from None
 
 
+def _of_a_shell(value: str) -> str:
+    """Why a value with something in it that a shell would fill in is not read."""
+    if _COMMAND.search(value) and not _VARIABLE.search(value):
+        return "what a shell's command would say, which is not run"
+    return "a shell's variable that is not set in it once and for all"
+
+
 def _unread(given: Sequence[tuple[str, str]]) -> dict[int, str]:
     """The options that are left out before anything is read of them, by their number, and why."""
     last = {name: at for at, (name, _) in enumerate(given)}
@@ -948,7 +970,7 @@ def _unread(given: Sequence[tuple[str, str]]) -> dict[int, str]:
         if name in _OF_THE_SHELL:
             found[at] = _OF_THE_SHELL[name]
         elif _SHELL.search(value):
-            found[at] = "a shell's variable that is not set in it"
+            found[at] = _of_a_shell(value)
         elif not name:
             found[at] = "no option: words of ps have lost their quotes"
         elif name in _ONCE and last[name] != at:

@@ -5,6 +5,7 @@ It is hostile input: bounded, split as a shell splits it, and nothing in it is r
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import Counter
@@ -58,6 +59,12 @@ class NoCommandLine(ValueError):
     """There is no QEMU's command line in a text; the message says what was looked for."""
 
 
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8, or UTF-16 as PowerShell's ``>`` writes it, by its mark."""
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
+
+
 def command_line(text: str) -> tuple[str, list[str]]:
     """QEMU's program and the words behind it: of several command lines in a text the last.
 
@@ -74,11 +81,13 @@ def command_line(text: str) -> tuple[str, list[str]]:
     joined = re.sub(r"\\\r?\n\s*", " ", text)
     joined = _indented(joined, comments)
     values = _assigned(joined)
-    found = [line for line in joined.splitlines() if _has_program(line)]
+    found = [(line, sure) for line in joined.splitlines() if (sure := _how_sure(line))]
     if not found:
         raise NoCommandLine("no QEMU in it: a word that is qemu-system-ARCH, qemu-kvm or kvm")
-    words = split(_filled(found[-1], values))
-    at = next((n for n, word in enumerate(words) if _PROGRAM.fullmatch(word)), None)
+    surest = max(sure for _, sure in found)
+    last = max(n for n, (_, sure) in enumerate(found) if sure == surest)
+    words = split(_filled(found[last][0], values))
+    at = _program_at(words)
     if at is None:
         raise NoCommandLine("QEMU's name is a part of another word in it")
     kept = []
@@ -93,7 +102,8 @@ def command_line(text: str) -> tuple[str, list[str]]:
         else:
             kept.append(word)
     if not by_libvirt:  # whose log has QEMU's version in a line of its own
-        kept += [_MARK + _MARKED.sub("#", line.strip()) for line in found[:-1]]
+        kept += [_MARK + _MARKED.sub("#", line.strip())
+                 for n, (line, _) in enumerate(found) if n != last]
     return words[at], kept
 
 
@@ -157,13 +167,33 @@ def _word(line: str, at: int) -> tuple[int, str]:
     return at, "".join(parts)
 
 
-def _has_program(line: str) -> bool:
-    for word in line.split():
+def _how_sure(line: str) -> int:
+    """Whether a line is a QEMU's command line: 0 no; 1 it may be; 2 options are behind its name.
+
+    A report's prose names QEMU, too ("with the old qemu it works"), above and below the command.
+    """
+    words = line.split()
+    for at, word in enumerate(words):
         if _SEARCH.fullmatch(word):
-            return False
-        if _PROGRAM.fullmatch(word):
-            return True
-    return False
+            words = words[:at]
+            break
+    named = _program_at(words)
+    if named is None:
+        return 0
+    if _begins_options(words, named):
+        return 2
+    return int(len(words) > named + 1 or words[named] not in ("qemu", "kvm"))
+
+
+def _program_at(words: Sequence[str]) -> int | None:
+    """Which word is QEMU's name: the first with an option behind it, as ps names a user before."""
+    named = [at for at, word in enumerate(words) if _PROGRAM.fullmatch(word)]
+    return next((at for at in named if _begins_options(words, at)), next(iter(named), None))
+
+
+def _begins_options(words: Sequence[str], at: int) -> bool:
+    return (words[at + 1:at + 2] != [] and words[at + 1].startswith(("-", "$", '"', "'", _MARK))
+            and words[at - 1:at] not in (["-accel"], ["--accel"]))
 
 
 def _without_comment(line: str, comments: list[str]) -> str:
