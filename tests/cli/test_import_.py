@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -49,6 +50,22 @@ def test_an_example_becomes_a_matrix(
     assert other.own_machine is not None
     assert other.own_machine.words == cell.own_machine.words
     assert other.id == cell.id
+
+
+def test_a_file_that_could_not_be_written_is_not_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: nothing is in the way of the next try."""
+    made = tmp_path / "mine.yaml"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        status = main(["import", str(EXAMPLES / "microvm.sh"), "-o", str(made)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2
+    assert "mine.yaml cannot be written: File too large" in capsys.readouterr().err
+    assert not made.exists()
 
 
 def test_it_does_not_overwrite_and_prints_without_a_file(

@@ -63,6 +63,7 @@ OWN = "scenarios:\n  mine: [%s]\n"
         (BASE + "guests: {mine: {disk: m.yaml, up: y}}\n", "8:23",
          ["no qcow2 image", "format: raw"]),
         (BASE + "limits: {memory: 10}\n", "8:18", ["found a number (10); it must be 64 or more"]),
+        (BASE + "arguments: {a: [-S]}\n", "8:1", ["arguments: no such field", "below axes:"]),
         (BASE + "limits: {files: 300}\n", "8:10", ["files: no such field", "file, processes"]),
         (BASE + "guests: {mine: {arguments: []}}\n", "8:16", ["machine: is missing"]),
         (BASE + "  guest: [probe, mine]\n" + MINE, "8:10",

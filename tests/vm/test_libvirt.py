@@ -55,6 +55,18 @@ def test_what_nobody_reads_is_told_with_its_place() -> None:
         "<model type='qxl'> of <video>, line 6"]
 
 
+def test_arguments_that_a_domain_passes_through_are_read() -> None:
+    """And an element that says nothing takes no word of the option behind it."""
+    _, words = libvirt.command_line("""<domain xmlns:qemu='http://libvirt.org/x'><os><type/></os>
+<devices><filesystem/><graphics/><tpm/></devices><qemu:commandline><qemu:arg value='-device'/>
+<qemu:arg value='e1000,id=a b'/><qemu:env name='A' value='B'/></qemu:commandline></domain>""")
+    assert words[-2:] == ["-device", "e1000,id=a b"]
+    assert ("-fsdev", "<filesystem>") in list(pairwise(words))
+    assert ("-vnc", "<graphics>") in list(pairwise(words))
+    told = [word for name, word in pairwise(words) if name == "-libvirt"]
+    assert told == ["<qemu:env name='A' value='B'> of <qemu:commandline>, line 3"]
+
+
 def test_what_a_guest_sees_of_a_domain_is_kept() -> None:
     _, words = libvirt.command_line("""<domain><memory unit='MiB'>512</memory><vcpu>8</vcpu>
 <genid>11111111-3a51-4a53-9b6c-70b7d7f2a911</genid>

@@ -87,7 +87,12 @@ def _import(options: argparse.Namespace) -> int:
     output = given_file.path_of(options.output)
     try:
         with output.open("x") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:  # a part of it would be in the way of the next try
+                output.unlink(missing_ok=True)
+                raise
     except OSError as error:
         parent = output.parent
         why = error.strerror if parent.is_dir() else f"there is no directory {parent}"

@@ -168,6 +168,9 @@ class Document:
             )
         if kind == "missing":
             return self.error(loc, "is missing")
+        if kind == "extra_forbidden" and len(loc) == 1 and loc[0] in AXES:
+            return self.error(loc, "no such field", key=True,
+                              hint="an axis; it stands below axes:")
         if kind == "extra_forbidden":
             return self.error(
                 loc, "no such field", found=str(loc[-1]), accepted=_fields(loc[:-1]), key=True

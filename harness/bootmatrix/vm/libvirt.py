@@ -133,8 +133,9 @@ class _Node:
         return any(child.see() for child in self.children if child.tag == tag)
 
     def listed(self) -> str:
-        """Its first attributes, to be told."""
-        return " ".join(f"{key}={value}" for key, value in list(self._attributes.items())[:6])
+        """Its first attributes, to be told; never empty, as a word is meant behind an option."""
+        listed = [f"{key}={value}" for key, value in list(self._attributes.items())[:6]]
+        return " ".join(listed) or f"<{self.tag}>"
 
     def unread(self) -> Iterator[str]:
         """What nobody has read, in the order of the file."""
@@ -185,8 +186,11 @@ def command_line(text: str) -> tuple[str, list[str]]:
         if arch not in ("x86_64", "i686"):  # which has no VGA
             value = re.sub(r"^virtio-vga\b", "virtio-gpu-pci", value)
         words += [f"-{option}", value] if value else [f"-{option}"]
+    root.ignore("xmlns:qemu")
+    own = [arg.get("value") for arg in root.of("qemu:commandline/qemu:arg")]
     for told in root.unread():
         words += [f"-{UNKNOWN}", told]
+    words += own  # behind all else, as libvirt has them
     return f"qemu-system-{arch}", words
 
 
