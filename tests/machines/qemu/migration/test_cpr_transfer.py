@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.deadline import Deadline
-from bootmatrix.errors import DeadlineExceeded, QemuError
+from bootmatrix.errors import DeadlineExceeded, MonitorError, QemuError
 from bootmatrix.machines.qemu.migration import cpr_transfer
 from bootmatrix.model import MigrationMode
 from bootmatrix.modes import MODES
@@ -80,3 +80,42 @@ def test_one_that_never_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(DeadlineExceeded, match="b: a socket for descriptors"):
         cpr_transfer.migrate(pair.source.of_qemu, pair.destination.of_qemu, MODE,
                              Deadline.after(0.05))
+
+
+REFUSED = "a: migrate: Failed to connect to '/cell/2/cpr.sock': Connection refused"
+
+
+def refusing(pair: Pair, words: str, times: int = 1000) -> None:
+    """Its source says this of the first requests."""
+    monitor, left = pair.source.of_qemu.monitor, [words] * times
+    execute = monitor.execute
+
+    def asked(command: str, arguments: Any = None, *, deadline: Deadline) -> Any:
+        told = execute(command, arguments, deadline=deadline)
+        if command == "migrate" and left:
+            raise MonitorError(left.pop())
+        return told
+
+    monitor.execute = asked
+
+
+def test_a_socket_at_which_nobody_listens_yet_is_no_refusal() -> None:
+    """The file is there a moment before: on a busy machine a cell was `blocked` for that."""
+    pair = Pair()
+    refusing(pair, REFUSED, 2)
+    assert pair.migrate() is None
+    assert pair.log.count("a migrate") == 3
+    # What the source told of the first two is not of the third.
+    assert pair.log.count("a migrate-set-parameters") == 3
+
+
+@pytest.mark.parametrize(("words", "dies"), [
+    (REFUSED, True), ("a: migrate: Failed to connect to '/cell/2/cpr.sock': Permission denied",
+                      False)])
+def test_any_other_word_is_one(words: str, dies: bool) -> None:
+    pair = Pair(1, dies=dies)
+    refusing(pair, words)
+    refusal = pair.migrate()
+    assert refusal is not None
+    assert words in refusal.message
+    assert pair.log.count("a migrate") == 1
