@@ -38,6 +38,8 @@ LITERAL = [
     ("missing-section", "Missing section footer for 0000:00:01.3/piix4_pm"),
     ("missing-section", "Read section footer failed: -5"),
     ("missing-section", "Section footer error, section_id: 2"),
+    ("not-migratable",
+     "1-source: migrate: State blocked by non-migratable device '0000:00:04.0/nvme'"),
     ("section-version", "unsupported version 4 for 'mc146818rtc' v3"),
     ("tpm-state", "tpm-emulator: Setting the stateblob (type 1) failed with a TPM error 0x1f"),
     ("tpm-state", "tpm-emulator: could not set state blob type 2"),

@@ -50,6 +50,7 @@ _CLASSES = tuple(
         ("ram-block-unknown", r"Unknown ramblock \"[^\"]*\"[^\n]*"),
         ("missing-section", r"Missing section footer for [^\n]*"),
         ("missing-section", r"(?:Read section footer failed|Section footer error)[^\n]*"),
+        ("not-migratable", r"State blocked by non-migratable device[^\n]*"),
         ("section-version", r"unsupported version [0-9]{1,10} for '[^'\n]{1,200}' v[0-9]{1,10}"),
         ("unknown-section", r"Unknown (?:savevm )?section(?: or instance)? [^\n]*"),
         ("unknown-section", r"MIG_CMD 0x[0-9a-f]+ unknown[^\n]*"),
