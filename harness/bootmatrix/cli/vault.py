@@ -135,11 +135,14 @@ def _alone(vault: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError("another `bootmatrix vault add` saves guests there", file=vault,
                             hint="when it has ended, what it saved is there already") from error
-        yield
+        try:
+            yield
+        finally:
+            # While nobody else can have it; what was saved keeps it.
+            with contextlib.suppress(OSError):
+                vault.rmdir()
     finally:
         os.close(held)
-        with contextlib.suppress(OSError):  # nothing was saved
-            vault.rmdir()
 
 
 def _save(options: argparse.Namespace, builds: Any, guests: Any) -> int:

@@ -22,7 +22,7 @@ from bootmatrix.witnesses.refusal import Refusal, classify
 
 HANDOVER = "cpr.sock"
 _LOOK_SECONDS = 0.01
-_NOT_YET = re.compile(r"Failed to connect to .*: (?:Connection refused|No such file or directory)$")
+_NOT_YET = re.compile(r"Failed to connect to .*: Connection refused$")
 
 
 def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
