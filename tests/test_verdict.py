@@ -64,6 +64,7 @@ def test_pass_tells_the_guests_life_and_fills_the_boots() -> None:
         "fw_cfg": None,
         "acpi": None,
         "smbios_tables": None,
+        "program_sum": None,
         "memory": None,
         "cpus": None,
         "told_by": "console",

@@ -173,9 +173,9 @@ QEMU: tuple[Fault, ...] = (
               "if (rom->data && rom->isrom) {",
               "            if (rom->data && rom->isrom && !PLANTED(N)) {", "instead"),
     ), ("silent", "no-boot", "wrong-firmware"), "the ROM's bytes are|expected seabios"),
-    Fault(19, "the guest's memory is not whole when it arrives: a page of low memory is cleared", (
+    Fault(19, "the guest's memory is not whole when it arrives: 16 bytes at 0x7c00 are others", (
         Plant(*_INCOMING, _WRITE % "0x7c00"),
-    ), ("silent", "no-boot"), "."),
+    ), ("silent", "no-boot", "wrong-memory"), "memory"),
     Fault(20, "a guest that has arrived does not run, and the migration is called complete", (
         Plant("migration/migration.c", "metadata.  If error, don't restart the VM yet.",
               " vm_start();", "                if (!PLANTED(N))", "before"),

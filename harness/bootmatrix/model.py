@@ -338,6 +338,7 @@ class Verdict(StrEnum):
     WRONG_PROGRAM = "wrong-program"
     WRONG_KERNEL = "wrong-kernel"
     WRONG_CMOS = "wrong-cmos"
+    WRONG_MEMORY = "wrong-memory"
     WRONG_TABLES = "wrong-tables"
     WRONG_HARDWARE = "wrong-hardware"
     WRONG_TPM = "wrong-tpm"

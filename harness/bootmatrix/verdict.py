@@ -21,6 +21,7 @@ from bootmatrix.witnesses import (
     hardware,
     kernel,
     late,
+    memory,
     nvram,
     refusal,
     resets,
@@ -46,7 +47,7 @@ AT_A_BOOT: tuple[Witness, ...] = (
 WITHOUT_A_BOOT: tuple[Witness, ...] = (
     stopped.problem, answer.not_done, flash.problem, variables.not_written, rom.changed,
     answer.missing, kernel.problem, counter.problem, fw_cfg.problem, variables.problem,
-    cmos.changed, tables.changed, hardware.problem, devices.problem, tpm.changed,
+    cmos.changed, memory.changed, tables.changed, hardware.problem, devices.problem, tpm.changed,
 )  # fmt: skip
 
 

@@ -15,10 +15,11 @@
 ;   BOOTMATRIX failed reading-disk
 ; where IDENTITY is what this boot found in SMBIOS and on its disk, then what fw_cfg, the ACPI and
 ; SMBIOS tables, the firmware's map of memory (as it was at the boot: KiB that are free) and the CMOS
-; (which boot it is there) say at this moment, on one line:
+; (which boot it is there) say at this moment, and what is in the memory where this program lies, on
+; one line:
 ;   bios-vendor="SeaBIOS" bios-version="1.14.0-2" disk="A"
 ;   fw-cfg="QEMU" features=3 host="11.1.3 debian-sid" acpi=0123cdef
-;   smbios=0123cdef machine="pc-q35-5.2" memory=32127 cpus=1 cmos=3
+;   smbios=0123cdef machine="pc-q35-5.2" memory=32127 cpus=1 cmos=3 program-sum=0123cdef
 ; Up to 16 digits before a command come back in the lines that answer it, behind their kind:
 ;   BOOTMATRIX here nonce=0123456789012345 boot=3 beat=17 IDENTITY
 ; Commands, one byte each, anything else is ignored, and makes it forget the digits:
@@ -405,6 +406,14 @@ put_identity:                           ; and the line's end
     call read_count
     movzx eax, bx
     call put_decimal
+    print text_program_sum
+    call enter_flat
+    mov eax, FNV_BASIS
+    mov ebx, boot_sector
+    mov ecx, constants_end - boot_sector
+    call sum_fnv
+    call leave_flat
+    call put_hexadecimal
     print text_end
     ret
 
@@ -1256,6 +1265,7 @@ text_machine            db ' machine="', 0
 text_memory             db '" memory=', 0
 text_cpus               db ' cpus=', 0
 text_cmos               db ' cmos=', 0
+text_program_sum        db ' program-sum=', 0
 text_flashing           db 'BOOTMATRIX flashing', 0
 text_at                 db ' at=', 0
 text_flash              db 'BOOTMATRIX flash', 0
@@ -1286,6 +1296,7 @@ gdt_pointer             dw $ - gdt - 1
 empty_idt               dw 0
                         dd 0
 
+constants_end:
 dma:                                    ; FWCfgDmaAccess, big-endian
 dma_control             dd 0
 dma_length              dd 0

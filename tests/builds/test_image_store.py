@@ -93,6 +93,7 @@ def test_the_shipped_ovmf(store: ImageStore, name: str) -> None:
 @pytest.mark.parametrize(("architecture", "kinds"), [
     ("aarch64", ("aavmf", "aavmf-ms")), ("riscv64", ("opensbi",)),
 ])
+@pytest.mark.slow
 def test_builds_for_other_architectures(
     store: ImageStore, architecture: str, kinds: tuple[str, ...]
 ) -> None:
@@ -419,6 +420,7 @@ def builder(here: Path, path: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT, text=True, env=os.environ | {"TMPDIR": str(here), "PATH": path})
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_build_and_nothing_else(tmp_path: Path) -> None:
     """The real mmdebstrap sends SIGHUP to its process group where its output fails."""
     (tmp_path / "cache").mkdir()

@@ -203,6 +203,7 @@ def test_a_worker_that_is_stopped_is_not_waited_for_and_comes_back(
     assert run(place, tmp_path / "later").workers() == {"one", "two"}
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_cut_off_ends_what_it_runs(place: Place, tmp_path: Path) -> None:
     place.planned(seconds=0.4)
     ran = run(place, tmp_path, at(4, place.machine("two").cut))

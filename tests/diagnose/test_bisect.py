@@ -572,6 +572,7 @@ def of_source(there: StandIn, good: str, bad: str, *more: str) -> int:
                   *more)
 
 
+@pytest.mark.slow
 def test_a_repository_without_a_build_command(
     sources: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,6 +185,7 @@ def test_interrupted_it_goes_on_without_loss(tmp_path: Path) -> None:
     assert len(twice) <= 1
 
 
+@pytest.mark.slow
 def test_two_workers_find_a_thing_once(tmp_path: Path) -> None:
     for worker in (0, 1):
         one = go(explored(tmp_path, after("start", "migrate", "reset"), worker=worker), 40)
@@ -199,6 +200,7 @@ def ways(one: Explored) -> list[tuple[Step, ...]]:
     return [cell.scenario.steps for cell, _ in one.lived.ran]
 
 
+@pytest.mark.slow
 def test_one_seed_finds_the_same_by_the_same_lives(
     shrunk: tuple[Explored, Path], tmp_path: Path
 ) -> None:
@@ -243,6 +245,7 @@ def test_when_time_is_up_it_ends_and_keeps_its_coverage(tmp_path: Path) -> None:
     assert one.search.home.all_coverage().possible
 
 
+@pytest.mark.slow
 def test_what_shrinking_a_life_of_twenty_steps_takes_is_bounded(tmp_path: Path) -> None:
     """Where its core is long. Each is a real run: measured were 24 to 309."""
     one = go(explored(tmp_path, after("migrate", "migrate", "shutdown", "start"), longest=20), 60)

@@ -102,7 +102,8 @@ def here(vm: VM) -> ProbeLine:
 @pytest.mark.parametrize(
     ("build", "firmware", "machine", "by_kernel", "resets"),
     [
-        ("debian-bullseye", BIOS, I440FX, True, True), ("debian-sid", BIOS, Q35, False, False),
+        pytest.param("debian-bullseye", BIOS, I440FX, True, True, marks=pytest.mark.slow),
+        ("debian-sid", BIOS, Q35, False, False),
         pytest.param("debian-sid", UEFI, I440FX, False, True, marks=pytest.mark.slow),
     ],
     ids=["bios-by-kernel", "bios-by-disk", "uefi-by-disk"],

@@ -81,10 +81,12 @@ def executable(path: Path, program: Path) -> int:
     """
     server = _server("bootmatrix").fileno()
     client = path.with_name(f".{path.name}.py")
-    client.write_text(CLIENT)
     words = shlex.join([sys.executable, "-IS", str(client), str(server), str(program)])
-    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-    path.chmod(0o755)
+    for file, text in ((client, CLIENT), (path, f'#!/bin/sh\nexec {words} "$@"\n')):
+        # At once: one that was started before may be about to read it, and half of it is a program.
+        (new := file.with_name(f"{file.name}.new")).write_text(text)
+        new.chmod(0o755)
+        new.replace(file)
     return server
 
 

@@ -77,6 +77,7 @@ def test_a_swap_at_the_wake_up_is_caught(
     )
 
 
+@pytest.mark.slow
 def test_a_guest_that_was_reset_before_it_moved_is_caught(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,9 +52,9 @@ def own(
 @pytest.mark.parametrize(("file", "pair", "firmware", "refused"), [
     ("old-pc.sh", "trixie bookworm", None, ""),
     ("old-pc.sh", "trixie sid", None, QUEUE),
-    ("desktop.log", "bookworm trixie", "ovmf-4m", ""),
+    pytest.param("desktop.log", "bookworm trixie", "ovmf-4m", "", marks=pytest.mark.slow),
     ("desktop.log", "trixie sid", "ovmf-4m", QUEUE),
-    ("numa.ps.txt", "bookworm trixie", "ovmf-4m", ""),
+    pytest.param("numa.ps.txt", "bookworm trixie", "ovmf-4m", "", marks=pytest.mark.slow),
 ])
 def test_a_pasted_machine_moves_or_is_refused_by_its_cause(
     runner: Runner, file: str, pair: str, firmware: str | None, refused: str

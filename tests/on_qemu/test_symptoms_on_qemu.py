@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,8 @@ from bootmatrix.engines import Engine
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.qemu.command_line import Launch, qemu_argv
 from bootmatrix.machines.qemu.machine import QemuMachine
+from bootmatrix.machines.qemu.migration import Migration, file
+from bootmatrix.machines.qemu.process import VM
 from bootmatrix.model import Channel, FirmwareBuild, Verdict
 from bootmatrix.witnesses.refusal import Refusal
 from bootmatrix.witnesses.resets import ENDLESS
@@ -52,6 +55,30 @@ def test_a_cmos_that_is_cleared_when_the_guest_arrives(
     assert (record["verdict"], record["reason"]) == (
         Verdict.WRONG_CMOS, "migrate: the CMOS has lost the guest's count of its boots, 1")
     assert record["boots"][1]["cmos"] == "lost"
+
+
+# ---- its memory ----------------------------------------------------------------------------------
+
+
+def test_memory_that_changes_on_its_way(
+    runner: RunnerWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of the guest's program that it does not need for what it is asked."""
+    restore = file.restore
+
+    def torn(destination: VM, path: Path, *more: Any) -> Migration:
+        stream = path.read_bytes()
+        assert b"BOOTMATRIX flashing" in stream
+        path.write_bytes(stream.replace(b"BOOTMATRIX flashing", b"BOOTMATRIX flashinG"))
+        return restore(destination, path, *more)
+
+    monkeypatch.setattr(file, "restore", torn)
+    record = runner.run(cell("bullseye sid", "stock", "save-restore-reset"))
+    assert record["verdict"] == Verdict.WRONG_MEMORY
+    assert re.fullmatch(r"migrate: the guest's program in its memory has changed: [0-9a-f]{8} "
+                        r"before, now [0-9a-f]{8}", record["reason"])
+    sums = [record["boots"][0]["program_sum"], record["steps"][1]["guest"]["program_sum"]]
+    assert record["reason"].endswith("{} before, now {}".format(*sums))
 
 
 # ---- CPUs and memory -----------------------------------------------------------------------------

@@ -173,6 +173,7 @@ def test_it_says_what_it_finds_counts_boots_resets_in_every_way_and_keeps_what_i
         assert printed.count(f"\nBOOTMATRIX beat boot=7 beat={beat}\n") == 1
 
 
+@pytest.mark.slow
 def test_secure_boot(boot: Boot, store: ImageStore, tmp_path: Path) -> None:
     signing = store.beside("debian-sid", "ovmf-4m-snakeoil").signing
     assert signing is not None

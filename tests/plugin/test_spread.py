@@ -111,6 +111,7 @@ def test_a_run_that_is_killed_leaves_nothing_on_any_machine(cluster: Loopback) -
     wait(LEASE_SECONDS + 6, lambda: not list(homes.glob(f"worker-{worker.pid}-*/run-*")))
 
 
+@pytest.mark.slow
 def test_a_run_whose_scheduler_dies_can_be_gone_on_with(cluster: Loopback) -> None:
     plan_in(cluster.home, **{"seconds": 0.1, "machine-owned": {"seconds": 60}})
     run = subprocess.Popen(

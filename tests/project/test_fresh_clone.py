@@ -36,8 +36,6 @@ def make(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # What pytest and make tell their children is not what a new user's shell has.
     strange = ("PYTEST", "MAKE", "MFLAGS", "COV", "BOOTMATRIX")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(strange)}
-    # Modules are compiled when they are imported; to compile all of them, pip takes half a minute.
-    environment["PIP_NO_COMPILE"] = "1"
     return subprocess.run(
         ["make", *arguments], cwd=clone, env=environment, capture_output=True, text=True,
         timeout=900,

@@ -100,6 +100,7 @@ def test_the_metadata(built: tuple[Path, Path]) -> None:
     assert not [name for name in names if name.endswith((".pyc", ".sh")) and "reprod" not in name]
 
 
+@pytest.mark.slow
 def test_an_sdist_installs_the_very_same(
     built: tuple[Path, Path], wheel: Place, tmp_path: Path
 ) -> None:

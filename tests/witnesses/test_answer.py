@@ -82,6 +82,6 @@ def test_what_a_running_guest_answered_is_in_the_record() -> None:
     line = replace(HERE, bios_version="1.14.0-2")
     assert answer.step_row(migrated(answer=line)) == {"guest": {
         "counter": 1, "cmos": None, "bios_version": "1.14.0-2", "fw_cfg": None, "acpi": None,
-        "smbios_tables": None, "memory": None, "cpus": None, "kernel": None,
+        "smbios_tables": None, "program_sum": None, "memory": None, "cpus": None, "kernel": None,
     }}  # fmt: skip
     assert answer.step_row(migrated(answer=None)) == {}

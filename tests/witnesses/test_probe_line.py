@@ -119,7 +119,7 @@ def test_here_with_fw_cfg_and_acpi() -> None:
 def test_up_with_the_machine(told: str, machine: str | None) -> None:
     read = parse_line('BOOTMATRIX up boot=1 bios-vendor="" bios-version="" disk="A" fw-cfg="QEMU" '
                       f'features=3 host="" acpi=0123cdef smbios=4567cdef{told} memory=32127 '
-                      "cpus=1 cmos=1\r\n")
+                      "cpus=1 cmos=1 program-sum=0123cdef\r\n")
     assert read is not None
     assert (read.smbios, read.machine, read.memory) == ("4567cdef", machine, 32127)
 

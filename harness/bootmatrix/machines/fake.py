@@ -66,8 +66,8 @@ class Script:
     it is asked how it is. In ``resets_again`` the firmware does so once,
     before it says its name, in ``rounds`` again and again, and says nothing. ``no_reset``: nothing
     resets it, and its guest goes on.
-    ``clears_cmos`` and ``changes_tables``: so much is lost on the way to another host. In
-    ``stale`` the firmware finds the tables that it found before, in ``fewer`` half the CPUs and
+    ``clears_cmos``, ``changes_tables`` and ``loses_memory``: so much is lost on the way to another
+    host. In ``stale`` the firmware finds the tables that it found before, in ``fewer`` half the CPUs and
     memory. ``hurries``: its firmware waits for no key. ``lost``: the engine has lost its
     machines. ``share`` is the part of the time in which they are able to run, ``does`` what a
     machine says that it is doing.
@@ -90,6 +90,7 @@ class Script:
     rounds: set[int] = field(default_factory=set)
     clears_cmos: bool = False
     changes_tables: bool = False
+    loses_memory: bool = False
     stale: set[int] = field(default_factory=set)
     fewer: set[int] = field(default_factory=set)
     hurries: bool = False
@@ -104,6 +105,7 @@ class _State:
 
     boots: int = 0
     cmos: int = 0
+    program_sum: str = "12345678"
     tables: str = ""  # of the QEMU that it was booted on: the sum of either
     share: int = 1  # of the CPUs and the memory, what it sees: all, or the half
     beats: int = 0
@@ -357,6 +359,8 @@ class FakeMachine:
         self._state = state
         if self._hosts.script.clears_cmos:
             state.cmos = 0
+        if self._hosts.script.loses_memory:
+            state.program_sum = "00000000"
         if self._hosts.script.changes_tables:
             state.tables = self._offered
         if state.coming:
@@ -422,7 +426,8 @@ class FakeMachine:
         return (f' bios-vendor="SeaBIOS" bios-version="{state.runs}" disk="{state.disk}"'
                 f' fw-cfg="QEMU" features=3 host="{label}" acpi={state.tables}'
                 f' smbios={state.tables} memory={(setup.memory_mib << 10) // state.share}'
-                f' cpus={max(1, (setup.cpus_given() or 1) // state.share)} cmos={state.cmos}')
+                f' cpus={max(1, (setup.cpus_given() or 1) // state.share)} cmos={state.cmos}'
+                f' program-sum={state.program_sum}')
 
     def _listen(self, keyboard: socket.socket) -> None:
         """Do what is typed: digits are a nonce, anything else a command."""

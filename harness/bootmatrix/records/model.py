@@ -30,6 +30,7 @@ from bootmatrix.witnesses import (
     hardware,
     kernel,
     late,
+    memory,
     nvram,
     resets,
     rom,
@@ -115,8 +116,8 @@ class TimeRow(TypedDict, total=False):
 
 
 class BootRow(console.ConsoleRow, rom.RomRow, smbios.SmbiosRow, disk.DiskRow, counter.CounterRow,
-              cmos.CmosRow, fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow,
-              devices.DevicesRow, variables.VariablesRow,
+              cmos.CmosRow, fw_cfg.FwCfgRow, tables.TablesRow, memory.MemoryRow,
+              hardware.HardwareRow, devices.DevicesRow, variables.VariablesRow,
               boot_entry.BootEntryRow, kernel.KernelRow, tpm.TpmRow,
               resets.ResetsRow, late.LateRow, TimeRow):
     """One boot that was watched: what each witness of it says."""

@@ -35,6 +35,7 @@ from bootmatrix.witnesses import (
     hardware,
     kernel,
     late,
+    memory,
     nvram,
     resets,
     rom,
@@ -119,8 +120,8 @@ def boot_row(boot: Moment) -> BootRow:
         **_seconds(boot.boot),
         **console.row(boot), **rom.row(boot), **smbios.row(boot), **disk.row(boot),
         **counter.row(boot), **cmos.row(boot), **fw_cfg.row(boot.line), **tables.row(boot.line),
-        **hardware.row(boot.line), **devices.row(boot.line), **variables.row(boot),
-        **boot_entry.row(boot),
+        **memory.row(boot.line), **hardware.row(boot.line), **devices.row(boot.line),
+        **variables.row(boot), **boot_entry.row(boot),
         **kernel.row(boot.line), **tpm.row(boot), **resets.row(boot), **late.row(boot),
     }  # fmt: skip
 

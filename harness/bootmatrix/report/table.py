@@ -61,6 +61,7 @@ LEGEND = {
 }
 WORDS = {
     Verdict.WRONG_CMOS: ("wrong CMOS", "what the guest had written to the CMOS was lost"),
+    Verdict.WRONG_MEMORY: ("wrong memory", "the running guest's program changed in its memory"),
     Verdict.WRONG_TABLES: ("wrong tables", "not the ACPI or SMBIOS tables that it must find"),
     Verdict.WRONG_HARDWARE: ("wrong hw", "fewer CPUs or less memory than the guest was given"),
     Verdict.WRONG_PROGRAM: (

@@ -7,7 +7,7 @@ import re
 from typing_extensions import TypedDict
 
 from bootmatrix.model import Verdict
-from bootmatrix.witnesses import devices, fw_cfg, hardware, kernel, tables
+from bootmatrix.witnesses import devices, fw_cfg, hardware, kernel, memory, tables
 from bootmatrix.witnesses.moment import Moment, Problem, kept_waiting, time_given
 from bootmatrix.witnesses.observation import BlackBox, StepObserved
 
@@ -16,8 +16,8 @@ _TAKEN = ("; or SeaBIOS' serial console took what was typed, as it does from a g
           "the port while the BIOS' timer interrupt is on (docs/own-vm.md)")
 
 
-class GuestRow(fw_cfg.FwCfgRow, tables.TablesRow, hardware.HardwareRow, kernel.KernelRow,
-               devices.DevicesRow, total=False):
+class GuestRow(fw_cfg.FwCfgRow, tables.TablesRow, memory.MemoryRow, hardware.HardwareRow,
+               kernel.KernelRow, devices.DevicesRow, total=False):
     """What a running guest answered."""
 
     counter: int | None
@@ -38,8 +38,8 @@ def step_row(seen: StepObserved) -> AnswerRow:
         return {}
     return {"guest": {
         "counter": line.boot, "cmos": line.cmos, "bios_version": line.bios_version,
-        **fw_cfg.row(line), **tables.row(line), **hardware.row(line), **kernel.row(line),
-        **devices.row(line),
+        **fw_cfg.row(line), **tables.row(line), **memory.row(line), **hardware.row(line),
+        **kernel.row(line), **devices.row(line),
     }}  # fmt: skip
 
 

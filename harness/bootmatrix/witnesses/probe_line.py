@@ -31,7 +31,8 @@ _MACHINE = (
     r' host="(?P<host>[ !#-~]{0,63})" acpi=(?P<acpi>[0-9a-f]{8}))?'
     r'(?:(?: smbios=(?P<smbios>[0-9a-f]{8})(?: machine="(?P<machine>[ !#-~]{0,63})")?)?'
     r" memory=(?P<memory>[0-9]{1,10})"
-    r" cpus=(?P<cpus>[0-9]{1,10})(?: cmos=(?P<cmos>[0-9]{1,10}))?)?"
+    r" cpus=(?P<cpus>[0-9]{1,10})(?: cmos=(?P<cmos>[0-9]{1,10}))?"
+    r"(?: program-sum=(?P<program_sum>[0-9a-f]{8}))?)?"
 )
 # Of an EFI application, and of a Linux that was booted by UEFI.
 _UEFI = (
@@ -113,7 +114,8 @@ class ProbeLine:
     firmware's map, in KiB: of a boot sector what is free, of the others what the firmware uses,
     too. ``cpus`` are those of which ACPI tells, or the firmware itself, or on which Linux runs.
     Both are 0 where nothing tells. ``cmos`` is the boot counter in the CMOS at this moment, 0
-    where it is lost; None: there is no CMOS.
+    where it is lost; None: there is no CMOS. ``program_sum`` is FNV-1a over the guest's own program
+    and its constants as they lie in memory at this moment.
 
     ``flashing`` tells that the flash is written up to the byte ``at`` of the image, ``flash``
     that it is over: ``written`` of the ``size`` bytes of the fw_cfg file opt/bootmatrix/flash
@@ -156,6 +158,7 @@ class ProbeLine:
     memory: int | None = None
     cpus: int | None = None
     cmos: int | None = None
+    program_sum: str | None = None
     at: int | None = None
     size: int | None = None
     written: int | None = None
