@@ -75,6 +75,6 @@ def test_every_verdict_of_the_model_page_has_its_word() -> None:
     assert {verdict.value for verdict in Verdict} == {
         "pass", "wrong-firmware", "wrong-disk", "wrong-fw-cfg", "wrong-variables", "wrong-program",
         "wrong-kernel", "wrong-cmos", "wrong-memory", "wrong-tables", "wrong-hardware", "wrong-tpm",
-        "extra-reset", "late", "not-reset", "stopped", "no-boot", "silent", "blocked", "witness-conflict",
-        "unsupported", "error",
+        "extra-reset", "late", "not-reset", "stopped", "no-boot", "silent", "blocked",
+        "witness-conflict", "unsupported", "error",
     }  # fmt: skip

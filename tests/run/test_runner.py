@@ -237,7 +237,7 @@ def test_a_swap_that_does_not_happen_is_wrong_firmware(runner: FakeRunner) -> No
     (Script(no_reset=True), Verdict.NOT_RESET, "reset: the machine was told to reset, and was not; "
      "the guest goes on, and answers as boot 1"),
     (Script(clears_cmos=True), Verdict.WRONG_CMOS, "migrate: the CMOS has lost "),
-    (Script(loses_memory=True), Verdict.WRONG_MEMORY, "migrate: the guest's program in its memory "),
+    (Script(loses_memory=True), Verdict.WRONG_MEMORY, "migrate: the guest's program in its "),
     (Script(changes_tables=True), Verdict.WRONG_TABLES, "migrate: tables of the running guest "),
     (Script(stale={2}), Verdict.WRONG_TABLES,
      "boot 2 (reset on destination): the tables are not those of the host: a start finds ACPI "),

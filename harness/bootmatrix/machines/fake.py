@@ -67,8 +67,8 @@ class Script:
     before it says its name, in ``rounds`` again and again, and says nothing. ``no_reset``: nothing
     resets it, and its guest goes on.
     ``clears_cmos``, ``changes_tables`` and ``loses_memory``: so much is lost on the way to another
-    host. In ``stale`` the firmware finds the tables that it found before, in ``fewer`` half the CPUs and
-    memory. ``hurries``: its firmware waits for no key. ``lost``: the engine has lost its
+    host. In ``stale`` the firmware finds the tables that it found before, in ``fewer`` half the
+    CPUs and memory. ``hurries``: its firmware waits for no key. ``lost``: the engine has lost its
     machines. ``share`` is the part of the time in which they are able to run, ``does`` what a
     machine says that it is doing.
     """
