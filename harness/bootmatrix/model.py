@@ -32,6 +32,7 @@ class Arch(StrEnum):
     RISCV64 = "riscv64"
     PPC64 = "ppc64"
     SPARC64 = "sparc64"
+    LOONGARCH64 = "loongarch64"
 
 
 class GuestKind(StrEnum):

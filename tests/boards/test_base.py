@@ -49,8 +49,9 @@ def test_a_board_without_flash_reloads_memory(machine: str) -> None:
     assert {board(machine).loader(each) for each in (BIOS, SPLIT, COMBINED)} == {Loader.MEMORY}
 
 
-def test_virt_of_arm_has_flash_and_that_of_risc_v_memory() -> None:
+def test_virt_of_arm_and_loongarch_has_flash_and_that_of_risc_v_memory() -> None:
     assert board("virt-5.2", Arch.AARCH64).loader(SPLIT) is Loader.FLASH
+    assert board("virt", Arch.LOONGARCH64).loader(SPLIT) is Loader.FLASH
     assert board("virt", Arch.RISCV64).loader(COMBINED) is Loader.MEMORY
 
 
@@ -75,6 +76,7 @@ def test_a_variable_store_lies_in_flash_alone(loader: Loader, *, has_store: bool
 def test_where_the_bytes_of_a_firmware_are() -> None:
     assert board("pc-q35-5.2").rom_address(MIB) == (4 << 30) - MIB
     assert board("virt-5.2", Arch.AARCH64).rom_address(MIB) == 0
+    assert board("virt", Arch.LOONGARCH64).rom_address(MIB) == 0x1C000000
 
 
 # SeaBIOS without PAM registers, and OpenSBI, write to the memory that they were loaded to.
@@ -92,6 +94,7 @@ def test_memory_is_what_the_firmware_needs() -> None:
     assert [board("q35").memory_mib(each) for each in (BIOS, SPLIT, smm)] == [32, 128, 256]
     assert board("virt", Arch.AARCH64).memory_mib(SPLIT) == 128
     assert board("virt", Arch.RISCV64).memory_mib(BIOS) == 256
+    assert board("virt", Arch.LOONGARCH64).memory_mib(SPLIT) == 1024
 
 
 def test_the_own_disk_needs_no_controller_beside_the_boards() -> None:

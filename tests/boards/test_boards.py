@@ -36,6 +36,8 @@ from bootmatrix.model import Arch, QemuBuild, ResetBy
         ("pseries-5.2", Arch.PPC64, "pseries"),
         ("default", Arch.PPC64, "pseries"),
         ("sun4u", Arch.SPARC64, "sun4u"),
+        ("virt-11.1", Arch.LOONGARCH64, "virt"),
+        ("default", Arch.LOONGARCH64, "virt"),
     ],
 )
 def test_a_machine_type_is_a_version_of_a_board(machine: str, arch: Arch, name: str) -> None:

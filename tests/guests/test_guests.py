@@ -29,6 +29,7 @@ UEFI = FirmwareBuild("uefi", "", 1, Path(), Interface.UEFI)
     (GuestKind.PROBE, UEFI, Arch.X86_64, EFI),
     (GuestKind.PROBE, UEFI, Arch.AARCH64, EFI),
     (GuestKind.PROBE, BIOS, Arch.RISCV64, EFI),  # U-Boot's interface, behind OpenSBI
+    (GuestKind.PROBE, UEFI, Arch.LOONGARCH64, EFI),
     (GuestKind.PROBE, SLOF, Arch.PPC64, OPEN_FIRMWARE),
     (GuestKind.PROMPT, SLOF, Arch.SPARC64, PROMPT),
     (GuestKind.LINUX, BIOS, Arch.X86_64, LINUX),

@@ -18,6 +18,7 @@ from bootmatrix.guests import (
     tools,
     uefi_disk,
 )
+from bootmatrix.model import Arch
 
 
 def test_the_second_request_builds_nothing(
@@ -52,11 +53,13 @@ def test_two_builders_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert one.stat().st_size == DISK_SIZE
 
 
-@pytest.mark.parametrize(("missing", "package"), [
-    ("clang", "clang"), ("ld.lld", "lld"), ("llvm-objcopy", "llvm"), ("mformat", "mtools"),
+@pytest.mark.parametrize(("missing", "arch", "package"), [
+    ("clang", Arch.X86_64, "clang"), ("ld.lld", Arch.X86_64, "lld"),
+    ("llvm-objcopy", Arch.X86_64, "llvm"), ("mformat", Arch.X86_64, "mtools"),
+    ("clang-19", Arch.LOONGARCH64, "clang-19 lld-19"),
 ])
 def test_a_missing_tool_is_named_with_its_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, package: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, arch: Arch, package: str
 ) -> None:
     path = tmp_path / "bin"
     path.mkdir()
@@ -64,5 +67,5 @@ def test_a_missing_tool_is_named_with_its_package(
         if tool != missing:
             (path / tool).symlink_to(Path(str(shutil.which(tool))).resolve())
     monkeypatch.setenv("PATH", str(path))
-    with pytest.raises(ImageError, match=rf"{missing} is not installed \(.* {package}\)"):
-        uefi_disk("A", tmp_path / "cache")
+    with pytest.raises(ImageError, match=rf"{missing} is not installed \(.* install {package}\)"):
+        uefi_disk("A", tmp_path / "cache", arch)

@@ -47,6 +47,7 @@ ENROLLED = replace(
 )
 SIGNED = replace(ENROLLED, signing=Signing(HERE, HERE))
 AAVMF = replace(OVMF, name="aavmf", machines=("virt-*",))
+EDK2_LOONG = replace(OVMF, name="edk2-loongarch64", machines=("virt*",))
 SLOF = FirmwareBuild("slof", "51", 1 << 20, HERE, Interface.OPENFIRMWARE)
 OPENBIOS = replace(SLOF, name="openbios-sparc64", sha256="0b")
 OPENSBI = FirmwareBuild("opensbi", "05", 1 << 18, HERE, payload=HERE)
@@ -81,6 +82,7 @@ MICROVM: Changed = {"machine": "microvm", "disk": Disk.VIRTIO}
 ISAPC: Changed = {"machine": "isapc", "disk": Disk.IDE}
 PSERIES: Changed = {"arch": Arch.PPC64, "machine": "pseries-5.2", "disk": Disk.VIRTIO}
 SUN: Changed = {"arch": Arch.SPARC64, "machine": "sun4u", "disk": Disk.IDE}
+LOONG: Changed = {"arch": Arch.LOONGARCH64, "machine": "virt", "disk": Disk.VIRTIO}
 PROMPT: Changed = {"guest": GuestKind.PROMPT}
 LINUX: Changed = {"guest": GuestKind.LINUX}
 
@@ -214,6 +216,9 @@ def test_a_bios_here_and_uefi_there() -> None:
     (OPENSBI, RISCV | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
     (COMBINED, {"policy": Policy.MACHINE_OWNED},
      "machine-owned needs code and variables apart: ovmf-2m has both in one flash"),
+    (EDK2_LOONG, LOONG | {"policy": Policy.MACHINE_OWNED},
+     "machine-owned replaces firmware at the reset vector, which is not done on "
+     "virt (loongarch64)"),
     (SLOF, PSERIES | {"policy": Policy.GUEST_OWNED},
      "guest-owned needs flash, which pseries (ppc64) does not have"),
     (SLOF, PSERIES | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
@@ -237,6 +242,7 @@ def test_a_bios_here_and_uefi_there() -> None:
     (SIGNED, LINUX, "ovmf-4m.ms starts only what is signed for the Secure Boot keys enrolled in "
                     "it: our Linux guest is not"),
     # devices
+    (EDK2_LOONG, LOONG | {"disk": Disk.AHCI}, "virt has no ahci disk"),
     (AAVMF, ARM | {"disk": Disk.AHCI}, "virt has no ahci disk"),
     (SEABIOS, {"machine": "isapc"}, "isapc has no ahci disk"),
     (SEABIOS, ISAPC | {"nic": Nic.E1000}, "isapc has no PCI, and so no e1000 card"),
@@ -280,6 +286,7 @@ def test_two_images_of_one_version_that_no_bytes_tell_apart(board: Changed) -> N
     # isapc has no versions either, but no word says that it does not migrate.
     (SLOF, PSERIES), (SLOF, PSERIES | {"policy": Policy.MACHINE_OWNED}),
     (OPENBIOS, SUN | PROMPT),
+    (EDK2_LOONG, LOONG), (EDK2_LOONG, LOONG | {"policy": Policy.GUEST_OWNED}),
     (SEABIOS, ISAPC), (SEABIOS, ISAPC | {"policy": Policy.REREAD}),
     (SEABIOS, MICROVM | {"versions": ("5.2.0", "5.2.0")}),
     (SEABIOS, MICROVM | {"scenario": "move"}),

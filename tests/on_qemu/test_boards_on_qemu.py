@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ HALF_MIB = 512 << 10
 
 @pytest.fixture(scope="module", autouse=True)
 def _images(store: ImageStore) -> None:
-    others = (Arch.PPC64, Arch.SPARC64)
+    others = (Arch.PPC64, Arch.SPARC64, Arch.LOONGARCH64)
     store.build([f"debian-sid-{arch}" for arch in (*VIRT, *others)], lambda line: None)
 
 
@@ -158,6 +159,19 @@ def test_openbios_goes_on_at_its_prompt(runner: Runner) -> None:
     assert consoles(record) == names(runner, wanted)
     prints = runner.host(host).firmware.prints
     assert [boot["banners"] for boot in record["boots"]] == [[prints]] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("clang-19") is None, reason="no clang-19 here")
+def test_the_probe_on_loongarch_needs_no_timer_that_migrates(runner: Runner) -> None:
+    host = HostSpec("sid", "debian-sid", arch=Arch.LOONGARCH64)
+    wanted = replace(
+        cell("sid sid", "stock", machine="virt-11.1", disk="virtio", seconds=60),
+        hosts=(host, host), arch=Arch.LOONGARCH64)
+    record = runner.run(wanted)
+    assert record["verdict"] == Verdict.PASS, record["reason"]
+    assert [boot["rom"] for boot in record["boots"]] == names(runner, wanted)
+    assert [boot["counter"] for boot in record["boots"]] == [1, 2]
 
 
 def test_newest_common_on_aarch64_is_a_version_of_virt(store: ImageStore, tmp_path: Path) -> None:

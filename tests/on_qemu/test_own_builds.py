@@ -433,7 +433,9 @@ def test_a_named_firmware_of_another_architecture(
     """boards.yaml where the demo's images are built: what only the others have is built first."""
     fresh = ImageStore(cache=linked_cache(store, tmp_path, *store.names()))
     versions = {"debian-trixie-aarch64": "2025.02-8", "debian-trixie-riscv64": "1.6-1",
-                "debian-trixie-ppc64": "1-10.0.13", "debian-trixie-sparc64": "1-10.0.13"}
+                "debian-trixie-ppc64": "1-10.0.13", "debian-trixie-sparc64": "1-10.0.13",
+                "debian-trixie-loongarch64": "2025.02-8",
+                "debian-sid-loongarch64": "2026.08-2"}
     built: list[str] = []
 
     def build(names: Iterable[str]) -> None:

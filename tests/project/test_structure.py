@@ -14,6 +14,7 @@ PACKAGE, TESTS = ROOT / "harness" / "bootmatrix", ROOT / "tests"
 # What has nothing that a test could turn red but by repeating it.
 DECLARATIONS = {
     "boards/aarch64.py": "rows of boards, which tests/boards look at",
+    "boards/loongarch64.py": "rows of boards",
     "boards/ppc64.py": "rows of boards",
     "boards/riscv64.py": "rows of boards",
     "boards/sparc64.py": "rows of boards",

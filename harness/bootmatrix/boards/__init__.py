@@ -13,6 +13,7 @@ from types import MappingProxyType
 from bootmatrix.arguments import machine_type
 from bootmatrix.boards.aarch64 import AARCH64
 from bootmatrix.boards.base import Architecture, Attachment, Board, Loader
+from bootmatrix.boards.loongarch64 import LOONGARCH64
 from bootmatrix.boards.ppc64 import PPC64
 from bootmatrix.boards.real import real_board
 from bootmatrix.boards.riscv64 import RISCV64
@@ -36,7 +37,7 @@ __all__ = [
 
 ARCHITECTURES: Mapping[Arch, Architecture] = MappingProxyType(
     {Arch.X86_64: X86_64, Arch.AARCH64: AARCH64, Arch.RISCV64: RISCV64, Arch.PPC64: PPC64,
-     Arch.SPARC64: SPARC64}
+     Arch.SPARC64: SPARC64, Arch.LOONGARCH64: LOONGARCH64}
 )
 
 _REAL = {arch: real_board(arch) for arch in Arch}

@@ -22,10 +22,14 @@ _CFLAGS = (
 
 @dataclass(frozen=True)
 class _Target:
-    """What firmware of an architecture starts from a disk, and what clang must be told."""
+    """What firmware of an architecture starts from a disk, and what clang must be told.
+
+    ``release`` is that of the clang and lld which know it, as Debian names them; "": any.
+    """
 
     file: str
     flags: tuple[str, ...]
+    release: str = ""
 
 
 _TARGETS = {
@@ -34,6 +38,10 @@ _TARGETS = {
     Arch.AARCH64: _Target("BOOTAA64.EFI", ("-mgeneral-regs-only", "-mstrict-align")),
     Arch.RISCV64: _Target(
         "BOOTRISCV64.EFI", ("-march=rv64imac", "-mabi=lp64", "-mcmodel=medany", "-mno-relax")
+    ),
+    # Firmware leaves vector instructions switched off.
+    Arch.LOONGARCH64: _Target(
+        "BOOTLOONGARCH64.EFI", ("-mabi=lp64s", "-mno-lsx", "-mno-lasx"), release="-19"
     ),
 }
 
@@ -62,10 +70,11 @@ def uefi_disk(
     def build(scratch: Path) -> Path:
         for name, content in parts.items():
             (scratch / name).write_bytes(content)
-        compiler = ["clang", f"--target={arch}-unknown-none-elf", *_CFLAGS, *target.flags]
+        platform = f"--target={arch}-unknown-none-elf"
+        compiler = [f"clang{target.release}", platform, *_CFLAGS, *target.flags]
         for source in ("pe.S", "probe.c"):
             tools.run([*compiler, "-c", source], scratch, about=source)
-        linker = ["ld.lld", "-pie", "--no-dynamic-linker", "-T", "image.lds"]
+        linker = [f"ld.lld{target.release}", "-pie", "--no-dynamic-linker", "-T", "image.lds"]
         tools.run([*linker, "pe.o", "probe.o", "-o", "probe.elf"], scratch, about="image.lds")
         tools.run(["llvm-objcopy", "-O", "binary", "probe.elf", "probe.efi"], scratch)
         keys = {}

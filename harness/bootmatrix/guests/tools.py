@@ -17,8 +17,8 @@ SECONDS = 300.0
 """How long one command may take."""
 
 _PACKAGES = {
-    "ld.lld": "lld", "llvm-objcopy": "llvm", "mformat": "mtools", "mmd": "mtools",
-    "mcopy": "mtools", "sbsign": "sbsigntool",
+    "ld.lld": "lld", "clang-19": "clang-19 lld-19", "ld.lld-19": "lld-19", "llvm-objcopy": "llvm",
+    "mformat": "mtools", "mmd": "mtools", "mcopy": "mtools", "sbsign": "sbsigntool",
 }  # fmt: skip
 _LINES = IMAGES / "guests" / "line.h"
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -69,7 +69,7 @@ def run(
     except FileNotFoundError as error:
         package = _PACKAGES.get(argv[0], argv[0])
         raise ImageError(
-            f"{argv[0]} is not installed (Debian's package {package})", argv=argv
+            f"{argv[0]} is not installed (apt-get install {package})", argv=argv
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ImageError(f"{argv[0]} still ran after {SECONDS} s", argv=argv) from error

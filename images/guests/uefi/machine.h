@@ -92,6 +92,9 @@ static void write_console(const char *text, u32 size) {
 #if defined(__aarch64__)
 #define FW_CFG 0x09020000ul             /* hw/arm/virt.c */
 static int has_fw_cfg(void) { return 1; }
+#elif defined(__loongarch64)
+#define FW_CFG 0x1E020000ul             /* include/hw/loongarch/virt.h */
+static int has_fw_cfg(void) { return 1; }
 #else
 #define FW_CFG 0x10100000ul             /* hw/riscv/virt.c, since QEMU 6.0 */
 static int has_fw_cfg(void) {           /* where there is none, reading would trap */
@@ -111,5 +114,66 @@ static void select_fw_cfg(u16 key) {
 }
 
 static u8 read_fw_cfg_byte(void) { return *(volatile u8 *)FW_CFG; }
+
+#endif
+
+#if defined(__loongarch64)
+
+/* Without its timer: QEMU 10.0 leaves it behind in a migration, and 11.1 forgets an interrupt of its
+ * that is pending then or at a reset. Whoever waits for one waits for ever. */
+#define TICKS (BEAT * 10)               /* QEMU's counter has one each 10 ns, UEFI's times 100 ns */
+#define INPUT_BUFFER_EMPTY 0x100
+
+static u64 counter(void) {
+    u64 now;
+    __asm__ volatile("rdtime.d %0, $zero" : "=r"(now));
+    return now;
+}
+
+static void begin_to_wait(void) {
+    u64 off = 0, pending = 1;
+    __asm__ volatile("csrwr %0, 0x41" : "+r"(off));      /* TCFG */
+    __asm__ volatile("csrwr %0, 0x44" : "+r"(pending));  /* TICLR */
+}
+
+/* The key that was typed; 0: it is time for a beat. */
+static u16 wait(void) {
+    static u64 last;
+    for (;;) {
+        u32 control = 0;
+        u64 size = 1;
+        u8 key = 0;
+        if (counter() - last >= TICKS) {
+            last = counter();
+            return 0;
+        }
+        if (!serial->get_control(serial, &control) && !(control & INPUT_BUFFER_EMPTY)
+            && !serial->read(serial, &size, &key) && key)
+            return key;
+    }
+}
+
+#else
+
+static Event events[2];
+
+static void begin_to_wait(void) {
+    events[0] = st->console_in->wait_for_key;
+    st->boot->create_event(EVT_TIMER, 0, 0, 0, &events[1]);
+    st->boot->set_timer(events[1], TIMER_PERIODIC, BEAT);
+}
+
+/* The key that was typed; 0: it is time for a beat. */
+static u16 wait(void) {
+    for (;;) {
+        u64 which;
+        Key key;
+        st->boot->wait_for_event(2, events, &which);
+        if (which == 1)
+            return 0;
+        if (!st->console_in->read_key_stroke(st->console_in, &key) && key.unicode)
+            return key.unicode;
+    }
+}
 
 #endif

@@ -11,6 +11,8 @@
 #define MACHINE 0xAA64
 #elif defined(__riscv)
 #define MACHINE 0x5064
+#elif defined(__loongarch64)
+#define MACHINE 0x6264
 #endif
 
         .section .header, "a"

@@ -730,9 +730,6 @@ static void read_label(void) {
 Status EFIAPI efi_main(Handle image, SystemTable *table) {
     static const Guid loaded_image = LOADED_IMAGE_PROTOCOL;
     LoadedImage *self;
-    Event events[2];
-    u64 which;
-    Key key;
 
     st = table;
     st->boot->set_watchdog_timer(0, 0, 0, 0);
@@ -748,18 +745,16 @@ Status EFIAPI efi_main(Handle image, SystemTable *table) {
     put_decimal(boots);
     put_identity();
 
-    events[0] = st->console_in->wait_for_key;
-    st->boot->create_event(EVT_TIMER, 0, 0, 0, &events[1]);
-    st->boot->set_timer(events[1], TIMER_PERIODIC, BEAT);
+    begin_to_wait();
     for (;;) {
-        st->boot->wait_for_event(2, events, &which);
-        if (which == 1) {
+        u16 key = wait();
+        if (key) {
+            hear(key);
+        } else {
             beats++;
             put("BOOTMATRIX beat");
             put_counts();
             end_line();
-        } else if (!st->console_in->read_key_stroke(st->console_in, &key)) {
-            hear(key.unicode);
         }
     }
 }

@@ -78,8 +78,10 @@ struct TextOutput {
 typedef struct SerialIo SerialIo;
 struct SerialIo {
     u64 revision;
-    void *unused[4];
+    void *unused[3];
+    Status(EFIAPI *get_control)(SerialIo *, u32 *control);
     Status(EFIAPI *write)(SerialIo *, u64 *size, const void *);
+    Status(EFIAPI *read)(SerialIo *, u64 *size, void *);
 };
 
 typedef struct File File;
