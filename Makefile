@@ -29,7 +29,7 @@ test: check
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 test-all: check
-	@images/setup.sh --browser --bench
+	@images/setup.sh --browser --bench --slow
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 which-policy: setup

@@ -2,6 +2,7 @@
 # Installs what is missing: Debian packages, then the virtual environment in .venv. Says nothing,
 # and takes no time, when nothing is missing. Package sources are the host's own configuration.
 # With --browser also what only tests need: a browser for the HTML report, socat, gdb and ip.
+# With --slow also what only slow tests need: the clang that knows LoongArch.
 # With --bench also what boards on a bench need, and the virtual ones: labgrid, flashrom, ser2net.
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,6 +39,10 @@ for option; do case $option in
     command -v gdb >/dev/null || missing="$missing gdb"
     # The machines of a test's cluster are network namespaces.
     command -v ip >/dev/null || missing="$missing iproute2"
+    ;;
+--slow)
+    command -v clang-19 >/dev/null || missing="$missing clang-19"
+    command -v ld.lld-19 >/dev/null || missing="$missing lld-19"
     ;;
 --bench)
     extras=dev,bench
@@ -96,7 +101,7 @@ if ! .venv/bin/python -c '' 2>/dev/null; then
 fi
 echo "installing Python packages into .venv"
 # A user's pip.conf stays in force (it may name the index), but an install into the user's home,
-# or anywhere else than .venv, is not what is meant here. Modules are compiled when they are imported:
+# or anywhere else than .venv, is not what is meant here. Modules are compiled once imported:
 # to compile all of them, most of which nobody imports, pip takes half a minute.
 env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PYTHONNOUSERSITE=1 \

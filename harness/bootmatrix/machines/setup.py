@@ -44,6 +44,11 @@ from bootmatrix.steps.migrate import leaves_during_post
 # busy machine lets it pass.
 POST_MS, LONGEST_POST_MS = 500, 8000
 
+# Who has patience waits so many seconds by the clock, and until the guest was able to run in this
+# part of them, or twice as long as it has without: what it waits for by its own clock passes for
+# all, what it works does not.
+_PART, _TIMES = 4, 2
+
 _VERSIONED_PC = re.compile(r"pc-(?:i440fx|q35)-\d+\.\d+")
 
 
@@ -52,7 +57,8 @@ class GuestSetup:
     """What a guest is made of.
 
     ``seconds`` bounds each boot, and ``least`` is how long everything else that the guest does is
-    waited for, at least; ``disks`` are disks A and B. ``post_ms`` makes the firmware
+    waited for, at least; ``hurry`` is the part of either in which the guest is able to run, turned
+    over, 0 without patience; ``disks`` are disks A and B. ``post_ms`` makes the firmware
     wait so long for a key, in ms, so that there is time to migrate the guest during it.
     ``flash`` is what the guest finds in fw_cfg to program its flash with, ``kernel`` what
     ``-kernel`` boots.
@@ -72,6 +78,7 @@ class GuestSetup:
     accel: Accel = Accel.TCG
     seconds: float = 5.0
     least: float = 0.0
+    hurry: float = 0.0
     post_ms: int = 0
     flash: FirmwareBuild | None = None
     guest: GuestKind | OwnGuest = GuestKind.PROBE
@@ -97,7 +104,8 @@ class GuestSetup:
         None is ``urgent`` that has a QEMU or firmware of the user's: it could keep all others here
         from running.
         """
-        return replace(self, seconds=seconds, least=seconds, share=share,
+        hurry = min(_PART, max(1.0, seconds / (_TIMES * self.seconds)))
+        return replace(self, seconds=seconds, least=seconds, hurry=hurry, share=share,
                        urgent=urgent and self.catalogued)
 
     def longer_post(self) -> GuestSetup | None:

@@ -48,10 +48,6 @@ _COUNT_SECONDS = 1.0
 # flash block by block.
 GUEST_SECONDS = 60.0
 
-# Who has patience waits so many seconds by the clock, and until the guest was able to run in this
-# part of them: what a guest waits for by its own clock passes for all, what it works does not.
-_PATIENT = 4
-
 _STREAM = "stream"
 _HOST_FILES = "host"
 
@@ -183,8 +179,8 @@ class Guest:
     def deadline(self, seconds: float) -> Deadline:
         """For what the guest does in so many seconds, or, with patience, by then."""
         clock = self.machine.clock
-        if self.setup.least:
-            return Deadline.after(clock.limit(seconds), hurried(clock, _PATIENT))
+        if self.setup.hurry:
+            return Deadline.after(clock.limit(seconds), hurried(clock, self.setup.hurry))
         return clock.deadline(seconds)
 
     def limit(self, seconds: float) -> float:

@@ -31,7 +31,7 @@ from bootmatrix.witnesses.resets import endless
 AT_ONCE = 8
 """How many representatives one worker runs at a time: nearly all that they do is to wait."""
 # To be changed where what a step says of a guest changes its meaning.
-_FORMAT = 4
+_FORMAT = 5
 BESIDE, BEFORE, SLOWED = LOOKS = (1, 2, 3)
 """The looks at a step, by representatives: one leaves the processor to others. Where a busy machine
 hides what the guest waits for, one comes before all others, and one has a part of that.
