@@ -488,7 +488,8 @@ BY_NUMBER: Mapping[int, Fault] = {fault.number: fault for fault in (*CONTROLS, *
 
 CHANGED_AFTERWARDS = (
     "but for faults 18, 19, 64 and 66: in 18 `silent` was put in, as the guest hung with QEMU "
-    "4.2.0, too, and the reason got the ROM's bytes for its sake; in 19 `wrong-memory`, which there "
-    "was not, and nothing found it; in 64 `silent`, as SeaBIOS halts before the last "
-    "of its banner is on the serial line; in 66 a loop of one instruction, which the black box calls a place at which it stays")
+    "4.2.0, too, and the reason got the ROM's bytes for its sake; in 19 `wrong-memory`, which "
+    "there was not, and nothing found it; in 64 `silent`, as SeaBIOS halts before the last of its "
+    "banner is on the serial line; in 66 a loop of one instruction, which the black box calls a "
+    "place at which it stays")
 """What was not written down before the first run."""
