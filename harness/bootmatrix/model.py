@@ -17,11 +17,15 @@ OWN_MACHINE = "own"
 
 
 class Interface(StrEnum):
-    """The interface a firmware offers to the guest (QEMU's docs/interop/firmware.json)."""
+    """The interface a firmware offers to the guest (QEMU's docs/interop/firmware.json).
+
+    ``ipl``, s390x's initial program load, is none of those there.
+    """
 
     BIOS = "bios"
     UEFI = "uefi"
     OPENFIRMWARE = "openfirmware"
+    IPL = "ipl"
 
 
 class Arch(StrEnum):
@@ -33,6 +37,7 @@ class Arch(StrEnum):
     PPC64 = "ppc64"
     SPARC64 = "sparc64"
     LOONGARCH64 = "loongarch64"
+    S390X = "s390x"
 
 
 class GuestKind(StrEnum):
@@ -40,9 +45,9 @@ class GuestKind(StrEnum):
 
     ``probe`` is a program of ours for the firmware's interface: a boot sector, an EFI application,
     or a client of Open Firmware. ``prompt`` is none at all: the firmware's own prompt, at which it
-    waits where nothing can be booted, and which it says again when somebody types Enter. ``linux``
-    boots Debian's kernel from the guest's disk, ``linux-kernel`` the same
-    by ``-kernel``, through fw_cfg. ``disk`` is whatever is on a disk image of the user's.
+    waits where nothing can be booted, and which it says again when somebody types a space and
+    Enter. ``linux`` boots Debian's kernel from the guest's disk, ``linux-kernel`` the same by
+    ``-kernel``, through fw_cfg. ``disk`` is whatever is on a disk image of the user's.
     """
 
     PROBE = "probe"
@@ -94,8 +99,8 @@ class GuestKind(StrEnum):
         return ()
 
 
-# OpenBIOS' command line: how deep its stack is stands before it.
-_PROMPT = r"(?:^|[\r\n])[0-9] > "
+# OpenBIOS' command line: how deep its stack is stands before it; or s390-ccw's boot menu.
+_PROMPT = r"(?:^|[\r\n])(?:[0-9] > |Please choose:)"
 
 
 @dataclass(frozen=True)

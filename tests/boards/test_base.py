@@ -25,6 +25,7 @@ def firmware(interface: Interface, variables: str = "") -> FirmwareBuild:
 BIOS = firmware(Interface.BIOS)
 COMBINED = firmware(Interface.UEFI)
 SLOF = firmware(Interface.OPENFIRMWARE)
+S390_CCW = firmware(Interface.IPL)
 SPLIT = firmware(Interface.UEFI, variables="vars")
 
 
@@ -55,8 +56,9 @@ def test_virt_of_arm_and_loongarch_has_flash_and_that_of_risc_v_memory() -> None
     assert board("virt", Arch.RISCV64).loader(COMBINED) is Loader.MEMORY
 
 
-def test_slof_is_in_memory_and_openbios_in_a_rom() -> None:
+def test_slof_and_s390_ccw_are_in_memory_and_openbios_in_a_rom() -> None:
     assert board("pseries-5.2", Arch.PPC64).loader(SLOF) is Loader.MEMORY
+    assert board("s390-ccw-virtio-5.2", Arch.S390X).loader(S390_CCW) is Loader.MEMORY
     assert board("sun4u", Arch.SPARC64).loader(SLOF) is Loader.ROM
 
 
@@ -83,7 +85,8 @@ def test_where_the_bytes_of_a_firmware_are() -> None:
 @pytest.mark.parametrize(
     ("machine", "arch"),
     [("isapc", Arch.X86_64), ("microvm", Arch.X86_64), ("virt", Arch.RISCV64),
-     ("pseries-5.2", Arch.PPC64), ("sun4u", Arch.SPARC64)],
+     ("pseries-5.2", Arch.PPC64), ("sun4u", Arch.SPARC64),
+     ("s390-ccw-virtio-5.2", Arch.S390X)],
 )
 def test_bytes_that_the_firmware_changes_are_no_witness(machine: str, arch: Arch) -> None:
     assert board(machine, arch).rom_address(MIB) is None

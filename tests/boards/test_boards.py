@@ -38,6 +38,8 @@ from bootmatrix.model import Arch, QemuBuild, ResetBy
         ("sun4u", Arch.SPARC64, "sun4u"),
         ("virt-11.1", Arch.LOONGARCH64, "virt"),
         ("default", Arch.LOONGARCH64, "virt"),
+        ("s390-ccw-virtio-5.2", Arch.S390X, "s390-ccw-virtio"),
+        ("default", Arch.S390X, "s390-ccw-virtio"),
     ],
 )
 def test_a_machine_type_is_a_version_of_a_board(machine: str, arch: Arch, name: str) -> None:

@@ -222,7 +222,9 @@ def test_real_images_print_what_their_package_is_called(
         version = versions[image]
         assert version is not None
         assert version == build.prints
-        if build.name.startswith(("slof-", "openbios-")):
+        if build.name.startswith("s390-ccw-"):
+            assert banner_version(f"\r\n{version}\r\n") == version
+        elif build.name.startswith(("slof-", "openbios-")):
             # Their package is QEMU's, which says nothing of their versions.
             assert re.fullmatch(r"release \d{8}|[A-Z][a-z]{2} \d{1,2} \d{4} \d\d:\d\d", version)
         elif build.name.startswith("seabios-"):

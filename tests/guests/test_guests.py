@@ -21,6 +21,7 @@ from bootmatrix.model import Arch, FirmwareBuild, GuestKind, Interface
 
 BIOS = FirmwareBuild("bios", "", 1, Path())
 SLOF = FirmwareBuild("slof", "", 1, Path(), Interface.OPENFIRMWARE)
+S390_CCW = FirmwareBuild("s390-ccw", "", 1, Path(), Interface.IPL)
 UEFI = FirmwareBuild("uefi", "", 1, Path(), Interface.UEFI)
 
 
@@ -32,6 +33,7 @@ UEFI = FirmwareBuild("uefi", "", 1, Path(), Interface.UEFI)
     (GuestKind.PROBE, UEFI, Arch.LOONGARCH64, EFI),
     (GuestKind.PROBE, SLOF, Arch.PPC64, OPEN_FIRMWARE),
     (GuestKind.PROMPT, SLOF, Arch.SPARC64, PROMPT),
+    (GuestKind.PROMPT, S390_CCW, Arch.S390X, PROMPT),
     (GuestKind.LINUX, BIOS, Arch.X86_64, LINUX),
     (GuestKind.LINUX_KERNEL, UEFI, Arch.X86_64, LINUX_KERNEL),
 ])  # fmt: skip

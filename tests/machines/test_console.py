@@ -114,6 +114,27 @@ def test_a_guest_that_is_not_ours_is_up_by_its_word_and_asked_by_enter(tmp_path:
         assert (answer.kind, answer.foreign) == ("here", True)
 
 
+def test_at_a_prompt_enter_is_typed_once_the_space_before_it_is_echoed(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Console(ours, tmp_path / "log", guest=GuestKind.PROMPT) as reader:
+        menu = threading.Thread(target=s390_ccw, args=(theirs,))
+        menu.start()
+        assert reader.ask(Deadline.after(10)) is not None
+        menu.join()
+
+
+def s390_ccw(wire: socket.socket) -> None:
+    """Its menu, until an Enter: of what has come at once it takes the first key, and echoes it."""
+    typed = b""
+    while (key := wire.recv(9)[:1]) != b"\r":
+        if not key:
+            return
+        typed += key
+        wire.sendall(key)
+    wire.sendall(b"\r\nError: undefined configuration\r\nPlease choose:\r\n" if typed else
+                 b"\r\nBooting entry #0\r\n")
+
+
 @contextmanager
 def getty(wire: socket.socket, says: dict[bytes, bytes]) -> Iterator[list[bytes]]:
     """Something that echoes what is typed, and says something to some of the lines."""

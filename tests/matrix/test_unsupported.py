@@ -32,7 +32,7 @@ from bootmatrix.steps.library import LIBRARY, parse
 
 HERE = Path()
 MACHINES = ("isapc", "microvm", "pc-i440fx-5.2", "pc-q35-5.2", "virt-5.2", "virt",
-            "pseries-5.2", "sun4u")
+            "pseries-5.2", "sun4u", "s390-ccw-virtio-5.2")
 SEABIOS = FirmwareBuild("seabios", "5e", 1 << 18, HERE)
 OVMF = FirmwareBuild(
     "ovmf-4m", "0f", 1 << 22, HERE, Interface.UEFI, variables=HERE,
@@ -50,6 +50,8 @@ AAVMF = replace(OVMF, name="aavmf", machines=("virt-*",))
 EDK2_LOONG = replace(OVMF, name="edk2-loongarch64", machines=("virt*",))
 SLOF = FirmwareBuild("slof", "51", 1 << 20, HERE, Interface.OPENFIRMWARE)
 OPENBIOS = replace(SLOF, name="openbios-sparc64", sha256="0b")
+S390_CCW = FirmwareBuild("s390-ccw", "39", 1 << 16, HERE, Interface.IPL,
+                         machines=("s390-ccw-virtio-*",))
 OPENSBI = FirmwareBuild("opensbi", "05", 1 << 18, HERE, payload=HERE)
 
 
@@ -82,6 +84,7 @@ MICROVM: Changed = {"machine": "microvm", "disk": Disk.VIRTIO}
 ISAPC: Changed = {"machine": "isapc", "disk": Disk.IDE}
 PSERIES: Changed = {"arch": Arch.PPC64, "machine": "pseries-5.2", "disk": Disk.VIRTIO}
 SUN: Changed = {"arch": Arch.SPARC64, "machine": "sun4u", "disk": Disk.IDE}
+S390X: Changed = {"arch": Arch.S390X, "machine": "s390-ccw-virtio-5.2", "disk": Disk.VIRTIO}
 LOONG: Changed = {"arch": Arch.LOONGARCH64, "machine": "virt", "disk": Disk.VIRTIO}
 PROMPT: Changed = {"guest": GuestKind.PROMPT}
 LINUX: Changed = {"guest": GuestKind.LINUX}
@@ -224,8 +227,12 @@ def test_a_bios_here_and_uefi_there() -> None:
     (SLOF, PSERIES | {"policy": Policy.REREAD}, "reread replaces firmware at the reset vector"),
     (OPENBIOS, SUN | PROMPT | {"policy": Policy.MACHINE_OWNED},
      "machine-owned replaces firmware at the reset vector, which is not done on sun4u (sparc64)"),
+    (S390_CCW, S390X | PROMPT | {"policy": Policy.GUEST_OWNED},
+     "guest-owned needs flash, which s390-ccw-virtio (s390x) does not have"),
     # guests
     (OPENBIOS, SUN, "no probe of ours runs on sun4u (sparc64): its firmware's prompt is there"),
+    (S390_CCW, S390X,
+     "no probe of ours runs on s390-ccw-virtio (s390x): its firmware's prompt is there"),
     (SLOF, PSERIES | PROMPT,
      "guest prompt is for boards without a probe of ours, and pseries (ppc64) has one"),
     # descriptors
@@ -260,22 +267,24 @@ def test_what_a_board_or_a_firmware_cannot(
     assert found.startswith(words)
 
 
-@pytest.mark.parametrize("board", [ISAPC, MICROVM])
+@pytest.mark.parametrize("board", [ISAPC, MICROVM, S390X | PROMPT])
 def test_two_images_of_one_version_that_no_bytes_tell_apart(board: Changed) -> None:
     one = replace(SEABIOS, name="one", prints="1.16.2")
     cell = replace(Cell((HostSpec("a", "a"),) * 2, "pc-q35-5.2", Policy.STOCK, LIBRARY["move"]),
                    **board)
 
     def on(other: FirmwareBuild) -> str | None:
-        return reason(cell, [Host("a", qemu("5.2.0"), one), Host("b", qemu("5.2.0"), other)])
+        host = Host("a", qemu("5.2.0", cell.arch), one)
+        return reason(cell, [host, replace(host, name="b", firmware=other)])
 
     assert on(replace(one, name="two", sha256="0a")) == (
-        f"one and two both print 1.16.2, and on {cell.machine} (x86_64) no bytes tell which of "
+        f"one and two both print 1.16.2, and on {cell.board} no bytes tell which of "
         "them ran")
     assert on(replace(one, name="the same")) is None
     assert on(replace(one, name="two", sha256="0a", prints="1.17.0")) is None
     assert on(replace(one, name="two", sha256="0a", prints=None)) is None
-    cell = replace(cell, machine="pc-q35-5.2", disk=Disk.AHCI)
+    cell = replace(cell, machine="pc-q35-5.2", disk=Disk.AHCI, arch=Arch.X86_64,
+                   guest=GuestKind.PROBE)
     assert on(replace(one, name="two", sha256="0a")) is None
 
 
@@ -286,6 +295,7 @@ def test_two_images_of_one_version_that_no_bytes_tell_apart(board: Changed) -> N
     # isapc has no versions either, but no word says that it does not migrate.
     (SLOF, PSERIES), (SLOF, PSERIES | {"policy": Policy.MACHINE_OWNED}),
     (OPENBIOS, SUN | PROMPT),
+    (S390_CCW, S390X | PROMPT), (S390_CCW, S390X | PROMPT | {"policy": Policy.MACHINE_OWNED}),
     (EDK2_LOONG, LOONG), (EDK2_LOONG, LOONG | {"policy": Policy.GUEST_OWNED}),
     (SEABIOS, ISAPC), (SEABIOS, ISAPC | {"policy": Policy.REREAD}),
     (SEABIOS, MICROVM | {"versions": ("5.2.0", "5.2.0")}),

@@ -32,7 +32,7 @@ HALF_MIB = 512 << 10
 
 @pytest.fixture(scope="module", autouse=True)
 def _images(store: ImageStore) -> None:
-    others = (Arch.PPC64, Arch.SPARC64, Arch.LOONGARCH64)
+    others = (Arch.PPC64, Arch.SPARC64, Arch.LOONGARCH64, Arch.S390X)
     store.build([f"debian-sid-{arch}" for arch in (*VIRT, *others)], lambda line: None)
 
 
@@ -148,11 +148,16 @@ def test_a_guest_of_slof_resets_itself_and_finds_its_nvram(runner: Runner) -> No
 
 
 @pytest.mark.slow
-def test_openbios_goes_on_at_its_prompt(runner: Runner) -> None:
-    host = HostSpec("sid", "debian-sid", arch=Arch.SPARC64)
+@pytest.mark.parametrize(("arch", "machine", "disk"), [
+    (Arch.SPARC64, "sun4u", Disk.IDE), (Arch.S390X, "s390-ccw-virtio-5.2", Disk.VIRTIO),
+])
+def test_a_firmware_goes_on_at_its_prompt(
+    runner: Runner, arch: Arch, machine: str, disk: Disk
+) -> None:
+    host = HostSpec("sid", "debian-sid", arch=arch)
     wanted = replace(
-        cell("sid sid", "stock", machine="sun4u", seconds=60), disk=Disk.IDE,
-        guest=GuestKind.PROMPT, hosts=(host, host), arch=Arch.SPARC64)
+        cell("sid sid", "stock", machine=machine, seconds=60), disk=disk,
+        guest=GuestKind.PROMPT, hosts=(host, host), arch=arch)
     record = runner.run(wanted)
     assert record["verdict"] == Verdict.PASS, record["reason"]
     assert consoles(record) == names(runner, wanted)

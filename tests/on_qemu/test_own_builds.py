@@ -435,7 +435,7 @@ def test_a_named_firmware_of_another_architecture(
     versions = {"debian-trixie-aarch64": "2025.02-8", "debian-trixie-riscv64": "1.6-1",
                 "debian-trixie-ppc64": "1-10.0.13", "debian-trixie-sparc64": "1-10.0.13",
                 "debian-trixie-loongarch64": "2025.02-8",
-                "debian-sid-loongarch64": "2026.08-2"}
+                "debian-sid-loongarch64": "2026.08-2", "debian-bookworm-s390x": "1-7.2-1"}
     built: list[str] = []
 
     def build(names: Iterable[str]) -> None:

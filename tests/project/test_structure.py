@@ -17,6 +17,7 @@ DECLARATIONS = {
     "boards/loongarch64.py": "rows of boards",
     "boards/ppc64.py": "rows of boards",
     "boards/riscv64.py": "rows of boards",
+    "boards/s390x.py": "rows of boards",
     "boards/sparc64.py": "rows of boards",
     "boards/x86_64.py": "rows of boards",
     "guests/base.py": "two dataclasses without methods",

@@ -17,6 +17,7 @@ from bootmatrix.boards.loongarch64 import LOONGARCH64
 from bootmatrix.boards.ppc64 import PPC64
 from bootmatrix.boards.real import real_board
 from bootmatrix.boards.riscv64 import RISCV64
+from bootmatrix.boards.s390x import S390X
 from bootmatrix.boards.sparc64 import SPARC64
 from bootmatrix.boards.x86_64 import X86_64
 from bootmatrix.errors import UserError
@@ -37,7 +38,7 @@ __all__ = [
 
 ARCHITECTURES: Mapping[Arch, Architecture] = MappingProxyType(
     {Arch.X86_64: X86_64, Arch.AARCH64: AARCH64, Arch.RISCV64: RISCV64, Arch.PPC64: PPC64,
-     Arch.SPARC64: SPARC64, Arch.LOONGARCH64: LOONGARCH64}
+     Arch.SPARC64: SPARC64, Arch.LOONGARCH64: LOONGARCH64, Arch.S390X: S390X}
 )
 
 _REAL = {arch: real_board(arch) for arch in Arch}

@@ -61,8 +61,9 @@ class Board:
 
     ``resets`` are the ways in which a guest can reset it, UEFI's own aside, ``suspends`` whether
     it can be suspended to RAM and woken up. ``debug_port``: firmware looks for a port to print its
-    debug log to. ``tells_cpus``: the probe finds there how many CPUs there are. ``nvram`` is the
-    memory in which a guest counts its boots: it lives as long as the process and moves with it,
+    debug log to. ``waits_at_menu``: its prompt is its boot menu, which QEMU has to ask for.
+    ``tells_cpus``: the probe finds there how many CPUs there are. ``nvram`` is the memory in
+    which a guest counts its boots: it lives as long as the process and moves with it,
     ``mib`` the memory that its firmware and a program of ours need, in MiB, ``uefi_mib`` with UEFI
     firmware, ``smm_mib`` with such that needs SMM: None, there is no SMM. ``cpu`` is the model
     without which nothing boots.
@@ -84,6 +85,7 @@ class Board:
     resets: frozenset[ResetBy] = frozenset()
     suspends: bool = False
     debug_port: bool = False
+    waits_at_menu: bool = False
     tells_cpus: bool = True
     nvram: str = "CMOS"
     mib: int = 32

@@ -14,6 +14,7 @@ from bootmatrix.firmware import (
     edk2,
     openbios,
     opensbi,
+    s390_ccw,
     seabios,
     slof,
     u_boot,
@@ -21,7 +22,7 @@ from bootmatrix.firmware import (
 from bootmatrix.model import FirmwareBuild
 
 # Each has one group: the version.
-_FAMILIES = (seabios, coreboot, edk2, u_boot, opensbi, slof, openbios)
+_FAMILIES = (seabios, coreboot, edk2, u_boot, opensbi, slof, openbios, s390_ccw)
 BANNER = f"(?:{'|'.join(family.BANNER for family in _FAMILIES)})"
 _BANNER = re.compile(BANNER)
 
@@ -104,7 +105,7 @@ def printed_version(image: bytes) -> str | None:
     driver = next(drivers, None)
     if driver is not None:
         return _smbios_version(driver)
-    others = (opensbi, u_boot, slof, openbios)
+    others = (opensbi, u_boot, slof, openbios, s390_ccw)
     return next((said for family in others if (said := family.printed_version(image))), None)
 
 

@@ -133,7 +133,7 @@ _PVE = re.compile(r"((?:pc-q35|pc-i440fx|virt)-\d+(?:\.\d+)*|pc|q35|virt)\+pve\d
 # The machine that a QEMU takes without -M, and, where that is of no use, what is meant.
 _USUAL = {
     Arch.X86_64: "pc", Arch.AARCH64: "virt", Arch.RISCV64: "virt", Arch.PPC64: "pseries",
-    Arch.SPARC64: "sun4u", Arch.LOONGARCH64: "virt",
+    Arch.SPARC64: "sun4u", Arch.LOONGARCH64: "virt", Arch.S390X: "s390-ccw-virtio",
 }  # fmt: skip
 
 

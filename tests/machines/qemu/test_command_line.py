@@ -206,6 +206,7 @@ def test_secure_boot_needs_a_flash_that_only_smm_writes() -> None:
         ("microvm", Arch.X86_64, [], "virtio-blk-device,drive=disk"),
         ("virt-5.2", Arch.AARCH64, ["cortex-a57"], "virtio-blk-pci,drive=disk"),
         ("virt", Arch.RISCV64, [], "virtio-blk-pci,drive=disk"),
+        ("s390-ccw-virtio-5.2", Arch.S390X, [], "virtio-blk-ccw,bootindex=1,drive=disk"),
     ],
 )
 def test_other_boards(machine: str, arch: Arch, cpu: list[str], disk: str) -> None:
@@ -263,6 +264,11 @@ def test_a_long_post() -> None:
     assert values(LAUNCH, "-boot") == []
     long = replace(LAUNCH, post_ms=700)
     assert values(long, "-boot") == ["menu=on,splash-time=700"]
+
+
+def test_a_menu_that_is_the_prompt_waits_without_an_end() -> None:
+    s390x = on("s390-ccw-virtio-5.2", Arch.S390X, disk=Disk.VIRTIO)
+    assert values(s390x, "-boot") == values(replace(s390x, post_ms=700), "-boot") == ["menu=on"]
 
 
 def test_memory() -> None:

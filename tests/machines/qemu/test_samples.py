@@ -32,9 +32,10 @@ def x86(
      0x8F7377E0, "0x8f7377e0"),
     ("CPU#0\nNIP 0000000000000100   LR 0000000000000000 CTR 0\n", 0x100, "0x00000100"),
     ("CPU#0\npc: 000001fff0000020  npc: 000001fff0000024\n", 0x1FFF0000020, "0x1fff0000020"),
+    ("CPU#0\nPSW=mask 0302000180000000 addr 0000000007e004f0 cc 00\n", 0x7E004F0, "0x07e004f0"),
     ("CPU#0\n PC=000000000eee6ae0  FCSR0 0x00000000\n", 0xEEE6AE0, "0x0eee6ae0"),
 ], ids=["real mode", "reset vector", "protected mode", "long mode", "above 1 MiB", "aarch64",
-        "riscv64", "ppc64", "sparc64", "loongarch64"])  # fmt: skip
+        "riscv64", "ppc64", "sparc64", "s390x", "loongarch64"])  # fmt: skip
 def test_where_a_cpu_is(registers: str, address: int, shown: str) -> None:
     one = sample(registers)
     assert one is not None

@@ -181,7 +181,9 @@ def qemu_argv(launch: Launch) -> tuple[str, ...]:
         argv += FwCfgFile(LABEL_ITEM, string=launch.label).argv
     if launch.flash_file:
         argv += FwCfgFile(FLASH_ITEM, file=launch.flash_file).argv
-    if launch.post_ms:
+    if launch.board.waits_at_menu:  # as long as it is given no time
+        argv += ["-boot", "menu=on"]
+    elif launch.post_ms:
         argv += ["-boot", f"menu=on,splash-time={launch.post_ms}"]
     if launch.debug_log:
         argv += debug_log()

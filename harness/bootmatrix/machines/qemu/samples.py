@@ -17,10 +17,11 @@ _X86 = re.compile(
 _CODE = re.compile(r"^CS =([0-9a-f]{4}) ([0-9a-f]{8,16})", re.MULTILINE)
 _CR0 = re.compile(r"\bCR0=([0-9a-f]{8})")
 # aarch64's " PC=0000000040201234", riscv64's " pc       0000000080000a1c", ppc64's
-# "NIP 0000000000000100   LR ...", sparc64's "pc: 000001fff0000020  npc: ...".
+# "NIP 0000000000000100   LR ...", sparc64's "pc: 000001fff0000020  npc: ...", s390x's
+# "PSW=mask 0000000180000000 addr 0000000007e01234 cc 00".
 _OTHER = re.compile(
     r"^ ?PC=([0-9a-f]{8,16})\b|^ pc +([0-9a-f]{8,16})\b|^NIP ([0-9a-f]{16})\b|"
-    r"^pc: ([0-9a-f]{16})\b", re.MULTILINE)
+    r"^pc: ([0-9a-f]{16})\b|^PSW=mask [0-9a-f]{16} addr ([0-9a-f]{16})\b", re.MULTILINE)
 _INTERRUPTS = 1 << 9  # IF in EFLAGS
 _PROTECTED = 1  # PE in CR0
 
