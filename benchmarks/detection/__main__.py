@@ -21,7 +21,10 @@ _DATA = ("usr/share/qemu", "usr/share/seabios")  # the latter last: it has what 
 
 
 def _numbers(text: str) -> list[int]:
-    chosen = [int(number) for number in text.split(",")]
+    try:
+        chosen = [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, as 3,19") from None
     if unknown := [number for number in chosen if number not in BY_NUMBER]:
         raise argparse.ArgumentTypeError(f"there is no fault {unknown[0]}; there are 0 to "
                                          f"{max(BY_NUMBER)}")

@@ -131,7 +131,7 @@ def test_the_same_command_goes_on_and_no_other(
     assert "going on with seed 7" in capsys.readouterr().out
     assert alone(ran, monkeypatch, run_dir, "--seed", "8") == Status.USER_ERROR
     assert capsys.readouterr().err == (
-        f"bootmatrix: {run_dir}: was begun with another seed: 7, now 8 (give another --run-dir)\n")
+        f"bootmatrix: {run_dir}: was begun with seed 7, and not 8 (give another --run-dir)\n")
 
 
 def test_a_directory_that_is_not_empty_is_no_run_s(

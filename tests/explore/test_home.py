@@ -84,5 +84,5 @@ def test_findings_are_numbered(tmp_path: Path) -> None:
 def test_only_the_same_command_goes_on(tmp_path: Path) -> None:
     assert not check_same(tmp_path, {"matrix": "m", "seed": 7})
     assert check_same(tmp_path, {"matrix": "m", "seed": 7})
-    with pytest.raises(UserError, match="was begun with another seed: 7, now 8"):
+    with pytest.raises(UserError, match="was begun with seed 7, and not 8"):
         check_same(tmp_path, {"matrix": "m", "seed": 8})

@@ -32,6 +32,13 @@ def test_a_life_begins_with_a_start_on_any_host(there: World) -> None:
     assert nexts(empty, "start") == [(Start(0), "h0"), (Start(0), "h1"), (Start(0), "h2")]
 
 
+def test_where_no_life_can_begin_the_first_place_says_why(tmp_path: Path) -> None:
+    assert world(tmp_path / "some").nowhere is None
+    none = world(tmp_path / "none", [replace(cell, machine="pc-q35-99.0") for cell in cells()])
+    assert none.nowhere is not None
+    assert "has no machine pc-q35-99.0" in none.nowhere
+
+
 def test_steps_need_what_a_step_list_needs(there: World) -> None:
     on = life(there, ["start"], 0)
     off = life(there, ["start", "shutdown"], 0)

@@ -41,3 +41,8 @@ def test_what_is_gone_is_not_red() -> None:
     assert is_red([FOUND, FOUND | {"state": "gone"}])
     assert not is_red([FOUND | {"state": "gone"}])
     assert not is_red([])
+
+
+def test_who_is_interrupted_is_not_told_that_nothing_was_found() -> None:
+    lines = list(summary("3 lives", [], [], 0, Coverage(), to_its_end=False))
+    assert "nothing was looked into to its end; the same command goes on" in lines

@@ -527,7 +527,8 @@ def _consoles(records: Sequence[Mapping[str, Any]], work: Path, names: Sequence[
 
     said = [console_tail(work / record["artifacts"], work) if record.get("artifacts") else []
             for record in records]
-    if not all(said):
+    if not any(said):
         return []
     width = shutil.get_terminal_size((120, 24)).columns
-    return ["", *side_by_side(said[0], said[1], (f"good {names[0]}", f"bad {names[1]}"), width)]
+    one, other = (lines or ["(nothing)"] for lines in said)
+    return ["", *side_by_side(one, other, (f"good {names[0]}", f"bad {names[1]}"), width)]

@@ -60,7 +60,7 @@ def add(commands: shared.Commands) -> None:
                         help="how long new lives are begun (default: 20); what has failed by then "
                              "is shrunk to its end")
     parser.add_argument("--seed", metavar="N", type=_seed, default=0,
-                        help="which lives: the same number, the same lives (default: 0)")
+                        help="which lives: with -n 1, the same number, the same lives (default: 0)")
     parser.add_argument("--steps", metavar="N", type=_steps, default=20,
                         help="the longest life (default: 20 steps)")
     shared.add(parser, [option for option in RUN if option.flag in _TAKEN])
@@ -116,6 +116,7 @@ def _coordinate(
     """Explore, in this process or in several, and say what came of it."""
     from bootmatrix.explore import home, told
     from bootmatrix.explore.lives import places_of
+    from bootmatrix.explore.rig import world_of
     from bootmatrix.explore.search import Counts
     from bootmatrix.run.directory import CELLS, RECORDS, RUNS, RunDirectory, new_name, sweep
     from bootmatrix.run.workers import side_by_side
@@ -125,6 +126,8 @@ def _coordinate(
         echo(f"left out: {line}")
     if not places:
         raise UserError("no cell of it has a life that could be made up", file=matrix.path)
+    if (why := world_of(builds, cells).nowhere) is not None:
+        raise UserError(f"no cell of it can be run: {why}", file=matrix.path)
     jobs = side_by_side() if options.jobs == "auto" else max(1, int(options.jobs))
     options.run_dir = run_dir = options.run_dir or RUNS / new_name()
     directory = RunDirectory(run_dir)
@@ -133,7 +136,8 @@ def _coordinate(
     status = Status.INTERRUPTED
     try:
         goes_on = home.check_same(run_dir, {
-            "matrix": str(matrix.path.absolute()), "seed": options.seed, "steps": options.steps})
+            "matrix": str(matrix.path.absolute()), "seed": options.seed, "steps": options.steps,
+            "the selection": matrices.selection_flags(options)})
         (run_dir / CELLS).mkdir(exist_ok=True)
         (run_dir / RECORDS).touch()
         sweep(run_dir)
@@ -152,7 +156,8 @@ def _coordinate(
             try:
                 findings, coverage = where.told(), where.all_coverage()
                 home.write_coverage(run_dir, coverage)
-                for line in told.summary(str(counts), findings, where.seen, counts.again, coverage):
+                for line in told.summary(str(counts), findings, where.seen, counts.again, coverage,
+                                         to_its_end=status == Status.GREEN):
                     echo(line)
             finally:
                 where.close()

@@ -239,6 +239,11 @@ def write_coverage(run_dir: Path, coverage: Coverage) -> None:
                        json.dumps(coverage.plain, indent=1).encode() + b"\n")
 
 
+def _word(value: object) -> str:
+    words = value if isinstance(value, list) else [value]
+    return " ".join(map(str, words)) or "nothing"
+
+
 def check_same(run_dir: Path, asked: Mapping[str, Any]) -> bool:
     """Whether an exploration goes on in this directory; what it was asked is kept in a new one.
 
@@ -251,7 +256,7 @@ def check_same(run_dir: Path, asked: Mapping[str, Any]) -> bool:
         given_file.replace(path, json.dumps(dict(asked)).encode() + b"\n")
         return False
     for key, value in asked.items():
-        if before.get(key) != value:
-            raise UserError(f"was begun with another {key}: {before.get(key)}, now {value}",
+        if before.get(key, value) != value:
+            raise UserError(f"was begun with {key} {_word(before[key])}, and not {_word(value)}",
                             file=run_dir, hint="give another --run-dir")
     return True

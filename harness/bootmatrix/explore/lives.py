@@ -102,6 +102,15 @@ class World:
                 life.first_possible(kind) is not None for life in lives))
         return tuple(kind for kind in STEPS if kind in found)
 
+    @property
+    def nowhere(self) -> str | None:
+        """Why no life can begin at any place, by the first of them; None if one can."""
+        lives = [Life(self, place) for place in self.places]
+        if any(life.first_possible(Start.kind) is not None for life in lives):
+            return None
+        host = next(iter(lives[0].place.hosts))
+        return lives[0].then(Next(Start(0), host)).impossible
+
     @cached_property
     def numbers(self) -> dict[Cell, int]:
         """The places' numbers, by their points."""

@@ -15,9 +15,9 @@ _OPEN = KINDS[:2]  # of these it is known what would have been possible
 
 def summary(
     counts: str, findings: Sequence[Mapping[str, Any]], seen: Sequence[Seen], again: int,
-    coverage: Coverage,
+    coverage: Coverage, *, to_its_end: bool = True,
 ) -> Iterator[str]:
-    """The lines."""
+    """The lines. ``to_its_end``: nothing had begun to be looked into that was not."""
     yield counts
     declared = {one.name: one for one in seen if one.declared}
     if declared:
@@ -28,7 +28,8 @@ def summary(
             yield f"  ~ {one.failure}: {one.name}"
     yield ""
     if not findings:
-        yield "nothing was found"
+        yield "nothing was found" if to_its_end else (
+            "nothing was looked into to its end; the same command goes on")
     for finding in findings:
         yield from _finding(finding)
     yield ""

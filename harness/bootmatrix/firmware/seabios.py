@@ -9,9 +9,11 @@ import re
 BANNER = r"SeaBIOS \(version (?=[^()\r\n]+\))([^()\r\n]+)"
 
 # The version stands in the image as a C string of its own; the assembler pads with NUL or NOP
-# (0x90) before it. An image can be hostile: what was matched is not tried again.
+# (0x90) before it. It is a release's, or what git says of a commit behind whatever tag. An image
+# can be hostile: what was matched is not tried again.
 _VERSION_STRING = re.compile(
-    rb"[\0\x90]((?:rel-|v)?\d{1,9}+\.\d{1,9}+\.\d{1,9}+[0-9A-Za-z.+~_-]{0,200}+)(?=\0)")
+    rb"[\0\x90]((?:rel-|v)?\d{1,9}+\.\d{1,9}+\.\d{1,9}+[0-9A-Za-z.+~_-]{0,200}+"
+    rb"|[0-9A-Za-z][0-9A-Za-z.+~_/-]{0,200}-g[0-9a-f]{7,40}+)(?=\0)")
 _FORMAT = b"SeaBIOS (version %s)"
 
 

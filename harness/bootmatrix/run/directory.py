@@ -130,8 +130,8 @@ class RunDirectory:
             if not resume and os.listdir(self.path):  # noqa: PTH208
                 raise UserError(
                     "this directory is not empty", file=self.path,
-                    hint="a run of this matrix goes on in its own by --resume, a new one needs "
-                         "an empty or a new directory")
+                    hint="a run goes on in its own by --resume, an exploration by the same "
+                         "command; a new one needs an empty or a new directory")
         except BaseException:
             self.release()
             raise
