@@ -163,6 +163,14 @@ class UserError(Exception):
         self.column = column
 
 
+class PartError(UserError):
+    """A mistake in a file that is given beside another: ``part`` is its key, such as variables."""
+
+    def __init__(self, message: str, part: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
 class Status(IntEnum):
     """The exit statuses of all commands."""
 
