@@ -19,6 +19,7 @@
      ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
     UserError               a user's mistake, told in one line: where, what, what would be right
+     └─ PartError           it is in a file that is given beside another
 
 A claim that turned out false (another firmware ran, nothing came up) is neither: it is a
 verdict, data in a run record, and never an exception.
