@@ -19,6 +19,7 @@
      ├─ NvramError          an nvram file is damaged, in use, or not what it should be
      └─ DeadlineExceeded    something did not happen in time
     UserError               a user's mistake, told in one line: where, what, what would be right
+     └─ PartError           it is in a file that is given beside another
 
 A claim that turned out false (another firmware ran, nothing came up) is neither: it is a
 verdict, data in a run record, and never an exception.
@@ -161,6 +162,14 @@ class UserError(Exception):
         self.file = file
         self.line = line
         self.column = column
+
+
+class PartError(UserError):
+    """A mistake in a file that is given beside another: ``part`` is its key, such as variables."""
+
+    def __init__(self, message: str, part: str) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class Status(IntEnum):

@@ -153,13 +153,13 @@ def complaint(
     (FIRMWARE + "ovmf-2m", "4:37: hosts.new.firmware: debian-sid has no ovmf-2m (it has: seabios"),
     (FIRMWARE + "{variables: odd.bin}", "4:37: hosts.new.firmware: found none of its fields (just"),
     (FIRMWARE + "{path: CODE}", "4:44: hosts.new.firmware.path: CODE is code alone, without a v"),
-    (FIRMWARE + "{path: CODE, variables: good.bin}", "4:44: hosts.new.firmware.path: good.bin is "
-                                                     "no template of a variable store: it neither"),
+    (FIRMWARE + "{path: CODE, variables: good.bin}",
+     "4:61: hosts.new.firmware.variables: good.bin is no template of a variable store: it neither"),
     (FIRMWARE + "{path: good.bin, variables: zeros.bin}", "4:44: hosts.new.firmware.path: good.bin "
                                                           "is no UEFI firmware (it has no variab"),
     (FIRMWARE + "{descriptor: arm.json, variables: CODE}", "4:60: hosts.new.firmware.variables: s"),
     (FIRMWARE + "{descriptor: arm.json, symbols: CODE}", "4:60: hosts.new.firmware.symbols: st"),
-    (FIRMWARE + "{path: good.bin, symbols: odd.bin}", "4:44: hosts.new.firmware.path: odd.bin h"),
+    (FIRMWARE + "{path: good.bin, symbols: odd.bin}", "4:63: hosts.new.firmware.symbols: odd."),
     (FIRMWARE + "{descriptor: no.json}", "4:50: hosts.new.firmware.descriptor: no.json is not the"),
     (FIRMWARE + "{descriptor: broken.json}", "4:50: hosts.new.firmware.descriptor: broken.json: is "
                                              "not JSON: "),

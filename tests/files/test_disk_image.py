@@ -40,7 +40,9 @@ def test_what_is_not_taken(tmp_path: Path, content: bytes, form: str, says: str)
 @pytest.mark.parametrize(("at", "kind", "value", "says"), [
     (8, ">Q", 4096, "another file behind it"), (72, ">Q", 4, "another file behind it"),
     (32, ">I", 1, "is encrypted"), (4, ">I", 9, "version"), (20, ">I", 63, "version"),
-], ids=["backing", "data-file", "encrypted", "version", "clusters"])
+    (72, ">Q", 1 << 40, "its incompatible features have bit 40"),
+    (72, ">Q", 2, "is marked as corrupt"),
+], ids=["backing", "data-file", "encrypted", "version", "clusters", "unknown", "corrupt"])
 def test_an_image_that_is_not_all_of_its_disk_is_not_taken(
     tmp_path: Path, at: int, kind: str, value: int, says: str
 ) -> None:
@@ -50,6 +52,39 @@ def test_an_image_that_is_not_all_of_its_disk_is_not_taken(
     file.write_bytes(bad)
     with pytest.raises(UserError, match=says):
         virtual_size(file, "qcow2")
+
+
+@pytest.mark.parametrize(("at", "kind", "value", "says"), [
+    (36, ">I", 0xFFFFFFFF, "damaged: its table of tables is said to have 4294967295 entries"),
+    (36, ">I", 0x10000000, "damaged: its table of tables is said to have 268435456 entries"),
+    (36, ">I", 1 << 21, "cut off or damaged: it has"),
+    (36, ">I", 0, "damaged: its tables are too short"),
+    (40, ">Q", 0xFF_FFFF_FFFF_0000, "cut off or damaged"),
+    (40, ">Q", 0xFFFF_FFFF_FFFF_0000, "cut off or damaged"),
+    (40, ">Q", 0x30200, "damaged: its table of tables is said to be at 197120, within"),
+    (3 * 65536, ">Q", 0xFF_FFFF_FFFF_0000, "cut off or damaged"),
+    (100, ">I", 0xFFFFFFFF, "damaged: its header is said to have 4294967295 bytes"),
+    (100, ">I", 103, "damaged: its header is said to have 103 bytes, and has 104 to 65536"),
+], ids=["entries", "many", "more", "none", "far", "farthest", "aslant", "table", "header", "short"])
+def test_a_damaged_header_is_told_without_reading_what_is_not_there(
+    tmp_path: Path, at: int, kind: str, value: int, says: str
+) -> None:
+    bad = bytearray(image(CONTENT))
+    struct.pack_into(kind, bad, at, value)
+    file = tmp_path / "disk"
+    file.write_bytes(bad)
+    with pytest.raises(UserError, match=says):
+        virtual_size(file, "qcow2")
+
+
+def test_a_dirty_image_and_one_with_room_for_a_snapshot_are_taken(tmp_path: Path) -> None:
+    whole = bytearray(image(CONTENT))
+    struct.pack_into(">Q", whole, 72, 1)
+    struct.pack_into(">I", whole, 36, 2)
+    file = tmp_path / "disk"
+    file.write_bytes(whole)
+    assert virtual_size(file, "qcow2") == len(CONTENT)
+    assert content(file, 1 << 20) == CONTENT
 
 
 def test_a_compressed_image_is_taken_whole_alone(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_any_bytes(noise: bytes) -> None:
     list(programs(volume(file(noise, kind=0x0B))))
     printed_version(noise)
     is_store(noise)
+    edk2.cut_off(noise)
     mismatch(len(noise) + 1, noise)
 
 
@@ -186,3 +187,13 @@ def test_what_does_not_unpack_counts_too() -> None:
     head = _LZMA.bytes_le + (24).to_bytes(2, "little") + bytes(2)
     assert walk._unpack(head + bytes(broken), 4) == b""
     assert walk._left == 0
+
+
+def test_a_store_that_is_cut_off_says_how_long_it_is() -> None:
+    whole = volume(size=0x20000, system=STORE)
+    assert edk2.cut_off(whole) == edk2.cut_off(whole + whole[:4096]) == 0
+    for left in (len(whole) - 1, 4096, 72):
+        assert edk2.cut_off(whole[:left]) == len(whole)
+    for other in (whole[:71], bytes(4096) + whole[:4096], volume(size=0x20000)[:4096],
+                  b"\xff" * 4096, whole[:16] + bytes(4096), b""):
+        assert edk2.cut_off(other) == 0

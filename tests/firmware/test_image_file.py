@@ -74,6 +74,7 @@ def uefi(tmp_path: Path) -> Path:
     (tmp_path / "OVMF.fd").write_bytes(WHOLE)
     (tmp_path / "CODE.fd").write_bytes(WHOLE[STORE_SIZE:])
     (tmp_path / "VARS.fd").write_bytes(WHOLE[:STORE_SIZE])
+    (tmp_path / "half.fd").write_bytes(WHOLE[:STORE_SIZE // 2])
     (tmp_path / "bios.bin").write_bytes(bytes(65536 - 16) + RESET)
     (tmp_path / "odd.fd").write_bytes(WHOLE[:1000])
     (tmp_path / "blank.fd").write_bytes(bytes(STORE_SIZE))
@@ -109,6 +110,7 @@ def bad(**changes: Any) -> str:
     ("CODE.fd", None, "CODE.fd is code alone, without a variable store ({path: CODE.fd, variables: "
      "VARS.fd}, or, for -bios and no store, {path: CODE.fd, flash: false})"),
     ("CODE.fd", "CODE.fd", "CODE.fd is no template of a variable store: it neither begins with "),
+    ("CODE.fd", "half.fd", "half.fd is cut off: it has 65536 bytes, and its variable store 131072"),
     ("CODE.fd", "bios.bin", "bios.bin is no template of a variable store"),
     ("CODE.fd", "odd.fd", "odd.fd has 1000 bytes (a firmware image has a multiple of 4096)"),
     ("CODE.fd", "no.fd", "no.fd is not there (the template of a variable store)"),

@@ -184,6 +184,14 @@ def test_memory_that_is_handed_over_is_the_harness_s() -> None:
 
 def test_a_machine_that_a_qemu_does_not_have() -> None:
     assert why(machine="pc-q35-6.2") == "QEMU 5.2.0 (q-5.2.0) has no machine pc-q35-6.2"
+    assert why(machine="pc-q35") == (
+        "pc-q35 is no machine of its own in QEMU 5.2.0 (q-5.2.0): name one of a version, such as "
+        "pc-q35-5.2, or newest-common:pc-q35")
+    for short, family in (("q35", "pc-q35"), ("pc", "pc-i440fx"), ("pseries", "pseries")):
+        told = why(machine=short)
+        assert told is not None
+        assert told.endswith(f"such as {family}-5.2, or newest-common:{family}")
+    assert why(machine="pc-q") == "QEMU 5.2.0 (q-5.2.0) has no machine pc-q"
     assert why(machine="default") is None
     words = "no guest of ours boots on machine none (x86_64)"
     hosts = [Host("a", replace(qemu("5.2.0"), machines=("none",)), SEABIOS)]

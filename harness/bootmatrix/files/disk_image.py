@@ -26,7 +26,9 @@ HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _CLUSTER_BITS = range(9, 22)
 _WHERE = 0x00FF_FFFF_FFFF_FE00  # of an entry: where in the file its table or cluster is
 _COMPRESSED, _ZERO = 1 << 62, 1
-_DATA_FILE, _OTHER_COMPRESSION, _EXTENDED = 4, 8, 16  # incompatible features
+_CORRUPT, _DATA_FILE, _OTHER_COMPRESSION, _EXTENDED = 2, 4, 8, 16  # incompatible features
+_KNOWN = 31  # those that QEMU has, and "dirty": its counts of references are not read here
+_LARGEST_TABLE = 32 << 20  # bytes of the table of tables, as QEMU's block/qcow2.h has it
 _WINDOW_BITS = 12  # of the deflate streams in it
 _SECTOR = 512
 
@@ -66,8 +68,6 @@ def content(path: Path, largest: int) -> bytes:
             of_data = _words(image, where, of_a_table) if where else [0] * of_a_table
             found += (_cluster(image, path, entry, cluster)
                       for entry in of_data[:number - len(found)])
-        if len(found) < number:
-            raise UserError(f"{path} is damaged: its tables are too short")
         return b"".join(found)[:size]
 
 
@@ -118,7 +118,7 @@ def _virtual_size(image: BufferedReader, path: Path, form: str) -> int:
     fields = HEADER.unpack(head)
     version, backing, bits, virtual, crypt, entries, tables = (
         fields[1], fields[2], *fields[4:9])
-    features = fields[13] if version == 3 else 0
+    features, length = (fields[13], fields[17]) if version == 3 else (0, HEADER.size)
     if version not in (2, 3) or bits not in _CLUSTER_BITS:
         raise UserError(f"{path} is no qcow2 image of a version that is known",
                         hint="qemu-img convert -O qcow2 makes one")
@@ -126,21 +126,52 @@ def _virtual_size(image: BufferedReader, path: Path, form: str) -> int:
         raise UserError(
             f"{path} is not all that its disk is: it is encrypted, or has another file behind it",
             hint="qemu-img convert -O qcow2 makes one that is whole")
-    if max(_ends(image, 1 << bits, tables, entries, features), default=0) > size:
-        raise UserError(f"{path} is cut off: it has {size} bytes, and what it says of itself is "
-                        "behind them", hint="a whole qcow2 image")
+    if unknown := features & ~_KNOWN:
+        raise UserError(f"{path} needs what QEMU does not have: its incompatible features have bit "
+                        f"{(unknown & -unknown).bit_length() - 1}", hint="a whole qcow2 image")
+    if features & _CORRUPT:
+        raise UserError(f"{path} is marked as corrupt: QEMU does not write to it",
+                        hint="qemu-img check -r all repairs what it can")
+    cluster = 1 << bits
+    needed = -(-virtual // (cluster * (cluster // (16 if features & _EXTENDED else 8))))
+    if wrong := _wrong(cluster, length, tables, entries, needed):
+        raise UserError(f"{path} is damaged: {wrong}", hint="a whole qcow2 image")
+    # Nothing is read before it is known to be there.
+    for end in _ends(image, cluster, tables, entries, features):
+        if end > size:
+            raise UserError(f"{path} is cut off or damaged: it has {size} bytes, and what it says "
+                            "of itself is behind them", hint="a whole qcow2 image")
     if not virtual:
         raise UserError(f"{path} is of a disk of 0 bytes", hint="a disk image, raw or qcow2")
     return int(virtual)
 
 
+def _wrong(cluster: int, length: int, tables: int, entries: int, needed: int) -> str | None:
+    """What QEMU does not open in a header of so many bytes, and of a table of tables.
+
+    More entries than the disk needs are no mistake: a snapshot's memory has some, too.
+    """
+    if not HEADER.size <= length <= cluster:
+        return f"its header is said to have {length} bytes, and has {HEADER.size} to {cluster}"
+    if 8 * entries > _LARGEST_TABLE:
+        return f"its table of tables is said to have {entries} entries"
+    if tables % cluster:
+        return f"its table of tables is said to be at {tables}, within a cluster"
+    if entries < needed:
+        return "its tables are too short"
+    return None
+
+
 def _ends(
     image: BufferedReader, cluster: int, tables: int, entries: int, features: int
 ) -> Iterator[int]:
-    """Where in the file each part begins at least that the disk consists of, and its tables end."""
+    """Where in the file each part begins at least that the disk consists of, and its tables end.
+
+    A table is read after its end was told, and once.
+    """
     yield tables + 8 * entries
-    for table in _words(image, tables, entries):
-        if not (where := table & _WHERE):
+    for where in dict.fromkeys(table & _WHERE for table in _words(image, tables, entries)):
+        if not where:
             continue
         yield where + cluster
         of_data = _words(image, where, cluster // 8)

@@ -23,6 +23,7 @@ _SIGNATURE = b"_FVH"
 _SIGNATURE_AT = 40
 _HEADER = struct.Struct("<16x16sQ4sIHHHBB")
 _LONGEST_HEADER = 256  # of a volume: 56 bytes and 8 for each run of blocks, of which some have two
+_LONGEST_STORE = 64 << 20  # AArch64's flash
 _FILE_HEADER = struct.Struct("<16sHBB3sB")
 _FILE_SYSTEMS = (
     UUID("8c8ce578-8a3d-4f1c-9935-896185c32dd3"),  # FFS version 2
@@ -63,20 +64,22 @@ def volumes(data: bytes) -> Iterator[Volume]:
         found = data.find(_SIGNATURE, after)
 
 
-def _volume(data: bytes, at: int) -> Volume | None:
+def _volume(data: bytes, at: int, room: int | None = None) -> Volume | None:
+    """The volume there, of ``room`` bytes at most: all that follow if it is None."""
+    there = len(data) - at
     if at + _HEADER.size > len(data):
         return None
     system, length, _, _, header, _, extended, _, _ = _HEADER.unpack_from(data, at)
-    if not _HEADER.size <= header <= length <= len(data) - at or header % 2 or (
+    if not _HEADER.size <= header <= length <= (there if room is None else room) or header % 2 or (
             header > _LONGEST_HEADER):
         return None
-    if sum(struct.unpack_from(f"<{header // 2}H", data, at)) & 0xFFFF:
+    if header > there or sum(struct.unpack_from(f"<{header // 2}H", data, at)) & 0xFFFF:
         return None
     if UUID(bytes_le=system) not in _FILE_SYSTEMS:
         return Volume(at, length, None)
     files = header
     if extended:
-        if extended + 20 > length:
+        if extended + 20 > min(length, there):
             return None
         files = extended + int(struct.unpack_from("<I", data, at + extended + 16)[0])
     return Volume(at, length, at + files)
@@ -165,6 +168,14 @@ def is_store(variables: bytes) -> bool:
     if next(volumes(variables), None):
         return store_size(variables) > 0
     return len(variables) > 0 and not (variables.strip(b"\0") and variables.strip(b"\xff"))
+
+
+def cut_off(variables: bytes) -> int:
+    """The bytes of the variable store that a file begins with and has not all of; 0 if it has."""
+    if variables[_SIGNATURE_AT:_SIGNATURE_AT + len(_SIGNATURE)] != _SIGNATURE:
+        return 0
+    store = _volume(variables, 0, _LONGEST_STORE)
+    return store.length if store and not store.files_at and store.length > len(variables) else 0
 
 
 def mismatch(code_size: int, variables: bytes) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bootmatrix.boards import ARCHITECTURES
-from bootmatrix.errors import UserError
+from bootmatrix.errors import PartError, UserError
 from bootmatrix.files import disk_image, given_file
 from bootmatrix.firmware import descriptor, edk2, symbols
 from bootmatrix.model import Arch, FirmwareSource, Interface
@@ -54,18 +56,30 @@ def load(source: FirmwareSource, arch: Arch = Arch.X86_64) -> Firmware:
         return _described(source.path, arch)
     image = read(source.path, arch)
     found = interface(image)
-    named = symbols.checked(source.symbols) if source.symbols is not None else None
+    named = None
+    if source.symbols is not None:
+        with _part("symbols"):
+            named = symbols.checked(source.symbols)
     if source.variables is not None:
         if found is not Interface.UEFI:
             raise UserError(f"{source.path} is no UEFI firmware", hint="it has no variables")
-        return Firmware(source.path, image, found, read_variables(source.variables, arch),
-                        symbols=named)
+        with _part("variables"):
+            variables = read_variables(source.variables, arch)
+        return Firmware(source.path, image, found, variables, symbols=named)
     firmware = Firmware(source.path, image, found, symbols=named, in_flash=source.flash)
     if found is Interface.UEFI and source.flash and not firmware.store_size:
         raise UserError(f"{source.path} is code alone, without a variable store",
                         hint="{path: CODE.fd, variables: VARS.fd}, or, for -bios and no store, "
                         "{path: CODE.fd, flash: false}")
     return firmware
+
+
+@contextmanager
+def _part(key: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise PartError(str(error), key) from None
 
 
 def _described(file: Path, arch: Arch) -> Firmware:
@@ -110,6 +124,9 @@ def read_variables(
 ) -> bytes:
     """The template of a variable store, as ``read`` has it."""
     variables = _sized(path, arch, "the template of a variable store", form)
+    if whole := edk2.cut_off(variables):
+        raise UserError(f"{path} is cut off: it has {len(variables)} bytes, and its variable "
+                        f"store {whole}", hint="a whole template of a variable store")
     if not edk2.is_store(variables):
         raise UserError(f"{path} is no template of a variable store: it neither begins with a "
                         "firmware volume of variables nor is it blank")

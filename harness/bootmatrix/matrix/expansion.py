@@ -20,7 +20,7 @@ from typing import Any
 from bootmatrix.arguments import machine_options, machine_type
 from bootmatrix.boards import ARCHITECTURES, board_of
 from bootmatrix.cell import AXES, Cell
-from bootmatrix.errors import UserError
+from bootmatrix.errors import PartError, UserError
 from bootmatrix.files import given_file, yaml_file
 from bootmatrix.files.given_file import path_of
 from bootmatrix.matrix import known, sampling
@@ -205,7 +205,8 @@ class Matrix:
         if field == "qemu" and isinstance(host.qemu, SavedSource):
             return self._document.error((*loc[:-1], "saved", "guest"), str(error))
         entry = getattr(self._document.entry.hosts[str(loc[1])], field)
-        keys = [key for key in ("path", "root", "descriptor", "directory", "image", "suite")
+        part = (error.part,) if isinstance(error, PartError) else ()
+        keys = [key for key in (*part, "path", "root", "descriptor", "directory", "image", "suite")
                 if getattr(entry, key, None)]
         return self._document.error((*loc, *keys[:1]), str(error))
 

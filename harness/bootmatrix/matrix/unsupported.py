@@ -12,9 +12,11 @@ from itertools import combinations
 from bootmatrix.arguments import last, machine_type
 from bootmatrix.boards import ARCHITECTURES, Board, Loader
 from bootmatrix.cell import AXES, Cell
+from bootmatrix.matrix.expansion import newest_common
 from bootmatrix.model import (
     BOARD_MACHINE,
     DEFAULT_MACHINE,
+    NEWEST_COMMON,
     Arch,
     Channel,
     Disk,
@@ -34,6 +36,9 @@ from bootmatrix.steps.base import Ability, GuestState, Platform, Step
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.migration_begins import MigrationBegins
 from bootmatrix.steps.migration_fails import MigrationFails
+
+_FAMILIES = {"pc": ("pc-i440fx",)}
+"""Of names without a version that QEMU keeps for the newest, where that is not of the same name."""
 
 MOVES = (Migrate, MigrationBegins, MigrationFails)
 """The steps in which a guest is migrated, or begins to be."""
@@ -123,6 +128,10 @@ def _of_qemu(cell: Cell, host: Host, saved: bool) -> Iterator[str]:
         yield f"{qemu} emulates {host.qemu.arch}, not {cell.arch}"
     elif (kind := machine_type(cell.machine)) not in (DEFAULT_MACHINE, *host.qemu.machines) and \
             not saved:
+        for family in _FAMILIES.get(kind, (kind, f"pc-{kind}")):
+            if newest := newest_common(family, [host.qemu.machines]):
+                yield (f"{kind} is no machine of its own in {qemu}: name one of a version, such as "
+                       f"{newest}, or {NEWEST_COMMON}:{family}")
         yield f"{qemu} has no machine {kind}"
 
 
