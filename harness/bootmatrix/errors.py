@@ -5,6 +5,7 @@
      │   └─ SandboxLost     a sandbox ended, or was broken from inside, while it was in use
      ├─ ImageError          an image could not be built, or is missing
      ├─ QemuError           a QEMU could not be started, or died
+     ├─ TpmLost             the swtpm beside a QEMU ended before it
      ├─ MonitorError        the monitor (QMP) broke off or refused a command
      ├─ GdbError            the gdb stub answered what it should not
      ├─ QtestError          the qtest socket broke off or refused a request
@@ -81,6 +82,11 @@ class ImageError(HarnessError):
 
 class QemuError(HarnessError):
     """A QEMU could not be started, or ended when it should not have."""
+
+
+class TpmLost(HarnessError):
+    """The swtpm beside a QEMU has ended while that was still to be used; the message is one line.
+    """
 
 
 class MonitorError(HarnessError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +73,8 @@ def test_a_guest_that_is_moved_while_it_is_down_takes_its_tpm_along(
     start: Any = tpm.start
     starts = itertools.count(1)
 
-    def forgets(*args: Any) -> None:
-        start(*(args if next(starts) < 3 else (*args[:-1], "")))
+    def forgets(*args: Any) -> Any:
+        return start(*(args if next(starts) < 3 else (*args[:-1], "")))
 
     monkeypatch.setattr(tpm, "start", forgets)
     steps = ["start", "shutdown", {"start": {"on": "destination"}}, "shutdown",
@@ -85,3 +87,31 @@ def test_a_guest_that_is_moved_while_it_is_down_takes_its_tpm_along(
     assert record["verdict"] == Verdict.WRONG_TPM
     assert record["reason"] == ("boot 3 (start on destination): the secret in the guest's TPM is "
                                 "sealed, expected unlocked")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("killed", "how"), [
+    (signal.SIGKILL, "signal 9"), (signal.SIGTERM, "exit status 0"),
+])
+def test_a_swtpm_that_dies_is_a_broken_rig_and_no_verdict(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: signal.Signals,
+    how: str,
+) -> None:
+    """Though its QEMU refuses the migration, which would otherwise be blamed for it."""
+    do = DEEDS["migrate"]
+    seen: list[StepObserved] = []
+
+    def killing(*args: Any) -> StepObserved:
+        (pid,) = [pid for pid in emulators(tmp_path)
+                  if b"1-source" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(pid, killed)
+        seen.append(do(*args))
+        return seen[0]
+
+    monkeypatch.setitem(DEEDS, "migrate", killing)
+    record = runner.run(cell(Policy.MACHINE_OWNED, "migrate-reset", Tpm.CRB))
+    assert (record["verdict"], record["reason"]) == (
+        Verdict.ERROR, f"the guest's swtpm on source ended ({how})")
+    assert seen
+    assert seen[0].refusal is not None
+    assert not emulators(tmp_path)

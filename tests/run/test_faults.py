@@ -20,6 +20,7 @@ from bootmatrix.errors import (
     HarnessError,
     QemuError,
     SandboxLost,
+    TpmLost,
 )
 from bootmatrix.model import QemuBuild
 from bootmatrix.run.faults import check_disk, check_engine
@@ -108,8 +109,8 @@ def test_a_program_that_does_nothing_and_does_not_end(tmp_path: Path) -> None:
 def test_what_the_guests_machines_say_of_it_counts_more(tmp_path: Path) -> None:
     with pytest.raises(SandboxLost, match="the container has gone"):
         behind(tmp_path, QemuError("ended"), guest=looking(SandboxLost("the container has gone")))
-    found = CellError("a fifo in the cell")
-    assert behind(tmp_path, QemuError("ended"), guest=looking(found)) is found
+    for found in (CellError("a fifo in the cell"), TpmLost("the guest's swtpm ended")):
+        assert behind(tmp_path, QemuError("ended"), guest=looking(found)) is found
 
 
 def test_an_engine_s_own_error_stops_the_run_and_a_second_loss_does_not(tmp_path: Path) -> None:

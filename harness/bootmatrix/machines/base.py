@@ -115,7 +115,10 @@ class Hosts(Protocol):
         """Bytes of firmware in the guest's address space, without variables."""
 
     def check_engine(self) -> None:
-        """Raise EngineError if a machine was lost, whose end was then not its own."""
+        """Raise EngineError if a machine was lost, whose end was then not its own.
+
+        And TpmLost if what is a machine's TPM was, without which it tells nothing.
+        """
 
     def close(self) -> None:
         """End every machine of this guest."""

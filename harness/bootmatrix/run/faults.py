@@ -11,7 +11,14 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.engines import Engine
 from bootmatrix.engines.confinement import FILE_BYTES
 from bootmatrix.engines.scratch import Scratch
-from bootmatrix.errors import CellError, DeadlineExceeded, EngineError, HarnessError, SandboxLost
+from bootmatrix.errors import (
+    CellError,
+    DeadlineExceeded,
+    EngineError,
+    HarnessError,
+    SandboxLost,
+    TpmLost,
+)
 from bootmatrix.model import Host, QemuBuild
 from bootmatrix.run.guest import Guest
 
@@ -52,7 +59,7 @@ def check_engine(
     if guest is not None and not isinstance(error, EngineError):
         try:
             guest.hosts.check_engine()
-        except (SandboxLost, CellError) as behind:
+        except (SandboxLost, CellError, TpmLost) as behind:
             error = behind
     if isinstance(error, EngineError) and not (lost and isinstance(error, SandboxLost)):
         raise error

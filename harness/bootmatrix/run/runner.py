@@ -24,6 +24,7 @@ from bootmatrix.errors import (
     HarnessError,
     LeftTooLate,
     SandboxLost,
+    TpmLost,
     UserError,
 )
 from bootmatrix.files.cell_files import remove_tree
@@ -364,7 +365,7 @@ class Runner:
                     assert begun.saved is not None
                     guest.resume(begun.saved, 0)
                 run_steps(guest, steps[len(seen):], seen)
-        except EngineError:
+        except (EngineError, TpmLost):
             raise
         except LeftTooLate:
             longer = setup.longer_post()

@@ -294,6 +294,7 @@ class QemuHosts:
         self._engine = engine
         self._stack = contextlib.ExitStack()
         self._launched: list[Process] = []
+        self._emulators: list[tpm.Emulator] = []
         self.scratch = self._stack.enter_context(Scratch(directory))
         try:
             self.files = GuestFiles(setup, self.scratch)
@@ -313,9 +314,14 @@ class QemuHosts:
         self._stack.close()
 
     def check_engine(self) -> None:
-        """Raise EngineError if the engine has lost a QEMU, whose end was then not its own."""
+        """Raise EngineError if the engine has lost a QEMU, whose end was then not its own.
+
+        And TpmLost if the TPM beside one has ended before it.
+        """
         for process in self._launched:
             process.poll()
+        for emulator in self._emulators:
+            emulator.check()
 
     @property
     def nvram(self) -> Nvram | None:
@@ -365,25 +371,32 @@ class QemuHosts:
                 limits=setup.limits,
             )
         )
+        emulator = None
         if setup.emulators:
             row["tpm"] = dict(setup.emulators[host].packages)
-            self._start_tpm(host, name, incoming=incoming)
+            emulator = self._start_tpm(host, name, incoming=incoming)
         vm = self._stack.enter_context(VM(
             name, sandbox, argv, self.scratch, name,
             setup.guest, launched=not (incoming and mode.in_place)))
         self._launched.append(vm.process)
+        if emulator is not None:
+            emulator.goes_on = vm.goes_on
+            self._stack.callback(emulator.look)  # before its QEMU is ended
         self._stack.callback(lambda: row.update(vm.notes()))
         return QemuMachine(vm, host, prepared, self, late=incoming and mode.answers_late)
 
-    def _start_tpm(self, host: int, name: str, *, incoming: bool) -> None:
+    def _start_tpm(self, host: int, name: str, *, incoming: bool) -> tpm.Emulator:
         """The TPM of a QEMU called so, which is to be launched. One that comes in is none yet."""
-        emulator = self.setup.emulators[host]
+        build = self.setup.emulators[host]
         sandbox = self._stack.enter_context(self.scratch.sandbox(
-            self._engine, emulator, keep=self.setup.catalogued, limits=self.setup.limits))
-        tpm.start(emulator.binary, sandbox, self.scratch, name,
-                  "" if incoming else self._with_tpm)
+            self._engine, build, keep=self.setup.catalogued, limits=self.setup.limits))
+        emulator = tpm.start(build.binary, sandbox, self.scratch, name, role_name(host),
+                             "" if incoming else self._with_tpm)
+        self._emulators.append(emulator)
+        self._stack.callback(emulator.close)
         if not incoming:
             self._with_tpm = name
+        return emulator
 
     def swap_of(self, vm: VM) -> FirmwareSwap:
         """The swap of a QEMU that is connected, as long as these hosts are open."""

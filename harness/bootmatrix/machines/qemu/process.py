@@ -208,8 +208,7 @@ class Qemu:
     def ended(self) -> QemuError:
         """The error for a QEMU that has ended too early, with its last words."""
         # It has closed a connection; its last words and its status come a moment later.
-        soon = Deadline.after if self._clock is None else self._clock.deadline
-        self.outlives(soon(LAST_WORDS_SECONDS))
+        self.goes_on()
         return QemuError(
             f"{self.name}: QEMU ended before it was ready",
             argv=self.argv,
@@ -227,6 +226,11 @@ class Qemu:
         with contextlib.suppress(DeadlineExceeded):
             self.process.wait(deadline)
         return self.alive
+
+    def goes_on(self) -> bool:
+        """Whether the process still runs a moment later, in which one that ends has ended."""
+        soon = Deadline.after if self._clock is None else self._clock.deadline
+        return self.outlives(soon(LAST_WORDS_SECONDS))
 
     def log_tail(self, limit: int = 4000) -> str:
         """The last ``limit`` bytes of what QEMU wrote to stdout and stderr, in whole lines.

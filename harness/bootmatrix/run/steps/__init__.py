@@ -75,10 +75,12 @@ def _black_box(guest: Guest, observed: StepObserved) -> BlackBox | None:
 def run_steps(guest: Guest, steps: Sequence[Step], seen: list[StepObserved]) -> None:
     """Do the steps of a scenario, up to the first that is refused or leaves the guest down.
 
-    What was seen is appended to ``seen`` as it comes, so that it survives an exception.
+    What was seen is appended to ``seen`` as it comes, so that it survives an exception; not what
+    was seen of a machine that was lost meanwhile (HarnessError: Hosts.check_engine).
     """
     for step, following in zip_longest(steps, steps[1:]):
         observed = do_step(guest, step, following)
+        guest.hosts.check_engine()
         seen.append(observed)
         if observed.refusal or is_down(observed):
             return
