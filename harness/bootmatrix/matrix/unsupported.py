@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 
 from bootmatrix.arguments import last, machine_type
-from bootmatrix.boards import ARCHITECTURES, Board, Loader
+from bootmatrix.boards import ARCHITECTURES, Board, Loader, board_of
 from bootmatrix.cell import AXES, Cell
 from bootmatrix.matrix.expansion import newest_common
 from bootmatrix.model import (
@@ -36,9 +36,6 @@ from bootmatrix.steps.base import Ability, GuestState, Platform, Step
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.steps.migration_begins import MigrationBegins
 from bootmatrix.steps.migration_fails import MigrationFails
-
-_FAMILIES = {"pc": ("pc-i440fx",)}
-"""Of names without a version that QEMU keeps for the newest, where that is not of the same name."""
 
 MOVES = (Migrate, MigrationBegins, MigrationFails)
 """The steps in which a guest is migrated, or begins to be."""
@@ -128,10 +125,11 @@ def _of_qemu(cell: Cell, host: Host, saved: bool) -> Iterator[str]:
         yield f"{qemu} emulates {host.qemu.arch}, not {cell.arch}"
     elif (kind := machine_type(cell.machine)) not in (DEFAULT_MACHINE, *host.qemu.machines) and \
             not saved:
-        for family in _FAMILIES.get(kind, (kind, f"pc-{kind}")):
-            if newest := newest_common(family, [host.qemu.machines]):
-                yield (f"{kind} is no machine of its own in {qemu}: name one of a version, such as "
-                       f"{newest}, or {NEWEST_COMMON}:{family}")
+        board = board_of(kind, cell.arch)
+        if board is not None and kind in (board.name, *board.aliases) and (
+                newest := newest_common(board.name, [host.qemu.machines])):
+            yield (f"{kind} is no machine of its own in {qemu}: name one of a version, such as "
+                   f"{newest}, or {NEWEST_COMMON}:{board.name}")
         yield f"{qemu} has no machine {kind}"
 
 
