@@ -187,10 +187,16 @@ def test_a_machine_that_a_qemu_does_not_have() -> None:
     assert why(machine="pc-q35") == (
         "pc-q35 is no machine of its own in QEMU 5.2.0 (q-5.2.0): name one of a version, such as "
         "pc-q35-5.2, or newest-common:pc-q35")
-    for short, family in (("q35", "pc-q35"), ("pc", "pc-i440fx"), ("pseries", "pseries")):
+    for short, family in (("q35", "pc-q35"), ("pc", "pc-i440fx")):
         told = why(machine=short)
         assert told is not None
         assert told.endswith(f"such as {family}-5.2, or newest-common:{family}")
+    power = Host("p", replace(qemu("5.2.0"), arch=Arch.PPC64, machines=("pseries-5.2",)), SLOF)
+    pseries = Cell((HostSpec("p", "p"),), "pseries", Policy.STOCK, LIBRARY["cold-boot"],
+                   disk=Disk.VIRTIO, arch=Arch.PPC64)
+    assert (reason(pseries, [power]) or "").endswith(
+        "such as pseries-5.2, or newest-common:pseries")
+    assert why(machine="pseries") == "QEMU 5.2.0 (q-5.2.0) has no machine pseries"
     assert why(machine="pc-q") == "QEMU 5.2.0 (q-5.2.0) has no machine pc-q"
     assert why(machine="default") is None
     words = "no guest of ours boots on machine none (x86_64)"
