@@ -6,13 +6,16 @@ import os
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from bootmatrix.builds import source
 from bootmatrix.builds.image_store import ImageStore
+from bootmatrix.builds.repository import Repository
 from bootmatrix.builds.source import EDK2, FIRMWARE, QEMU, SEABIOS, BuildFailed, Sources, Stopped
 from bootmatrix.errors import UserError
+from bootmatrix.firmware import seabios
 from bootmatrix.model import GitSource, Limits
 from bootmatrix.roots.cache import Cache
 from helpers.source_trees import BUILD, Edk2StandIn, GitRepository, StandIn
@@ -54,6 +57,22 @@ def left(tmp_path: Path) -> list[str]:
     """What is in the cache and is no entry: nothing may be, once a build is over."""
     return [path.name for path in (tmp_path / "cached").iterdir()
             if path.name.startswith(".") or path.name.endswith(".filling")]
+
+
+@pytest.mark.parametrize(("described", "said"), [
+    ("good-0-g04d426843707", "good-0-g04d426843707"),
+    ("team/rel-1.16.3-2-g04d426843707", "team/rel-1.16.3-2-g04d426843707"),
+    ("04d426843707", "0.0.0-g04d426843707"),
+    ("p(1-0-g04d426843707", "0.0.0-g04d426843707"),
+    ("fw@1.2-7-g04d426843707", "0.0.0-g04d426843707"),
+])
+def test_a_build_says_of_itself_what_is_looked_for_in_an_image(described: str, said: str) -> None:
+    """A tag that nobody would find there made a sound SeaBIOS a ``witness-conflict``."""
+    found = Mock(spec=Repository, described=lambda commit: described)
+    version = source._version(found, "04d4268437070000")
+    assert version == said
+    image = b"SeaBIOS (version %s)\0\0" + version.encode() + b"\0"
+    assert seabios.printed_version(image) == said
 
 
 def test_built_once_by_commit_and_configuration(

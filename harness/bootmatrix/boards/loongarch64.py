@@ -12,11 +12,12 @@ LOONGARCH64 = Architecture(
     interface=Interface.UEFI,
     firmware_bytes=16 << 20,  # of each flash: VIRT_FLASH0_SIZE, VIRT_FLASH1_SIZE
     boards=(
-        # It begins in its flash. QEMU wants 1 GiB ("ram_size must be greater than 1G").
+        # It begins in its flash. QEMU wants 1 GiB ("ram_size must be greater than 1G"). With two
+        # CPUs the probe finds one.
         Board(
             "virt", Arch.LOONGARCH64, disks={Disk.VIRTIO: Attachment("virtio-blk-pci")},
             bios=Loader.MEMORY, flash_at=0x1C000000, reset_vector=0x1C000000, mib=1024,
-            uefi_mib=1024,
+            uefi_mib=1024, tells_cpus=False,
         ),
     ),
 )  # fmt: skip

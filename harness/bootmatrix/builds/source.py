@@ -49,6 +49,7 @@ _TAIL_LINES, _TAIL_LETTERS, _LINE_LETTERS = 20, 1 << 20, 500
 # Of meson's and a shell's. What a build says can be hostile: no name is longer.
 _LACKS = re.compile(r"Dependency ['\"]?([\w.+-]{1,80}+)['\"]? not found|"
                     r"\b([\w.+-]{1,80}+): (?:command )?not found")
+_TAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_/-]{0,180}")
 _LOG, _PACKED, _SHARED = ".bootmatrix.log", "source.tar", ".shm"
 _CCACHE, _CCACHED = ".ccache", ".ccache.tar"
 _LARGEST_CCACHE, _MOST_CCACHES = 800 << 20, 4
@@ -504,7 +505,8 @@ def _version(repository: Repository, commit: str) -> str:
     """What a build is to say of itself: the tag before its commit, and the commit's hash."""
     described = repository.described(commit)
     name, dash, digest = described.rpartition("-g")
-    return described if dash and name else f"0.0.0-g{digest or commit[:12]}"
+    # What else a tag's name may have, nobody looks for in an image.
+    return described if dash and _TAG.fullmatch(name) else f"0.0.0-g{digest or commit[:12]}"
 
 
 def _release(version: str) -> str:
