@@ -455,6 +455,27 @@ def test_an_interrupted_build_takes_mmdebstrap_with_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "cache"]
 
 
+def test_an_interrupt_before_all_builds_have_been_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: Callable[[str], Path]
+) -> None:
+    """What has begun by then is ended, too, and not waited for until its time is over."""
+    fake_tools(tmp_path / "bin", monkeypatch, 'sleep 1234 & echo $! >"$0.pid"; wait')
+    os.mkfifo(tmp_path / "bin" / "mmdebstrap.pid")
+    begun: list[int] = []
+
+    class Interrupted(image_store.ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            super().submit(*arguments, **options)
+            begun.append(int((tmp_path / "bin" / "mmdebstrap.pid").read_text()))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_store, "ThreadPoolExecutor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ImageStore(catalogue(SMALL), tmp_path / "cache").build(["small"], print)
+    with contextlib.suppress(FileNotFoundError):  # nobody need have reaped it
+        assert Path(f"/proc/{begun[0]}/cmdline").read_bytes() == b""
+
+
 # ---- removing beside others ---------------------------------------------------------------------
 
 USER = """

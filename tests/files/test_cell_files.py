@@ -116,6 +116,20 @@ def test_a_directory_on_the_way_is_none(
     assert [path.read_text() for path in there.iterdir()] == [SECRET]
 
 
+@pytest.mark.parametrize("make", [
+    lambda cell: cell.mkdir("source/more"), lambda cell: cell.make_empty("source/file"),
+    lambda cell: cell.write("source/file", b"new"),
+], ids=["mkdir", "make_empty", "write"])
+def test_nothing_is_made_where_its_directory_has_gone(
+    cell: CellDir, make: Callable[[CellDir], None]
+) -> None:
+    """The harness has made that; who took it away is in the cell, and it is no fault of ours."""
+    (cell.path / "source").rmdir()
+    with pytest.raises(CellError, match="cell/source: nothing is there"):
+        make(cell)
+    assert not cell.exists("source/file")
+
+
 def test_how_much_there_is_in_all(cell: CellDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_files, "MOST_BYTES", 1 << 20)
     monkeypatch.setattr(cell_files, "MOST_NAMES", 20)

@@ -18,7 +18,7 @@ import re
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -327,16 +327,15 @@ class ImageStore:
                          f"{row.size / 1e6:.0f} MB, QEMU {row.version}, {row.first_firmware}")
 
         with ThreadPoolExecutor(jobs, thread_name_prefix="image") as pool:
-            futures = [
-                pool.submit(one, name, f"{number}/{len(missing)}")
-                for number, name in enumerate(missing, 1)
-            ]
             try:
+                futures = [
+                    pool.submit(one, name, f"{number}/{len(missing)}")
+                    for number, name in enumerate(missing, 1)
+                ]
                 failures = [future.exception() for future in as_completed(futures)]
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                while wait(futures, timeout=0.1).not_done:
-                    debian.end_all()
+                with debian.ending_all():
+                    pool.shutdown(cancel_futures=True)
                 raise
         for failure in failures:
             if failure:

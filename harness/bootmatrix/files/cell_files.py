@@ -87,12 +87,12 @@ class CellDir:
         A file that is written to must have no other name. With O_DIRECTORY it is a directory's.
         """
         assert not flags & os.O_TRUNC, "what is cut must be looked at before"
-        with self._at(name) as (directory, leaf):
+        with self._at(name, makes=bool(flags & os.O_CREAT)) as (directory, leaf):
             try:
                 fd = os.open(leaf, flags | _SAFE, mode, dir_fd=directory)
-            except FileNotFoundError:
-                raise
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
+                    raise
                 raise self._refusal(name, error, _mode(leaf, directory)) from error
         try:
             if not flags & os.O_DIRECTORY:
@@ -122,7 +122,7 @@ class CellDir:
 
     def mkdir(self, name: str) -> None:
         """Make a directory."""
-        with self._at(name) as (directory, leaf):
+        with self._at(name, makes=True) as (directory, leaf):
             try:
                 os.mkdir(leaf, 0o755, dir_fd=directory)
                 fd = os.open(leaf, _DIRECTORY, dir_fd=directory)
@@ -307,8 +307,11 @@ class CellDir:
     # -- how it is done --------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _at(self, name: str) -> Iterator[tuple[int, str]]:
-        """The directory that a name lies in, as a descriptor, and the name's last part."""
+    def _at(self, name: str, *, makes: bool = False) -> Iterator[tuple[int, str]]:
+        """The directory that a name lies in, as a descriptor, and the name's last part.
+
+        Where something is made, its directory is the harness's: that it has gone is no answer.
+        """
         *parents, leaf = name.split("/")
         if any(part in ("", ".", "..") for part in (*parents, leaf)):
             raise ValueError(f"no name of a file in a cell: {name!r}")
@@ -317,9 +320,9 @@ class CellDir:
             for number, part in enumerate(parents, 1):
                 try:
                     entered = os.open(part, _ENTRY, dir_fd=directory)
-                except FileNotFoundError:
-                    raise
                 except OSError as error:
+                    if isinstance(error, FileNotFoundError) and not makes:
+                        raise
                     raise self._refusal(
                         "/".join(parents[:number]), error, _mode(part, directory)
                     ) from error

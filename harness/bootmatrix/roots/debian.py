@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -270,10 +271,27 @@ _running: set[subprocess.Popen[bytes]] = set()
 """What other threads wait for."""
 
 
-def end_all() -> None:
-    """End the programs that run in any thread; each is told to its thread as a failure."""
-    for child in tuple(_running):
-        _end(child)
+@contextlib.contextmanager
+def ending_all() -> Iterator[None]:
+    """End the programs that run in any thread, and whatever one starts meanwhile.
+
+    Each is told to its thread as a failure. A thread may just be about to start its program, so
+    to end those that are known once would be to wait for that one until its time is over.
+    """
+    over = threading.Event()
+
+    def end() -> None:
+        while not over.wait(0.1):
+            for child in tuple(_running):
+                _end(child)
+
+    ends = threading.Thread(target=end, name="ends")
+    ends.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ends.join()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -94,6 +94,8 @@ LIMITED = {"sandbox-memory": "memory", "sandbox-file": "file", "sandbox-processe
 """Classes that a limit of the sandbox is behind, and which (bootmatrix.model.Limits)."""
 _KILLED = (137, -9)  # by SIGKILL, as a shell says it, and Python
 _CONSEQUENCES = ("device-state", "block-device")
+_MOST = 1 << 16
+"""Characters that are read: far more than a QEMU says, and few enough to be read at once."""
 # QEMU's error_report: program, where in the command line, severity if it is no error, text.
 _HARMLESS = re.compile(r"^qemu[^:\n]*: (?:-[^\n]*?: )?(?:warning|info): [^\n]*$", re.MULTILINE)
 _OTHER = re.compile(r"^qemu[^:\n]*: ([^\n]+)", re.MULTILINE)
@@ -122,7 +124,7 @@ def classify(text: str, status: int | None = None) -> Refusal:
     says of a device's state (_CONSEQUENCES) counts where it says nothing else, in the order of
     _CLASSES.
     """
-    text = _HARMLESS.sub("", text)
+    text = _HARMLESS.sub("", text[-_MOST:])
     found = [(last, place if last else there.start(), kind, there)
              for place, (kind, pattern) in enumerate(_CLASSES) if (there := pattern().search(text))
              for last in [kind in _CONSEQUENCES]]
