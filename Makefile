@@ -1,8 +1,8 @@
 # The two commands for a fresh checkout. Both install what is missing first.
 #   make demo    build the images, run the quickstart matrix (or ARGS='-k "..."'), show the table
 #   make demo-bench   the same for boards: two virtual ones beside two QEMUs, on a bench of labgrid's
-#   make test    check types, style and layers, then run the whole test suite (or ARGS="tests/policies")
-#   make test-all   the same, and what is slow by nature (marked `slow`): half an hour
+#   make test    check types, style and layers, then run the test suite (or ARGS="tests/policies")
+#   make test-all   the same, and what is marked `thorough` or `slow`: half an hour and more
 #   make bench   what the harness adds to QEMU's own time, as ratios; writes bench.json (root)
 #   make check-docs   run every command of README and docs/, from an empty cache (an hour)
 #   make detection   plant faults in QEMU and SeaBIOS, and write docs/detection.md (hours)
@@ -24,13 +24,17 @@ demo-bench:
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python examples/bench/with_boards.py \
 		.venv/bin/bootmatrix run matrices/bench.yaml
 
+# CI has the thorough ones, too.
+MARKED ?= not slow and not thorough
+SUITE = .venv/bin/pytest -n $(WORKERS) --dist worksteal
+
 test: check
 	@images/setup.sh --browser --bench
-	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+	$(SUITE) -m "$(MARKED)" $(ARGS)
 
 test-all: check
 	@images/setup.sh --browser --bench --slow
-	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(SUITE) $(ARGS)
 
 which-policy: setup
 	rm -rf build/quickstart build/library build/modes build/tpm build/entries

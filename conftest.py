@@ -76,12 +76,17 @@ class AtOnce:
             self._reporter.write_line(f"\n{report.when} of {report.nodeid[:200]}: {why[:300]}")
 
 
-SLOW = "slow: what is slow by nature: `make test` leaves it out, `make test-all` runs it"
+LEFT_OUT_BY_MARK = (
+    "slow: minutes, or needs what no other test needs: `make test-all` alone runs it",
+    "thorough: seconds of a processor, for more of what a quicker test shows: "
+    "`make test` leaves it out, CI and `make test-all` run it",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and fail at once where something is required but not there."""
-    config.addinivalue_line("markers", SLOW)
+    for line in LEFT_OUT_BY_MARK:
+        config.addinivalue_line("markers", line)
     for marker, need in NEEDS.items():
         config.addinivalue_line("markers", f"{marker}: needs {need.name} that can be used here")
         if os.environ.get(need.required) == "1" and not hasattr(config, "workerinput"):

@@ -151,14 +151,14 @@ def test_a_hostile_build(there: StandIn, sources: Sources, tmp_path: Path) -> No
         done
         cat /proc/net/dev | grep -v -e lo: -e '|' && echo LEAK network
         mount -t tmpfs none /mnt && echo LEAK mount
-        setsid sleep 1000 & true""")
+        setsid sleep 1000.4711 & true""")
     sources.built(git(there), SEABIOS, unheard)
     said = sources.log(git(there), SEABIOS, there.git("rev-parse", "HEAD")).read_text()
     assert "LEAK" not in said, said
     assert secret.read_text() == "secret"
     assert not (there.path / "planted").exists()
     running = [path for path in Path("/proc").glob("[0-9]*/cmdline")
-               if b"sleep\x001000\x00" in _read(path)]
+               if b"sleep\x001000.4711\x00" in _read(path)]
     assert running == []
     assert left(tmp_path) == []
 

@@ -113,7 +113,7 @@ def test_a_flood_does_not_outlast_the_deadline(tmp_path: Path) -> None:
         with Console(ours, tmp_path / "console.log") as reader:
             deadline = Deadline.after(0.3)
             assert reader.wait_for_boot(deadline).up is None
-            assert Deadline.after(0).at - deadline.at < 1
+            assert Deadline.after(0).at - deadline.at < 30, "the flood has no end"
     finally:
         stop.set()
         ours.close()

@@ -42,6 +42,7 @@ def make(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_make_demo_shows_the_table_and_is_green(clone: Path, store: ImageStore) -> None:
     """Six of its cells, with verdicts of each kind; all of them are `make check-docs`'s."""
     done = make(clone, "demo", 'ARGS=-k "q35 and to-sid and (stock or machine-owned)"')
