@@ -148,7 +148,8 @@ class PlantedRig:
         verdict = Verdict(planned["verdict"])
         old, new = (str(values[role]["firmware"]) for role in ("source", "destination"))
         ran = new if cell.policy.value == "machine-owned" else old
-        place = f"cells/{self.matrix}/{cell.id}"
+        # As the real rig's: repeats run side by side.
+        place = f"cells/{self.matrix}/{cell.id}" + (f",repeat-{repeat}" if repeat > 1 else "")
         artifacts = self.run_dir / place / "2-destination"
         artifacts.mkdir(parents=True, exist_ok=True)
         (artifacts / "console.log").write_text("SeaBIOS (version 1.14.0-2)\nthe last words\n")
