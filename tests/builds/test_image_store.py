@@ -11,7 +11,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -463,7 +465,7 @@ def test_an_interrupt_before_all_builds_have_been_handed_out(
     os.mkfifo(tmp_path / "bin" / "mmdebstrap.pid")
     begun: list[int] = []
 
-    class Interrupted(image_store.ThreadPoolExecutor):
+    class Interrupted(ThreadPoolExecutor):
         def submit(self, *arguments: Any, **options: Any) -> Any:
             super().submit(*arguments, **options)
             begun.append(int((tmp_path / "bin" / "mmdebstrap.pid").read_text()))
