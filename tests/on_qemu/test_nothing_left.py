@@ -32,6 +32,9 @@ from helpers.leavings import containers, leftovers, processes, until, wait_for
 ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
 IN_BUBBLEWRAP = pytest.mark.parametrize("place", ["bubblewrap"], indirect=True)
 """What an engine has no part in, or no other one than at a test of both."""
+DOCKER_IS_THOROUGH = pytest.mark.parametrize("place", [
+    "bubblewrap", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.thorough])],
+    indirect=True)
 CELLS = 6
 FOUR = ("-k", "not guest-owned")
 """The cells of a run that nobody ends: one is run, and there are others still."""
@@ -128,6 +131,7 @@ def workers(run: subprocess.Popen[str]) -> list[int]:
 # ---- who is looking sees what is there ------------------------------------------------------
 
 
+@DOCKER_IS_THOROUGH
 def test_what_is_left_is_seen(place: Place) -> None:
     """And of a run that nothing happens to, nothing is; its records are one JSON object each."""
     run = place.start("--json", "all.jsonl", *FOUR)
@@ -235,9 +239,7 @@ def test_ctrl_c(place: Place, records: int, jobs: int) -> None:
         assert len(set(place.ids())) == CELLS
 
 
-@pytest.mark.parametrize("place", [
-    "bubblewrap", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.thorough])],
-    indirect=True)
+@DOCKER_IS_THOROUGH
 def test_who_asks_again_and_again(place: Place) -> None:
     """Once is enough; what is tidied up is not hurried."""
     run = place.start(jobs=2)
