@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.firmware.identity import (
+    BANNER,
+    BANNER_IN_BYTES,
     ConsoleName,
     EscapeFilter,
     KnownFirmware,
     banner_version,
     printed_version,
     sha256,
+    version_in,
 )
 from bootmatrix.model import FirmwareBuild
 from helpers.volumes import combined
@@ -139,6 +142,23 @@ def test_only_the_beginning_of_a_sequence_is_held_back() -> None:
 )  # fmt: skip
 def test_banner_version(text: str, version: str | None) -> None:
     assert banner_version(text) == version
+
+
+_PARTS = st.lists(st.sampled_from([
+    "SeaBIOS (version 1.14.0-2)", "SeaBIOS (version ", "U-Boot 2025.01", " (Jan 1", "OpenSBI v1.1",
+    "! ", "WARNING: Unknown MBR layout version, assuming version 1", " !", "\r\n", "coreboot-4.22",
+    " Mon starting", "FW Version = a", "x"]), max_size=8)
+
+
+@given(_PARTS, st.integers(0, 20))
+def test_the_banner_that_is_found_is_that_of_one_pattern_for_all(
+    parts: list[str], start: int
+) -> None:
+    text = "".join(parts)
+    expected = re.compile(BANNER, re.DOTALL).search(text, start)
+    found = BANNER_IN_BYTES.search(text.encode(), start)
+    assert (found and (found.span(), version_in(found).decode())) == (
+        expected and (expected.span(), version_in(expected)))
 
 
 FORMAT = b"\0SeaBIOS (version %s)\0"

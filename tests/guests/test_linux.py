@@ -193,7 +193,9 @@ def other_kernels(vm: VM, token: str | None, firmware: str) -> ProbeLine:
     return line
 
 
-def test_after_a_migration_it_is_the_same_and_finds_the_new_host(lab: Lab) -> None:
+@pytest.mark.parametrize("resets", [
+    False, pytest.param(True, marks=pytest.mark.thorough)], ids=["running", "and reset"])
+def test_after_a_migration_it_is_the_same_and_finds_the_new_host(lab: Lab, resets: bool) -> None:
     old, new = BUILDS
     guest = lab.guest(
         old, new, machine=I440FX, guest="linux", disk="virtio", seconds=SECONDS, smp=2
@@ -207,6 +209,8 @@ def test_after_a_migration_it_is_the_same_and_finds_the_new_host(lab: Lab) -> No
     assert begun.up.host != moved.host
     assert moved.host is not None
     assert moved.host.endswith(new)
+    if not resets:
+        return
     again = guest.reset().observed.boot
     assert again is not None
     assert again.up is not None

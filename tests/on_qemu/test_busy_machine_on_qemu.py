@@ -52,6 +52,7 @@ def test_a_good_guest_is_up_in_time(crowded: Runner) -> None:
     assert any(wall > usual for _, wall in times), f"the wall clock would have done: {times}"
 
 
+@pytest.mark.thorough
 def test_a_hang_is_found_in_its_time(crowded: Runner) -> None:
     """SeaBIOS 1.16.2 spins for 32 s, which is one as long as nobody has so much patience."""
     usual = 0.5

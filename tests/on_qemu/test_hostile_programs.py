@@ -408,7 +408,7 @@ axes:
   source: [evil, sid]
   destination: sid
   machine: pc-i440fx-5.2
-  policy: [stock, machine-owned]
+  policy: stock
   scenario: migrate-reset
   disk: ide
 """
@@ -419,10 +419,11 @@ KILLS = ("KILLS", 3, "error", "of qemu-[0-9a-f]{8} was broken by what ran in it"
 
 # What is kept in /cell, and what a start that fails is called, is not for an engine to say.
 @pytest.mark.parametrize(("engine_name", "how", "status", "verdict", "says"), [
-    pytest.param("docker", *KILLS, marks=pytest.mark.docker),
+    pytest.param("docker", *KILLS, marks=[pytest.mark.docker, pytest.mark.thorough]),
     ("bubblewrap", *KILLS),
-    ("bubblewrap", "DEEP", 3, "error",
-     "qemu-[0-9a-f]{8} (has|have) left in /cell: more than 32 directories"),
+    pytest.param("bubblewrap", "DEEP", 3, "error",
+                 "qemu-[0-9a-f]{8} (has|have) left in /cell: more than 32 directories",
+                 marks=pytest.mark.thorough),
     ("bubblewrap", "CLOSED", 1, "blocked", "start: "),
 ], ids=["kills-docker", "kills", "deep", "closed"])
 def test_a_run_with_a_cell_that_breaks_its_sandbox(
@@ -442,7 +443,7 @@ def test_a_run_with_a_cell_that_breaks_its_sandbox(
     records = [*read_records(tmp_path / "out" / "records.jsonl")]
     by_host = {(r["cell"]["source"]["host"], r["verdict"]) for r in records}
     assert by_host == {("evil", verdict), ("sid", "pass")}
-    assert len(records) == 4
+    assert len(records) == 2
     for record in records:
         if record["verdict"] != "pass":
             assert re.search(says, record["reason"]), record["reason"]
@@ -506,7 +507,8 @@ def test_a_daemon_does_not_touch_later_cells(rig: Rig, monkeypatch: pytest.Monke
         assert record["verdict"] == "pass", record["reason"]
 
 
-@pytest.mark.parametrize("engine_name", ENGINES)
+@pytest.mark.parametrize("engine_name", [
+    "bubblewrap", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.thorough])])
 def test_a_qemu_that_always_wants_a_processor_and_never_has_one(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: str
 ) -> None:

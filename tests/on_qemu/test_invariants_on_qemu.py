@@ -77,10 +77,12 @@ def test_2_nvram_is_written_with_firmware_once(lab: Lab, policy: str) -> None:
     assert nvram(guest, "destination") == before
 
 
-@pytest.mark.parametrize(
-    "destination", ["debian-sid", "debian-trixie", "debian-bookworm", "debian-bullseye"]
-)
-@pytest.mark.parametrize("there_before", ["nothing", "another firmware", "garbage"])
+# What was there is a matter of the file, whichever QEMU comes.
+@pytest.mark.parametrize(("destination", "there_before"), [
+    pytest.param(f"debian-{suite}", before, marks=(
+        [] if before == "nothing" or suite == "sid" else [pytest.mark.thorough]))
+    for before in ("nothing", "another firmware", "garbage")
+    for suite in ("sid", "trixie", "bookworm", "bullseye")])
 def test_3_the_destinations_nvram_becomes_the_sources(
     lab: Lab, store: ImageStore, destination: str, there_before: str
 ) -> None:
@@ -112,10 +114,11 @@ def test_4_versioned_nvram_clears_itself_on_a_move_without_m(
     assert guest.start(destination).firmware == firmware_of(store, expected)
 
 
-@pytest.mark.parametrize("machine", [MACHINE, "pc-q35-5.2"])
-@pytest.mark.parametrize(
-    ("source", "destination"), [(OLD, NEW), (NEW, OLD), ("debian-bookworm", "debian-trixie")]
-)
+@pytest.mark.parametrize(("source", "destination", "machine"), [
+    (OLD, NEW, MACHINE), (NEW, OLD, MACHINE), ("debian-bookworm", "debian-trixie", MACHINE),
+    (OLD, NEW, "pc-q35-5.2"),
+    pytest.param(NEW, OLD, "pc-q35-5.2", marks=pytest.mark.thorough),
+    pytest.param("debian-bookworm", "debian-trixie", "pc-q35-5.2", marks=pytest.mark.thorough)])
 def test_5_machine_owned_changes_at_the_first_reset_after_the_migration(
     lab: Lab, store: ImageStore, machine: str, source: str, destination: str
 ) -> None:

@@ -57,6 +57,7 @@ def test_the_kernel_and_the_firmware_stay_what_they_are_until_the_reset(runner: 
     assert second != first
 
 
+@pytest.mark.thorough
 def test_a_swap_at_the_wake_up_is_caught(
     runner: Runner, monkeypatch: pytest.MonkeyPatch, seabios: dict[str, FirmwareBuild]
 ) -> None:

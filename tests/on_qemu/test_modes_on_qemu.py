@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bootmatrix.machines.qemu.process import VM
 from bootmatrix.model import Grant, MigrationEnd, MigrationMode, QemuSource
 from bootmatrix.modes import MODES
 from bootmatrix.witnesses.refusal import Refusal
+from helpers.own_builds import unpacked
 
 OLD, NEW = "debian-trixie", "debian-sid"
 
@@ -123,7 +123,7 @@ def test_a_guest_whose_migration_fails_goes_on_and_can_migrate_again(
 def one_root(store: ImageStore, tmp_path: Path) -> tuple[QemuSource, QemuSource]:
     """Two programs in one root, as two builds of QEMU that were installed side by side."""
     theirs, sid = tmp_path / "theirs", store.qemu(NEW)
-    subprocess.run(["cp", "-a", f"{sid.root}/.", theirs], check=True)
+    unpacked(sid.root, theirs)
     shutil.copy2(theirs / sid.binary.lstrip("/"), theirs / "usr/bin/mine")
     return (QemuSource(root=theirs, program=sid.binary.lstrip("/"), name="old"),
             QemuSource(root=theirs, program="usr/bin/mine", name="new"))
@@ -155,7 +155,7 @@ def test_a_process_replaces_itself_by_another_program_of_its_root(
 
 
 @pytest.mark.parametrize(("changed", "kind", "goes_on"), [
-    (("/usr/bin/mine", "/usr/bin/none"), "other", True),
+    pytest.param(("/usr/bin/mine", "/usr/bin/none"), "other", True, marks=pytest.mark.thorough),
     (("pc-i440fx-5.2", "pc-q35-5.2"), "machine-type", False),
 ], ids=["no-program", "another-machine"])
 def test_a_program_that_cannot_take_the_place_of_the_source(

@@ -32,7 +32,12 @@ from helpers.leavings import containers, leftovers, processes, until, wait_for
 ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
 IN_BUBBLEWRAP = pytest.mark.parametrize("place", ["bubblewrap"], indirect=True)
 """What an engine has no part in, or no other one than at a test of both."""
+DOCKER_IS_THOROUGH = pytest.mark.parametrize("place", [
+    "bubblewrap", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.thorough])],
+    indirect=True)
 CELLS = 6
+FOUR = ("-k", "not guest-owned")
+"""The cells of a run that nobody ends: one is run, and there are others still."""
 MATRIX = """
 schema: 1
 hosts:
@@ -126,9 +131,10 @@ def workers(run: subprocess.Popen[str]) -> list[int]:
 # ---- who is looking sees what is there ------------------------------------------------------
 
 
+@DOCKER_IS_THOROUGH
 def test_what_is_left_is_seen(place: Place) -> None:
     """And of a run that nothing happens to, nothing is; its records are one JSON object each."""
-    run = place.start("--json", "all.jsonl")
+    run = place.start("--json", "all.jsonl", *FOUR)
     place.wait_for_records(1)
 
     def left() -> list[str]:
@@ -149,12 +155,13 @@ def test_what_is_left_is_seen(place: Place) -> None:
     assert not_run(output) == 0
     lines = (place.path / "all.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["cell"]["id"] for line in lines) == sorted(place.ids())
-    assert len(lines) == CELLS
+    assert len(lines) == 4
 
 
 # ---- SIGKILL --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # what xdist makes of it is in run/test_resume.py, too
 @IN_BUBBLEWRAP  # a sandbox whose owner is killed is one whatever the owner was: see below
 def test_a_worker_is_killed(place: Place) -> None:
     run = place.start("--json", "all.jsonl", jobs=2)
@@ -194,7 +201,7 @@ def test_the_run_is_killed(place: Place, jobs: int, whole: bool) -> None:
     place.nothing_left(scratch=False)
     finished = place.ids()
     assert 2 <= len(finished) < CELLS
-    if place.engine == "docker":  # to go on knows nothing of engines
+    if jobs > 1:  # to go on knows nothing of engines, or of who was killed
         return
     code, output = place.resume("--json", "all.jsonl")
     assert code == 0, output
@@ -208,8 +215,9 @@ def test_the_run_is_killed(place: Place, jobs: int, whole: bool) -> None:
 
 
 @pytest.mark.parametrize(("place", "records", "jobs"), [
-    ("bubblewrap", 0, 1), ("bubblewrap", 1, 2), ("bubblewrap", 3, 1),
-    pytest.param("docker", 1, 2, marks=pytest.mark.docker),
+    ("bubblewrap", 0, 1), pytest.param("bubblewrap", 1, 2, marks=pytest.mark.thorough),
+    pytest.param("bubblewrap", 3, 1, marks=pytest.mark.thorough),
+    pytest.param("docker", 1, 2, marks=[pytest.mark.docker, pytest.mark.thorough]),
 ], indirect=["place"])
 def test_ctrl_c(place: Place, records: int, jobs: int) -> None:
     run = place.start(jobs=jobs)
@@ -231,6 +239,7 @@ def test_ctrl_c(place: Place, records: int, jobs: int) -> None:
         assert len(set(place.ids())) == CELLS
 
 
+@DOCKER_IS_THOROUGH
 def test_who_asks_again_and_again(place: Place) -> None:
     """Once is enough; what is tidied up is not hurried."""
     run = place.start(jobs=2)
@@ -250,6 +259,7 @@ def test_who_asks_again_and_again(place: Place) -> None:
 # ---- a disk that is full ----------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # a cell that finds the disk full is in test_hostile_programs.py
 @pytest.mark.skipif("os.getuid()", reason="only root can make a small disk")
 @IN_BUBBLEWRAP
 def test_a_full_disk(place: Place) -> None:
@@ -285,8 +295,8 @@ def test_a_full_disk(place: Place) -> None:
 @IN_BUBBLEWRAP
 def test_a_host_that_sleeps(place: Place) -> None:
     """Longer than a boot may take: the harness, and all that runs for it."""
-    run = place.start()
-    place.wait_for_records(2)
+    run = place.start(*FOUR)
+    place.wait_for_records(1)
     os.killpg(run.pid, signal.SIGSTOP)
     stopped = []
     for pid in processes(place.path):
@@ -300,7 +310,7 @@ def test_a_host_that_sleeps(place: Place) -> None:
     os.killpg(run.pid, signal.SIGCONT)
     output, _ = run.communicate(timeout=300)
     assert run.returncode == 0, output
-    assert len(set(place.ids())) == CELLS
+    assert len(set(place.ids())) == 4
     place.nothing_left()
 
 
@@ -492,8 +502,9 @@ def test_an_engine_that_breaks_for_good(rig: Rig, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_a_daemon_that_does_not_answer_is_said_once(
-    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     import socket
 
@@ -504,7 +515,7 @@ def test_a_daemon_that_does_not_answer_is_said_once(
         mute.bind(str(tmp_path / "mute.sock"))
         mute.listen()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/mute.sock")
-        run = place.start(jobs=2)
+        run = place.start(jobs=jobs)
         output, _ = run.communicate(timeout=300)
     (tmp_path / "mute.sock").unlink()
     assert run.returncode == 3, output

@@ -53,7 +53,7 @@ def own(
     ("old-pc.sh", "trixie bookworm", None, ""),
     ("old-pc.sh", "trixie sid", None, QUEUE),
     pytest.param("desktop.log", "bookworm trixie", "ovmf-4m", "", marks=pytest.mark.slow),
-    ("desktop.log", "trixie sid", "ovmf-4m", QUEUE),
+    pytest.param("desktop.log", "trixie sid", "ovmf-4m", QUEUE, marks=pytest.mark.thorough),
     pytest.param("numa.ps.txt", "bookworm trixie", "ovmf-4m", "", marks=pytest.mark.slow),
 ])
 def test_a_pasted_machine_moves_or_is_refused_by_its_cause(

@@ -84,7 +84,7 @@ def test_a_guest_that_claims_the_boot_to_come(
 ) -> None:
     """SeaBIOS 1.14.0 on q35 says nothing after a reset, whatever its guest has said."""
     runner.boots(claims(tmp_path, when))
-    record = runner.run(cell("bullseye sid", policy, scenario, "pc-q35-5.2", "ahci", seconds=2.0))
+    record = runner.run(cell("bullseye sid", policy, scenario, "pc-q35-5.2", "ahci", seconds=1.0))
     assert record["verdict"] == Verdict.SILENT, record["reason"]
     assert record["boots"][-1]["banners"] == []
     assert b"up boot=2" in the_log(tmp_path, record, "2-destination")
@@ -103,7 +103,7 @@ def test_a_claim_does_not_hide_what_ran(
 def test_a_guest_that_only_says_that_it_resets(runner: RunnerWith, tmp_path: Path) -> None:
     """As where a QEMU does nothing when it is asked: it goes on, and says so."""
     runner.boots(claims(tmp_path, AT_ITS_RESET, NO_RESET))
-    record = runner.run(cell("sid", "stock", "reset-by-cf9", seconds=2.0))
+    record = runner.run(cell("sid", "stock", "reset-by-cf9", seconds=1.0))
     assert record["verdict"] == Verdict.NOT_RESET
     assert re.fullmatch(
         r"reset: the machine was not reset within \d+ s after the guest was told to do so by cf9; "
@@ -131,7 +131,7 @@ def test_a_boot_that_is_claimed_and_then_migrated(runner: RunnerWith, tmp_path: 
                                    ("pc-q35-5.2", Disk.AHCI, Verdict.SILENT)):
         record = runner.run(Cell(
             (HOSTS["bullseye"], HOSTS["sid"]), machine, Policy.STOCK, Scenario("post", steps),
-            disk, seconds=2.0, patience=2.0))  # fmt: skip
+            disk, seconds=1.0, patience=1.0))  # fmt: skip
         assert record["verdict"] == verdict, record["reason"]
 
 
@@ -152,7 +152,7 @@ def test_an_answer_that_comes_before_the_question(
     runner.boots(probe(
         tmp_path, DEAF, ("\nmain_loop:\n", "\nmain_loop:\n" + HERE.format(nonce)),
         ("text_end                db", f"{data}text_end                db")))  # fmt: skip
-    record = runner.run(cell("bullseye sid", "stock", seconds=2.0))
+    record = runner.run(cell("bullseye sid", "stock", seconds=1.0))
     assert record["verdict"] == Verdict.NO_BOOT, record["reason"]
     assert record["reason"].startswith("migrate: the guest no longer answers on the destination")
     assert b"here" in the_log(tmp_path, record, "2-destination")
@@ -170,7 +170,7 @@ def test_a_flash_that_is_programmed_before_it_is_asked_for(
         tmp_path, ("    je .flash\n", "    je .forget\n"),
         ("\nmain_loop:\n", "\nmain_loop:\n" + done),
         ("text_end                db", f"{data}text_end                db")))  # fmt: skip
-    record = runner.run(cell("bullseye sid", "guest-owned", "guest-flash-reset", seconds=2.0))
+    record = runner.run(cell("bullseye sid", "guest-owned", "guest-flash-reset", seconds=1.0))
     assert record["verdict"] == Verdict.NO_BOOT, record["reason"]
     assert record["reason"].startswith("guest-flash: cut off after 0 bytes or more")
 

@@ -138,6 +138,7 @@ def test_guest_owned_takes_code_and_variables_along(lab: Lab, store: ImageStore)
     assert again.observed.boot.up.boot == 3
 
 
+@pytest.mark.thorough  # variables that are lost are in the test of those that were wiped, too
 def test_a_move_loses_the_hosts_variables(runner: Runner, store: ImageStore) -> None:
     """The guest's own are kept, which is a cell of matrices/uefi.yaml."""
     # The newest two, which boot in half the time of those before.
@@ -170,6 +171,7 @@ def test_code_of_one_layout_with_variables_of_another(runner: Runner, store: Ima
     )
 
 
+@pytest.mark.thorough
 def test_without_a_store_newer_code_keeps_variables_on_the_guests_disk(
     runner: Runner, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_migration_to_another_layout_is_refused_with_both_sizes(runner: Runner
     )
 
 
+@pytest.mark.thorough  # a refusal with both sizes is that of the migration, too
 def test_a_swap_to_another_layout_is_refused_with_both_sizes(runner: Runner) -> None:
     record = runner.run(cell([LARGE, SMALL], "reread", "host-upgrade-reset"))
     assert record["verdict"] == Verdict.BLOCKED
@@ -212,6 +215,7 @@ def test_a_swap_to_another_layout_is_refused_with_both_sizes(runner: Runner) -> 
 # ---- planted failures ---------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # of SeaBIOS it is cheap: test_verdicts_on_qemu.py
 def test_code_that_was_not_swapped_is_told_by_its_bytes(
     sharing: Runner, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,10 +255,8 @@ def programs(record: Record) -> list[Any]:
     return [boot["program"]["booted_by"] for boot in boots]
 
 
-def test_a_guests_boot_entries_are_used_and_one_that_is_gone_is_missed(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """BootOrder is forgotten by hand, and nothing else of the store."""
+def forget_boot_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, while the guest is down, and nothing else of the store."""
     def forget(files: Path) -> None:
         store = (files / "vars.fd").read_bytes()
         order, other = ("BootOrder\0".encode("utf-16-le"), "BootOther\0".encode("utf-16-le"))
@@ -262,6 +264,27 @@ def test_a_guests_boot_entries_are_used_and_one_that_is_gone_is_missed(
         (files / "vars.fd").write_bytes(store.replace(order, other))
 
     before_the_next_start(monkeypatch, forget)
+
+
+def test_a_boot_entry_that_is_gone_is_missed(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_boot_order(monkeypatch)
+    steps = ["start", "write-boot-entry", "shutdown", "start"]
+    record = runner.run(cell([host("sid")], "stock", steps))
+    assert programs(record) == ["default"] * 2
+    assert variables(record, "boots") == [1, 2]
+    assert record["verdict"] == Verdict.WRONG_PROGRAM
+    assert record["reason"] == (
+        "boot 2 (start on source): the firmware has started \\EFI\\BOOT\\BOOTX64.EFI, "
+        "expected the guest's entry in BootOrder")
+
+
+@pytest.mark.thorough
+def test_a_guests_boot_entries_are_used_and_one_that_is_gone_is_missed(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_boot_order(monkeypatch)
     hosts = [host("old", firmware=OVMF_2025), host("new")]
     steps = ["start", "write-boot-entry", {"write-boot-entry": {"by": "boot-next"}}, "migrate",
              "reset", "reset", "shutdown", "start"]
@@ -278,17 +301,19 @@ def test_a_guests_boot_entries_are_used_and_one_that_is_gone_is_missed(
 # ---- by -bios, and in qcow2 ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("steps", [
+    ["start"], pytest.param(["start", "reset"], marks=pytest.mark.thorough)], ids=len)
 def test_uefi_firmware_by_bios_runs_and_nothing_is_expected_of_its_variables(
-    runner: Runner, store: ImageStore, tmp_path: Path
+    runner: Runner, store: ImageStore, tmp_path: Path, steps: list[str]
 ) -> None:
     build = store.beside("debian-sid", "ovmf-combined")
     packed = tmp_path / "OVMF.qcow2"
     packed.write_bytes(qcow2(build.path.read_bytes()))
     given = host("bios", firmware=FirmwareSource(packed, flash=False))
-    record = runner.run(cell([given], "stock", ["start", "reset"]))
+    record = runner.run(cell([given], "stock", steps))
     assert record["verdict"] == Verdict.PASS, record["reason"]
-    assert [boot["rom"] for boot in record["boots"]] == [build.name] * 2
-    assert [boot["variables"] for boot in record["boots"]] == [None] * 2
+    assert [boot["rom"] for boot in record["boots"]] == [build.name] * len(steps)
+    assert [boot["variables"] for boot in record["boots"]] == [None] * len(steps)
     argv = record["qemus"][0]["argv"]
     assert "-bios" in argv
     assert not any("pflash" in word for word in argv)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from bootmatrix.firmware import (
@@ -21,10 +21,32 @@ from bootmatrix.firmware import (
 )
 from bootmatrix.model import FirmwareBuild
 
+AnyText = TypeVar("AnyText", str, bytes)
+
+
+class Alternatives(Generic[AnyText]):
+    """Patterns, of which the first in a text is found: what ``a|b|c`` finds, but quicker.
+
+    ``re`` looks for the word that a pattern begins with thirty times faster than for a choice of
+    them, and what a console has said last is searched at each of its lines.
+    """
+
+    def __init__(self, patterns: Iterable[AnyText]) -> None:
+        self._compiled: list[re.Pattern[AnyText]] = [
+            re.compile(pattern, re.DOTALL) for pattern in patterns]
+
+    def search(self, text: AnyText, start: int = 0) -> re.Match[AnyText] | None:
+        """As of Python's own patterns; of two that begin at one place, the earlier pattern's."""
+        found = (pattern.search(text, start) for pattern in self._compiled)
+        return min((match for match in found if match), key=re.Match.start, default=None)
+
+
 # Each has one group: the version.
-_FAMILIES = (seabios, coreboot, edk2, u_boot, opensbi, slof, openbios, s390_ccw)
-BANNER = f"(?:{'|'.join(family.BANNER for family in _FAMILIES)})"
-_BANNER = re.compile(BANNER)
+_FAMILIES = (seabios, coreboot, edk2, u_boot, opensbi, slof, openbios)
+_BANNERS = (*(family.BANNER for family in _FAMILIES), *s390_ccw.BANNERS)
+BANNER = f"(?:{'|'.join(_BANNERS)})"
+BANNER_IN_BYTES = Alternatives([banner.encode() for banner in _BANNERS])
+_BANNER = Alternatives(_BANNERS)
 
 # The driver that gives edk2's SMBIOS type 0 (OvmfPkg/SmbiosPlatformDxe), by its file name. Until
 # 2023 its strings stood in a table, vendor and version one behind the other.
@@ -72,9 +94,6 @@ def banner_version(text: str) -> str | None:
     """The version in the first firmware banner of a console text, None if there is none."""
     found = _BANNER.search(text)
     return version_in(found) if found else None
-
-
-AnyText = TypeVar("AnyText", str, bytes)
 
 
 def version_in(banner: re.Match[AnyText]) -> AnyText:

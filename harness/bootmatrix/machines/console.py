@@ -18,12 +18,17 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from bootmatrix.deadline import Deadline
 from bootmatrix.errors import HarnessError
-from bootmatrix.firmware.identity import BANNER, EscapeFilter, version_in
+from bootmatrix.firmware.identity import (
+    BANNER,
+    BANNER_IN_BYTES,
+    Alternatives,
+    EscapeFilter,
+    version_in,
+)
 from bootmatrix.model import GuestKind, OwnGuest
 from bootmatrix.pattern import Pattern
 from bootmatrix.witnesses.probe_line import WORD, ProbeLine, parse_line
 
-_BANNER = BANNER.encode()
 _PANIC = rb"(Kernel panic - not syncing[^\r\n]{0,300})\r?\n"
 # What somebody types at a guest that is not ours, to have it say its word again. At a prompt of
 # firmware a space comes before: it is no number of s390-ccw's menu, which would boot if there was
@@ -240,7 +245,7 @@ class Console:
     def wait_for_banner(self, deadline: Deadline) -> str | None:
         """Wait for a firmware banner and return its version; None if it does not come."""
         self._until(deadline)
-        return self._version() if self._expect([_BANNER]) == 0 else None
+        return self._version() if self._expect([BANNER_IN_BYTES]) == 0 else None
 
     def wait_for_boot(
         self,
@@ -265,7 +270,7 @@ class Console:
 
     def _boot(self, seen: list[str]) -> BootSeen:
         while True:
-            found = self._expect([_BANNER, self._up or _PROBE, _PANIC])
+            found = self._expect([BANNER_IN_BYTES, self._up or _PROBE, _PANIC])
             if found == 2:
                 panic = _text(self._spawn.match.group(1))
                 return BootSeen(tuple(seen), None, ended=False, spoke=True, panic=panic)
@@ -419,11 +424,11 @@ class Console:
         self._spawn.deadline = deadline
         self._spawn.late = _LATE_BYTES
 
-    def _expect(self, patterns: Sequence[bytes | Pattern]) -> int | None:
+    def _expect(self, patterns: Sequence[bytes | Pattern | Alternatives[bytes]]) -> int | None:
         """Index of the pattern found first; -1: not in time; None: the console ended."""
         if self._log.closed:
             raise HarnessError("this console is closed")
-        compiled = [one if isinstance(one, Pattern) else re.compile(one, re.DOTALL)
+        compiled = [re.compile(one, re.DOTALL) if isinstance(one, bytes) else one
                     for one in patterns]
         found: int = self._spawn.expect_list(
             [*compiled, pexpect.TIMEOUT, pexpect.EOF], timeout=None)
