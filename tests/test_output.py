@@ -75,10 +75,12 @@ def test_a_run_whose_output_is_lost_is_run_all_the_same(here: Path, sink: str) -
     assert finished(here) == 6
 
 
-@pytest.mark.parametrize("sink", ["2>/dev/full", "<&- >&- 2>&-"])
-def test_without_standard_error_the_status_is_what_it_was(here: Path, sink: str) -> None:
+@pytest.mark.parametrize(("workers", "sink"), [("1", "2>/dev/full"), ("2", "<&- >&- 2>&-")])
+def test_without_standard_error_the_status_is_what_it_was(
+    here: Path, workers: str, sink: str
+) -> None:
     plant(here, verdicts={Q35_GUEST: SILENT})
-    assert shell(here, f"$B run $M -n 2 {sink}").returncode == 1
+    assert shell(here, f"$B run $M -n {workers} {sink}").returncode == 1
     assert finished(here) == 6
     assert shell(here, f"$B run nowhere.yaml {sink}").returncode == 2
 

@@ -127,7 +127,7 @@ def test_pytest_tells_it_without_obeying(
         Q35_GUEST: {"verdict": "silent", "reason": reason},
         Q35_GUEST.replace("q35", "i440fx"): {"verdict": "error", "reason": reason},
         Q35_GUEST.replace("guest", "machine"): {"verdict": "unsupported", "reason": reason}})
-    done = pytester.runpytest_subprocess("matrices", *arguments, "--bootmatrix-run-dir", "out")
+    done = pytester.runpytest("matrices", *arguments, "--bootmatrix-run-dir", "out")
     assert "boot 2: \\x1b]0;owned\\x07" in done.stdout.str()
     assert harmless(_COLOURS.sub("", done.stdout.str() + done.stderr.str()))
     kept = (pytester.path / "out" / "records.jsonl").read_text()
@@ -151,7 +151,7 @@ def test_a_test_of_ones_own_tells_it_without_obeying(
             except HarnessError:
                 raise HarnessError("no boot", tail=said)
     """)
-    done = pytester.runpytest_subprocess(*arguments)
+    done = pytester.runpytest(*arguments)
     assert done.stdout.str().count("owned") > 2
     assert harmless(_COLOURS.sub("", done.stdout.str() + done.stderr.str()))
 
@@ -163,7 +163,7 @@ def test_what_breaks_pytest_is_told_without_obeying(pytester: pytest.Pytester) -
 def pytest_runtest_logreport(report):
     raise ValueError({EVERYTHING!r})
 """)
-    done = pytester.runpytest_subprocess("matrices")
+    done = pytester.runpytest("matrices")
     assert "INTERNALERROR> " in done.stdout.str()
     assert "owned" in done.stdout.str()
     assert harmless(_COLOURS.sub("", done.stdout.str() + done.stderr.str()))
@@ -178,7 +178,7 @@ def test_a_key_of_a_matrix_file(
         said = capsys.readouterr()
         assert "owned" in said.err
         assert harmless(said.out + said.err)
-    done = pytester.runpytest_subprocess("matrices")
+    done = pytester.runpytest("matrices")
     assert "owned" in done.stdout.str()
     assert harmless(_COLOURS.sub("", done.stdout.str() + done.stderr.str()))
 

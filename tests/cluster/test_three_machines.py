@@ -165,6 +165,7 @@ def test_a_worker_that_is_killed_loses_nothing(place: Place, tmp_path: Path) -> 
     place.start(dead)
 
 
+@pytest.mark.thorough
 def test_what_ends_hangs_or_never_ends_and_a_full_disk_give_no_verdict(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +192,7 @@ def test_what_ends_hangs_or_never_ends_and_a_full_disk_give_no_verdict(
     assert again["attempts"] == 2
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_stopped_is_not_waited_for_and_comes_back(
     place: Place, tmp_path: Path
 ) -> None:

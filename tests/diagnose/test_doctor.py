@@ -57,6 +57,7 @@ def _nothing_is_booted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "boot_seconds", lambda *arguments: 0.1)
 
 
+@pytest.mark.thorough
 def test_this_machine_for_real(store: ImageStore, tmp_path: Path) -> None:
     """Without a Docker engine, which is no failure; and nothing is left behind."""
     (tmp_path / "tmp").mkdir()

@@ -19,8 +19,8 @@ from bootmatrix.model import Known, Verdict
 from bootmatrix.steps.base import Step
 from helpers.explored import Explored, Lived, explored
 
-LIVES = 40
-"""So many suffice to find and shrink what ``after("migrate", "reset")`` breaks."""
+LIVES, LONGEST = 40, 8
+"""So many of so many steps suffice to find and shrink what ``after("migrate", "reset")`` breaks."""
 
 
 def after(*kinds: str) -> Lived:
@@ -60,7 +60,7 @@ def go(one: Explored, lives: int = 300) -> Explored:
 def shrunk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explored, Path]:
     """An exploration that has found what it is to find, and where: several tests look at it."""
     directory = tmp_path_factory.mktemp("shrunk")
-    return go(explored(directory, after("migrate", "reset")), LIVES), directory
+    return go(explored(directory, after("migrate", "reset"), longest=LONGEST), LIVES), directory
 
 
 def test_a_life_that_fails_is_found_and_shrunk(shrunk: tuple[Explored, Path]) -> None:
@@ -188,7 +188,8 @@ def test_interrupted_it_goes_on_without_loss(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_workers_find_a_thing_once(tmp_path: Path) -> None:
     for worker in (0, 1):
-        one = go(explored(tmp_path, after("start", "migrate", "reset"), worker=worker), 40)
+        one = go(explored(tmp_path, after("start", "migrate", "reset"), worker=worker,
+                          longest=12), 40)
         one.search.home.close()
     # A life that is not shrunk to its core can fail as another does; the same is there once.
     found = [(str(finding["failure"]), str(finding["life"])) for finding in one.findings]
@@ -205,18 +206,20 @@ def test_one_seed_finds_the_same_by_the_same_lives(
     shrunk: tuple[Explored, Path], tmp_path: Path
 ) -> None:
     assert shrunk[0].findings
-    assert ways(shrunk[0]) == ways(go(explored(tmp_path / "b", after("migrate", "reset")), LIVES))
-    assert ways(shrunk[0]) != ways(go(explored(tmp_path / "c", after("migrate", "reset"), seed=8),
-                                      LIVES))
+    for directory, seed, same in (("b", 7, True), ("c", 8, False)):
+        other = go(explored(tmp_path / directory, after("migrate", "reset"), longest=LONGEST,
+                            seed=seed), LIVES)
+        assert (ways(shrunk[0]) == ways(other)) is same
 
 
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from explore.test_search import LIVES, after, go, ways
+from explore.test_search import LIVES, LONGEST, after, go, ways
 from helpers.explored import explored
 CONSTANTS_OF_ITS_OWN = 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 411, 412, 413
-print(ways(go(explored(Path(sys.argv[1]), after("migrate", "reset")), LIVES)))
+one = explored(Path(sys.argv[1]), after("migrate", "reset"), longest=LONGEST)
+print(ways(go(one, LIVES)))
 """
 
 

@@ -113,7 +113,7 @@ class Explored:
 
 def explored(
     directory: Path, lived: Lived, *, known: Sequence[Known] = (), seed: int = 7, worker: int = 0,
-    longest: int = 12, of: Sequence[Cell] | None = None,
+    longest: int = 6, of: Sequence[Cell] | None = None,
 ) -> Explored:
     """One that is not begun yet; what it finds is in ``directory``."""
     said: list[str] = []

@@ -55,7 +55,7 @@ def test_a_session_in_which_no_cell_can_be_run_is_not_green(
     if beside:
         (pytester.path / "test_beside.py").write_text(beside)
         more = ["test_beside.py"]
-    result = pytester.runpytest_subprocess(M, *more, "-n", workers, "-k", "test_ours or q35")
+    result = pytester.runpytest(M, *more, "-n", workers, "-k", "test_ours or q35")
     assert result.ret == status
     assert NOTHING in result.stdout.str()
 
@@ -67,7 +67,7 @@ def test_one_of_many_shards_may_have_none_that_can_be_run(pytester: pytest.Pytes
         Q35_STOCK: cannot | {"known": "declared"}})
     for shard, status in (("1/2", pytest.ExitCode.OK),
                           ("1/1", pytest.ExitCode.NO_TESTS_COLLECTED)):
-        result = pytester.runpytest_subprocess(M, "-k", "q35", "--bootmatrix-shard", shard)
+        result = pytester.runpytest(M, "-k", "q35", "--bootmatrix-shard", shard)
         assert result.ret == status, shard
         assert NOTHING in result.stdout.str()
 
@@ -118,6 +118,16 @@ def test_a_failure_is_told_to_people(pytester: pytest.Pytester) -> None:
     ], consecutive=False)
     assert "Traceback" not in result.stdout.str()
     assert "plugin.py" not in result.stdout.str()
+
+
+def test_a_known_one_is_told_by_its_reason_alone(pytester: pytest.Pytester) -> None:
+    """No traceback of ours: nobody asked for one, and to make it is to read pytest's source."""
+    plant(pytester.path)
+    result = pytester.runpytest(M, "--bootmatrix-cell", Q35_STOCK, "--xfail-tb")
+    result.assert_outcomes(xfailed=1)
+    result.stdout.fnmatch_lines(["*XFAILURES*", "_*_", "the old firmware hangs at its reset"],
+                                consecutive=True)
+    assert "cells.py" not in result.stdout.str()
 
 
 def test_another_verdict_than_the_declared_one_fails(pytester: pytest.Pytester) -> None:

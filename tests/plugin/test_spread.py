@@ -93,6 +93,7 @@ def with_cells_in_it(
     return run, lambda: not {*there} & {*below(worker)}
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
     run, ended = with_cells_in_it(
         cluster, "interrupted", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

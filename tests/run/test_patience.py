@@ -373,6 +373,7 @@ def hastier(old: FirmwareBuild, directory: Path) -> FirmwareBuild:
     return replace(old, name="hastier", path=path, sha256=sha256(path.read_bytes()))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ample")
 def test_old_seabios_is_late_with_ahci_on_new_qemu_and_the_answer_is_kept(
     store: ImageStore, bubblewrap: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

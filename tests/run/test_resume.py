@@ -249,8 +249,8 @@ def test_what_is_not_selected_counts_nowhere(pytester: pytest.Pytester, workers:
     """Table, counts, exit status, copy and JUnit are about the same cells."""
     plant(pytester.path, verdicts={Q35_GUEST: SILENT})
     assert pytester.runpytest(M, *OUT).ret == pytest.ExitCode.TESTS_FAILED
-    done = pytester.runpytest_subprocess(M, *RESUME, "-k", "i440fx", "-n", workers,
-                                         "--bootmatrix-records", "copy.jsonl", "--junit-xml", "j")
+    done = pytester.runpytest(M, *RESUME, "-k", "i440fx", "-n", workers,
+                              "--bootmatrix-records", "copy.jsonl", "--junit-xml", "j")
     assert done.ret == pytest.ExitCode.OK
     told = done.stdout.str()
     assert "3 cells: 3 passed" in told
@@ -259,7 +259,7 @@ def test_what_is_not_selected_counts_nowhere(pytester: pytest.Pytester, workers:
     assert len(ids(pytester.path / "copy.jsonl")) == 3
     assert 'tests="3"' in (pytester.path / "j").read_text()
     assert len(ids(pytester.path / "out" / "records.jsonl")) == 6, "nothing is lost"
-    done = pytester.runpytest_subprocess(M, *RESUME, "-k", "q35", "-n", workers)
+    done = pytester.runpytest(M, *RESUME, "-k", "q35", "-n", workers)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     assert "3 cells: 1 passed, 1 known (silent), 1 failed (1 silent)" in done.stdout.str().replace(
         "1 failed (silent)", "1 failed (1 silent)")
