@@ -121,6 +121,6 @@ def test_what_a_commit_did(there: GitRepository, monkeypatch: pytest.MonkeyPatch
     # Neither a pager nor a diff program of the user's, nor a hook's own repository.
     there.git("config", "diff.external", "false")
     monkeypatch.setitem(os.environ, "GIT_DIR", "/nowhere")
-    told = repository.told(commit)
-    assert "second of them" in told
-    assert "2 files changed, 2 insertions(+)" in told
+    shown = repository.show(commit)
+    assert "second of them" in shown
+    assert "2 files changed, 2 insertions(+)" in shown

@@ -83,10 +83,11 @@ class Repository:
     @property
     def environment(self) -> dict[str, str]:
         """What git has: no network, and nothing of what a hook of another repository has."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        inherited = {name: value for name, value in os.environ.items()
+                     if not name.startswith("GIT_")}
         if not self._around:
-            kept["GIT_CEILING_DIRECTORIES"] = str(self.path.resolve().parent)
-        return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "none",
+            inherited["GIT_CEILING_DIRECTORIES"] = str(self.path.resolve().parent)
+        return {**inherited, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "none",
                 "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1",
                 "GIT_TERMINAL_PROMPT": "0"}
 
@@ -153,7 +154,7 @@ class Repository:
         return (self.git("describe", "--tags", "--long", "--always", "--abbrev=12",
                          commit) or "").strip()
 
-    def told(self, commit: str) -> str:
+    def show(self, commit: str) -> str:
         """Who made a commit, when, what of, and which files it changed by how many lines."""
         return self.git("show", "--first-parent", "--no-show-signature", "--no-color",
                         "--no-ext-diff", "--no-textconv", "--stat=100", "--format=medium",
@@ -205,8 +206,8 @@ class Repository:
             raise UserError(f"{self.path}: git cannot list {commit[:12]}")
         found = {}
         for line in filter(None, said.split("\0")):
-            told, _, path = line.partition("\t")
-            mode, _, name, size = told.split()
+            fields, _, path = line.partition("\t")
+            mode, _, name, size = fields.split()
             found[path] = Blob(mode, name, int(size) if size.isdecimal() else 0, self)
         return found
 

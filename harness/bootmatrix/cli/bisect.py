@@ -514,7 +514,7 @@ def _report(
         echo(f"  {end} ends otherwise, in {wanted}: --same-failure looks for that alone")
     echo(f"  both records: {path}")
     if options.source is not None and not between:
-        echo("\n" + _repository(options).told(candidates[last]).strip())
+        echo("\n" + _repository(options).show(candidates[last]).strip())
     for line in _consoles(records, work, (found.good, found.bad)):
         echo(line)
     return Status.RED if between else Status.GREEN
