@@ -78,7 +78,8 @@ def test_findings_are_numbered(tmp_path: Path) -> None:
     assert names == ["finding-1", "finding-2", "finding-3"]
     for name in ("finding-2", "finding-10", "finding-1"):
         homes[0].tell(name, {"name": name})
-    assert [one["name"] for one in homes[1].told()] == ["finding-1", "finding-2", "finding-10"]
+    assert [one["name"] for one in homes[1].all_findings()] == [
+        "finding-1", "finding-2", "finding-10"]
 
 
 def test_only_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ class Home:
         given_file.replace(self.findings / f"{name}.json",
                            json.dumps(data, indent=1).encode() + b"\n")
 
-    def told(self) -> list[dict[str, Any]]:
+    def all_findings(self) -> list[dict[str, Any]]:
         """What is said of all findings, in their order."""
         found = []
         for path in self.findings.glob("finding-*.json"):

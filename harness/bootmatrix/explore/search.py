@@ -330,12 +330,12 @@ class Search:
         state = state_of(verdicts)
         worst = bad[0] if bad else records[0]
         name, path = self.home.new_finding()
-        told = [
+        comments = [
             f"{name}: {worst['verdict']}: {worst['reason']}",
             f"{state}: {', '.join(verdicts)} in {TIMES} runs; found by `bootmatrix explore "
             f"{self.matrix.path} --seed {self.seed}`",
         ]
-        path.write_text(matrix_file(life, name, self.matrix, told))
+        path.write_text(matrix_file(life, name, self.matrix, comments))
         self.home.tell(name, {
             "name": name, "state": state, "verdicts": verdicts, "reason": worst["reason"],
             "black_box": worst.get("black_box", ""), "failure": failure.plain,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bootmatrix.explore.coverage import Coverage
 from bootmatrix.explore.failures import Failure, Seen
-from bootmatrix.explore.told import SHOWN, covered, is_red, summary
+from bootmatrix.explore.summary import SHOWN, covered, is_red, summary
 
 FAILURE = Failure("silent", "reset", "not a byte", "pc-q35", "seabios-1.14.0-2")
 FOUND = {"name": "finding-1", "state": "steady", "verdicts": ["silent"] * 3, "shrunk": True,
