@@ -102,7 +102,7 @@ def _spread(rig: ClusterRig, kinds: list[Cell], cells: int) -> int:
     flying: set[Begun] = set()
     given = most = 0
     while given < cells or flying:
-        while given < cells and rig.has_room:
+        while given < cells and rig.has_capacity:
             flying.add(rig.begin(kinds[given % len(kinds)], (), 1 + given // len(kinds)))
             given += 1
         most = max(most, len(flying))

@@ -257,11 +257,11 @@ def test_a_cell_whose_only_workers_have_gone_is_not_kept_for_ever(
 
 def test_no_more_are_on_their_way_than_keep_workers_busy() -> None:
     cluster = Unserved("one")
-    while cluster.has_room:
+    while cluster.has_capacity:
         cluster.given()
     assert cluster.flying == 2 + 12
     cluster.quick()
-    while cluster.has_room:
+    while cluster.has_capacity:
         cluster.given()
     assert cluster.flying == 2 * 2 * MOST_CELLS
     board = Needs(machine=None, boards=(("0" * 64, "apu2-main"),))

@@ -110,7 +110,7 @@ def run(
         own.open(cells, ran.said.append)
         flying: dict[Begun, Cell] = {}
         while cells or flying:
-            while cells and own.has_room:
+            while cells and own.has_capacity:
                 cell = cells.pop()
                 flying[own.begin(cell, ())] = cell
             ran.most_flying = max(ran.most_flying, len(flying))

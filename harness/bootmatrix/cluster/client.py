@@ -140,12 +140,12 @@ class Cluster:
 
     ``table`` and ``sent`` are the run's builds. With ``same_roots`` workers get those that they
     lack from here; else they build the catalogue's themselves, and one whose build is another is
-    not used. ``say`` gets lines about workers.
+    not used. ``progress`` gets lines about workers.
     """
 
     def __init__(
         self, address: Address, security: Security | None, run: str, table: Table,
-        sent: Mapping[str, Sent], say: Callable[[str], None], same_roots: bool = True,
+        sent: Mapping[str, Sent], progress: Callable[[str], None], same_roots: bool = True,
     ) -> None:
         self.address = address
         self.workers: dict[str, At] = {}
@@ -156,7 +156,7 @@ class Cluster:
         self._table = table
         self._table_data = table.model_dump_json().encode()
         self._sent = sent
-        self._say = say
+        self._progress = progress
         self._same_roots = same_roots
         self._client: Any = None
         self._packed: dict[str, asyncio.Future[IO[bytes]]] = {}
@@ -188,9 +188,9 @@ class Cluster:
                 self.address.text, security=self._security, timeout=worker.CONNECT_SECONDS,
                 set_as_default=False, direct_to_workers=False, name="bootmatrix")
         except (OSError, TimeoutError, ValueError) as error:
-            told = trouble(self.address, self._security) or (
+            reason = trouble(self.address, self._security) or (
                 str(error).splitlines()[0] if str(error) else type(error).__name__)
-            raise HarnessError(f"{self.address.text}: no scheduler answers: {told[:200]}"
+            raise HarnessError(f"{self.address.text}: no scheduler answers: {reason[:200]}"
                                ) from None
         self._client.subscribe_topic(worker.topic(self._run), self._hear)
         self._on_loop(self._begin()).result()
@@ -235,16 +235,16 @@ class Cluster:
 
     def lacking(self, needs: Needs) -> str:
         """What each worker lacks for a cell; empty if one can run it."""
-        told = {}
+        found = {}
         for at in self.ready:
             assert at.facts is not None
             if not (lacks := needs.lacking(at.facts)):
                 return ""
-            told[at.name] = lacks
-        return "; ".join(f"{name} {lacks}" for name, lacks in sorted(told.items()))
+            found[at.name] = lacks
+        return "; ".join(f"{name} {lacks}" for name, lacks in sorted(found.items()))
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another cell keeps a worker busy."""
         slots = sum(at.facts.slots for at in self.ready if at.facts)
         most = max(_AHEAD * slots * self._together, slots + _AHEAD_AT_LEAST)
@@ -412,8 +412,8 @@ class Cluster:
                 await self._fetch(arrived)
         elif future.status == "error":
             error = await future._exception()
-            told = " ".join(str(error).split())[:300]
-            self._lose_all(batch, f"{type(error).__name__}: {told}", over=len(batch.cells) == 1)
+            message = " ".join(str(error).split())[:300]
+            self._lose_all(batch, f"{type(error).__name__}: {message}", over=len(batch.cells) == 1)
         # Cancelled: the scheduler has gone, which is seen elsewhere.
 
     async def _fetch(self, arrived: list[Batch]) -> None:
@@ -505,9 +505,9 @@ class Cluster:
             at.name if (at := self.workers.get(address)) else address for address in given.lost))
         if over or len(given.lost) >= MOST_ATTEMPTS or len(given.began) >= MOST_ATTEMPTS:
             times = max(len(given.began), len(given.lost), 1)
-            told = f"run {times} times" if times > 1 else "run"
+            runs = f"run {times} times" if times > 1 else "run"
             self._finish(given, Answer(
-                state="lost", why=f"{told}, on {', '.join(names) or 'no worker'}: {why}"))
+                state="lost", why=f"{runs}, on {', '.join(names) or 'no worker'}: {why}"))
         else:
             given.batch = None
             self._place([given])
@@ -664,9 +664,9 @@ class Cluster:
             self._break(self._no_worker())
 
     def _no_worker(self) -> HarnessError:
-        told = "; ".join(f"{at.name}: {at.why or at.state.value}" for at in self.workers.values())
+        states = "; ".join(f"{at.name}: {at.why or at.state.value}" for at in self.workers.values())
         return HarnessError(f"{self.address.text}: there is no worker that can be used"
-                            + (f": {told}" if told else ""))
+                            + (f": {states}" if states else ""))
 
     def _break(self, error: HarnessError) -> None:
         self._broken = error
@@ -678,7 +678,7 @@ class Cluster:
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(Exception):
-            self._say(line)
+            self._progress(line)
 
     # ---- a new worker ---------------------------------------------------------------------------
 
@@ -759,11 +759,11 @@ def _data(given: Given) -> bytes:
 
 
 def _packed(sent: Sent) -> IO[bytes]:
-    file = tempfile.TemporaryFile(dir=_room(sent.path))  # noqa: SIM115  # its user closes it
+    file = tempfile.TemporaryFile(dir=_spool_directory(sent.path))  # noqa: SIM115  # its user closes it
     sent.write(file)
     return file
 
 
-def _room(path: Path) -> Path | None:
+def _spool_directory(path: Path) -> Path | None:
     """Where there is room for a root: beside it, where that can be written."""
     return path.parent if os.access(path.parent, os.W_OK) else None

@@ -25,7 +25,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import frames
 from bootmatrix.cluster.model import Answer, Facts
 from bootmatrix.cluster.slot import FORGET, TABLE
-from bootmatrix.cluster.table import Kept, Table, read_table
+from bootmatrix.cluster.table import BuildCache, Table, read_table
 from bootmatrix.deadline import awake
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.cell_files import remove_tree
@@ -166,7 +166,7 @@ class Machine:
         self._engine = engine
         self._cache = cache
         self.home = home
-        self._kept: dict[str, Kept] = {}
+        self._build_caches: dict[str, BuildCache] = {}
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._taking = threading.Lock()
@@ -203,14 +203,14 @@ class Machine:
             read = read_table(table)
             (directory / f"{TABLE}.new").write_bytes(table)
             (directory / f"{TABLE}.new").replace(directory / TABLE)
-            if run not in self._kept:
-                self._kept[run] = Kept(self._cache, ImageStore())
+            if run not in self._build_caches:
+                self._build_caches[run] = BuildCache(self._cache, ImageStore())
             if there:
                 there.table, there.asked = read, awake()
             else:
                 self._runs[run] = _Run(directory, read, awake())
-            kept = self._kept[run]
-            return [digest for digest in (*read.trees, *read.files) if not kept.has(digest)]
+            cache = self._build_caches[run]
+            return [digest for digest in (*read.trees, *read.files) if not cache.has(digest)]
 
     def build(self, run: str, digest: str, name: str) -> bool:
         """Build a build of the catalogue here; whether it is the one of this digest."""
@@ -218,8 +218,8 @@ class Machine:
         if name in store.names(None):
             store.build([name], lambda line: None)
         with self._taking:
-            kept = self._kept[run] = Kept(self._cache, ImageStore())
-            return kept.has(digest)
+            cache = self._build_caches[run] = BuildCache(self._cache, ImageStore())
+            return cache.has(digest)
 
     def receive(
         self, run: str, digest: str, is_tree: bool, offset: int, piece: bytes, last: bool
@@ -240,7 +240,7 @@ class Machine:
             if last:
                 file.seek(0)
                 with at.incoming.pop(digest) as whole:
-                    self._kept[run].take(digest, is_tree, whole)
+                    self._build_caches[run].take(digest, is_tree, whole)
 
     def ask(self, run: str) -> bool:
         """Say that a run is still wanted; whether it is known here."""
@@ -257,8 +257,8 @@ class Machine:
         _side_by_side([partial(process.forget, run) for process in self._processes
                        if process.run == run])
         with self._taking:
-            if (kept := self._kept.pop(run, None)) is not None:
-                kept.close()
+            if (cache := self._build_caches.pop(run, None)) is not None:
+                cache.close()
         if there is not None:
             for file in there.incoming.values():
                 file.close()
