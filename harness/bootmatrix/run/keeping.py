@@ -224,7 +224,7 @@ def _known(entry: Known) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Kept:
+class VaultEntry:
     """A guest in a vault: its matrix file, its digest, what is said of it, its bytes there."""
 
     path: Path
@@ -269,7 +269,7 @@ def _never_asked(host: HostSpec) -> Sequence[str]:
     raise UserError("in a vault a machine type is named")
 
 
-def read(path: Path) -> Kept:
+def read(path: Path) -> VaultEntry:
     """A guest of a vault, all of it looked at. Raises UserError for a damaged one, or another's.
 
     A matrix file may name programs and files of this machine. In a vault, which can be a
@@ -307,4 +307,4 @@ def read(path: Path) -> Kept:
     load(path, Given(hosts=_SOMEWHERE)).cells(_never_asked)
     digests = {host.saved.guest, *(file.sha256 for file in said.files.values())}
     packed = sum(objects.path(digest).stat().st_size for digest in digests)
-    return Kept(path, host.saved.guest, said, packed)
+    return VaultEntry(path, host.saved.guest, said, packed)
