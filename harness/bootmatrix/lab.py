@@ -431,7 +431,7 @@ class Lab:
         self._opened.callback(keep_logs, scratch, logs)
         there = QemuHosts(self._engine, setup, scratch)
         guest = self._opened.enter_context(Guest(there))
-        self.made.append(Made(there.processes, there.scratch.kept, logs))
+        self.made.append(Made(there.processes, there.scratch.private, logs))
         known = self._builds.known_firmware(hosts, machine)
         return LabGuest(guest, known, self._builds, seconds)
 

@@ -188,7 +188,7 @@ def test_a_disk_with_more_queues_than_seabios_shortens_is_refused(
     @contextlib.contextmanager
     def stopped(engine: Engine, setup: object, host: int, *, incoming: bool) -> Iterator[Any]:
         yield SimpleNamespace(
-            kept=tmp_path, clock=SimpleNamespace(deadline=Deadline.after),
+            private=tmp_path, clock=SimpleNamespace(deadline=Deadline.after),
             log_tail=lambda: f"error while loading state for instance 0x0 of device '{device}'")
 
     message = "VQ 0 vring.num 1024 exceeds allocated max 256"

@@ -150,12 +150,12 @@ def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> Facts:
 def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> Facts:
     with _understood(there), _stopped(engine, setup, host) as vm:
         deadline = vm.clock.deadline(SECONDS)
-        told = [
+        info = [
             vm.monitor.execute("human-monitor-command", {"command-line": f"info {what}"},
                                deadline=deadline)
             for what in ("ramblock", "qtree")
         ]  # fmt: skip
-        path = vm.kept / "stream"
+        path = vm.private / "stream"
         stuck = save(vm, path, deadline).refusal
         if stuck is not None:
             return Facts(there, setup.machine, {}, (), {}, (), stuck=stuck.message)
@@ -164,9 +164,9 @@ def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> Facts:
             end.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
             sections = sections_in(end.read())
         vm.quit(deadline)
-        return Facts(there, setup.machine, blocks_in(told[0]),
-                     tuple(dict.fromkeys(_DEVICE.findall(told[1]))),
-                     _vmstate(engine, there, setup.machine), sections, queues_in(told[1]), stream)
+        return Facts(there, setup.machine, blocks_in(info[0]),
+                     tuple(dict.fromkeys(_DEVICE.findall(info[1]))),
+                     _vmstate(engine, there, setup.machine), sections, queues_in(info[1]), stream)
 
 
 @contextlib.contextmanager
@@ -219,7 +219,7 @@ def _loaded(
     engine: Engine, setup: GuestSetup, source: Facts, host: int
 ) -> tuple[Obstacle, ...]:
     with _understood(setup.hosts[host]), _stopped(engine, setup, host, incoming=True) as vm:
-        path = vm.kept / "stream"
+        path = vm.private / "stream"
         path.write_bytes(source.stream)
         refusal = restore(vm, path, vm.clock.deadline(SECONDS)).refusal
         device = _OF_DEVICE.search(vm.log_tail())
@@ -286,10 +286,10 @@ def sections_in(stream: bytes) -> tuple[str, ...]:
     while (at := stream.rfind(b'\x06', 0, at)) >= 0:
         if stream[at + 5:at + 6] == b"{" and at + 5 + int.from_bytes(
                 stream[at + 1:at + 5], "big") == len(stream):
-            told = json.loads(stream[at + 5:])
+            description = json.loads(stream[at + 5:])
             # "0000:00:1f.0/ICH9LPC": where the device is, and its section's name.
             return tuple(dict.fromkeys(
-                device["name"].rpartition("/")[2] for device in told["devices"]))
+                device["name"].rpartition("/")[2] for device in description["devices"]))
     return ()
 
 
@@ -305,8 +305,8 @@ def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
             if status or not scratch.cell.exists(_VMSTATE):
                 raise QemuError(f"{host.qemu.name} does not tell its vmstate", argv=argv,
                                 status=status, tail=qemu.log_tail())
-            told: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE, _VMSTATE_BYTES))
-            return told
+            vmstate: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE, _VMSTATE_BYTES))
+            return vmstate
 
 
 # ---- comparing ------------------------------------------------------------------------------
@@ -374,9 +374,9 @@ def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
 
 def _descriptions(facts: Facts, types: Iterable[str]) -> Iterator[dict[str, Any]]:
     for name in types:
-        told = facts.vmstate.get(name)
-        if isinstance(told, dict) and "Description" in told:
-            yield {"Name": told["Description"]["name"], "Description": told["Description"]}
+        entry = facts.vmstate.get(name)
+        if isinstance(entry, dict) and "Description" in entry:
+            yield {"Name": entry["Description"]["name"], "Description": entry["Description"]}
 
 
 def _description(
@@ -456,10 +456,10 @@ def _path(above: str, name: object) -> str:
 
 
 def _listed(fields: Sequence[Mapping[str, Any]]) -> str:
-    told = [f"{_path('', entry['field'])[1:]} ({entry['size']} bytes)"
-            for entry in fields[:_MOST_LISTED]]
-    more = len(fields) - len(told)
-    return ", ".join([*told, *([f"{more} more"] if more else [])]) or "nothing"
+    shown = [f"{_path('', entry['field'])[1:]} ({entry['size']} bytes)"
+             for entry in fields[:_MOST_LISTED]]
+    more = len(fields) - len(shown)
+    return ", ".join([*shown, *([f"{more} more"] if more else [])]) or "nothing"
 
 
 # ---- proof ----------------------------------------------------------------------------------
