@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from bootmatrix.ending import insist
-from bootmatrix.run.options import KEPT, RUN, SELECTION, Option
+from bootmatrix.run.options import REUSED, RUN, SELECTION, Option
 from bootmatrix.run.rig import Begun, Rig
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def matrices_of(config: pytest.Config) -> dict[Path, Matrix]:
     return config.stash.setdefault(_matrices_key, {})
 
 
-def kept_words(config: pytest.Config) -> list[tuple[Option, str]]:
+def reused_options(config: pytest.Config) -> list[tuple[Option, str]]:
     """The options that one cell, or one test, of this run needs again, each with its value."""
-    return [(option, str(value)) for option in KEPT
+    return [(option, str(value)) for option in REUSED
             for given in [config.getoption(option.at_pytest)] if given
             for value in (given if isinstance(given, list) else [given])]
 
