@@ -18,8 +18,7 @@ from typing import Any, Self, TypeVar
 
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
-from bootmatrix.cell import AXES, Axis, Cell
-from bootmatrix.cell import Guest as AnyGuest
+from bootmatrix.cell import AXES, AnyGuest, Axis, Cell
 from bootmatrix.engines import Engine
 from bootmatrix.errors import HarnessError, UserError
 from bootmatrix.files.cell_files import remove_tree

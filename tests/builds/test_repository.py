@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.builds.repository import Repository, Tree, pack, read
+from bootmatrix.builds.repository import CommitTree, Repository, pack, read
 from bootmatrix.errors import UserError
 from helpers.source_trees import GitRepository
 
@@ -19,7 +19,7 @@ def there(tmp_path: Path) -> GitRepository:
     return GitRepository(tmp_path / "git")
 
 
-def packed(tree: Tree, **further: bytes) -> dict[str, tuple[int, bytes | str]]:
+def packed(tree: CommitTree, **further: bytes) -> dict[str, tuple[int, bytes | str]]:
     """What comes out of an archive of a tree: of each file its mode and content, or its target."""
     file = io.BytesIO()
     pack(tree, file, further)

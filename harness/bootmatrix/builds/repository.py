@@ -41,7 +41,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class Tree:
+class CommitTree:
     """What is in a commit, by its path; ``absent`` are parts of it that are not in the clone."""
 
     files: Mapping[str, Blob]
@@ -166,7 +166,7 @@ class Repository:
 
     # ---- what is in one ---------------------------------------------------------------------
 
-    def tree(self, commit: str) -> Tree:
+    def tree(self, commit: str) -> CommitTree:
         """All that a commit holds, with what of its submodules and wraps is in this clone.
 
         Raises UserError for a commit that is larger than any that is built here.
@@ -198,7 +198,7 @@ class Repository:
             raise UserError(f"{self.path}: {commit[:12]} is too large to be built here: at most "
                             f"{_MOST_FILES} files, {_MOST_BYTES >> 30} GiB, in each "
                             f"{_LARGEST >> 20} MiB")
-        return Tree(files, tuple(absent))
+        return CommitTree(files, tuple(absent))
 
     def _entries(self, commit: str) -> dict[str, Blob]:
         said = self.git("ls-tree", "-r", "-l", "-z", "--full-tree", commit)
@@ -241,7 +241,7 @@ def read(blobs: Sequence[Blob]) -> Iterator[bytes]:
             yield content
 
 
-def pack(tree: Tree, file: IO[bytes], further: Mapping[str, bytes]) -> None:
+def pack(tree: CommitTree, file: IO[bytes], further: Mapping[str, bytes]) -> None:
     """Write a tree as a tar archive, with ``further`` files in it. Raises UserError."""
     paths = list(tree.files)
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:

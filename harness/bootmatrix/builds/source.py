@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 from bootmatrix.builds.catalogue import PackagesEntry
-from bootmatrix.builds.repository import Repository, Tree, pack, read, require_git
+from bootmatrix.builds.repository import CommitTree, Repository, pack, read, require_git
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines.bubblewrap import BubblewrapEngine
 from bootmatrix.engines.confinement import CELL, SHELL, SHOWN, Priority
@@ -367,7 +367,7 @@ class Sources:
         progress(f"{git}: built in {monotonic() - begun:.0f} s")
 
     def _failed(
-        self, git: GitSource, recipe: Recipe, commit: str, written: CellDir, tree: Tree,
+        self, git: GitSource, recipe: Recipe, commit: str, written: CellDir, tree: CommitTree,
         status: int | None, why: str,
     ) -> BuildFailed:
         log = self._keep_log(written, git, recipe, commit)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bootmatrix import arguments
 from bootmatrix.cluster import address as addresses
 from bootmatrix.cluster import artifacts
-from bootmatrix.cluster.client import Cluster, Given
+from bootmatrix.cluster.client import Cluster, GivenCell
 from bootmatrix.cluster.local import LocalCluster
 from bootmatrix.cluster.model import (
     HostData,
@@ -25,7 +25,7 @@ from bootmatrix.cluster.model import (
     words_data,
 )
 from bootmatrix.cluster.table import Packing
-from bootmatrix.cluster.wishes import Wishes
+from bootmatrix.cluster.wishes import ClusterWishes
 from bootmatrix.errors import HarnessError
 from bootmatrix.guests import program_of
 from bootmatrix.model import BoardSource, Verdict
@@ -51,7 +51,7 @@ class ClusterRig(Rig):
     """A rig whose cells run on the workers of a cluster."""
 
     def __init__(
-        self, wishes: Wishes, engine_name: str | None, run_dir: Path, worker: str = "main"
+        self, wishes: ClusterWishes, engine_name: str | None, run_dir: Path, worker: str = "main"
     ) -> None:
         super().__init__(engine_name, run_dir, worker)
         self._wishes = wishes
@@ -62,7 +62,7 @@ class ClusterRig(Rig):
         self._local: LocalCluster | None = None
         self._prepared: set[HostSpec] = set()
         self._made: dict[HostSpec, Host] = {}
-        self._given: dict[Given, Begun] = {}
+        self._given: dict[GivenCell, Begun] = {}
         self._lock = threading.Lock()
         self._progress: Callable[[str], None] = lambda line: None
 
@@ -214,7 +214,7 @@ class ClusterRig(Rig):
         steps = cell.scenario.steps[: shared_steps(cell.scenario.steps, cell.migration)]
         return key_of(cell, hosts, steps) if steps else None
 
-    def _record(self, given: Given, cell: Cell, known: Sequence[Known]) -> Record:
+    def _record(self, given: GivenCell, cell: Cell, known: Sequence[Known]) -> Record:
         """The record of a cell that has come back. Raises HarnessError."""
         if given.error is not None:
             self._broken = given.error

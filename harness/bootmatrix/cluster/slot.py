@@ -21,7 +21,7 @@ from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.cluster import artifacts, frames
-from bootmatrix.cluster.model import Answer, Task, read_task
+from bootmatrix.cluster.model import CellAnswer, Task, read_task
 from bootmatrix.cluster.table import BuildCache, SentBuilds, boards_of, read_table
 from bootmatrix.ending import at_end_of_parent, end_tidily
 from bootmatrix.errors import HarnessError, UserError, in_a_line
@@ -149,7 +149,7 @@ class Slot:
         else:
             self._tell(key, *self._finish(task, run_dir, begun))
 
-    def _finish(self, task: Task, run_dir: Path, begun: Begun) -> tuple[Answer, bytes, bytes]:
+    def _finish(self, task: Task, run_dir: Path, begun: Begun) -> tuple[CellAnswer, bytes, bytes]:
         try:
             record = begun.record()
             packed = b""
@@ -163,10 +163,10 @@ class Slot:
                     remove_tree(directory)
         except Exception as error:
             return _broken(error), b"", b""
-        return Answer(state="done"), as_line(record), packed
+        return CellAnswer(state="done"), as_line(record), packed
 
     def _tell(
-        self, key: str, answer: Answer, record: bytes = b"", packed: bytes = b""
+        self, key: str, answer: CellAnswer, record: bytes = b"", packed: bytes = b""
     ) -> None:
         self._send({"key": key, "answer": answer.model_dump()}, record, packed)
 
@@ -197,10 +197,10 @@ def _of_interest(verdict: str, outcome: Outcome) -> bool:
     return verdict == Verdict.ERROR or outcome not in (Outcome.PASSED, Outcome.UNSUPPORTED)
 
 
-def _broken(error: Exception) -> Answer:
+def _broken(error: Exception) -> CellAnswer:
     if isinstance(error, HarnessError | UserError):
-        return Answer(state="broken", why=str(error)[:4000])
-    return Answer(state="broken", why=in_a_line(error)[0][:4000])
+        return CellAnswer(state="broken", why=str(error)[:4000])
+    return CellAnswer(state="broken", why=in_a_line(error)[0][:4000])
 
 
 def main(make_rig: MakeRig = SentRig) -> None:

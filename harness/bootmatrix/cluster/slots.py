@@ -23,7 +23,7 @@ from typing import IO, Any, Literal, cast
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import frames
-from bootmatrix.cluster.model import Answer, Facts
+from bootmatrix.cluster.model import CellAnswer, WorkerFacts
 from bootmatrix.cluster.slot import FORGET, TABLE
 from bootmatrix.cluster.table import BuildCache, Table, read_table
 from bootmatrix.deadline import awake
@@ -39,7 +39,7 @@ _END_SECONDS = 3.0
 _LOOK_SECONDS = 0.25
 SLOT = (sys.executable, "-m", "bootmatrix.cluster.slot")
 Said = queue.SimpleQueue[tuple[dict[str, Any], bytes, bytes] | None]
-Came = tuple[Answer, bytes, bytes]
+Came = tuple[CellAnswer, bytes, bytes]
 """What has come of a cell, its record, and its files."""
 
 
@@ -150,7 +150,7 @@ class _Run:
     incoming: dict[str, IO[bytes]] = field(default_factory=dict)
 
 
-class Machine:
+class WorkerMachine:
     """Runs cells on this machine, so many side by side as ``facts`` say.
 
     ``cache`` is where builds are kept; runs have directories of their own in ``home``. ``boards``
@@ -159,7 +159,7 @@ class Machine:
     """
 
     def __init__(
-        self, facts: Facts, cache: Path, home: Path, command: Sequence[str] = (),
+        self, facts: WorkerFacts, cache: Path, home: Path, command: Sequence[str] = (),
         boards: Sequence[Path] = (), engine: str | None = None,
     ) -> None:
         self.facts = facts
@@ -329,7 +329,7 @@ class Machine:
                         waits()
                     continue
                 process.cells.pop(key, None)
-                return Answer.model_validate(head["answer"]), record, packed
+                return CellAnswer.model_validate(head["answer"]), record, packed
         finally:
             if not freed:
                 self._free.put(process)
@@ -346,7 +346,7 @@ def _side_by_side(deeds: Sequence[Callable[[], None]]) -> None:
 
 
 def _without_record(state: Literal["lost", "broken", "unknown", "stopped"], why: str = "") -> Came:
-    return Answer(state=state, why=why), b"", b""
+    return CellAnswer(state=state, why=why), b"", b""
 
 
 def home_of(cache: Path) -> Path:

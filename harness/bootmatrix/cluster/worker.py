@@ -23,8 +23,8 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import AXES
 from bootmatrix.cluster import quiet
 from bootmatrix.cluster.address import Address, trouble
-from bootmatrix.cluster.model import PROTOCOL, Facts
-from bootmatrix.cluster.slots import Machine
+from bootmatrix.cluster.model import PROTOCOL, WorkerFacts
+from bootmatrix.cluster.slots import WorkerMachine
 from bootmatrix.engines import ENGINES
 from bootmatrix.engines.confinement import kvm_complaint
 from bootmatrix.errors import EngineError, HarnessError, UserError
@@ -39,7 +39,7 @@ BATCH_SECONDS = 0.5
 """After so long it begins no other of the cells that came together."""
 _AGAIN_SECONDS = 1.0
 _NONE: Mapping[str, BoardSource] = MappingProxyType({})
-_serving: list[Machine] = []
+_serving: list[WorkerMachine] = []
 Said = tuple[bytes, bytes, bytes]
 """What comes of a cell: the answer, its record, and its files."""
 
@@ -49,7 +49,7 @@ def topic(run: str) -> str:
     return f"bootmatrix-{run}"
 
 
-def _machine() -> Machine:
+def _machine() -> WorkerMachine:
     if not _serving:
         raise HarnessError("this is no worker of bootmatrix's")
     return _serving[0]
@@ -138,7 +138,7 @@ async def forget(run: str) -> None:
 
 def facts_of(
     name: str, slots: int, engine: str | None, boards: Mapping[str, BoardSource] = _NONE
-) -> Facts:
+) -> WorkerFacts:
     """What this machine has. Raises UserError for an engine that does not work here."""
     from bootmatrix.engines import choose
 
@@ -151,7 +151,7 @@ def facts_of(
                 raise UserError(f"{engine} does not work here: {error.message}") from None
             continue
         engines.append(one)
-    return Facts(
+    return WorkerFacts(
         protocol=PROTOCOL, axes=list(AXES), version=bootmatrix.__version__, name=name,
         machine=platform.machine(),
         slots=slots, kvm=kvm_complaint() or "", memory=_memory(), engines=engines, roots={},
@@ -164,7 +164,8 @@ def _memory(meminfo: Path = MEMINFO) -> int:
 
 
 def serve(
-    address: Address, security: Security | None, machine: Machine, progress: Callable[[str], None],
+    address: Address, security: Security | None, machine: WorkerMachine,
+    progress: Callable[[str], None],
 ) -> None:
     """Serve a scheduler until this process is asked to end.
 
@@ -179,7 +180,8 @@ def serve(
 
 
 async def _serve(
-    address: Address, security: Security | None, machine: Machine, progress: Callable[[str], None],
+    address: Address, security: Security | None, machine: WorkerMachine,
+    progress: Callable[[str], None],
 ) -> None:
     from distributed import Worker
 

@@ -14,7 +14,7 @@ from bootmatrix.diagnose.doctor import Finding, Health
 from bootmatrix.errors import BenchError, BoardTaken, HarnessError, PlaceTaken, UserError
 from bootmatrix.firmware.identity import KnownFirmware, banner_version, sha256
 from bootmatrix.machines.bench.seat import Seat
-from bootmatrix.machines.board import Bench, Facts, facts
+from bootmatrix.machines.board import Bench, BoardFacts, facts
 from bootmatrix.matrix.expansion import load, looks_like_matrix
 from bootmatrix.model import BoardSource, FirmwareBuild
 
@@ -33,7 +33,7 @@ class Listed:
     """
 
     source: BoardSource
-    facts: Facts
+    facts: BoardFacts
     user: str | None
     mark: str
     pending: str

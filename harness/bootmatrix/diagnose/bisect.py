@@ -288,7 +288,7 @@ def printable(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class BisectResult:
     """The end of a search: the last good and the first bad candidate.
 
     ``between`` are those of which nothing is known: with any, the first bad one is one of them or
@@ -310,7 +310,7 @@ def search(
     same: bool = False,
     skips: int | None = None,
     ahead: Callable[[Sequence[str]], None] = lambda names: None,
-) -> Found:
+) -> BisectResult:
     """Find the first bad candidate after ``good`` and up to ``bad``.
 
     ``ask`` is given a name and about how many more will have to be asked after it; ``again`` runs
@@ -365,9 +365,9 @@ def search(
             bad = index
     for index in (good, bad):
         _confirm(candidates[index], answers[index], again)
-    return Found(candidates[good], candidates[bad],
-                 tuple(candidates[index] for index in range(good + 1, bad)),
-                 tuple(row) if open_ else ())
+    return BisectResult(candidates[good], candidates[bad],
+                        tuple(candidates[index] for index in range(good + 1, bad)),
+                        tuple(row) if open_ else ())
 
 
 def _next(open_: Sequence[int], skipped: int) -> int:

@@ -91,7 +91,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """What a QEMU told of one machine type: RAM blocks, device types, and their vmstate.
 
     ``sections`` are the names of those in the stream of a guest that has not run yet: some are
@@ -135,7 +135,7 @@ def _understood(*hosts: Host) -> Iterator[None]:
                         f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
-def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> Facts:
+def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> MachineFacts:
     """Ask the QEMU of a guest's host. Raises QemuError if it answers as none does.
 
     Raises UserError for a machine type of no board that is known.
@@ -144,10 +144,10 @@ def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> Facts:
     try:
         return _facts(engine, setup, host, there)
     except NotStarted as error:
-        return Facts(there, setup.machine, {}, (), {}, (), refused=error.refusal)
+        return MachineFacts(there, setup.machine, {}, (), {}, (), refused=error.refusal)
 
 
-def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> Facts:
+def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> MachineFacts:
     with _understood(there), _stopped(engine, setup, host) as vm:
         deadline = vm.clock.deadline(SECONDS)
         info = [
@@ -158,15 +158,16 @@ def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> Facts:
         path = vm.private / "stream"
         stuck = save(vm, path, deadline).refusal
         if stuck is not None:
-            return Facts(there, setup.machine, {}, (), {}, (), stuck=stuck.message)
+            return MachineFacts(there, setup.machine, {}, (), {}, (), stuck=stuck.message)
         stream = path.read_bytes() if path.stat().st_size <= _STREAM_BYTES else b""
         with path.open("rb") as end:
             end.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
             sections = sections_in(end.read())
         vm.quit(deadline)
-        return Facts(there, setup.machine, blocks_in(info[0]),
-                     tuple(dict.fromkeys(_DEVICE.findall(info[1]))),
-                     _vmstate(engine, there, setup.machine), sections, queues_in(info[1]), stream)
+        return MachineFacts(there, setup.machine, blocks_in(info[0]),
+                            tuple(dict.fromkeys(_DEVICE.findall(info[1]))),
+                            _vmstate(engine, there, setup.machine), sections, queues_in(info[1]),
+                            stream)
 
 
 @contextlib.contextmanager
@@ -200,7 +201,7 @@ def _stopped(
 
 
 def loaded(
-    engine: Engine, setup: GuestSetup, source: Facts, host: int = 1
+    engine: Engine, setup: GuestSetup, source: MachineFacts, host: int = 1
 ) -> tuple[Obstacle, ...]:
     """What a destination says of the stream of a guest that has not run: whether it takes it.
 
@@ -216,7 +217,7 @@ def loaded(
 
 
 def _loaded(
-    engine: Engine, setup: GuestSetup, source: Facts, host: int
+    engine: Engine, setup: GuestSetup, source: MachineFacts, host: int
 ) -> tuple[Obstacle, ...]:
     with _understood(setup.hosts[host]), _stopped(engine, setup, host, incoming=True) as vm:
         path = vm.private / "stream"
@@ -326,7 +327,7 @@ def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Obs
     )
 
 
-def compare(old: Facts, new: Facts) -> tuple[Obstacle, ...]:
+def compare(old: MachineFacts, new: MachineFacts) -> tuple[Obstacle, ...]:
     """What the destination ``new`` would find in a stream of the source ``old``, refusals first."""
     refused = tuple(does_not_start(role, facts.host, facts.refused)
                     for role, facts in (("source", old), ("destination", new)) if facts.refused)
@@ -358,7 +359,7 @@ def _blocks(old: Mapping[str, Block], new: Mapping[str, Block]) -> Iterator[Obst
                           f"{name} has {block.used:#x} bytes, the destination's {there.used:#x}")
 
 
-def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
+def _sections(old: MachineFacts, new: MachineFacts) -> Iterator[Obstacle]:
     for name in old.sections:
         if name not in new.sections:
             yield Obstacle(Kind.SECTION, True, f"{name} is not there")
@@ -372,7 +373,7 @@ def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
             yield from _description(name, section["Description"], by_name[name]["Description"])
 
 
-def _descriptions(facts: Facts, types: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _descriptions(facts: MachineFacts, types: Iterable[str]) -> Iterator[dict[str, Any]]:
     for name in types:
         entry = facts.vmstate.get(name)
         if isinstance(entry, dict) and "Description" in entry:

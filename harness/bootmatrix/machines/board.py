@@ -25,7 +25,7 @@ from bootmatrix.engines.scratch import CONSOLE_LOG, Scratch
 from bootmatrix.errors import BenchError, HarnessError, PlaceTaken, UserError
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.bench.chip import Chip
-from bootmatrix.machines.bench.line import Line
+from bootmatrix.machines.bench.line import SerialLine
 from bootmatrix.machines.bench.seat import CHIP_SECONDS, Seat
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.setup import GuestSetup
@@ -53,7 +53,7 @@ _OUTPUTS = {"clear_cmos": "clear-cmos"}
 
 
 @dataclass(frozen=True)
-class Facts:
+class BoardFacts:
     """What a target of an environment file has, by the drivers that it names.
 
     ``live``: the programmer can write the chip while the board runs. ``update`` is the file from
@@ -80,7 +80,7 @@ class Facts:
         return frozenset(ability for ability, there in has.items() if there)
 
 
-def facts(source: BoardSource) -> Facts:
+def facts(source: BoardSource) -> BoardFacts:
     """What a board's bench has. Nothing is opened. Raises UserError."""
     return _facts(_environment(source), source)
 
@@ -120,7 +120,7 @@ def _options(options: Any, source: BoardSource) -> dict[str, Any]:
     return ours
 
 
-def _facts(environment: Environment, source: BoardSource) -> Facts:
+def _facts(environment: Environment, source: BoardSource) -> BoardFacts:
     from labgrid import target_factory
     from labgrid.driver import DediprogFlashDriver, FlashromDriver
     from labgrid.driver.powerdriver import PowerResetMixin
@@ -154,7 +154,7 @@ def _facts(environment: Environment, source: BoardSource) -> Facts:
     options = _options(config.get("options") or {}, source)
     update = options.get("bootmatrix-update")
     places = resources.get("RemotePlace", {})
-    return Facts(
+    return BoardFacts(
         **found, clear_cmos=_OUTPUTS["clear_cmos"] in outputs,
         live=options.get("bootmatrix-live-flash", False),
         update=source.env.parent / update if update else None,
@@ -214,7 +214,7 @@ def _within(seconds: float, work: Callable[[], object]) -> None:
 # ---- a place of a coordinator ---------------------------------------------------------------
 
 
-class Place:
+class LabgridPlace:
     """A place of a coordinator, while it is ours.
 
     It is held by host and user: which of a user's processes has it, the board's seat tells.
@@ -444,7 +444,7 @@ class Bench:
         self.source = source
         self.seat = Seat.of(source, cache)
         self.notes: dict[str, Any] = {"board": str(source)}
-        self.place: Place | None = None
+        self.place: LabgridPlace | None = None
         self._stack = contextlib.ExitStack()
         try:
             self._open(seconds, user, stop)
@@ -465,7 +465,7 @@ class Bench:
         if self.facts.place:
             address = environment.config.get_option(
                 "coordinator_address", os.environ.get("LG_COORDINATOR", _PORT))
-            self.place = Place(self.facts.place, address)
+            self.place = LabgridPlace(self.facts.place, address)
             self._stack.callback(self.place.close)
             self.place.acquire(seconds, stop)
             self.notes["place"] = self.facts.place
@@ -474,7 +474,7 @@ class Bench:
         with _bench(f"{self.source} cannot be opened"):
             self._target: Target = environment.get_target(self.source.target)
             self._stack.callback(self._let_go, environment)
-            self.line = Line(_Port(self._driver("ConsoleProtocol")))
+            self.line = SerialLine(_Port(self._driver("ConsoleProtocol")))
         self._stack.callback(self.line.close)
         self.chip: Chip | None = None
         if self.facts.programmer:

@@ -21,10 +21,10 @@ from bootmatrix.terminal import echo, visible
 if TYPE_CHECKING:
     from bootmatrix.cell import Cell
     from bootmatrix.matrix.expansion import Matrix
-    from bootmatrix.matrix.sources import Given
+    from bootmatrix.matrix.sources import GivenBuilds
     from bootmatrix.model import HostSpec
 
-_given_key: pytest.StashKey[Given] = pytest.StashKey()
+_given_key: pytest.StashKey[GivenBuilds] = pytest.StashKey()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile | None:
@@ -84,7 +84,7 @@ class MatrixFile(pytest.File):
             reason = visible(in_a_line(error)[0])
             if self.session.isinitpath(self.path):
                 raise self.CollectError(reason) from None
-            yield Unreadable.from_parent(self, name=UNREADABLE, reason=reason)
+            yield UnreadableMatrix.from_parent(self, name=UNREADABLE, reason=reason)
             return
         wanted = self.config.getoption("bootmatrix_cell")
         for cell in cells:
@@ -127,7 +127,7 @@ class MatrixFile(pytest.File):
         return matrices[self.path]
 
 
-class Unreadable(pytest.Item):
+class UnreadableMatrix(pytest.Item):
     """Stands for the cells of a matrix file that cannot be had, and fails with the reason."""
 
     fixturenames = ()  # labgrid's plugin asks each item for them
@@ -157,7 +157,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if not is_worker(config):
                 raise pytest.UsageError(reason) from None
             # Of what a worker raises here, xdist tells nothing but that it has ended.
-            items.append(Unreadable.from_parent(session, name="unusable", reason=reason))
+            items.append(UnreadableMatrix.from_parent(session, name="unusable", reason=reason))
     given: str | None = config.getoption("bootmatrix_shard")
     if not given:
         return

@@ -26,7 +26,7 @@ from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.document import Document
 from bootmatrix.matrix.expansion import load
 from bootmatrix.matrix.known import could_match
-from bootmatrix.matrix.sources import Given
+from bootmatrix.matrix.sources import GivenBuilds
 from bootmatrix.model import (
     Channel,
     GuestKind,
@@ -304,7 +304,7 @@ def read(path: Path) -> VaultEntry:
            for host in (seen.host, seen.boot and seen.boot.host)):
         raise UserError("is no saved guest: it was seen on a host that it had not been to",
                         file=path)
-    load(path, Given(hosts=_SOMEWHERE)).cells(_never_asked)
+    load(path, GivenBuilds(hosts=_SOMEWHERE)).cells(_never_asked)
     digests = {host.saved.guest, *(file.sha256 for file in said.files.values())}
     packed = sum(objects.path(digest).stat().st_size for digest in digests)
     return VaultEntry(path, host.saved.guest, said, packed)

@@ -138,7 +138,7 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class Line:
+class ArgumentLine:
     """What became of one argument: ``given`` as it stood there, ``now`` what there is instead."""
 
     kind: str
@@ -156,7 +156,7 @@ class Translated:
     """A machine that runs here, and what became of each argument of the one that was given."""
 
     machine: OwnMachine
-    lines: tuple[Line, ...]
+    lines: tuple[ArgumentLine, ...]
 
 
 def translate(
@@ -188,7 +188,7 @@ class _Translation:
     memory: int | None
     network: bool
     file_mib: int
-    lines: list[Line] = field(default_factory=list)
+    lines: list[ArgumentLine] = field(default_factory=list)
     out: list[tuple[str, Keys | str]] = field(default_factory=list)
 
     # -- the whole of it -----------------------------------------------------------------------
@@ -263,7 +263,7 @@ class _Translation:
 
     def _add(self, kind: str, name: str, value: str, now: str = "", why: str = "") -> None:
         given = f"-{name} {value}".rstrip() if name else value
-        self.lines.append(Line(kind, given, now, why))
+        self.lines.append(ArgumentLine(kind, given, now, why))
 
     # -- machine, CPU, memory ------------------------------------------------------------------
 
@@ -376,11 +376,11 @@ class _Translation:
         if later:
             reasons.append(f"{', '.join(later)}: {_LATER}")
         if len(wrong) + len(later) == len(list(keys.items())):
-            self.lines.append(Line(LEFT_OUT, given, why="; ".join(reasons)))
+            self.lines.append(ArgumentLine(LEFT_OUT, given, why="; ".join(reasons)))
         elif not reasons and all(key in keys for key, _ in whole.items()):
-            self.lines.append(Line(RETAINED, given))
+            self.lines.append(ArgumentLine(RETAINED, given))
         else:
-            self.lines.append(Line(REPLACED, given, now, "; ".join(
+            self.lines.append(ArgumentLine(REPLACED, given, now, "; ".join(
                 reasons or ["together with what else says it, as QEMU takes it"])))
 
     def _base_ram(self, given: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -602,7 +602,8 @@ class _Translation:
         for key, value in own:
             device[key] = value
         self.out.append(("device", device))
-        self.lines.append(Line(kind, given, "-device " + keyval.write(device, "driver"), why))
+        self.lines.append(ArgumentLine(
+            kind, given, "-device " + keyval.write(device, "driver"), why))
 
     def _serial(self, name: str, value: str) -> None:
         self.serials += 1
@@ -787,7 +788,7 @@ class _Translation:
         self.out.append(("device", device))
         self.disks.append(_Disk(len(self.out) - 1, len(self.lines),
                                 _NO_ORDER if order is None else order))
-        self.lines.append(Line(REPLACED, given))
+        self.lines.append(ArgumentLine(REPLACED, given))
 
     def _boot_disk(self) -> None:
         """Give our disk to the one that was booted from, and empty ones to the others."""
@@ -894,7 +895,7 @@ class _Translation:
         why = "QEMU has it where nothing is said"
         if not self.vga and not drivers & _INSTEAD_OF_VGA:
             self.out.append(("device", Keys([("driver", "VGA")])))
-            self.lines.append(Line(ADDED, "-device VGA", "", why))
+            self.lines.append(ArgumentLine(ADDED, "-device VGA", "", why))
         if not named & {"netdev", "net", "nic"}:
             self._card("e1000e" if self.q35 else "e1000", (), ADDED, "the network card", why)
         second = any(name == "drive" and re.search(r"\bindex=2\b", value) for name, value in given)
@@ -905,11 +906,12 @@ class _Translation:
             ("a parallel port", named & {"parallel"} or drivers & {"isa-parallel"}),
         ):
             if not there:
-                self.lines.append(Line(LEFT_OUT, what, "", why))
+                self.lines.append(ArgumentLine(LEFT_OUT, what, "", why))
 
     def _console_of_its_own(self) -> None:
         if self.console is None and not self.serials:
-            self.lines.append(Line(ADDED, "a serial port", "", "on which the guest is read"))
+            self.lines.append(ArgumentLine(
+                ADDED, "a serial port", "", "on which the guest is read"))
 
     _deeds: Mapping[str, Callable[[_Translation, str, str], None]] = field(
         init=False, repr=False, default_factory=lambda: _DEEDS)
@@ -1046,6 +1048,6 @@ class _Statements:
         return None if number is None or not least <= number <= _MOST_NUMBER else str(number)
 
 
-def sorted_lines(lines: Iterable[Line]) -> list[Line]:
+def sorted_lines(lines: Iterable[ArgumentLine]) -> list[ArgumentLine]:
     """The lines by what became of them, each kind in the order of the command line."""
     return sorted(lines, key=lambda line: KINDS.index(line.kind))
