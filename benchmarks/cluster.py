@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from bootmatrix.cell import Cell
 from bootmatrix.cluster.rig import ClusterRig
-from bootmatrix.cluster.wishes import Wishes
+from bootmatrix.cluster.wishes import ClusterWishes
 from bootmatrix.matrix.expansion import load
 from bootmatrix.run.rig import Begun
 from helpers.clusters import HEAD, Loopback, plan_in
@@ -86,7 +86,8 @@ def _through(number: int, slots: int, cells: int, seconds: float) -> tuple[float
         plan_in(home, seconds=seconds, files=False)
         for worker in range(number):
             loopback.worker(f"worker-{worker}", slots)
-        with closing(ClusterRig(Wishes(loopback.scheduler.address), None, home / "run")) as rig:
+        wishes = ClusterWishes(loopback.scheduler.address)
+        with closing(ClusterRig(wishes, None, home / "run")) as rig:
             rig.matrix = "m.yaml"
             kinds = list(load(home / "m.yaml").cells(rig.machines))
             rig.prepare(dict.fromkeys(host for cell in kinds for host in cell.hosts))
@@ -102,7 +103,7 @@ def _spread(rig: ClusterRig, kinds: list[Cell], cells: int) -> int:
     flying: set[Begun] = set()
     given = most = 0
     while given < cells or flying:
-        while given < cells and rig.has_room:
+        while given < cells and rig.has_capacity:
             flying.add(rig.begin(kinds[given % len(kinds)], (), 1 + given // len(kinds)))
             given += 1
         most = max(most, len(flying))

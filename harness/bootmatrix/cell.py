@@ -103,7 +103,7 @@ class Axis:
                 return value
             if value == "":
                 return self.default
-        elif self.type == Guest:
+        elif self.type == AnyGuest:
             return value if isinstance(value, OwnGuest) else GuestKind(value)
         elif self.is_number and type(value) is int:
             if value > 0:
@@ -117,7 +117,7 @@ class Axis:
 
 
 NumberOrText = int | str
-Guest = GuestKind | OwnGuest
+AnyGuest = GuestKind | OwnGuest
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from typing import Any, Self, TypeVar
 
 from bootmatrix.builds import image_store
 from bootmatrix.builds.host import Builds
-from bootmatrix.cell import AXES, Axis, Cell
-from bootmatrix.cell import Guest as AnyGuest
+from bootmatrix.cell import AXES, AnyGuest, Axis, Cell
 from bootmatrix.engines import Engine
 from bootmatrix.errors import HarnessError, UserError
 from bootmatrix.files.cell_files import remove_tree
@@ -431,7 +430,7 @@ class Lab:
         self._opened.callback(keep_logs, scratch, logs)
         there = QemuHosts(self._engine, setup, scratch)
         guest = self._opened.enter_context(Guest(there))
-        self.made.append(Made(there.processes, there.scratch.kept, logs))
+        self.made.append(Made(there.processes, there.scratch.private, logs))
         known = self._builds.known_firmware(hosts, machine)
         return LabGuest(guest, known, self._builds, seconds)
 

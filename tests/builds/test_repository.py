@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.builds.repository import Repository, Tree, pack, read
+from bootmatrix.builds.repository import CommitTree, Repository, pack, read
 from bootmatrix.errors import UserError
 from helpers.source_trees import GitRepository
 
@@ -19,7 +19,7 @@ def there(tmp_path: Path) -> GitRepository:
     return GitRepository(tmp_path / "git")
 
 
-def packed(tree: Tree, **further: bytes) -> dict[str, tuple[int, bytes | str]]:
+def packed(tree: CommitTree, **further: bytes) -> dict[str, tuple[int, bytes | str]]:
     """What comes out of an archive of a tree: of each file its mode and content, or its target."""
     file = io.BytesIO()
     pack(tree, file, further)
@@ -121,6 +121,6 @@ def test_what_a_commit_did(there: GitRepository, monkeypatch: pytest.MonkeyPatch
     # Neither a pager nor a diff program of the user's, nor a hook's own repository.
     there.git("config", "diff.external", "false")
     monkeypatch.setitem(os.environ, "GIT_DIR", "/nowhere")
-    told = repository.told(commit)
-    assert "second of them" in told
-    assert "2 files changed, 2 insertions(+)" in told
+    shown = repository.show(commit)
+    assert "second of them" in shown
+    assert "2 files changed, 2 insertions(+)" in shown

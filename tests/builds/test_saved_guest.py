@@ -11,7 +11,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.builds.saved_guest import firmware_source
 from bootmatrix.errors import UserError
 from bootmatrix.model import HostSpec, SavedSource
-from bootmatrix.run.keeping import Kept
+from bootmatrix.run.keeping import VaultEntry
 from bootmatrix.vault import Objects, SavedGuest
 from bootmatrix.vault.guest import FileName
 from helpers.vaults import BIOS, add_guest, said_of
@@ -28,7 +28,7 @@ def host_of(vault: Path, guest: str) -> HostSpec:
 
 
 def test_it_is_what_was_said_of_it(builds: Builds, tmp_path: Path) -> None:
-    kept: Kept = add_guest(tmp_path / "vault", "one")
+    kept: VaultEntry = add_guest(tmp_path / "vault", "one")
     spec = host_of(tmp_path / "vault", kept.digest)
     builds.check([spec])
     builds.prepare([spec])

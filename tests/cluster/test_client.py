@@ -14,15 +14,23 @@ import pytest
 from bootmatrix.cell import AXES
 from bootmatrix.cluster import client
 from bootmatrix.cluster.address import Address
-from bootmatrix.cluster.client import MOST_ATTEMPTS, MOST_CELLS, At, Batch, Cluster, Given, State
-from bootmatrix.cluster.model import PROTOCOL, Answer, Facts, Needs, Task
+from bootmatrix.cluster.client import (
+    MOST_ATTEMPTS,
+    MOST_CELLS,
+    At,
+    Batch,
+    Cluster,
+    GivenCell,
+    State,
+)
+from bootmatrix.cluster.model import PROTOCOL, CellAnswer, Needs, Task, WorkerFacts
 from bootmatrix.cluster.table import Sent, Table
 
-FACTS = Facts(protocol=PROTOCOL, axes=list(AXES), version="1", name="", machine="x86_64", slots=2,
-              kvm="", memory=4096, engines=["bubblewrap"], roots={})
+FACTS = WorkerFacts(protocol=PROTOCOL, axes=list(AXES), version="1", name="", machine="x86_64",
+                    slots=2, kvm="", memory=4096, engines=["bubblewrap"], roots={})
 ROOT = "a" * 64
 NEEDS = Needs(machine="x86_64")
-DONE = Answer(state="done").model_dump_json().encode(), b"{}", b""
+DONE = CellAnswer(state="done").model_dump_json().encode(), b"{}", b""
 
 
 class Future:
@@ -76,7 +84,7 @@ class Unserved(Cluster):
     def _later(self, coroutine: Any) -> None:
         coroutine.close()
 
-    def given(self, number: int = 1, needs: Needs = NEEDS, **more: Any) -> list[Given]:
+    def given(self, number: int = 1, needs: Needs = NEEDS, **more: Any) -> list[GivenCell]:
         """So many cells, given and placed."""
         task = Task.model_construct(run="0" * 16, attempt=1)
         cells = [self.give(task, needs, **more) for _ in range(number)]
@@ -94,7 +102,7 @@ class Unserved(Cluster):
         """Have it know of cells that take no time."""
         self._seconds = 0.0001
 
-    def over(self) -> list[Given]:
+    def over(self) -> list[GivenCell]:
         found = []
         while True:
             try:
@@ -155,7 +163,7 @@ def test_who_is_lost_with_a_batch_runs_alone_and_who_ends_workers_is_named() -> 
     assert [len(given.lost) for given in cells] == [1, MOST_ATTEMPTS, 1]
     assert bad.answer is not None
     assert bad.answer.why == "run 3 times, on one, two, three: its worker has gone"
-    assert cells[0].answer == cells[2].answer == Answer(state="done")
+    assert cells[0].answer == cells[2].answer == CellAnswer(state="done")
 
 
 def test_a_batch_that_dask_runs_again_is_taken_apart() -> None:
@@ -212,7 +220,7 @@ def test_a_machine_at_fault_gets_no_cell_any_more() -> None:
     cluster = Unserved("one", "two")
     cell, = cluster.given()
     cluster.began(cluster.batches[0], "one")
-    broken = Answer(state="broken", why="No space left").model_dump_json().encode()
+    broken = CellAnswer(state="broken", why="No space left").model_dump_json().encode()
     cluster._came(cluster.batches[0], (None, [(broken, b"", b"")]))
     assert cluster.said == ["one: no cell goes there any more: No space left"]
     assert cluster.batches[0].allowed == ("two",)
@@ -257,11 +265,11 @@ def test_a_cell_whose_only_workers_have_gone_is_not_kept_for_ever(
 
 def test_no_more_are_on_their_way_than_keep_workers_busy() -> None:
     cluster = Unserved("one")
-    while cluster.has_room:
+    while cluster.has_capacity:
         cluster.given()
     assert cluster.flying == 2 + 12
     cluster.quick()
-    while cluster.has_room:
+    while cluster.has_capacity:
         cluster.given()
     assert cluster.flying == 2 * 2 * MOST_CELLS
     board = Needs(machine=None, boards=(("0" * 64, "apu2-main"),))
@@ -291,7 +299,7 @@ def test_a_worker_that_lacks_a_root_gets_it_or_makes_the_same(
     (FACTS.model_copy(update={"axes": ["machine"]}),
      "its bootmatrix 1 is too different from this one"),
 ])
-def test_a_worker_of_another_bootmatrix_is_not_used(facts: Facts, why: str) -> None:
+def test_a_worker_of_another_bootmatrix_is_not_used(facts: WorkerFacts, why: str) -> None:
     cluster = Unserved()
     cluster.answers = {"facts": facts.model_dump_json().encode()}
     assert asyncio.run(cluster._make_ready(At("one"))) == why

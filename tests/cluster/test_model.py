@@ -15,9 +15,9 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.cluster.model import (
     PROTOCOL,
-    Facts,
     Needs,
     Task,
+    WorkerFacts,
     guest_data,
     known_data,
     read_answer,
@@ -33,8 +33,9 @@ from helpers.clusters import CELL, a_task
 
 HERE = Path(__file__).parents[2]
 DISK = "d" * 64
-FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=2,
-              kvm="", memory=4096, engines=["bubblewrap"], roots={}, boards={"a" * 64: "apu2-main"})
+FACTS = WorkerFacts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=2,
+                    kvm="", memory=4096, engines=["bubblewrap"], roots={},
+                    boards={"a" * 64: "apu2-main"})
 
 
 def nowhere(digest: str) -> Path:

@@ -11,10 +11,10 @@ import pytest
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
-from bootmatrix.cluster.client import Given
-from bootmatrix.cluster.model import Answer, Needs
+from bootmatrix.cluster.client import GivenCell
+from bootmatrix.cluster.model import CellAnswer, Needs
 from bootmatrix.cluster.rig import ClusterRig
-from bootmatrix.cluster.wishes import Wishes
+from bootmatrix.cluster.wishes import ClusterWishes
 from bootmatrix.errors import HarnessError
 from bootmatrix.model import HostSpec, Verdict
 from bootmatrix.policies import Policy
@@ -39,7 +39,7 @@ class Lacking(SimpleNamespace):
 
 
 def made(run_dir: Path, engine: str | None = None) -> ClusterRig:
-    rig = ClusterRig(Wishes("tcp://127.0.0.1:1"), engine, run_dir)
+    rig = ClusterRig(ClusterWishes("tcp://127.0.0.1:1"), engine, run_dir)
     rig.matrix = "m.yaml"
     rig.prepare(dict.fromkeys(CELL.hosts))
     return rig
@@ -73,15 +73,15 @@ def test_what_a_worker_says_is_checked(store: ImageStore, tmp_path: Path) -> Non
             rig._record(answered({**record, "artifacts": "../../home"}, b"x"), CELL, ())
 
 
-def answered(record: dict[str, Any], packed: bytes = b"") -> Given:
+def answered(record: dict[str, Any], packed: bytes = b"") -> GivenCell:
     """What has come of a cell from a worker that is not to be believed."""
     task: Any = None
-    return Given(task, Needs(machine="x86_64"), None, 60.0, over=True, worker="one", packed=packed,
-                 answer=Answer(state="done"), record=as_line(record))
+    return GivenCell(task, Needs(machine="x86_64"), None, 60.0, over=True, worker="one",
+                     packed=packed, answer=CellAnswer(state="done"), record=as_line(record))
 
 
 def test_nobody_answers_is_told(store: ImageStore, tmp_path: Path) -> None:
-    rig = ClusterRig(Wishes("tcp://127.0.0.1:1"), None, tmp_path)
+    rig = ClusterRig(ClusterWishes("tcp://127.0.0.1:1"), None, tmp_path)
     rig.prepare(dict.fromkeys(CELL.hosts))
     with closing(rig):
         for _ in range(2):  # the second time at once

@@ -15,7 +15,7 @@ import pytest
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import artifacts, frames
 from bootmatrix.cluster.slot import FORGET
-from bootmatrix.cluster.table import Kept
+from bootmatrix.cluster.table import BuildCache
 from helpers import planted_slot
 from helpers.clusters import CELL, RUN, SLOT, a_task, end, plan_in, wait
 
@@ -27,7 +27,7 @@ def place(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (tmp_path / "cache/bootmatrix").mkdir(parents=True)
     (tmp_path / "cache/bootmatrix/roots").symlink_to(store._roots)
     _, packing, table = a_task(tmp_path)
-    kept = Kept(tmp_path / "cache/bootmatrix", store)
+    kept = BuildCache(tmp_path / "cache/bootmatrix", store)
     for digest in table.files:
         with packing.sent[digest].path.open("rb") as file:
             kept.take(digest, False, file)

@@ -14,14 +14,14 @@ import pytest
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import slots
-from bootmatrix.cluster.model import PROTOCOL, Facts
-from bootmatrix.cluster.slots import Machine, home_of
+from bootmatrix.cluster.model import PROTOCOL, WorkerFacts
+from bootmatrix.cluster.slots import WorkerMachine, home_of
 from bootmatrix.errors import HarnessError
 from helpers import planted_slot
 from helpers.clusters import RUN, SLOT, a_task, plan_in, wait
 
-FACTS = Facts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=1,
-              kvm="", memory=4096, engines=["bubblewrap"], roots={})
+FACTS = WorkerFacts(protocol=PROTOCOL, axes=[], version="1", name="one", machine="x86_64", slots=1,
+                    kvm="", memory=4096, engines=["bubblewrap"], roots={})
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def own(store: ImageStore, place: Path) -> Iterator[Machine]:
+def own(store: ImageStore, place: Path) -> Iterator[WorkerMachine]:
     cache = place / "cache/bootmatrix"
     cache.mkdir(parents=True)
     (cache / "roots").symlink_to(store._roots)
@@ -38,7 +38,7 @@ def own(store: ImageStore, place: Path) -> Iterator[Machine]:
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         patch.setenv(planted_slot.PLAN, str(plan_in(place)))
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-        made = Machine(FACTS, cache, home_of(cache), SLOT, engine="bubblewrap")
+        made = WorkerMachine(FACTS, cache, home_of(cache), SLOT, engine="bubblewrap")
         _, packing, table = a_task(place)
         lacks = made.prepare(RUN, table.model_dump_json().encode())
         assert set(lacks) == set(table.files), "its images are here, and files come"
@@ -53,7 +53,7 @@ def own(store: ImageStore, place: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def machine(own: Machine, place: Path) -> Machine:
+def machine(own: WorkerMachine, place: Path) -> WorkerMachine:
     """A machine that knows of a run, and has its builds."""
     plan_in(place)
     _, _, table = a_task(place)
@@ -61,27 +61,27 @@ def machine(own: Machine, place: Path) -> Machine:
     return own
 
 
-def ran(machine: Machine, here: Path, wanted: Any = lambda: True, **changes: Any) -> Any:
+def ran(machine: WorkerMachine, here: Path, wanted: Any = lambda: True, **changes: Any) -> Any:
     task, _, _ = a_task(here, **changes)
     answer, record, packed = machine.run(
         task.run, task.model_dump_json().encode(), wanted, lambda: None)
     return answer.model_dump() | {"record": record and json.loads(record), "packed": packed}
 
 
-def test_a_cell_is_run(machine: Machine, place: Path) -> None:
+def test_a_cell_is_run(machine: WorkerMachine, place: Path) -> None:
     answer = ran(machine, place)
     assert (answer["state"], answer["record"]["verdict"]) == ("done", "pass")
     assert answer["record"]["engine"] == "bubblewrap", "as the machine was told"
     assert machine.ask(RUN)
 
 
-def test_a_run_that_is_not_known_is_told(machine: Machine, place: Path) -> None:
+def test_a_run_that_is_not_known_is_told(machine: WorkerMachine, place: Path) -> None:
     assert ran(machine, place, run="f" * 16)["state"] == "unknown"
     assert not machine.ask("f" * 16)
 
 
 def test_a_process_that_ends_is_told_and_another_takes_its_place(
-    machine: Machine, place: Path
+    machine: WorkerMachine, place: Path
 ) -> None:
     plan_in(place, all={"signal_self": signal.SIGKILL, "once": str(place / "once")})
     lost = ran(machine, place)
@@ -90,7 +90,7 @@ def test_a_process_that_ends_is_told_and_another_takes_its_place(
     assert ran(machine, place)["state"] == "done"
 
 
-def test_what_nobody_wants_any_more_ends(machine: Machine, place: Path) -> None:
+def test_what_nobody_wants_any_more_ends(machine: WorkerMachine, place: Path) -> None:
     plan_in(place, seconds=60)
     begun = time.monotonic()
     assert ran(machine, place, wanted=lambda: False)["state"] == "stopped"
@@ -98,7 +98,7 @@ def test_what_nobody_wants_any_more_ends(machine: Machine, place: Path) -> None:
 
 
 def test_a_run_that_nobody_asks_for_is_forgotten(
-    machine: Machine, place: Path, monkeypatch: pytest.MonkeyPatch
+    machine: WorkerMachine, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan_in(place, seconds=60)
     monkeypatch.setattr(slots, "LEASE_SECONDS", 3.0)
@@ -113,7 +113,7 @@ def test_a_run_that_nobody_asks_for_is_forgotten(
         time.sleep(0.05)
 
 
-def test_a_piece_that_is_missing_or_of_no_run_is_refused(machine: Machine) -> None:
+def test_a_piece_that_is_missing_or_of_no_run_is_refused(machine: WorkerMachine) -> None:
     with pytest.raises(HarnessError, match="not known"):
         machine.receive("f" * 16, "0" * 64, False, 0, b"x", True)
     machine.receive(RUN, "0" * 64, False, 0, b"x", False)
@@ -121,7 +121,7 @@ def test_a_piece_that_is_missing_or_of_no_run_is_refused(machine: Machine) -> No
         machine.receive(RUN, "0" * 64, False, 5, b"x", True)
 
 
-def test_the_end_of_a_machine_ends_what_runs(machine: Machine, place: Path) -> None:
+def test_the_end_of_a_machine_ends_what_runs(machine: WorkerMachine, place: Path) -> None:
     begun = place / "begun"
     plan_in(place, seconds=60, log=str(begun))
     answers: list[Any] = []

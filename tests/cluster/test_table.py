@@ -12,7 +12,7 @@ import pytest
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster.table import (
-    Kept,
+    BuildCache,
     Packing,
     Sent,
     SentBuilds,
@@ -41,7 +41,7 @@ def tree_in(home: Path) -> Sent:
 
 def test_a_tree_and_a_file_come_as_they_were(store: ImageStore, tmp_path: Path) -> None:
     sent = tree_in(tmp_path / "here")
-    kept = Kept(tmp_path / "there", store)
+    kept = BuildCache(tmp_path / "there", store)
     assert not kept.has(sent.digest)
     packed = io.BytesIO()
     sent.write(packed)
@@ -60,7 +60,7 @@ def test_what_is_not_what_it_was_called_is_not_taken(
     packed = io.BytesIO()
     sent.write(packed)
     packed.seek(0)
-    kept = Kept(tmp_path / "there", store)
+    kept = BuildCache(tmp_path / "there", store)
     with pytest.raises(ImageError, match="has the sha256"):
         kept.take("0" * 64, is_tree, packed)
     assert not kept.has("0" * 64)
@@ -70,11 +70,11 @@ def test_what_was_damaged_since_is_not_there(store: ImageStore, tmp_path: Path) 
     file = tmp_path / "bios"
     file.write_bytes(b"firmware")
     digest = hashlib.sha256(b"firmware").hexdigest()
-    first = Kept(tmp_path / "there", store)
+    first = BuildCache(tmp_path / "there", store)
     first.take(digest, False, io.BytesIO(b"firmware"))
     first.path(digest).write_bytes(b"firmwar3")
     first.close()
-    assert not Kept(tmp_path / "there", store).has(digest)
+    assert not BuildCache(tmp_path / "there", store).has(digest)
 
 
 def test_hosts_are_found_by_content(store: ImageStore, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_hosts_are_found_by_content(store: ImageStore, tmp_path: Path) -> None:
         table = read_table(packing.table(builds.firmwares()).model_dump_json().encode())
     assert str(tmp_path) not in table.model_dump_json(), "no path of this machine goes along"
     assert table.named[host.qemu.digest] == "debian-bookworm"
-    kept = Kept(tmp_path / "there", store)
+    kept = BuildCache(tmp_path / "there", store)
     for digest in table.files:
         kept.take(digest, False, io.BytesIO(packing.sent[digest].path.read_bytes()))
     there = SentBuilds(store, table, kept, {})
@@ -108,7 +108,7 @@ def test_a_disk_of_the_users_is_found_by_content(store: ImageStore, tmp_path: Pa
     assert digest == hashlib.sha256(bytes(4096)).hexdigest()
     table = read_table(packing.table(()).model_dump_json().encode())
     assert digest in table.files
-    kept = Kept(tmp_path / "there", store)
+    kept = BuildCache(tmp_path / "there", store)
     sent = io.BytesIO()
     packing.sent[digest].write(sent)
     sent.seek(0)
@@ -158,7 +158,7 @@ def test_a_board_is_known_by_what_is_in_its_file_and_is_used_by_that_of_its_benc
     boards = boards_of([there])
     assert [source.target for source in boards.values()] == ["main", "other"]
     assert boards[host.qemu.digest].env == there
-    kept = Kept(tmp_path / "cache", store)
+    kept = BuildCache(tmp_path / "cache", store)
     for digest in table.files:
         with packing.sent[digest].path.open("rb") as file:
             kept.take(digest, False, file)

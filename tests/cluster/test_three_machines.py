@@ -17,7 +17,7 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.cluster import client, rig
 from bootmatrix.cluster.rig import ClusterRig
-from bootmatrix.cluster.wishes import Wishes
+from bootmatrix.cluster.wishes import ClusterWishes
 from bootmatrix.matrix.expansion import load
 from bootmatrix.records.model import Record
 from bootmatrix.run.rig import Begun
@@ -101,7 +101,7 @@ def run(
 ) -> Ran:
     """Run all cells as the plugin does."""
     ran = Ran()
-    wishes = Wishes(place.scheduler.address, insecure=True)
+    wishes = ClusterWishes(place.scheduler.address, insecure=True)
     with closing(ClusterRig(wishes, None, run_dir)) as own:
         own.matrix = "m.yaml"
         cells = list(cells_of(place.home, own))[::-1]
@@ -110,7 +110,7 @@ def run(
         own.open(cells, ran.said.append)
         flying: dict[Begun, Cell] = {}
         while cells or flying:
-            while cells and own.has_room:
+            while cells and own.has_capacity:
                 cell = cells.pop()
                 flying[own.begin(cell, ())] = cell
             ran.most_flying = max(ran.most_flying, len(flying))

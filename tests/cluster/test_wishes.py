@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from bootmatrix.cluster.wishes import Wishes
+from bootmatrix.cluster.wishes import ClusterWishes
 from bootmatrix.errors import UserError
 
 
 @pytest.mark.parametrize(("wishes", "told"), [
-    (Wishes("scheduler"), "no address of a cluster"),
-    (Wishes("tcp://scheduler:8786"), "whoever reaches it"),
-    (Wishes("tls://scheduler:8786", Path("/nowhere")), "there is no ca.pem"),
+    (ClusterWishes("scheduler"), "no address of a cluster"),
+    (ClusterWishes("tcp://scheduler:8786"), "whoever reaches it"),
+    (ClusterWishes("tls://scheduler:8786", Path("/nowhere")), "there is no ca.pem"),
 ])
-def test_what_cannot_be_is_told(wishes: Wishes, told: str) -> None:
+def test_what_cannot_be_is_told(wishes: ClusterWishes, told: str) -> None:
     with pytest.raises(UserError, match=told):
         wishes.check()
 
 
 def test_what_can_be_passes() -> None:
-    Wishes("local:2").check()
-    Wishes("tcp://scheduler:8786", insecure=True).check()
+    ClusterWishes("local:2").check()
+    ClusterWishes("tcp://scheduler:8786", insecure=True).check()

@@ -23,8 +23,8 @@ from bootmatrix.builds.own_qemu import PROGRAM
 from bootmatrix.cell import Cell
 from bootmatrix.cli.main import main
 from bootmatrix.diagnose.bisect import (
+    BisectResult,
     Flaky,
-    Found,
     Skip,
     built,
     ends,
@@ -64,7 +64,9 @@ def asker(kinds: str, asked: list[str]) -> Callable[[str, int], Answer]:
     return ask
 
 
-def searched(kinds: str, again: str = "", asked: list[str] | None = None, **how: Any) -> Found:
+def searched(
+    kinds: str, again: str = "", asked: list[str] | None = None, **how: Any
+) -> BisectResult:
     """A search among candidates of these kinds; run once more they are those of ``again``."""
     def once_more(name: str) -> Answer:
         return Answer(KINDS.get((again or kinds)[int(name)]), "planted")
@@ -93,8 +95,8 @@ def test_the_first_bad_one_is_found_in_few_steps(good: int, bad: int, data: st.D
 
 
 def test_another_failure_is_bad_unless_the_same_is_asked_for() -> None:
-    assert searched("goob") == Found("0", "1", ())
-    assert searched("goob", same=True) == Found("0", "3", ("1", "2"))
+    assert searched("goob") == BisectResult("0", "1", ())
+    assert searched("goob", same=True) == BisectResult("0", "3", ("1", "2"))
 
 
 def test_ends_that_tell_nothing() -> None:

@@ -21,8 +21,8 @@ from bootmatrix.deadline import Deadline
 from bootmatrix.diagnose import preflight
 from bootmatrix.diagnose.preflight import (
     Block,
-    Facts,
     Kind,
+    MachineFacts,
     Obstacle,
     blocks_in,
     compare,
@@ -47,22 +47,22 @@ def entry(name: str, size: int = 4, **more: Any) -> dict[str, Any]:
 
 
 def told(*fields: dict[str, Any], version: int = 2, least: int = 1,
-         subsections: tuple[str, ...] = ()) -> Facts:
+         subsections: tuple[str, ...] = ()) -> MachineFacts:
     description = {
         "name": "dev", "version_id": version, "minimum_version_id": least, "Fields": list(fields),
         "Subsections": [{"name": f"dev/{name}", "version_id": 1, "minimum_version_id": 1,
                          "Fields": []} for name in subsections],
     }
-    return Facts(HOST, "m", {"pc.ram": Block(64, 64), "tables": Block(8, 32)}, ("device",),
-                 {"device": {"Name": "device", "Description": description},
-                  "vmschkmachine": {"Name": "m"}}, ("dev",))
+    return MachineFacts(HOST, "m", {"pc.ram": Block(64, 64), "tables": Block(8, 32)}, ("device",),
+                        {"device": {"Name": "device", "Description": description},
+                         "vmschkmachine": {"Name": "m"}}, ("dev",))
 
 
 OLD = told(entry("a"), entry("b"), entry("late", version_id=3))
 
 
-def changed(**fields: Any) -> Facts:
-    return Facts(**(vars(copy.deepcopy(OLD)) | fields))
+def changed(**fields: Any) -> MachineFacts:
+    return MachineFacts(**(vars(copy.deepcopy(OLD)) | fields))
 
 
 @pytest.mark.parametrize(("new", "kind", "refuses"), [
@@ -82,7 +82,7 @@ def changed(**fields: Any) -> Facts:
     (changed(blocks={"pc.ram": Block(64, 64), "tables": Block(2, 4)}), Kind.RAM, True),
     (changed(blocks={"pc.ram": Block(64, 64), "tables": Block(16, 32)}), None, False),
 ])  # fmt: skip
-def test_one_difference(new: Facts, kind: Kind | None, refuses: bool) -> None:
+def test_one_difference(new: MachineFacts, kind: Kind | None, refuses: bool) -> None:
     found = compare(OLD, new)
     assert [(one.kind, one.refuses) for one in found] == ([(kind, refuses)] if kind else [])
 
@@ -188,7 +188,7 @@ def test_a_disk_with_more_queues_than_seabios_shortens_is_refused(
     @contextlib.contextmanager
     def stopped(engine: Engine, setup: object, host: int, *, incoming: bool) -> Iterator[Any]:
         yield SimpleNamespace(
-            kept=tmp_path, clock=SimpleNamespace(deadline=Deadline.after),
+            private=tmp_path, clock=SimpleNamespace(deadline=Deadline.after),
             log_tail=lambda: f"error while loading state for instance 0x0 of device '{device}'")
 
     message = "VQ 0 vring.num 1024 exceeds allocated max 256"

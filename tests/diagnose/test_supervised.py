@@ -23,7 +23,7 @@ def test_of_what_it_says_the_end_is_kept(tmp_path: Path) -> None:
         status, output = supervised.run(["sh", "-c", script], log)
     assert status == 0
     for said, end in ((output, b"out"), ((tmp_path / "log").read_bytes(), b"err")):
-        assert said == bytes(supervised.KEPT - 3) + end
+        assert said == bytes(supervised.OUTPUT_BYTES - 3) + end
 
 
 def test_what_it_says_can_be_read_meanwhile(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def mode(path: Path) -> int:
 def test_others_of_this_host_cannot_look_in_and_sandboxes_can(tmp_path: Path) -> None:
     with Scratch(tmp_path / "deep" / "scratch") as scratch:
         assert mode(scratch.directory) == 0o700
-        assert mode(scratch.kept) == mode(scratch.shown(BUILD)) == 0o755
+        assert mode(scratch.private) == mode(scratch.shown(BUILD)) == 0o755
         assert scratch.shown(BUILD).parent == scratch.directory / "shown"
         program = replace(BUILD, digest="another", binary="/usr/bin/another")
         assert scratch.shown(program) == scratch.shown(BUILD), "they can be in one sandbox"
@@ -38,19 +38,19 @@ def test_others_of_this_host_cannot_look_in_and_sandboxes_can(tmp_path: Path) ->
 def test_consoles_and_logs_are_kept_and_all_is_emptied(tmp_path: Path) -> None:
     with Scratch(tmp_path / "scratch") as scratch:
         for name in ("1-source", "2-destination"):
-            (scratch.kept / name).mkdir()
-            (scratch.kept / name / CONSOLE_LOG).write_text(f"console {name}")
+            (scratch.private / name).mkdir()
+            (scratch.private / name / CONSOLE_LOG).write_text(f"console {name}")
         (scratch.cell.path / "1-source").mkdir()
         (scratch.cell.path / "1-source" / QEMU_LOG).write_text("log")
         (scratch.cell.path / "1-source-tpm").mkdir()
         (scratch.cell.path / "1-source-tpm" / SWTPM_LOG).write_text("its TPM's")
-        (scratch.kept / "migration-stream").write_text("x")
+        (scratch.private / "migration-stream").write_text("x")
         (scratch.shown(BUILD) / "bios.bin").write_text("x")
         assert scratch.keep_logs(tmp_path / "cells" / "one") is None
         left = [path for path in scratch.directory.rglob("*") if not path.is_dir()]
         assert left == []
-    kept = tmp_path / "cells" / "one"
-    assert {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*.log")} == {
+    logs = tmp_path / "cells" / "one"
+    assert {str(path.relative_to(logs)): path.read_text() for path in logs.rglob("*.log")} == {
         "1-source/console.log": "console 1-source", "1-source/qemu.log": "log",
         "1-source/swtpm.log": "its TPM's",
         "2-destination/console.log": "console 2-destination",
@@ -60,7 +60,7 @@ def test_consoles_and_logs_are_kept_and_all_is_emptied(tmp_path: Path) -> None:
 def test_a_log_that_is_no_file_is_told_and_the_rest_kept(tmp_path: Path) -> None:
     with Scratch(tmp_path / "scratch") as scratch:
         for name in ("1-source", "2-destination"):
-            (scratch.kept / name).mkdir()
+            (scratch.private / name).mkdir()
             (scratch.cell.path / name).mkdir()
         (scratch.cell.path / "1-source" / QEMU_LOG).symlink_to("/etc/passwd")
         (scratch.cell.path / "2-destination" / QEMU_LOG).write_text("log")
@@ -75,7 +75,7 @@ def test_of_a_long_log_both_ends_are_kept(
 ) -> None:
     monkeypatch.setattr(module, "LOG_BYTES", 20)
     with Scratch(tmp_path / "scratch") as scratch:
-        (scratch.kept / "1-source").mkdir()
+        (scratch.private / "1-source").mkdir()
         (scratch.cell.path / "1-source").mkdir()
         (scratch.cell.path / "1-source" / QEMU_LOG).write_text("A" * 10 + "x" * 99 + "Z" * 10)
         scratch.keep_logs(tmp_path / "kept")

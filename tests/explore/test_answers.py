@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootmatrix.explore.answers import PASSED, Answer, Answers
+from bootmatrix.explore.answers import PASSED, Answers, LifeOutcome
 from bootmatrix.explore.failures import Failure
 
 FAILURE = Failure("silent", "reset", "not a byte", "pc-q35", "seabios-1")
@@ -25,7 +25,7 @@ def test_the_beginnings_of_what_passed_pass() -> None:
 
 def test_what_failed_fails_however_it_goes_on() -> None:
     answers = Answers()
-    failed = Answer(1, FAILURE)
+    failed = LifeOutcome(1, FAILURE)
     answers.add("p", ["start", "reset", "migrate", "reset"], failed)
     assert answers.of("p", ["start", "reset"]) == failed
     assert answers.of("p", ["start", "reset", "shutdown", "start"]) == failed
@@ -34,7 +34,7 @@ def test_what_failed_fails_however_it_goes_on() -> None:
 
 def test_a_failure_that_did_not_come_again_is_let_go_of() -> None:
     answers = Answers()
-    answers.add("p", ["start", "reset"], Answer(1, FAILURE))
+    answers.add("p", ["start", "reset"], LifeOutcome(1, FAILURE))
     answers.forget("p", ["start", "reset"])
     assert answers.of("p", ["start", "reset"]) is None
     assert answers.of("p", ["start"]) == PASSED

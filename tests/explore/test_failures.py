@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from bootmatrix.explore.failures import Failure, Seen, is_declared, of, what
+from bootmatrix.explore.failures import Failure, KnownFailure, is_declared, of, what
 from bootmatrix.explore.lives import World
 from bootmatrix.model import Known, Verdict
 from bootmatrix.records.model import Record
@@ -101,7 +101,7 @@ FAILURE = Failure("silent", "reset", "not a byte", "pc-i440fx", OLD)
 
 
 def test_another_case_of_it_has_its_core(there: World) -> None:
-    seen = Seen(FAILURE, ("start", "migrate as paused", "reset"), "finding-1")
+    seen = KnownFailure(FAILURE, ("start", "migrate as paused", "reset"), "finding-1")
     longer = life(there, ["start", "replace-disk", {"migrate": {"as": "paused"}}, "reset"], 0, 1)
     assert seen.covers(FAILURE, longer.steps)
     both = {"migrate": {"as": "paused", "channel": "tcp"}}
@@ -113,7 +113,7 @@ def test_another_case_of_it_has_its_core(there: World) -> None:
 
 
 def test_a_life_that_would_fail_so_is_foreseen(there: World) -> None:
-    seen = Seen(FAILURE, ("start", "reset"), "finding-1")
+    seen = KnownFailure(FAILURE, ("start", "reset"), "finding-1")
 
     def foreseen(raw: list[Any], *names: int, policy: str = "stock", kind: str = "reset") -> bool:
         one = life(there, raw, *names, policy=policy)
@@ -127,7 +127,7 @@ def test_a_life_that_would_fail_so_is_foreseen(there: World) -> None:
 
 def test_a_move_that_would_fail_so_is_foreseen(there: World) -> None:
     blocked = Failure("blocked", "migrate", "QEMU refused", "pc-i440fx", OLD, "5.2.0 to 11.1.3")
-    seen = Seen(blocked, ("start", "migrate"), "finding-1")
+    seen = KnownFailure(blocked, ("start", "migrate"), "finding-1")
     one = life(there, ["start"], 0)
     to = {next_.new.name: seen.foresees(one, next_) for next_ in one.possible("migrate")
           if next_.new}
@@ -135,7 +135,7 @@ def test_a_move_that_would_fail_so_is_foreseen(there: World) -> None:
 
 
 def test_it_is_read_as_it_was_written() -> None:
-    seen = Seen(FAILURE, ("start", "reset"), "finding-1", declared=True)
-    assert Seen.read(seen.plain) == seen
+    seen = KnownFailure(FAILURE, ("start", "reset"), "finding-1", declared=True)
+    assert KnownFailure.read(seen.plain) == seen
     with pytest.raises(ValueError, match="not a way to fail"):
-        Seen.read({"failure": {}})
+        KnownFailure.read({"failure": {}})

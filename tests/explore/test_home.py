@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bootmatrix.errors import UserError
-from bootmatrix.explore.answers import PASSED, Answer
+from bootmatrix.explore.answers import PASSED, LifeOutcome
 from bootmatrix.explore.coverage import Coverage
-from bootmatrix.explore.failures import Failure, Seen
+from bootmatrix.explore.failures import Failure, KnownFailure
 from bootmatrix.explore.home import Home, Lines, check_same
 
 FAILURE = Failure("silent", "reset", "not a byte", "pc-q35", "seabios-1")
@@ -17,13 +17,13 @@ FAILURE = Failure("silent", "reset", "not a byte", "pc-q35", "seabios-1")
 
 def test_workers_know_what_others_have_found(tmp_path: Path) -> None:
     one, other = Home(tmp_path, 0), Home(tmp_path, 1)
-    one.keep("p", ["start", "reset"], Answer(1, FAILURE))
-    assert other.answer("p", ["start", "reset", "reset"]) == Answer(1, FAILURE)
+    one.keep("p", ["start", "reset"], LifeOutcome(1, FAILURE))
+    assert other.answer("p", ["start", "reset", "reset"]) == LifeOutcome(1, FAILURE)
     one.forget("p", ["start", "reset"])
     assert other.answer("p", ["start", "reset"]) is None
     other.keep("p", ["start", "reset"], PASSED)
     assert one.answer("p", ["start", "reset"]) == PASSED
-    one.add(Seen(FAILURE, ("start", "reset"), "finding-1"))
+    one.add(KnownFailure(FAILURE, ("start", "reset"), "finding-1"))
     assert [seen.name for seen in other.seen] == ["finding-1"]
 
 
@@ -78,7 +78,8 @@ def test_findings_are_numbered(tmp_path: Path) -> None:
     assert names == ["finding-1", "finding-2", "finding-3"]
     for name in ("finding-2", "finding-10", "finding-1"):
         homes[0].tell(name, {"name": name})
-    assert [one["name"] for one in homes[1].told()] == ["finding-1", "finding-2", "finding-10"]
+    assert [one["name"] for one in homes[1].all_findings()] == [
+        "finding-1", "finding-2", "finding-10"]
 
 
 def test_only_the_same_command_goes_on(tmp_path: Path) -> None:

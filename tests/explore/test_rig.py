@@ -105,6 +105,6 @@ def test_a_whole_exploration_on_fakes(
 
     search.tell = once
     search.go()
-    finding = search.home.told()[0]
+    finding = search.home.all_findings()[0]
     assert finding["state"] == "steady"
     assert finding["life"] in (["start on h0", "reset"], ["start on h0", "shutdown", "start on h0"])

@@ -174,7 +174,7 @@ def virtual_board(
         serve.terminate()
         serve.wait()
         # What commands have made of it, which have the cache of all.
-        shutil.rmtree(Seat.of(board.source, cache_home()).kept.parent)
+        shutil.rmtree(Seat.of(board.source, cache_home()).saved.parent)
         if serve.stdout is not None:
             serve.stdout.close()
 

@@ -108,7 +108,7 @@ class Explored:
     @property
     def findings(self) -> list[dict[str, Any]]:
         """What was found."""
-        return self.search.home.told()
+        return self.search.home.all_findings()
 
 
 def explored(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.run import keeping, sharing
-from bootmatrix.run.keeping import Kept
+from bootmatrix.run.keeping import VaultEntry
 from bootmatrix.run.sharing import Snapshot
 from bootmatrix.steps.start import Start
 from bootmatrix.vault import Objects, SavedGuest
@@ -58,7 +58,7 @@ def said_of(
 
 def add_guest(
     vault: Path, name: str, disk: bytes = b"disk", seen: tuple[StepObserved, ...] = STARTED
-) -> Kept:
+) -> VaultEntry:
     """Put such a guest into a vault, under a name."""
     objects = Objects(vault / "objects")
     digest, _ = objects.put(SavedGuest.model_validate(said_of(objects, disk, seen)).dumps())

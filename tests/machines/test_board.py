@@ -11,7 +11,14 @@ from ruamel.yaml import YAML
 
 from bootmatrix.errors import UserError
 from bootmatrix.machines.base import Machine
-from bootmatrix.machines.board import BoardClock, BoardHosts, BoardMachine, Facts, _within, facts
+from bootmatrix.machines.board import (
+    BoardClock,
+    BoardFacts,
+    BoardHosts,
+    BoardMachine,
+    _within,
+    facts,
+)
 from bootmatrix.model import BoardSource
 from bootmatrix.steps.base import Ability
 
@@ -29,7 +36,7 @@ def described(directory: Path, drivers: Any, **more: Any) -> BoardSource:
 
 def test_a_serial_port_alone(tmp_path: Path) -> None:
     found = facts(described(tmp_path, {"SerialDriver": {}}))
-    assert found == Facts(console="SerialDriver")
+    assert found == BoardFacts(console="SerialDriver")
     assert found.abilities == {Ability.CONSOLE}
 
 
@@ -43,13 +50,13 @@ def test_what_each_driver_makes_possible(tmp_path: Path) -> None:
             {"FileDigitalOutputDriver": {"name": "reset", "filepath": "/dev/null"}},
             {"DigitalOutputResetDriver": {"bindings": {"output": "reset"}}},
         ], options={"bootmatrix-live-flash": True, "bootmatrix-update": "update.bin"}))
-    assert found == Facts(
+    assert found == BoardFacts(
         console="SerialDriver", power="ExternalPowerDriver", reset="DigitalOutputResetDriver",
         programmer="FlashromDriver", clear_cmos=True, live=True, update=tmp_path / "update.bin")
     assert found.abilities == {
         Ability.CONSOLE, Ability.START, Ability.POWER, Ability.POWER_LOSS, Ability.RESET,
         Ability.REPLACE_FIRMWARE, Ability.NVRAM}
-    assert not Facts(console="x", power="x").abilities & {Ability.NVRAM, Ability.MIGRATE}
+    assert not BoardFacts(console="x", power="x").abilities & {Ability.NVRAM, Ability.MIGRATE}
 
 
 def test_a_place_is_its_coordinators(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_while_it_flashes_leaves_a_chip_that_the_next_resto
     assert record["verdict"] == "pass", record["reason"]
     assert record["bench"]["recovered"] == (
         "the chip was left half-written by a killed or failed run: what it held before is restored")
-    assert board.seat.kept.read_bytes() == before
+    assert board.seat.saved.read_bytes() == before
 
 
 def test_a_programmer_that_goes_on_when_its_run_is_killed_is_waited_for(

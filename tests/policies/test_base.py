@@ -16,9 +16,9 @@ from bootmatrix.policies.base import (
     Mechanism,
     ModelProcess,
     PolicyModel,
-    Store,
     Swap,
     VariablesExpected,
+    VariableStore,
 )
 from bootmatrix.policies.machine_owned import MachineOwned
 from bootmatrix.policies.reread import Reread
@@ -108,28 +108,28 @@ class StartKeepsTheDisk(Stock):
 
 
 class MigrationLeavesTheVariables(Stock):
-    def carry_store(self, host: int, store: Store) -> Store:
+    def carry_store(self, host: int, store: VariableStore) -> VariableStore:
         return self.store_at(host) or store
 
 
 class MigrationMovesTheVariables(Stock):
-    def carry_store(self, host: int, store: Store) -> Store:
+    def carry_store(self, host: int, store: VariableStore) -> VariableStore:
         self.stores[host, self.loaders[host]] = store  # the file that stays behind goes on, too
         return store
 
 
 class StartTakesTheTemplate(Reread):
-    def store_at(self, host: int) -> Store | None:
+    def store_at(self, host: int) -> VariableStore | None:
         return self.new_store(host)
 
 
 class NobodyMissesAnything(MachineOwned):
-    def misses(self, found: Store | None) -> bool:
+    def misses(self, found: VariableStore | None) -> bool:
         return False
 
 
 class MigrationCountsAsABoot(Stock):
-    def carry_store(self, host: int, store: Store) -> Store:
+    def carry_store(self, host: int, store: VariableStore) -> VariableStore:
         return replace(super().carry_store(host, store), boots=store.boots + 1)
 
 

@@ -9,8 +9,8 @@ from bootmatrix.policies import Policy
 from bootmatrix.policies.base import (
     ModelProcess,
     PolicyModel,
-    Store,
     VariablesExpected,
+    VariableStore,
 )
 from bootmatrix.policies.guest_owned import GuestOwned
 from bootmatrix.steps.clear_nvram import ClearNvram
@@ -100,7 +100,7 @@ class GuestNeverClears(GuestOwned):
 
 
 class GuestLeavesItsVariables(GuestOwned):
-    def store_at(self, host: int) -> Store | None:
+    def store_at(self, host: int) -> VariableStore | None:
         return PolicyModel.store_at(self, host)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bootmatrix.report.compare import Comparison, compare
 from bootmatrix.report.differences import FORMATS
-from bootmatrix.report.pairing import Expected
+from bootmatrix.report.pairing import ExpectedChange
 from helpers.records import all_pairs, changed
 
 BAD = {"verdict": "silent", "reason": "boot 2: nothing <b>came</b> | \x1b"}
@@ -19,7 +19,7 @@ BAD = {"verdict": "silent", "reason": "boot 2: nothing <b>came</b> | \x1b"}
 def compared() -> Comparison:
     """One new failure, one cell that is new, one wish that did not come true."""
     return compare(changed(7, **BAD)[:7] + all_pairs()[7:-1], changed(7, **BAD),
-                   expected=[Expected("a", "b")])
+                   expected=[ExpectedChange("a", "b")])
 
 
 def test_text_has_a_line_each_and_ends_with_the_sum(compared: Comparison) -> None:

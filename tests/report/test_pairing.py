@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bootmatrix.report.compare import baseline, compare
-from bootmatrix.report.pairing import Expected, Wishes, are_two_runs, pairs
+from bootmatrix.report.pairing import Expectations, ExpectedChange, are_two_runs, pairs
 from helpers.records import HOSTS, POLICIES, all_pairs, record
 
 UPGRADE = "seabios-1.16.2-1=seabios-1.16.3-9"
@@ -33,14 +33,14 @@ def with_host(records: list[Any], name: str, **values: Any) -> list[Any]:
     return made
 
 
-def expect(*texts: str) -> list[Expected]:
-    return [Expected.parse(text) for text in texts]
+def expect(*texts: str) -> list[ExpectedChange]:
+    return [ExpectedChange.parse(text) for text in texts]
 
 
 @pytest.mark.parametrize("text", ["seabios", "=b", "a=", "a=b=c"])
 def test_an_expectation_has_two_sides(text: str) -> None:
     with pytest.raises(ValueError, match="is not OLD=NEW"):
-        Expected.parse(text)
+        ExpectedChange.parse(text)
 
 
 @pytest.mark.parametrize("text", [
@@ -158,7 +158,7 @@ def test_hosts_of_the_same_builds_under_other_names() -> None:
     old = all_pairs()
     new = with_host(with_host(old, "bookworm", host="b"), "sid", host="s")
     found = {pair.new["cell"]["id"]: pair.old["cell"]["id"]
-             for pair in pairs(old, new, Wishes()) if pair.new and pair.old}
+             for pair in pairs(old, new, Expectations()) if pair.new and pair.old}
     assert len(found) == len(old)
     assert found["b-to-s,pc-q35-5.2,stock,migrate-reset"] == (
         "bookworm-to-sid,pc-q35-5.2,stock,migrate-reset")

@@ -13,7 +13,7 @@ import pytest
 
 from bootmatrix.errors import ImageError
 from bootmatrix.model import QemuBuild
-from bootmatrix.roots.cache import BUILT, KEPT, Cache
+from bootmatrix.roots.cache import BUILT, MOST_ENTRIES, Cache
 
 FILLER = """
 import sys
@@ -84,7 +84,7 @@ def test_the_cache_keeps_what_is_in_use_and_the_latest(tmp_path: Path) -> None:
     for name in ("kind-held.json", "kind-held.docker"):
         (tmp_path / name).write_text("{}")
     entries = []
-    for number in range(KEPT + 3):
+    for number in range(MOST_ENTRIES + 3):
         entries.append(filled(other, f"kind-{number}"))
         os.utime(entries[-1], (number + 10, number + 10))
         other.close()
@@ -129,10 +129,10 @@ def test_one_fills_and_others_wait(tmp_path: Path) -> None:
 
 def test_of_what_was_built_more_is_kept(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    for number in range(KEPT + 3):
+    for number in range(MOST_ENTRIES + 3):
         filled(cache, f"{BUILT}-{number}")
         cache.close()
-    assert len(cache.names()) == KEPT + 3
+    assert len(cache.names()) == MOST_ENTRIES + 3
 
 
 def test_an_entry_that_cannot_be_filled_leaves_nothing(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.errors import UserError
-from bootmatrix.machines.board import Facts
+from bootmatrix.machines.board import BoardFacts
 from bootmatrix.matrix import unsupported
 from bootmatrix.matrix.expansion import load
 from bootmatrix.run.bench import BesideRunner, _reasons
 from bootmatrix.run.rig import Rig
 
 ENV = "targets:\n  main: {drivers: {SerialDriver: {}}}\n  other: {drivers: {SerialDriver: {}}}\n"
-HAS = Facts(console="SerialDriver", power="ExternalPowerDriver", programmer="FlashromDriver")
+HAS = BoardFacts(console="SerialDriver", power="ExternalPowerDriver", programmer="FlashromDriver")
 BY_CF9 = {"reset": {"by": "cf9"}}
 
 
@@ -40,7 +40,7 @@ def cell_of(directory: Path, *steps: Any, policy: str = "guest-owned", **axes: s
     return cell, [builds.host(spec) for spec in cell.hosts]
 
 
-def why(directory: Path, there: Facts, *steps: Any, **more: str) -> str | None:
+def why(directory: Path, there: BoardFacts, *steps: Any, **more: str) -> str | None:
     """Why such a cell cannot be run on such a bench."""
     cell, hosts = cell_of(directory, *steps, **more)
     board = hosts[0].qemu.board
@@ -56,7 +56,7 @@ def test_a_chip_that_is_written_while_the_board_is_off(tmp_path: Path) -> None:
     assert late is not None
     assert late.startswith("the chip of board env-main is written while it is off")
     assert why(tmp_path, HAS, *upgraded, BY_CF9, policy="machine-owned") is None
-    live = Facts(**{**HAS.__dict__, "live": True})
+    live = BoardFacts(**{**HAS.__dict__, "live": True})
     assert why(tmp_path, live, *upgraded, BY_CF9) is None
 
 
@@ -86,7 +86,7 @@ def test_why_not(tmp_path: Path, steps: list[Any], more: dict[str, str], words: 
 
 
 def test_of_a_bench_without_a_programmer_no_chip_is_owned_by_the_machine(tmp_path: Path) -> None:
-    bare = Facts(console="SerialDriver", power="ExternalPowerDriver")
+    bare = BoardFacts(console="SerialDriver", power="ExternalPowerDriver")
     assert why(tmp_path, bare, "start", {"reset": {}}, destination="next") is None
     found = why(tmp_path, bare, "start", policy="machine-owned")
     assert found is not None

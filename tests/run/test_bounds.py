@@ -49,8 +49,8 @@ def monitored(*events: dict[str, Any]) -> Iterator[Monitor]:
 
 def test_a_flood_of_events_is_forgotten() -> None:
     with monitored(*[{"event": "RESET", "data": {"n": n}} for n in range(5000)]) as monitor:
-        assert len(monitor._events) == monitor_module.KEPT_EVENTS
-        assert monitor.cut == 5001 - monitor_module.KEPT_EVENTS
+        assert len(monitor._events) == monitor_module.MOST_EVENTS
+        assert monitor.cut == 5001 - monitor_module.MOST_EVENTS
         assert monitor.mark() == 5001
         assert monitor.seen("RESET", since=4999)
         assert not monitor.seen("RESET", since=5000)

@@ -29,7 +29,7 @@ from bootmatrix.steps.shutdown import Shutdown
 from bootmatrix.steps.start import Start
 from bootmatrix.steps.upgrade_nvram import UpgradeNvram
 from bootmatrix.witnesses.observation import StepObserved
-from bootmatrix.witnesses.refusal import Refusal, limit_told
+from bootmatrix.witnesses.refusal import Refusal, limit_text
 from helpers.fakes import VERSIONS, fake_guest, life, setup
 
 OLD, NEW, _ = VERSIONS
@@ -248,7 +248,7 @@ def test_a_limit_of_the_sandbox_is_told_of(
 
 
 def test_the_usual_limits_are_those_of_the_engines() -> None:
-    assert limit_told(Limits(), "memory").startswith(f"{ADDRESS_SPACE_BYTES >> 20} MiB of address")
-    assert f" {MEMORY_BYTES >> 20} MiB of memory" in limit_told(Limits(), "memory")
-    assert limit_told(Limits(), "file").startswith(f"{FILE_BYTES >> 20} MiB")
-    assert limit_told(Limits(), "processes").startswith(f"{PROCESSES} ")
+    assert limit_text(Limits(), "memory").startswith(f"{ADDRESS_SPACE_BYTES >> 20} MiB of address")
+    assert f" {MEMORY_BYTES >> 20} MiB of memory" in limit_text(Limits(), "memory")
+    assert limit_text(Limits(), "file").startswith(f"{FILE_BYTES >> 20} MiB")
+    assert limit_text(Limits(), "processes").startswith(f"{PROCESSES} ")

@@ -9,7 +9,7 @@ import pytest
 
 from bootmatrix.cli.options import add
 from bootmatrix.records.model import OPTIONS
-from bootmatrix.run.options import KEPT, RUN, SELECTION
+from bootmatrix.run.options import REUSED, RUN, SELECTION
 
 EVERY = {option.flag: option for option in (*SELECTION, *RUN)}
 
@@ -79,4 +79,4 @@ def test_paths_are_paths() -> None:
 
 
 def test_a_record_takes_what_a_cell_needs_again() -> None:
-    assert [option.flag for option in KEPT] == list(OPTIONS)
+    assert [option.flag for option in REUSED] == list(OPTIONS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootmatrix.model import Arch
-from bootmatrix.vm.translate import ADDED, KEPT, LEFT_OUT, REPLACED, Translated, translate
+from bootmatrix.vm.translate import ADDED, LEFT_OUT, REPLACED, RETAINED, Translated, translate
 
 
 def of(text: str, program: str = "qemu-system-x86_64", **more: int) -> Translated:
@@ -22,11 +22,13 @@ def test_each_argument_is_told_of() -> None:
             "-nodefaults -device vfio-pci,host=01:00.0 -vnc :1 -whatever 3 stray -device VGA,id=v")
     found = of(text)
     assert [(line.kind, line.given) for line in found.lines] == [
-        (KEPT, "-machine pc-q35-7.2"), (LEFT_OUT, "-machine accel=kvm"), (KEPT, "-machine smm=on"),
+        (RETAINED, "-machine pc-q35-7.2"), (LEFT_OUT, "-machine accel=kvm"),
+        (RETAINED, "-machine smm=on"),
         (REPLACED, "-m 4096"), (LEFT_OUT, "-name x"), (REPLACED, "-cpu host,migratable=on"),
-        (KEPT, "-smp 2"), (KEPT, "-nodefaults"), (LEFT_OUT, "-device vfio-pci,host=01:00.0"),
+        (RETAINED, "-smp 2"), (RETAINED, "-nodefaults"),
+        (LEFT_OUT, "-device vfio-pci,host=01:00.0"),
         (LEFT_OUT, "-vnc :1"), (LEFT_OUT, "-whatever 3"), (LEFT_OUT, "stray"),
-        (KEPT, "-device VGA,id=v"), (ADDED, "a serial port")]
+        (RETAINED, "-device VGA,id=v"), (ADDED, "a serial port")]
     machine = found.machine
     assert (machine.machine, machine.cpu, machine.smp, machine.memory) == (
         "pc-q35-7.2,smm=on", "max", 2, 1024)
@@ -153,7 +155,7 @@ def test_what_is_said_more_than_once_is_there_as_often() -> None:
             "-smbios type=11,value=first,value=second")
     found = of(text)
     assert found.machine.words == tuple(text.split()[5:])
-    assert {line.kind for line in found.lines} == {KEPT, REPLACED, ADDED}
+    assert {line.kind for line in found.lines} == {RETAINED, REPLACED, ADDED}
 
 
 @pytest.mark.parametrize(("given", "smp", "memory"), [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootmatrix.witnesses.moment import in_seconds, kept_waiting, last_line, repeatable, time_given
+from bootmatrix.witnesses.moment import clock_note, in_seconds, last_line, repeatable, time_given
 from helpers.judging import (
     DURING_POST,
     HERE,
@@ -51,7 +51,7 @@ def test_a_time_that_goes_by_the_wall_clock_is_called_patience(
     seconds: float, wall: float, said: str
 ) -> None:
     assert time_given(25.0, seconds, wall) == said
-    assert repeatable(f"not in {said}{kept_waiting(seconds, wall)}") == "not in 25.0 s"
+    assert repeatable(f"not in {said}{clock_note(seconds, wall)}") == "not in 25.0 s"
 
 
 def test_what_no_two_runs_have_alike_is_left_out_of_a_reason() -> None:

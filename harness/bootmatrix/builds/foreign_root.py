@@ -76,8 +76,8 @@ def fingerprint(root: Path) -> str:
     digest = hashlib.sha256()
     for path, info, _ in _walk(root):
         changed = (info.st_size, info.st_ctime_ns, info.st_mtime_ns, info.st_ino)
-        told = (path, info.st_mode, () if stat.S_ISDIR(info.st_mode) else changed)
-        digest.update(repr(told).encode())
+        entry = (path, info.st_mode, () if stat.S_ISDIR(info.st_mode) else changed)
+        digest.update(repr(entry).encode())
     return digest.hexdigest()
 
 

@@ -211,24 +211,24 @@ class Builds:
         return tuple(name for name in images_with if not self._store.is_built(name))
 
     def prepare(
-        self, hosts: Sequence[HostSpec], say: Callable[[str], None] = _unheard,
+        self, hosts: Sequence[HostSpec], progress: Callable[[str], None] = _unheard,
         place: Place = _as_it_is,
     ) -> None:
-        """Make ready what these hosts need; ``say`` gets lines of progress.
+        """Make ready what these hosts need; ``progress`` gets lines of it.
 
         Raises ImageError for an image that cannot be built, UserError for a build that is not
         what its user took it for.
         """
         while missing := self.missing(hosts):
-            self._store.build(missing, say)
+            self._store.build(missing, progress)
         for host in hosts:
             for field, make in (("qemu", self._prepare_qemu), ("firmware", self._prepare_firmware)):
                 try:
-                    make(host, say)
+                    make(host, progress)
                 except UserError as error:
                     raise place(host, field, error) from None
 
-    def _prepare_qemu(self, host: HostSpec, say: Callable[[str], None]) -> None:
+    def _prepare_qemu(self, host: HostSpec, progress: Callable[[str], None]) -> None:
         if isinstance(host.qemu, str):
             self._store.check(self._store.for_arch(host.qemu, host.arch))
         elif isinstance(host.qemu, BoardSource):
@@ -236,11 +236,11 @@ class Builds:
         elif isinstance(host.qemu, SavedSource):
             self._unpacked(host.qemu)
         elif host.qemu not in self._qemus:
-            self._qemus[host.qemu] = self._make(host.qemu, say)
+            self._qemus[host.qemu] = self._make(host.qemu, progress)
 
-    def _prepare_firmware(self, host: HostSpec, say: Callable[[str], None]) -> None:
+    def _prepare_firmware(self, host: HostSpec, progress: Callable[[str], None]) -> None:
         if isinstance(host.firmware, FirmwareSource):
-            self._from_file(host.firmware, host.arch, say)
+            self._from_file(host.firmware, host.arch, progress)
         elif host.firmware is not None or not isinstance(host.qemu, str):
             self.firmware(host)
 
@@ -281,15 +281,15 @@ class Builds:
         return self._saved[source]
 
     def alone(
-        self, sources: Iterable[str | QemuSource], say: Callable[[str], None] = _unheard
+        self, sources: Iterable[str | QemuSource], progress: Callable[[str], None] = _unheard
     ) -> list[QemuBuild]:
         """QEMU builds without a firmware, made ready. Raises as ``check`` and ``prepare``."""
         hosts = [HostSpec("", source) for source in sources]
         for host in hosts:
             self._check_qemu(host)
-        self._store.build(self.missing(hosts), say)
+        self._store.build(self.missing(hosts), progress)
         for host in hosts:
-            self._prepare_qemu(host, say)
+            self._prepare_qemu(host, progress)
         return [self.qemu(host.qemu) for host in hosts]
 
     def machines(self, host: HostSpec) -> tuple[str, ...]:
@@ -365,13 +365,13 @@ class Builds:
         return self._store.firmware(name)
 
     def _from_file(
-        self, source: FirmwareSource, arch: Arch, say: Callable[[str], None] = _unheard
+        self, source: FirmwareSource, arch: Arch, progress: Callable[[str], None] = _unheard
     ) -> FirmwareBuild:
         if (source, arch) not in self._firmwares:
             given = source
             if source.git is not None:
                 recipe = self.sources.recipe(source.git, FIRMWARE)
-                built = self.sources.built(source.git, recipe, say)
+                built = self.sources.built(source.git, recipe, progress)
                 given = FirmwareSource(built.file, name=source.name or built.name,
                                        variables=built.variables, symbols=built.symbols)
             firmware = image_file.load(given, arch)
@@ -427,21 +427,21 @@ class Builds:
 
     # ---- QEMUs of the user's own --------------------------------------------------------------
 
-    def _make(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
+    def _make(self, source: QemuSource, progress: Callable[[str], None]) -> QemuBuild:
         if source.git is not None:
-            built = self.sources.built(source.git, QEMU, say)
+            built = self.sources.built(source.git, QEMU, progress)
             named = dataclasses.replace(source, name=source.name or built.name)
-            return self._from_path(named, built.file, say)
+            return self._from_path(named, built.file, progress)
         if source.path is not None:
-            return self._from_path(source, source.path, say)
+            return self._from_path(source, source.path, progress)
         if source.root is not None:
-            return self._from_root(source, source.root, say)
+            return self._from_root(source, source.root, progress)
         if source.image is not None:
-            return self._from_image(source, source.image, say)
-        return self._from_suite(source, say)
+            return self._from_image(source, source.image, progress)
+        return self._from_suite(source, progress)
 
     def _from_path(
-        self, source: QemuSource, path: Path, say: Callable[[str], None]
+        self, source: QemuSource, path: Path, progress: Callable[[str], None]
     ) -> QemuBuild:
         copy = own_qemu.copy(path, self._cache, source.data)
 
@@ -449,7 +449,7 @@ class Builds:
             # Bound at once, so that a symbol that a library lacks is told here too.
             return ask(_in_root(copy, root), "--version", environment={"LD_BIND_NOW": "1"})
 
-        root = own_qemu.choose_root(copy, self._roots(say), path, self._cache, start)
+        root = own_qemu.choose_root(copy, self._roots(progress), path, self._cache, start)
         build = _in_root(copy, root)
         build = dataclasses.replace(
             build, name=source.name or f"qemu-{build.digest[:8]}",
@@ -457,14 +457,14 @@ class Builds:
         )
         return self._described(build, copy.directory.with_suffix(".json"), str(path))
 
-    def _roots(self, say: Callable[[str], None]) -> list[Root]:
+    def _roots(self, progress: Callable[[str], None]) -> list[Root]:
         """The roots of the catalogue's images that are built, the newest QEMU's first.
 
         One is built where there is none: it has the engines' shell, and libraries.
         """
         names = self._store.names()
         if not any(map(self._store.is_built, names)):
-            self._store.build(names[-1:], say)
+            self._store.build(names[-1:], progress)
         builds = [self._store.qemu(name) for name in names if self._store.is_built(name)]
 
         def version(build: QemuBuild) -> tuple[int, ...]:
@@ -474,7 +474,7 @@ class Builds:
                 for build in sorted(builds, key=version, reverse=True)]
 
     def _from_image(
-        self, source: QemuSource, image: str, say: Callable[[str], None]
+        self, source: QemuSource, image: str, progress: Callable[[str], None]
     ) -> QemuBuild:
         from bootmatrix.engines.docker import export_image, image_id
 
@@ -485,11 +485,11 @@ class Builds:
             foreign_root.leave_out_devices(target)
 
         what = f"the image {image}"
-        entry = self._whole(f"image-{identity[:16]}", unpack, what, say)
+        entry = self._whole(f"image-{identity[:16]}", unpack, what, progress)
         return self._in_whole(entry, source.name or safe_name(image.lower()), None, what)
 
     def _from_root(
-        self, source: QemuSource, root: Path, say: Callable[[str], None]
+        self, source: QemuSource, root: Path, progress: Callable[[str], None]
     ) -> QemuBuild:
         program, root = foreign_root.find(root, source.program), root.resolve()
         if self._home.resolve().is_relative_to(root):
@@ -502,17 +502,17 @@ class Builds:
             if foreign_root.fingerprint(root) != seen:
                 raise ImageError(f"{root} was changed while it was read; try again")
 
-        entry = self._whole(f"root-{seen[:16]}", unpack, str(root), say)
+        entry = self._whole(f"root-{seen[:16]}", unpack, str(root), progress)
         return self._in_whole(entry, source.name, program, str(root))
 
     def _whole(
-        self, name: str, unpack: Callable[[Path], None], what: str, say: Callable[[str], None]
+        self, name: str, unpack: Callable[[Path], None], what: str, progress: Callable[[str], None]
     ) -> Path:
         """The entry of the cache with somebody else's root, which ``unpack`` fills.
 
         ``what`` is what its user calls it.
         """
-        shell = debian.follow(self._roots(say)[0].directory, "bin/busybox")
+        shell = debian.follow(self._roots(progress)[0].directory, "bin/busybox")
 
         def fill(entry: Path) -> None:
             root = entry / "root"
@@ -538,8 +538,8 @@ class Builds:
             bios = foreign_root.default_firmware(root, program)
         except UserError as error:
             raise UserError(str(error).replace(str(root), what)) from None
-        told = f"{(entry / 'digest').read_text()} {program}"
-        digest = hashlib.sha256(os.fsencode(told)).hexdigest()
+        identity = f"{(entry / 'digest').read_text()} {program}"
+        digest = hashlib.sha256(os.fsencode(identity)).hexdigest()
         build = QemuBuild(
             name=name or f"qemu-{digest[:8]}",
             version="",
@@ -551,11 +551,11 @@ class Builds:
         )
         return self._described(build, entry.with_suffix(".json"), what)
 
-    def _from_suite(self, source: QemuSource, say: Callable[[str], None]) -> QemuBuild:
+    def _from_suite(self, source: QemuSource, progress: Callable[[str], None]) -> QemuBuild:
         assert source.suite is not None
         name = self._store.add_suite(source.suite, source.package_version)
         try:
-            self._store.build([name], say)
+            self._store.build([name], progress)
         except ImageError as error:
             if _NO_VERSION.search(error.tail):
                 self._store.remove([name])

@@ -47,7 +47,7 @@ CATALOGUE = IMAGES / "catalogue.yaml"
 
 
 @dataclass(frozen=True)
-class Row:
+class BuildRow:
     """What there is to say of one QEMU build of the catalogue; ``size`` in bytes, as on disk.
 
     ``lacks`` says which firmware of its entry its packages turned out not to have.
@@ -294,7 +294,7 @@ class ImageStore:
             made[short] = root_firmware.build(facts, self._root(name), signing)
         return made[short]
 
-    def listing(self) -> tuple[Row, ...]:
+    def listing(self) -> tuple[BuildRow, ...]:
         """A row for each QEMU build of the catalogue, built or not."""
         return tuple(map(self.row, self.names(None)))
 
@@ -572,10 +572,10 @@ class ImageStore:
                 raise self._damaged(name, f"{file.name}: {error}") from error
         return self._facts[name]
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> BuildRow:
         """What there is to say of a QEMU build of the catalogue."""
         entry = self._catalogue.qemu[name]
-        row = Row(name, entry.suite, built=False, architecture=entry.architecture.value)
+        row = BuildRow(name, entry.suite, built=False, architecture=entry.architecture.value)
         if not self.is_built(name):
             return row
         facts = self._read(name)

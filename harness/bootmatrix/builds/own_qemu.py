@@ -285,11 +285,11 @@ def _check_size(program: Path, size: int) -> None:
 
 def _digest(files: Mapping[str, Path], tree: Sequence[Path]) -> str:
     """The sha256 over names and contents."""
-    told = []
+    digests = []
     for name, file in files.items():
         with _opened(file, tree) as opened:
-            told.append([name, hashlib.file_digest(opened, "sha256").hexdigest()])
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+            digests.append([name, hashlib.file_digest(opened, "sha256").hexdigest()])
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 # ---- a root in which it runs --------------------------------------------------------------------
@@ -375,9 +375,9 @@ def _host_libraries(qemu: Copy) -> tuple[dict[str, Path], tuple[str, ...]]:
     modules = [f"{INSIDE}/{name}" for name in qemu.modules]
     found = libraries.resolve(tree, [qemu.binary], given, INSIDE)
     further = libraries.resolve(tree, modules, given, INSIDE)
-    here = (library for library in (*further.libraries, *found.libraries)
-            if not library.inside.startswith(f"{INSIDE}/"))
-    return {library.name: library.file for library in here}, found.missing
+    local = (library for library in (*further.libraries, *found.libraries)
+             if not library.inside.startswith(f"{INSIDE}/"))
+    return {library.name: library.file for library in local}, found.missing
 
 
 def _host_root(qemu: Copy, found: Mapping[str, Path], shell: Root, cache: Cache) -> Root:

@@ -41,7 +41,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class Tree:
+class CommitTree:
     """What is in a commit, by its path; ``absent`` are parts of it that are not in the clone."""
 
     files: Mapping[str, Blob]
@@ -83,10 +83,11 @@ class Repository:
     @property
     def environment(self) -> dict[str, str]:
         """What git has: no network, and nothing of what a hook of another repository has."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        inherited = {name: value for name, value in os.environ.items()
+                     if not name.startswith("GIT_")}
         if not self._around:
-            kept["GIT_CEILING_DIRECTORIES"] = str(self.path.resolve().parent)
-        return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "none",
+            inherited["GIT_CEILING_DIRECTORIES"] = str(self.path.resolve().parent)
+        return {**inherited, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "none",
                 "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1",
                 "GIT_TERMINAL_PROMPT": "0"}
 
@@ -153,7 +154,7 @@ class Repository:
         return (self.git("describe", "--tags", "--long", "--always", "--abbrev=12",
                          commit) or "").strip()
 
-    def told(self, commit: str) -> str:
+    def show(self, commit: str) -> str:
         """Who made a commit, when, what of, and which files it changed by how many lines."""
         return self.git("show", "--first-parent", "--no-show-signature", "--no-color",
                         "--no-ext-diff", "--no-textconv", "--stat=100", "--format=medium",
@@ -165,7 +166,7 @@ class Repository:
 
     # ---- what is in one ---------------------------------------------------------------------
 
-    def tree(self, commit: str) -> Tree:
+    def tree(self, commit: str) -> CommitTree:
         """All that a commit holds, with what of its submodules and wraps is in this clone.
 
         Raises UserError for a commit that is larger than any that is built here.
@@ -197,7 +198,7 @@ class Repository:
             raise UserError(f"{self.path}: {commit[:12]} is too large to be built here: at most "
                             f"{_MOST_FILES} files, {_MOST_BYTES >> 30} GiB, in each "
                             f"{_LARGEST >> 20} MiB")
-        return Tree(files, tuple(absent))
+        return CommitTree(files, tuple(absent))
 
     def _entries(self, commit: str) -> dict[str, Blob]:
         said = self.git("ls-tree", "-r", "-l", "-z", "--full-tree", commit)
@@ -205,8 +206,8 @@ class Repository:
             raise UserError(f"{self.path}: git cannot list {commit[:12]}")
         found = {}
         for line in filter(None, said.split("\0")):
-            told, _, path = line.partition("\t")
-            mode, _, name, size = told.split()
+            fields, _, path = line.partition("\t")
+            mode, _, name, size = fields.split()
             found[path] = Blob(mode, name, int(size) if size.isdecimal() else 0, self)
         return found
 
@@ -240,7 +241,7 @@ def read(blobs: Sequence[Blob]) -> Iterator[bytes]:
             yield content
 
 
-def pack(tree: Tree, file: IO[bytes], further: Mapping[str, bytes]) -> None:
+def pack(tree: CommitTree, file: IO[bytes], further: Mapping[str, bytes]) -> None:
     """Write a tree as a tar archive, with ``further`` files in it. Raises UserError."""
     paths = list(tree.files)
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:

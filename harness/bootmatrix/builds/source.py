@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 from bootmatrix.builds.catalogue import PackagesEntry
-from bootmatrix.builds.repository import Repository, Tree, pack, read, require_git
+from bootmatrix.builds.repository import CommitTree, Repository, pack, read, require_git
 from bootmatrix.deadline import Deadline
 from bootmatrix.engines.bubblewrap import BubblewrapEngine
 from bootmatrix.engines.confinement import CELL, SHELL, SHOWN, Priority
@@ -31,7 +31,7 @@ from bootmatrix.roots import debian
 from bootmatrix.roots.cache import BUILT, Cache
 from bootmatrix.terminal import visible
 
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 SECONDS = 2 * 3600.0
 """The longest that a build may take. QEMU takes a quarter of an hour of two processors."""
@@ -276,9 +276,9 @@ class Sources:
         return self._logs / f"{self._key(git, recipe, commit)}.log"
 
     def _key(self, git: GitSource, recipe: Recipe, commit: str) -> str:
-        told = [_RECIPE, recipe.script, recipe.results, recipe.beside, git.options,
-                self._entry(git, recipe).model_dump(mode="json"), commit]
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        inputs = [_RECIPE, recipe.script, recipe.results, recipe.beside, git.options,
+                  self._entry(git, recipe).model_dump(mode="json"), commit]
+        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
         return f"{BUILT}-{recipe.toolchain}-{commit[:12]}-{digest[:16]}"
 
     def _entry(self, git: GitSource, recipe: Recipe) -> PackagesEntry:
@@ -289,7 +289,8 @@ class Sources:
     # ---- building ---------------------------------------------------------------------------
 
     def built(
-        self, git: GitSource, recipe: Recipe, say: Say, ahead: threading.Event | None = None,
+        self, git: GitSource, recipe: Recipe, progress: OnProgress,
+        ahead: threading.Event | None = None,
     ) -> Built:
         """The build of a commit, made first if the cache lacks it; another process' is waited for.
 
@@ -299,21 +300,21 @@ class Sources:
         stop = ahead or threading.Event()
         commit = self.check(git, recipe)
         key = self._key(git, recipe, commit)
-        with _once(self._cache, key, f"{git}: another process builds it", say, stop):
+        with _once(self._cache, key, f"{git}: another process builds it", progress, stop):
             def fill(directory: Path) -> None:
-                self._build(git, recipe, commit, directory, say, stop,
+                self._build(git, recipe, commit, directory, progress, stop,
                             Priority.USUAL if ahead is None else Priority.LOW)
 
             return Built(self._cache.entry(key, fill), _called(git, recipe, commit), recipe)
 
     def _build(
-        self, git: GitSource, recipe: Recipe, commit: str, directory: Path, say: Say,
+        self, git: GitSource, recipe: Recipe, commit: str, directory: Path, progress: OnProgress,
         stop: threading.Event, priority: Priority,
     ) -> None:
         """Fill a directory; what is needed meanwhile lies beside it, and goes with what it is in.
         """
-        toolchain = self._toolchain(git, recipe, say, stop)
-        say(f"{git}: building {commit[:12]}")
+        toolchain = self._toolchain(git, recipe, progress, stop)
+        progress(f"{git}: building {commit[:12]}")
         begun = monotonic()
         repository = Repository(git.repository)
         tree = repository.tree(commit)
@@ -363,10 +364,10 @@ class Sources:
             (directory / place).mkdir()
             for name, content in zip(blobs, read([*blobs.values()]), strict=True):
                 (directory / place / name).write_bytes(content)
-        say(f"{git}: built in {monotonic() - begun:.0f} s")
+        progress(f"{git}: built in {monotonic() - begun:.0f} s")
 
     def _failed(
-        self, git: GitSource, recipe: Recipe, commit: str, written: CellDir, tree: Tree,
+        self, git: GitSource, recipe: Recipe, commit: str, written: CellDir, tree: CommitTree,
         status: int | None, why: str,
     ) -> BuildFailed:
         log = self._keep_log(written, git, recipe, commit)
@@ -394,24 +395,24 @@ class Sources:
 
     def _ccached(self, git: GitSource, recipe: Recipe) -> Path:
         """The archive of what ccache has kept of a repository's builds; it may not be there."""
-        told = json.dumps([os.fspath(git.repository.resolve()), recipe.toolchain,
-                           self._entry(git, recipe).model_dump(mode="json")])
-        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        inputs = json.dumps([os.fspath(git.repository.resolve()), recipe.toolchain,
+                             self._entry(git, recipe).model_dump(mode="json")])
+        digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
         return self._logs.with_name(CCACHES) / f"{recipe.toolchain}-{digest}.tar"
 
     # ---- with what --------------------------------------------------------------------------
 
     def _toolchain(
-        self, git: GitSource, recipe: Recipe, say: Say, stop: threading.Event
+        self, git: GitSource, recipe: Recipe, progress: OnProgress, stop: threading.Event
     ) -> QemuBuild:
         """The root that it is built in, as an engine takes one; made first if need be."""
         entry = self._entry(git, recipe)
-        told = json.dumps([_RECIPE, entry.model_dump(mode="json"), _LINKS])
-        key = f"toolchain-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+        inputs = json.dumps([_RECIPE, entry.model_dump(mode="json"), _LINKS])
+        key = f"toolchain-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
 
         def fill(directory: Path) -> None:
             debian.require_tools()
-            say(f"the toolchain of {recipe.toolchain} ({entry.suite}): unpacking")
+            progress(f"the toolchain of {recipe.toolchain} ({entry.suite}): unpacking")
             begun, root = monotonic(), directory / "root"
             root.mkdir()
             try:
@@ -428,10 +429,10 @@ class Sources:
                     place.symlink_to(target)
             _, contents = debian.seal(root)
             (directory / "digest").write_text(contents.digest)
-            say(f"the toolchain of {recipe.toolchain}: {contents.size / 1e6:.0f} MB in "
+            progress(f"the toolchain of {recipe.toolchain}: {contents.size / 1e6:.0f} MB in "
                 f"{monotonic() - begun:.0f} s")
 
-        with _once(self._roots, key, "another process unpacks the toolchain", say, stop):
+        with _once(self._roots, key, "another process unpacks the toolchain", progress, stop):
             directory = self._roots.entry(key, fill)
         return QemuBuild(f"the toolchain of {recipe.toolchain}", "",
                          (directory / "digest").read_text(), directory / "root")
@@ -444,7 +445,7 @@ def _lacks(repository: Repository, commit: str, recipe: Recipe) -> str:
 
 @contextlib.contextmanager
 def _once(
-    cache: Cache, key: str, told: str, say: Say, stop: threading.Event
+    cache: Cache, key: str, message: str, progress: OnProgress, stop: threading.Event
 ) -> Iterator[None]:
     """Be the only one who fills an entry of a cache, unless it is there."""
     said = False
@@ -452,7 +453,7 @@ def _once(
     def wait() -> None:
         nonlocal said
         if not said:
-            say(told)
+            progress(message)
         said = True
         if stop.wait(_LOOK_SECONDS):
             raise Stopped(_NOT_WANTED)
@@ -475,8 +476,8 @@ def _keep_ccache(written: CellDir, archive: Path) -> None:
         pass
     finally:
         new.unlink(missing_ok=True)
-    kept = sorted(archive.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)
-    for old in kept[:-_MOST_CCACHES]:
+    archives = sorted(archive.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)
+    for old in archives[:-_MOST_CCACHES]:
         old.unlink(missing_ok=True)
 
 

@@ -69,11 +69,11 @@ def _list(options: argparse.Namespace) -> int:
     width = max(len(str(row.source)) for row in rows)
     for row in rows:
         has = row.facts
-        told = [has.console, has.power or "no power switch",
+        info = [has.console, has.power or "no power switch",
                 *([has.reset] if has.reset else []), has.programmer or "no programmer",
                 *([f"place {has.place}"] if has.place else []),
                 "free" if row.user is None else f"used by {row.user or 'another process of yours'}"]
-        echo(f"{row.source!s:<{width}}  {', '.join(told)}")
+        echo(f"{row.source!s:<{width}}  {', '.join(info)}")
         for word, text in (("marked: ", row.mark), ("", row.pending)):
             if text:
                 echo(f"{'':<{width}}  {word}{text}")

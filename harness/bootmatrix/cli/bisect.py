@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bootmatrix.builds.repository import Repository
     from bootmatrix.builds.source import BuildFailed
     from bootmatrix.cell import Cell
-    from bootmatrix.diagnose.bisect import Found, Over
+    from bootmatrix.diagnose.bisect import BisectResult, Over
     from bootmatrix.diagnose.tried import Answer, Tried
     from bootmatrix.model import Arch, FirmwareSource, GitSource, HostSpec
     from bootmatrix.records.model import Record
@@ -478,7 +478,7 @@ def _beside(builds: Builds, host: HostSpec) -> str | FirmwareSource:
 
 
 def _report(
-    options: argparse.Namespace, found: Found, trial: Trial, work: Path, end: str,
+    options: argparse.Namespace, found: BisectResult, trial: Trial, work: Path, end: str,
     candidates: Mapping[str, str],
 ) -> int:
     from bootmatrix.records.jsonl import replace_records
@@ -514,7 +514,7 @@ def _report(
         echo(f"  {end} ends otherwise, in {wanted}: --same-failure looks for that alone")
     echo(f"  both records: {path}")
     if options.source is not None and not between:
-        echo("\n" + _repository(options).told(candidates[last]).strip())
+        echo("\n" + _repository(options).show(candidates[last]).strip())
     for line in _consoles(records, work, (found.good, found.bad)):
         echo(line)
     return Status.RED if between else Status.GREEN

@@ -114,10 +114,11 @@ def _coordinate(
     options: argparse.Namespace, builds: Builds, matrix: Matrix, cells: Sequence[Cell]
 ) -> int:
     """Explore, in this process or in several, and say what came of it."""
-    from bootmatrix.explore import home, told
+    from bootmatrix.explore import home
     from bootmatrix.explore.lives import places_of
     from bootmatrix.explore.rig import world_of
     from bootmatrix.explore.search import Counts
+    from bootmatrix.explore.summary import is_red, summary
     from bootmatrix.run.directory import CELLS, RECORDS, RUNS, RunDirectory, new_name, sweep
     from bootmatrix.run.workers import side_by_side
 
@@ -154,17 +155,17 @@ def _coordinate(
         with finishing():
             where = home.Home(run_dir, 0)
             try:
-                findings, coverage = where.told(), where.all_coverage()
+                findings, coverage = where.all_findings(), where.all_coverage()
                 home.write_coverage(run_dir, coverage)
-                for line in told.summary(str(counts), findings, where.seen, counts.again, coverage,
-                                         to_its_end=status == Status.GREEN):
+                for line in summary(str(counts), findings, where.seen, counts.again, coverage,
+                                    to_its_end=status == Status.GREEN):
                     echo(line)
             finally:
                 where.close()
             echo(f"\nartifacts: {run_dir}")
     finally:
         directory.release()
-    return Status.RED if status == Status.GREEN and told.is_red(findings) else status
+    return Status.RED if status == Status.GREEN and is_red(findings) else status
 
 
 def _alone(
@@ -216,16 +217,16 @@ def _work(
 
     ends_with_parent()
     with ExitStack() as stack:
-        say: Callable[[str], None] = lambda line: _say(say=line)  # noqa: E731
+        progress: Callable[[str], None] = lambda line: _send(say=line)  # noqa: E731
         search = stack.enter_context(searching(
-            options.run_dir, options.worker, options.engine, builds, matrix, cells, say))
+            options.run_dir, options.worker, options.engine, builds, matrix, cells, progress))
         search.seed, search.longest = options.seed, options.steps
         search.until = time.monotonic() + 60 * options.minutes
-        stack.callback(lambda: _say(counts=search.counts.plain))
+        stack.callback(lambda: _send(counts=search.counts.plain))
         search.go()
     return Status.GREEN
 
 
-def _say(**said: object) -> None:
+def _send(**said: object) -> None:
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()

@@ -145,7 +145,7 @@ def _diff(options: argparse.Namespace) -> int:
         if not any(machine_type(asked.machine) in build.machines for build in asked.builds):
             raise no_machine(machine_type(asked.machine), asked.builds)
         engine = stack.enter_context(choose_for_a_look(options.engine))
-        with _told(options, asked.machine):
+        with _user_errors(options, asked.machine):
             offers = survey_all(engine, asked.builds, asked.machine, asked.setups)
     reference = next(offer for offer in offers if offer)
     return _report(options, reference, asked.builds, offers)
@@ -280,7 +280,7 @@ def _answered(deed: Callable[[argparse.Namespace], int], options: argparse.Names
 
 
 @contextmanager
-def _told(options: argparse.Namespace, machine: str) -> Iterator[None]:
+def _user_errors(options: argparse.Namespace, machine: str) -> Iterator[None]:
     """Tell what was given wrong as such: a machine without fw_cfg, a device that there is not."""
     from bootmatrix.builds.own_qemu import last_words
     from bootmatrix.witnesses.refusal import classify
@@ -310,5 +310,5 @@ def _survey_one(options: argparse.Namespace, files: Sequence[FwCfgFile] = ()) ->
         if machine_type(asked.machine) not in build.machines:
             raise no_machine(machine_type(asked.machine), [build])
         engine = stack.enter_context(choose_for_a_look(options.engine))
-        with _told(options, asked.machine):
+        with _user_errors(options, asked.machine):
             return survey(engine, build, asked.machine, asked.setups[0], files)

@@ -12,7 +12,7 @@ from bootmatrix.errors import Status
 from bootmatrix.terminal import echo
 
 if TYPE_CHECKING:
-    from bootmatrix.report.pairing import Expected
+    from bootmatrix.report.pairing import ExpectedChange
 
 FORMATS = ("text", "markdown", "json", "html", "junit")
 NOTES = """\
@@ -64,11 +64,11 @@ def _ratio(text: str) -> float:
     return ratio
 
 
-def _expected(text: str) -> Expected:
-    from bootmatrix.report.pairing import Expected
+def _expected(text: str) -> ExpectedChange:
+    from bootmatrix.report.pairing import ExpectedChange
 
     try:
-        return Expected.parse(text)
+        return ExpectedChange.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

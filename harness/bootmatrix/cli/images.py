@@ -172,7 +172,7 @@ def _import(options: argparse.Namespace) -> int:
     # Before anything of it is looked at: a root made by a stranger is no sandbox for strangers.
     # And of a copy, which is what is unpacked: the file itself can be written to meanwhile.
     with file, store.unnamed_file() as copy:
-        hashed = archive.Digest(copy)
+        hashed = archive.DigestWriter(copy)
         try:
             given_file.copy(file, hashed, archive.LARGEST)
         except given_file.Unreadable as error:

@@ -72,11 +72,11 @@ def add_strict(parser: argparse.ArgumentParser, text: str) -> None:
 
 def warn_of_idle(errors: Iterable[UserError]) -> bool:
     """Tell of entries that match nothing; whether there are any."""
-    told = False
+    found = False
     for error in errors:
         echo(f"bootmatrix: warning: {error}", file=sys.stderr)
-        told = True
-    return told
+        found = True
+    return found
 
 
 def selection_words(options: argparse.Namespace) -> list[str]:

@@ -382,14 +382,14 @@ def _variables(store: bytes) -> tuple[list[dict[str, Any]] | None, str]:
     if command is None:
         return None, f"{_VARIABLES_COMMAND} (of virt-firmware) is not installed"
     with tempfile.TemporaryDirectory() as directory:
-        there, told = Path(directory, "vars.fd"), Path(directory, "vars.json")
+        there, output = Path(directory, "vars.fd"), Path(directory, "vars.json")
         there.write_bytes(store)
         try:
             done = subprocess.run(
-                [command, "--loglevel", "error", "--input", there, "--output-json", told],
+                [command, "--loglevel", "error", "--input", there, "--output-json", output],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS)
             if done.returncode == 0:
-                found = json.loads(told.read_text())["variables"]
+                found = json.loads(output.read_text())["variables"]
                 return [{key: one[key] for key in ("name", "guid", "attr", "data")}
                         for one in found], ""
             complaint = done.stderr.strip().splitlines()[-1:] or ["no reason given"]

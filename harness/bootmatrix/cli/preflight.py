@@ -22,7 +22,7 @@ from bootmatrix.terminal import echo
 if TYPE_CHECKING:
     from bootmatrix.builds.host import Builds
     from bootmatrix.cell import Cell
-    from bootmatrix.diagnose.preflight import Facts, Obstacle
+    from bootmatrix.diagnose.preflight import MachineFacts, Obstacle
     from bootmatrix.engines import Engine
     from bootmatrix.machines.setup import GuestSetup
     from bootmatrix.run.runner import Runner
@@ -202,7 +202,8 @@ def _fw_cfg(engine: Engine, setup: GuestSetup) -> tuple[Obstacle, ...]:
 
 
 def findings(
-    engine: Engine, setup: GuestSetup, known: Callable[[GuestSetup, int], Facts] | None = None
+    engine: Engine, setup: GuestSetup,
+    known: Callable[[GuestSetup, int], MachineFacts] | None = None,
 ) -> tuple[Obstacle, ...]:
     """What would refuse a migration from a guest's first host to its second, or might.
 
@@ -253,9 +254,9 @@ class Remembered:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._facts: dict[object, Facts] = {}
+        self._facts: dict[object, MachineFacts] = {}
 
-    def __call__(self, setup: GuestSetup, host: int) -> Facts:
+    def __call__(self, setup: GuestSetup, host: int) -> MachineFacts:
         """The facts of a host of a guest."""
         from bootmatrix.diagnose import preflight
         from bootmatrix.machines.qemu.machine import rom_block_size

@@ -95,8 +95,8 @@ def _report(options: argparse.Namespace) -> int:
         if compared and options.format in ("terminal", "markdown"):
             from bootmatrix.report import differences
 
-            told = {"terminal": differences.text, "markdown": differences.markdown}
-            echo(told[options.format](compared) + "\n")
+            renderers = {"terminal": differences.text, "markdown": differences.markdown}
+            echo(renderers[options.format](compared) + "\n")
         text = _formats(seconds, coloured(options.color))[options.format](records)
         # The one is coloured, the other is commands, and what they say is shown in them.
         print(text) if options.format in ("terminal", "github") else echo(text)  # noqa: T201
@@ -140,10 +140,10 @@ def _write(
 
 def _job() -> str | None:
     """The address of the CI job that this is run in, if it is one that can be followed."""
-    told = os.environ.get
-    run = f"{told('GITHUB_SERVER_URL')}/{told('GITHUB_REPOSITORY')}/actions/runs"
-    found = (told("CI_JOB_URL"), told("BUILD_URL"),
-             told("GITHUB_RUN_ID") and f"{run}/{told('GITHUB_RUN_ID')}")
+    variable = os.environ.get
+    run = f"{variable('GITHUB_SERVER_URL')}/{variable('GITHUB_REPOSITORY')}/actions/runs"
+    found = (variable("CI_JOB_URL"), variable("BUILD_URL"),
+             variable("GITHUB_RUN_ID") and f"{run}/{variable('GITHUB_RUN_ID')}")
     return next((url for url in found if url and url.startswith(("https://", "http://"))), None)
 
 

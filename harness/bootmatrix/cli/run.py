@@ -244,10 +244,10 @@ def _check_cluster(options: argparse.Namespace) -> None:
     if options.jobs != "auto":
         raise UserError("-n is for one machine, and --cluster for several",
                         hint="bootmatrix worker -n, and --cluster-slots for local:N")
-    from bootmatrix.cluster.wishes import Wishes
+    from bootmatrix.cluster.wishes import ClusterWishes
 
-    Wishes(options.cluster, options.cluster_tls, options.insecure,
-           jobs=options.cluster_slots).check()
+    ClusterWishes(options.cluster, options.cluster_tls, options.insecure,
+                  jobs=options.cluster_slots).check()
 
 
 def _check_shard(options: argparse.Namespace) -> None:

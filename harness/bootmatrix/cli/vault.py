@@ -24,7 +24,7 @@ from bootmatrix.run.options import RUN, SELECTION
 from bootmatrix.terminal import echo, one_line
 
 if TYPE_CHECKING:
-    from bootmatrix.run.keeping import Kept
+    from bootmatrix.run.keeping import VaultEntry
 
 NOTES = """\
 A vault is a directory: a matrix file for each saved guest, and the guests' files by their content
@@ -94,19 +94,19 @@ def _add(options: argparse.Namespace) -> int:
         left_out: dict[str, str] = {}
         guests: dict[str, keeping.ToSave] = {}
         for matrix, of_one in zip(read, cells, strict=True):
-            chosen = []
+            selected = []
             for cell in of_one:
                 if cell.id not in wanted:
                     continue
                 if why := keeping.unsavable(cell):
                     left_out.setdefault(why, cell.id)
                 else:
-                    chosen.append(cell)
-            sources = dict.fromkeys(cell.hosts[0] for cell in chosen)
+                    selected.append(cell)
+            sources = dict.fromkeys(cell.hosts[0] for cell in selected)
             build_missing(store, builds.missing([*sources]))
             builds.prepare([*sources], shared.tell, matrix.place)
             hosts = {spec.name: builds.host(spec) for spec in sources}
-            guests |= keeping.to_save(chosen, matrix.known, hosts)
+            guests |= keeping.to_save(selected, matrix.known, hosts)
         for why, id_ in left_out.items():
             shared.tell(f"left out: {id_}: {why}")
         if not guests:
@@ -153,7 +153,7 @@ def _save(options: argparse.Namespace, builds: Any, guests: Any) -> int:
     from bootmatrix.run import keeping
     from bootmatrix.run.runner import Runner
 
-    kept, failed, size = 0, 0, 0
+    saved, failed, size = 0, 0, 0
     directory = Path(tempfile.mkdtemp(prefix="bootmatrix-vault-"))
     try:
         with choose(options.engine) as engine, Runner(builds, engine, directory) as runner:
@@ -179,18 +179,18 @@ def _save(options: argparse.Namespace, builds: Any, guests: Any) -> int:
                 except UserError as error:
                     # A full disk is nobody's mistake, as in a run.
                     if isinstance(error.__context__, OSError):
-                        raise HarnessError(f"not saved: {name}: {error} (saved before: {kept})"
+                        raise HarnessError(f"not saved: {name}: {error} (saved before: {saved})"
                                            ) from error
                     raise
-                kept, size = kept + 1, size + new
+                saved, size = saved + 1, size + new
                 echo(f"saved: {name}, {new / 1e6:.1f} MB", flush=True)
     finally:
         remove_tree(directory)  # sandboxes have written there
-    echo(f"{plural(kept, 'guest')} saved, {size / 1e6:.1f} MB")
+    echo(f"{plural(saved, 'guest')} saved, {size / 1e6:.1f} MB")
     return Status.RED if failed else Status.GREEN
 
 
-def _looked_at(vault: Path) -> tuple[list[Kept], int]:
+def _looked_at(vault: Path) -> tuple[list[VaultEntry], int]:
     """The guests that are whole; of the others each is named, and how many they are."""
     from bootmatrix.run import keeping
 
@@ -208,22 +208,22 @@ def _looked_at(vault: Path) -> tuple[list[Kept], int]:
 def _list(options: argparse.Namespace) -> int:
     whole, damaged = _looked_at(options.vault)
     if options.json:
-        echo(json.dumps([_row(kept) for kept in whole], indent=1))
+        echo(json.dumps([_row(entry) for entry in whole], indent=1))
     else:
         _table(whole)
     return Status.USER_ERROR if damaged else Status.GREEN
 
 
-def _row(kept: Kept) -> dict[str, Any]:
-    said = kept.said
-    return {"file": str(kept.path), "saved": said.saved, "qemu": said.qemu.version,
-            "firmware": said.firmware.name, "bytes": kept.packed} | said.values
+def _row(entry: VaultEntry) -> dict[str, Any]:
+    said = entry.said
+    return {"file": str(entry.path), "saved": said.saved, "qemu": said.qemu.version,
+            "firmware": said.firmware.name, "bytes": entry.packed} | said.values
 
 
-def _table(whole: Sequence[Kept]) -> None:
+def _table(whole: Sequence[VaultEntry]) -> None:
     table = [("FILE", "SAVED", "QEMU", "FIRMWARE", "SIZE")]
-    table += [(one_line(kept.path.name), one_line(kept.said.saved)[:10], kept.said.qemu.version,
-               kept.said.firmware.name, f"{kept.packed / 1e6:.1f} MB") for kept in whole]
+    table += [(one_line(entry.path.name), one_line(entry.said.saved)[:10], entry.said.qemu.version,
+               entry.said.firmware.name, f"{entry.packed / 1e6:.1f} MB") for entry in whole]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
         echo("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True))
@@ -236,7 +236,7 @@ def _run(options: argparse.Namespace) -> int:
     if not whole:
         raise UserError("no guest is there that could be restored", file=options.vault,
                         hint="`bootmatrix vault add` saves some")
-    options.matrices = [kept.path for kept in whole]
+    options.matrices = [entry.path for entry in whole]
     status = runs.run(options)
     if damaged:
         echo(f"bootmatrix: {plural(damaged, 'guest')} of {options.vault} damaged, see above: "

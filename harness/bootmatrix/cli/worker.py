@@ -63,7 +63,7 @@ def _worker(options: argparse.Namespace) -> int:
 
     from bootmatrix.builds.image_store import cache_home
     from bootmatrix.cluster import address as addresses
-    from bootmatrix.cluster.slots import Machine, home_of
+    from bootmatrix.cluster.slots import WorkerMachine, home_of
     from bootmatrix.errors import UserError
     from bootmatrix.run.workers import side_by_side
 
@@ -91,8 +91,8 @@ def _worker(options: argparse.Namespace) -> int:
             return Status.RED
     slots = side_by_side() if options.jobs == "auto" else int(options.jobs)
     facts = worker.facts_of(name, slots, options.engine, boards)
-    machine = Machine(facts, cache_home(), home_of(cache_home()), boards=files,
-                      engine=options.engine)
+    machine = WorkerMachine(facts, cache_home(), home_of(cache_home()), boards=files,
+                            engine=options.engine)
     try:
         worker.serve(address, security, machine, lambda line: echo(line, flush=True))
     finally:

@@ -30,10 +30,10 @@ from bootmatrix.cluster import quiet, worker
 from bootmatrix.cluster.address import Address, trouble
 from bootmatrix.cluster.model import (
     PROTOCOL,
-    Answer,
-    Facts,
+    CellAnswer,
     Needs,
     Task,
+    WorkerFacts,
     read_answer,
     read_facts,
 )
@@ -79,7 +79,7 @@ class At:
 
     address: str
     state: State = State.NEW
-    facts: Facts | None = None
+    facts: WorkerFacts | None = None
     why: str = ""
     seen: float = 0.0  # by the scheduler's clock
     heard: float = 0.0  # by ours
@@ -92,7 +92,7 @@ class At:
 
 
 @dataclass(eq=False)
-class Given:
+class GivenCell:
     """A cell that was given to the cluster; ``most`` is how many seconds it may take.
 
     ``began`` are the workers that have begun it, or the cells with which it went, one for each
@@ -111,7 +111,7 @@ class Given:
     batch: Batch | None = None
     waits: bool = False
     over: bool = False
-    answer: Answer | None = None
+    answer: CellAnswer | None = None
     record: bytes = b""
     packed: bytes = b""
     worker: str = ""
@@ -123,14 +123,14 @@ class Batch:
     """Cells that go together, as one task of dask's. ``worker`` has begun it, ``since`` then."""
 
     key: str
-    cells: list[Given]
+    cells: list[GivenCell]
     allowed: tuple[str, ...]
     future: Any = None  # dask's: what there is of it has no types
     worker: str = ""
     since: float = 0.0
 
     @property
-    def left(self) -> list[Given]:
+    def left(self) -> list[GivenCell]:
         """Those of its cells of which nothing has come yet, in their order."""
         return [given for given in self.cells if given.batch is self]
 
@@ -140,12 +140,12 @@ class Cluster:
 
     ``table`` and ``sent`` are the run's builds. With ``same_roots`` workers get those that they
     lack from here; else they build the catalogue's themselves, and one whose build is another is
-    not used. ``say`` gets lines about workers.
+    not used. ``progress`` gets lines about workers.
     """
 
     def __init__(
         self, address: Address, security: Security | None, run: str, table: Table,
-        sent: Mapping[str, Sent], say: Callable[[str], None], same_roots: bool = True,
+        sent: Mapping[str, Sent], progress: Callable[[str], None], same_roots: bool = True,
     ) -> None:
         self.address = address
         self.workers: dict[str, At] = {}
@@ -156,17 +156,17 @@ class Cluster:
         self._table = table
         self._table_data = table.model_dump_json().encode()
         self._sent = sent
-        self._say = say
+        self._progress = progress
         self._same_roots = same_roots
         self._client: Any = None
         self._packed: dict[str, asyncio.Future[IO[bytes]]] = {}
         self._batches: dict[str, Batch] = {}
-        self._new: deque[Given] = deque()
+        self._new: deque[GivenCell] = deque()
         self._seconds = _TOGETHER_SECONDS
-        self._unplaced: list[Given] = []
+        self._unplaced: list[GivenCell] = []
         self._homes: dict[str, str] = {}
         self._bound: Counter[str] = Counter()  # cells that can go to one worker alone
-        self._over: queue.SimpleQueue[Given] = queue.SimpleQueue()
+        self._over: queue.SimpleQueue[GivenCell] = queue.SimpleQueue()
         self._arrived: list[Batch] = []
         self._broken: HarnessError | None = None
         self._number = 0
@@ -188,9 +188,9 @@ class Cluster:
                 self.address.text, security=self._security, timeout=worker.CONNECT_SECONDS,
                 set_as_default=False, direct_to_workers=False, name="bootmatrix")
         except (OSError, TimeoutError, ValueError) as error:
-            told = trouble(self.address, self._security) or (
+            reason = trouble(self.address, self._security) or (
                 str(error).splitlines()[0] if str(error) else type(error).__name__)
-            raise HarnessError(f"{self.address.text}: no scheduler answers: {told[:200]}"
+            raise HarnessError(f"{self.address.text}: no scheduler answers: {reason[:200]}"
                                ) from None
         self._client.subscribe_topic(worker.topic(self._run), self._hear)
         self._on_loop(self._begin()).result()
@@ -235,16 +235,16 @@ class Cluster:
 
     def lacking(self, needs: Needs) -> str:
         """What each worker lacks for a cell; empty if one can run it."""
-        told = {}
+        found = {}
         for at in self.ready:
             assert at.facts is not None
             if not (lacks := needs.lacking(at.facts)):
                 return ""
-            told[at.name] = lacks
-        return "; ".join(f"{name} {lacks}" for name, lacks in sorted(told.items()))
+            found[at.name] = lacks
+        return "; ".join(f"{name} {lacks}" for name, lacks in sorted(found.items()))
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another cell keeps a worker busy."""
         slots = sum(at.facts.slots for at in self.ready if at.facts)
         most = max(_AHEAD * slots * self._together, slots + _AHEAD_AT_LEAST)
@@ -252,23 +252,23 @@ class Cluster:
 
     def give(
         self, task: Task, needs: Needs, beginning: str | None = None, most: float = math.inf
-    ) -> Given:
+    ) -> GivenCell:
         """Give a cell to the cluster; it goes off when the run waits.
 
         ``beginning`` is what other cells share with it, ``most`` how many seconds it may take.
         """
         if self._broken is not None:
             raise self._broken
-        given = Given(task, needs, beginning, most)
+        given = GivenCell(task, needs, beginning, most)
         self.flying += not needs.boards
         self._new.append(given)
         return given
 
-    def take(self, seconds: float) -> list[Given]:
+    def take(self, seconds: float) -> list[GivenCell]:
         """The cells that are over by now; waits for one, for so many seconds at most."""
         if self._new:
             self._client.loop.asyncio_loop.call_soon_threadsafe(self._place_new)
-        taken: list[Given] = []
+        taken: list[GivenCell] = []
         with contextlib.suppress(queue.Empty):
             taken.append(self._over.get(timeout=seconds))
             while True:
@@ -321,9 +321,9 @@ class Cluster:
                 given.append(self._new.popleft())
         self._place(given)
 
-    def _place(self, given: Sequence[Given]) -> None:
+    def _place(self, given: Sequence[GivenCell]) -> None:
         """Give cells to dask, those that can go to the same places in one graph."""
-        groups: dict[tuple[Any, ...], list[Given]] = {}
+        groups: dict[tuple[Any, ...], list[GivenCell]] = {}
         self._bound = Counter(batch.allowed[0] for batch in self._batches.values()
                               if len(batch.allowed) == 1 for _ in batch.left)
         for one in given:
@@ -339,7 +339,7 @@ class Cluster:
                 batch.future = future
                 self._later(self._wait_for(batch))
 
-    def _choose(self, given: Given) -> tuple[str, ...]:
+    def _choose(self, given: GivenCell) -> tuple[str, ...]:
         """The workers for a cell; one that none can take now is kept for later."""
         if self._broken is not None:
             self._finish(given, error=self._broken)
@@ -353,20 +353,20 @@ class Cluster:
         given.homeless_since = None
         return allowed
 
-    def _keep(self, given: Given) -> None:
+    def _keep(self, given: GivenCell) -> None:
         """Keep a cell for a worker that can run it; not for ever, where others are there."""
         now = time.monotonic()
         given.homeless_since = given.homeless_since or now
         states = {at.state for at in self.workers.values()}
         if now - given.homeless_since > ALONE_SECONDS and State.READY in states and \
                 State.NEW not in states:
-            self._finish(given, Answer(
+            self._finish(given, CellAnswer(
                 state="lost", why=f"no worker is left that can run it: "
                                   f"{self.lacking(given.needs)}"))
         else:
             self._unplaced.append(given)
 
-    def _at_home(self, given: Given, able: list[At]) -> list[At]:
+    def _at_home(self, given: GivenCell, able: list[At]) -> list[At]:
         """Of the workers that can run it, that which has its beginning, unless others are idle."""
         if given.beginning is None or len(able) < 2:
             return able
@@ -382,7 +382,7 @@ class Cluster:
         self._bound[home.address] += 1
         return [home]
 
-    def _cut(self, group: Sequence[Given]) -> Iterator[list[Given]]:
+    def _cut(self, group: Sequence[GivenCell]) -> Iterator[list[GivenCell]]:
         """Cells that go together, in their order."""
         yield from ([given] for given in group if given.alone or given.needs.boards)
         others = [given for given in group if not (given.alone or given.needs.boards)]
@@ -390,7 +390,7 @@ class Cluster:
         for begin in range(0, len(others), together):
             yield others[begin:begin + together]
 
-    def _batch(self, cells: list[Given], allowed: tuple[str, ...]) -> Batch:
+    def _batch(self, cells: list[GivenCell], allowed: tuple[str, ...]) -> Batch:
         self._number += 1
         batch = Batch(f"bootmatrix-{self._run}-{self._number}", cells, allowed)
         self._batches[batch.key] = batch
@@ -412,8 +412,8 @@ class Cluster:
                 await self._fetch(arrived)
         elif future.status == "error":
             error = await future._exception()
-            told = " ".join(str(error).split())[:300]
-            self._lose_all(batch, f"{type(error).__name__}: {told}", over=len(batch.cells) == 1)
+            message = " ".join(str(error).split())[:300]
+            self._lose_all(batch, f"{type(error).__name__}: {message}", over=len(batch.cells) == 1)
         # Cancelled: the scheduler has gone, which is seen elsewhere.
 
     async def _fetch(self, arrived: list[Batch]) -> None:
@@ -462,7 +462,7 @@ class Cluster:
                 continue
             self._answered(given, answer, record, packed)
 
-    def _answered(self, given: Given, answer: Answer, record: bytes, packed: bytes) -> None:
+    def _answered(self, given: GivenCell, answer: CellAnswer, record: bytes, packed: bytes) -> None:
         at = self.workers.get(given.began[-1]) if given.began else None
         if answer.state == "done":
             self._finish(given, answer, record, packed)
@@ -482,8 +482,8 @@ class Cluster:
             self._place([given])
 
     def _finish(
-        self, given: Given, answer: Answer | None = None, record: bytes = b"", packed: bytes = b"",
-        error: HarnessError | None = None,
+        self, given: GivenCell, answer: CellAnswer | None = None, record: bytes = b"",
+        packed: bytes = b"", error: HarnessError | None = None,
     ) -> None:
         if given.over:
             return
@@ -494,7 +494,7 @@ class Cluster:
             given.worker = at.name if at else given.began[-1]
         self._over.put(given)
 
-    def _lose(self, given: Given, why: str, over: bool = False) -> None:
+    def _lose(self, given: GivenCell, why: str, over: bool = False) -> None:
         """A worker was lost with a cell: run it again elsewhere, or no more."""
         if given.over:
             return
@@ -505,9 +505,9 @@ class Cluster:
             at.name if (at := self.workers.get(address)) else address for address in given.lost))
         if over or len(given.lost) >= MOST_ATTEMPTS or len(given.began) >= MOST_ATTEMPTS:
             times = max(len(given.began), len(given.lost), 1)
-            told = f"run {times} times" if times > 1 else "run"
-            self._finish(given, Answer(
-                state="lost", why=f"{told}, on {', '.join(names) or 'no worker'}: {why}"))
+            runs = f"run {times} times" if times > 1 else "run"
+            self._finish(given, CellAnswer(
+                state="lost", why=f"{runs}, on {', '.join(names) or 'no worker'}: {why}"))
         else:
             given.batch = None
             self._place([given])
@@ -664,9 +664,9 @@ class Cluster:
             self._break(self._no_worker())
 
     def _no_worker(self) -> HarnessError:
-        told = "; ".join(f"{at.name}: {at.why or at.state.value}" for at in self.workers.values())
+        states = "; ".join(f"{at.name}: {at.why or at.state.value}" for at in self.workers.values())
         return HarnessError(f"{self.address.text}: there is no worker that can be used"
-                            + (f": {told}" if told else ""))
+                            + (f": {states}" if states else ""))
 
     def _break(self, error: HarnessError) -> None:
         self._broken = error
@@ -678,7 +678,7 @@ class Cluster:
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(Exception):
-            self._say(line)
+            self._progress(line)
 
     # ---- a new worker ---------------------------------------------------------------------------
 
@@ -753,17 +753,17 @@ class Cluster:
         return said[at.address]
 
 
-def _data(given: Given) -> bytes:
+def _data(given: GivenCell) -> bytes:
     return given.task.model_copy(
         update={"attempt": len(given.lost) + 1}).model_dump_json().encode()
 
 
 def _packed(sent: Sent) -> IO[bytes]:
-    file = tempfile.TemporaryFile(dir=_room(sent.path))  # noqa: SIM115  # its user closes it
+    file = tempfile.TemporaryFile(dir=_spool_directory(sent.path))  # noqa: SIM115  # its user closes it
     sent.write(file)
     return file
 
 
-def _room(path: Path) -> Path | None:
+def _spool_directory(path: Path) -> Path | None:
     """Where there is room for a root: beside it, where that can be written."""
     return path.parent if os.access(path.parent, os.W_OK) else None

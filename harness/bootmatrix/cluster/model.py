@@ -199,7 +199,7 @@ def known_data(known: Known) -> KnownData:
                      reason=known.reason, link=known.link)
 
 
-class Answer(_Data):
+class CellAnswer(_Data):
     """What has come of a cell on a worker; its record and its files come beside it.
 
     ``done``: it has a record. ``lost``: the process that ran it ended, or told nothing any more.
@@ -211,7 +211,7 @@ class Answer(_Data):
     why: str = ""
 
 
-class Facts(_Data):
+class WorkerFacts(_Data):
     """What a worker has, as it announces it.
 
     ``axes`` are those that a cell can have for it. ``kvm`` is empty where KVM can be used, and else
@@ -261,7 +261,7 @@ class Needs(_Data):
         return (("memory-mib", self.memory), *[("kvm", 1)] * self.kvm,
                 *((_resource(board), 1) for board, _ in self.boards))
 
-    def lacking(self, facts: Facts) -> str:
+    def lacking(self, facts: WorkerFacts) -> str:
         """What a machine lacks for it, in a few words; empty if nothing."""
         if self.machine not in (None, facts.machine):
             return f"is {facts.machine}, not {self.machine}"
@@ -287,18 +287,18 @@ def read_task(data: bytes) -> Task:
         raise HarnessError(f"what came is no task: {error.errors()[0]['msg']}") from None
 
 
-def read_answer(data: bytes) -> Answer:
+def read_answer(data: bytes) -> CellAnswer:
     """The answer that has come. Raises HarnessError for what is none."""
     try:
-        return Answer.model_validate_json(data)
+        return CellAnswer.model_validate_json(data)
     except ValidationError as error:
         raise HarnessError(f"what came is no answer: {error.errors()[0]['msg']}") from None
 
 
-def read_facts(data: bytes) -> Facts:
+def read_facts(data: bytes) -> WorkerFacts:
     """The facts that have come. Raises HarnessError for what is none."""
     try:
-        return Facts.model_validate_json(data)
+        return WorkerFacts.model_validate_json(data)
     except ValidationError as error:
         raise HarnessError(f"it says nothing that is understood: {error.errors()[0]['msg']}"
                            ) from None

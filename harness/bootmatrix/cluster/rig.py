@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bootmatrix import arguments
 from bootmatrix.cluster import address as addresses
 from bootmatrix.cluster import artifacts
-from bootmatrix.cluster.client import Cluster, Given
+from bootmatrix.cluster.client import Cluster, GivenCell
 from bootmatrix.cluster.local import LocalCluster
 from bootmatrix.cluster.model import (
     HostData,
@@ -25,7 +25,7 @@ from bootmatrix.cluster.model import (
     words_data,
 )
 from bootmatrix.cluster.table import Packing
-from bootmatrix.cluster.wishes import Wishes
+from bootmatrix.cluster.wishes import ClusterWishes
 from bootmatrix.errors import HarnessError
 from bootmatrix.guests import program_of
 from bootmatrix.model import BoardSource, Verdict
@@ -51,7 +51,7 @@ class ClusterRig(Rig):
     """A rig whose cells run on the workers of a cluster."""
 
     def __init__(
-        self, wishes: Wishes, engine_name: str | None, run_dir: Path, worker: str = "main"
+        self, wishes: ClusterWishes, engine_name: str | None, run_dir: Path, worker: str = "main"
     ) -> None:
         super().__init__(engine_name, run_dir, worker)
         self._wishes = wishes
@@ -62,9 +62,9 @@ class ClusterRig(Rig):
         self._local: LocalCluster | None = None
         self._prepared: set[HostSpec] = set()
         self._made: dict[HostSpec, Host] = {}
-        self._given: dict[Given, Begun] = {}
+        self._given: dict[GivenCell, Begun] = {}
         self._lock = threading.Lock()
-        self._say: Callable[[str], None] = lambda line: None
+        self._progress: Callable[[str], None] = lambda line: None
 
     def prepare(
         self, hosts: Iterable[HostSpec], progress: Callable[[str], None] = lambda line: None
@@ -73,20 +73,20 @@ class ClusterRig(Rig):
         new = [host for host in hosts if host not in self._prepared]
         if new:
             super().prepare(new, progress)
-            self._say = progress
+            self._progress = progress
             self._prepared |= set(new)
 
-    def open(self, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
+    def open(self, cells: Sequence[Cell], progress: Callable[[str], None]) -> None:
         """Find the workers, and send them what these cells need. Raises HarnessError."""
         if self._broken is not None:
             raise self._broken
         try:
-            self._open(cells, say)
+            self._open(cells, progress)
         except HarnessError as error:
             self._broken = error
             raise
 
-    def _open(self, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
+    def _open(self, cells: Sequence[Cell], progress: Callable[[str], None]) -> None:
         for spec in dict.fromkeys(host for cell in cells for host in cell.hosts):
             self._made.setdefault(spec, self.builds.host(spec))
             self._packing.key(self._made[spec])
@@ -102,16 +102,16 @@ class ClusterRig(Rig):
             address = self._local.open()
         self._cluster = Cluster(
             address, addresses.security(self._wishes.tls), self._name,
-            self._packing.table(self.builds.firmwares()), self._packing.sent, say,
+            self._packing.table(self.builds.firmwares()), self._packing.sent, progress,
             self._wishes.same_roots)
         self._cluster.open()
         self._cluster.wait_for_workers(address.local or 1)
         names = ", ".join(f"{at.name} ({at.facts.slots})"
                           for at in self._cluster.ready if at.facts)
-        say(f"workers, with so many cells side by side: {names}")
-        self._tell_of_homeless(cells, say)
+        progress(f"workers, with so many cells side by side: {names}")
+        self._tell_of_homeless(cells, progress)
 
-    def _tell_of_homeless(self, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
+    def _tell_of_homeless(self, cells: Sequence[Cell], progress: Callable[[str], None]) -> None:
         """Say of which cells no worker can run any, and what is missing."""
         assert self._cluster is not None
         found: dict[str, int] = {}
@@ -119,19 +119,19 @@ class ClusterRig(Rig):
             if lacks := self._cluster.lacking(self._needs(cell)):
                 found[lacks] = found.get(lacks, 0) + 1
         for lacks, number in found.items():
-            say(f"{number} cell{'s' * (number != 1)} can run on no worker: {lacks}")
+            progress(f"{number} cell{'s' * (number != 1)} can run on no worker: {lacks}")
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another cell keeps a worker busy."""
-        return self._cluster is not None and self._cluster.has_room
+        return self._cluster is not None and self._cluster.has_capacity
 
     def begin(self, cell: Cell, known: Sequence[Known], repeat: int = 1) -> Begun:
         """Give a cell to the cluster; its record comes later."""
         if self._broken is not None:
             raise self._broken
         if self._cluster is None:
-            self.open([cell], self._say)
+            self.open([cell], self._progress)
         assert self._cluster is not None
         needs = self._needs(cell)
         lacks = self._cluster.lacking(needs)
@@ -214,7 +214,7 @@ class ClusterRig(Rig):
         steps = cell.scenario.steps[: shared_steps(cell.scenario.steps, cell.migration)]
         return key_of(cell, hosts, steps) if steps else None
 
-    def _record(self, given: Given, cell: Cell, known: Sequence[Known]) -> Record:
+    def _record(self, given: GivenCell, cell: Cell, known: Sequence[Known]) -> Record:
         """The record of a cell that has come back. Raises HarnessError."""
         if given.error is not None:
             self._broken = given.error
@@ -258,9 +258,9 @@ def _memory(cell: Cell, hosts: Sequence[Host]) -> int:
     if cell.board is not None:
         need = max(program_of(cell.guest.kind, hosts[0].firmware, cell.arch).mib,
                    *(cell.board.memory_mib(host.firmware) for host in hosts))
-    told = arguments.mib(cell.memory or (own.memory if own else ""))
+    configured = arguments.mib(cell.memory or (own.memory if own else ""))
     each = [arguments.mib(arguments.last((*cell.words, *host.arguments), "m") or "")
-            or told or need for host in hosts]
+            or configured or need for host in hosts]
     return sum(sorted(each)[-2:])
 
 

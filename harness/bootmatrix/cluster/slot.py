@@ -21,8 +21,8 @@ from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import Cell
 from bootmatrix.cluster import artifacts, frames
-from bootmatrix.cluster.model import Answer, Task, read_task
-from bootmatrix.cluster.table import Kept, SentBuilds, boards_of, read_table
+from bootmatrix.cluster.model import CellAnswer, Task, read_task
+from bootmatrix.cluster.table import BuildCache, SentBuilds, boards_of, read_table
 from bootmatrix.ending import at_end_of_parent, end_tidily
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.cell_files import remove_tree
@@ -54,7 +54,7 @@ class SentRig(Rig):
         table = read_table((run_dir / TABLE).read_bytes())
         store = ImageStore()
         self._sent = SentBuilds(
-            store, table, Kept(image_store.cache_home(), store), boards_of(boards))
+            store, table, BuildCache(image_store.cache_home(), store), boards_of(boards))
 
     @property
     def builds(self) -> Builds:
@@ -109,7 +109,7 @@ class Slot:
                 if head["key"] == FORGET:
                     if head["run"] == self._run:
                         self._close()
-                    self._say({"key": FORGET})
+                    self._send({"key": FORGET})
                 else:
                     self._take(str(head["key"]), Path(head["run_dir"]), body, head.get("engine"))
         except frames.Ended:
@@ -145,11 +145,11 @@ class Slot:
             return
         if begun.waits:
             self._waiting[key] = task, run_dir, begun
-            self._say({"key": key, "waits": True})
+            self._send({"key": key, "waits": True})
         else:
             self._tell(key, *self._finish(task, run_dir, begun))
 
-    def _finish(self, task: Task, run_dir: Path, begun: Begun) -> tuple[Answer, bytes, bytes]:
+    def _finish(self, task: Task, run_dir: Path, begun: Begun) -> tuple[CellAnswer, bytes, bytes]:
         try:
             record = begun.record()
             packed = b""
@@ -163,21 +163,21 @@ class Slot:
                     remove_tree(directory)
         except Exception as error:
             return _broken(error), b"", b""
-        return Answer(state="done"), as_line(record), packed
+        return CellAnswer(state="done"), as_line(record), packed
 
     def _tell(
-        self, key: str, answer: Answer, record: bytes = b"", packed: bytes = b""
+        self, key: str, answer: CellAnswer, record: bytes = b"", packed: bytes = b""
     ) -> None:
-        self._say({"key": key, "answer": answer.model_dump()}, record, packed)
+        self._send({"key": key, "answer": answer.model_dump()}, record, packed)
 
-    def _say(self, head: dict[str, Any], body: bytes = b"", packed: bytes = b"") -> None:
+    def _send(self, head: dict[str, Any], body: bytes = b"", packed: bytes = b"") -> None:
         with self._writing:
             frames.write(self._out, head, body, packed)
 
     def _beat(self) -> None:
         with suppress(frames.Ended):
             while not self._over.wait(BEAT_SECONDS):
-                self._say({"beat": True})
+                self._send({"beat": True})
         # Its worker is gone: it ends, even in the middle of a cell, as it would if it were asked.
         if not self._over.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -197,10 +197,10 @@ def _of_interest(verdict: str, outcome: Outcome) -> bool:
     return verdict == Verdict.ERROR or outcome not in (Outcome.PASSED, Outcome.UNSUPPORTED)
 
 
-def _broken(error: Exception) -> Answer:
+def _broken(error: Exception) -> CellAnswer:
     if isinstance(error, HarnessError | UserError):
-        return Answer(state="broken", why=str(error)[:4000])
-    return Answer(state="broken", why=in_a_line(error)[0][:4000])
+        return CellAnswer(state="broken", why=str(error)[:4000])
+    return CellAnswer(state="broken", why=in_a_line(error)[0][:4000])
 
 
 def main(make_rig: MakeRig = SentRig) -> None:

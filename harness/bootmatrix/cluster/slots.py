@@ -23,9 +23,9 @@ from typing import IO, Any, Literal, cast
 
 from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cluster import frames
-from bootmatrix.cluster.model import Answer, Facts
+from bootmatrix.cluster.model import CellAnswer, WorkerFacts
 from bootmatrix.cluster.slot import FORGET, TABLE
-from bootmatrix.cluster.table import Kept, Table, read_table
+from bootmatrix.cluster.table import BuildCache, Table, read_table
 from bootmatrix.deadline import awake
 from bootmatrix.errors import HarnessError, UserError, in_a_line
 from bootmatrix.files.cell_files import remove_tree
@@ -39,7 +39,7 @@ _END_SECONDS = 3.0
 _LOOK_SECONDS = 0.25
 SLOT = (sys.executable, "-m", "bootmatrix.cluster.slot")
 Said = queue.SimpleQueue[tuple[dict[str, Any], bytes, bytes] | None]
-Came = tuple[Answer, bytes, bytes]
+Came = tuple[CellAnswer, bytes, bytes]
 """What has come of a cell, its record, and its files."""
 
 
@@ -150,7 +150,7 @@ class _Run:
     incoming: dict[str, IO[bytes]] = field(default_factory=dict)
 
 
-class Machine:
+class WorkerMachine:
     """Runs cells on this machine, so many side by side as ``facts`` say.
 
     ``cache`` is where builds are kept; runs have directories of their own in ``home``. ``boards``
@@ -159,14 +159,14 @@ class Machine:
     """
 
     def __init__(
-        self, facts: Facts, cache: Path, home: Path, command: Sequence[str] = (),
+        self, facts: WorkerFacts, cache: Path, home: Path, command: Sequence[str] = (),
         boards: Sequence[Path] = (), engine: str | None = None,
     ) -> None:
         self.facts = facts
         self._engine = engine
         self._cache = cache
         self.home = home
-        self._kept: dict[str, Kept] = {}
+        self._build_caches: dict[str, BuildCache] = {}
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._taking = threading.Lock()
@@ -203,14 +203,14 @@ class Machine:
             read = read_table(table)
             (directory / f"{TABLE}.new").write_bytes(table)
             (directory / f"{TABLE}.new").replace(directory / TABLE)
-            if run not in self._kept:
-                self._kept[run] = Kept(self._cache, ImageStore())
+            if run not in self._build_caches:
+                self._build_caches[run] = BuildCache(self._cache, ImageStore())
             if there:
                 there.table, there.asked = read, awake()
             else:
                 self._runs[run] = _Run(directory, read, awake())
-            kept = self._kept[run]
-            return [digest for digest in (*read.trees, *read.files) if not kept.has(digest)]
+            cache = self._build_caches[run]
+            return [digest for digest in (*read.trees, *read.files) if not cache.has(digest)]
 
     def build(self, run: str, digest: str, name: str) -> bool:
         """Build a build of the catalogue here; whether it is the one of this digest."""
@@ -218,8 +218,8 @@ class Machine:
         if name in store.names(None):
             store.build([name], lambda line: None)
         with self._taking:
-            kept = self._kept[run] = Kept(self._cache, ImageStore())
-            return kept.has(digest)
+            cache = self._build_caches[run] = BuildCache(self._cache, ImageStore())
+            return cache.has(digest)
 
     def receive(
         self, run: str, digest: str, is_tree: bool, offset: int, piece: bytes, last: bool
@@ -240,7 +240,7 @@ class Machine:
             if last:
                 file.seek(0)
                 with at.incoming.pop(digest) as whole:
-                    self._kept[run].take(digest, is_tree, whole)
+                    self._build_caches[run].take(digest, is_tree, whole)
 
     def ask(self, run: str) -> bool:
         """Say that a run is still wanted; whether it is known here."""
@@ -257,8 +257,8 @@ class Machine:
         _side_by_side([partial(process.forget, run) for process in self._processes
                        if process.run == run])
         with self._taking:
-            if (kept := self._kept.pop(run, None)) is not None:
-                kept.close()
+            if (cache := self._build_caches.pop(run, None)) is not None:
+                cache.close()
         if there is not None:
             for file in there.incoming.values():
                 file.close()
@@ -329,7 +329,7 @@ class Machine:
                         waits()
                     continue
                 process.cells.pop(key, None)
-                return Answer.model_validate(head["answer"]), record, packed
+                return CellAnswer.model_validate(head["answer"]), record, packed
         finally:
             if not freed:
                 self._free.put(process)
@@ -346,7 +346,7 @@ def _side_by_side(deeds: Sequence[Callable[[], None]]) -> None:
 
 
 def _without_record(state: Literal["lost", "broken", "unknown", "stopped"], why: str = "") -> Came:
-    return Answer(state=state, why=why), b"", b""
+    return CellAnswer(state=state, why=why), b"", b""
 
 
 def home_of(cache: Path) -> Path:

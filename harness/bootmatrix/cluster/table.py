@@ -201,7 +201,7 @@ def _without_places(firmware: FirmwareBuild) -> FirmwareBuild:
 # ---- on a worker -------------------------------------------------------------------------------
 
 
-class Kept:
+class BuildCache:
     """What a machine has of other machines' builds, in its cache; and its own, by their digests.
 
     What is asked for stays in use until it is closed.
@@ -251,10 +251,10 @@ class Kept:
                 archive.read(file, lambda stem, facts: entry / _TREE)
                 found = Manifest.of(entry / _TREE).digest
             else:
-                with (entry / _FILE).open("w+b") as kept:
-                    shutil.copyfileobj(file, kept)
-                    kept.seek(0)
-                    found = hashlib.file_digest(kept, "sha256").hexdigest()
+                with (entry / _FILE).open("w+b") as copy:
+                    shutil.copyfileobj(file, copy)
+                    copy.seek(0)
+                    found = hashlib.file_digest(copy, "sha256").hexdigest()
             if found != digest:
                 raise ImageError(f"what came as {digest[:16]} has the sha256 {found[:16]}")
 
@@ -285,19 +285,19 @@ class SentBuilds(Builds):
     """The builds of a run's table, where they are on this machine; ``boards`` are on its bench."""
 
     def __init__(
-        self, store: ImageStore, table: Table, kept: Kept, boards: Mapping[str, BoardSource]
+        self, store: ImageStore, table: Table, cache: BuildCache, boards: Mapping[str, BoardSource]
     ) -> None:
         super().__init__(store)
         self._boards = boards
         self._table = table
-        self._kept = kept
+        self._build_cache = cache
         self._made: dict[str, tuple[QemuBuild, FirmwareBuild]] = {}
         self._known = tuple(_FIRMWARE.validate_python(data) for data in table.firmwares)
 
     def close(self) -> None:
         """They may be removed when they grow old."""
         super().close()
-        self._kept.close()
+        self._build_cache.close()
 
     def host(self, spec: HostSpec) -> Host:
         """The builds that a host of a task stands for. Raises HarnessError."""
@@ -312,7 +312,7 @@ class SentBuilds(Builds):
         """Where a disk image of the run's table is. Raises HarnessError."""
         if digest not in self._table.disks:
             raise HarnessError("a disk of the cell is not in the run's table")
-        return self._kept.path(digest)
+        return self._build_cache.path(digest)
 
     def known_firmware(self, hosts: Sequence[Host], machine: str) -> KnownFirmware:
         """What can be recognised, as on the machine of the run."""
@@ -320,7 +320,7 @@ class SentBuilds(Builds):
 
     def _placed(self, data: HostBuilds) -> tuple[QemuBuild, FirmwareBuild]:
         def place(ref: TreeRef) -> Path:
-            return ref.within(self._kept.path(ref.tree))
+            return ref.within(self._build_cache.path(ref.tree))
 
         try:
             qemu = _QEMU.validate_python(data.qemu)
@@ -328,7 +328,7 @@ class SentBuilds(Builds):
         except ValidationError as error:
             raise HarnessError(f"what came is no build: {error.errors()[0]['msg']}") from None
         files: Mapping[str, Path] = {
-            name: self._kept.path(digest) for name, digest in data.files.items()}
+            name: self._build_cache.path(digest) for name, digest in data.files.items()}
         firmware = replace(
             firmware, path=files.get("path", Path()), variables=files.get("variables"),
             payload=files.get("payload"), symbols=files.get("symbols"))

@@ -9,7 +9,7 @@ from bootmatrix.cluster import address as addresses
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ClusterWishes:
     """What a run wants of its cluster, as its options say."""
 
     address: str

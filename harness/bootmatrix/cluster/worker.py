@@ -23,8 +23,8 @@ from bootmatrix.builds.image_store import ImageStore
 from bootmatrix.cell import AXES
 from bootmatrix.cluster import quiet
 from bootmatrix.cluster.address import Address, trouble
-from bootmatrix.cluster.model import PROTOCOL, Facts
-from bootmatrix.cluster.slots import Machine
+from bootmatrix.cluster.model import PROTOCOL, WorkerFacts
+from bootmatrix.cluster.slots import WorkerMachine
 from bootmatrix.engines import ENGINES
 from bootmatrix.engines.confinement import kvm_complaint
 from bootmatrix.errors import EngineError, HarnessError, UserError
@@ -39,7 +39,7 @@ BATCH_SECONDS = 0.5
 """After so long it begins no other of the cells that came together."""
 _AGAIN_SECONDS = 1.0
 _NONE: Mapping[str, BoardSource] = MappingProxyType({})
-_here: list[Machine] = []
+_serving: list[WorkerMachine] = []
 Said = tuple[bytes, bytes, bytes]
 """What comes of a cell: the answer, its record, and its files."""
 
@@ -49,10 +49,10 @@ def topic(run: str) -> str:
     return f"bootmatrix-{run}"
 
 
-def _machine() -> Machine:
-    if not _here:
+def _machine() -> WorkerMachine:
+    if not _serving:
         raise HarnessError("this is no worker of bootmatrix's")
-    return _here[0]
+    return _serving[0]
 
 
 # ---- what a run calls ------------------------------------------------------------------------
@@ -138,7 +138,7 @@ async def forget(run: str) -> None:
 
 def facts_of(
     name: str, slots: int, engine: str | None, boards: Mapping[str, BoardSource] = _NONE
-) -> Facts:
+) -> WorkerFacts:
     """What this machine has. Raises UserError for an engine that does not work here."""
     from bootmatrix.engines import choose
 
@@ -151,7 +151,7 @@ def facts_of(
                 raise UserError(f"{engine} does not work here: {error.message}") from None
             continue
         engines.append(one)
-    return Facts(
+    return WorkerFacts(
         protocol=PROTOCOL, axes=list(AXES), version=bootmatrix.__version__, name=name,
         machine=platform.machine(),
         slots=slots, kvm=kvm_complaint() or "", memory=_memory(), engines=engines, roots={},
@@ -164,36 +164,38 @@ def _memory(meminfo: Path = MEMINFO) -> int:
 
 
 def serve(
-    address: Address, security: Security | None, machine: Machine, say: Callable[[str], None],
+    address: Address, security: Security | None, machine: WorkerMachine,
+    progress: Callable[[str], None],
 ) -> None:
     """Serve a scheduler until this process is asked to end.
 
     Where the scheduler goes, or cannot be reached, what runs ends, and it is tried again.
     """
     quiet.settle()
-    _here[:] = [machine]
+    _serving[:] = [machine]
     try:
-        asyncio.run(_serve(address, security, machine, say))
+        asyncio.run(_serve(address, security, machine, progress))
     finally:
-        _here.clear()
+        _serving.clear()
 
 
 async def _serve(
-    address: Address, security: Security | None, machine: Machine, say: Callable[[str], None],
+    address: Address, security: Security | None, machine: WorkerMachine,
+    progress: Callable[[str], None],
 ) -> None:
     from distributed import Worker
 
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked.set)
-    told = ""
+    last = ""
     facts = machine.facts
     while not asked.is_set():
         worker = Worker(
             address.text, nthreads=facts.slots, name=f"{facts.name}-{os.urandom(4).hex()}",
             resources=facts.resources, memory_limit=0, security=security, dashboard=False,
             local_directory=str(machine.home), death_timeout=CONNECT_SECONDS, silence_logs=False)
-        begun = asyncio.ensure_future(_until_end(worker, lambda: say(
+        begun = asyncio.ensure_future(_until_end(worker, lambda: progress(
             f"{facts.name}: serves {address.text}, {facts.slots} cells side by side")))
         over = asyncio.ensure_future(asked.wait())
         await asyncio.wait({begun, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -210,15 +212,15 @@ async def _serve(
         if asked.is_set():
             break
         if served:
-            say(f"{facts.name}: {address.text} has gone; it is tried again")
-            told = ""
+            progress(f"{facts.name}: {address.text} has gone; it is tried again")
+            last = ""
         else:
             wrong = await asyncio.to_thread(trouble, address, security)
             line = (f"{facts.name}: no scheduler answers at {address.text}"
                     f"{wrong and f': {wrong}'}; it is tried again")
-            if line != told:
-                say(line)
-            told = line
+            if line != last:
+                progress(line)
+            last = line
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asked.wait(), _AGAIN_SECONDS)
 

@@ -59,8 +59,8 @@ def steps_until(cell: Cell, until: str | None) -> Sequence[Step]:
     places = [n for n, step in enumerate(steps, 1) if name in (str(n), step.kind)]
     number = int(which) if which.isdecimal() else 1
     if (which and not which.isdecimal()) or not 1 <= number <= len(places):
-        told = ", ".join(f"{n} {step.kind}" for n, step in enumerate(steps, 1))
-        raise UserError(f"--until {until}: no such step", hint=f"{cell.scenario.name}: {told}")
+        listed = ", ".join(f"{n} {step.kind}" for n, step in enumerate(steps, 1))
+        raise UserError(f"--until {until}: no such step", hint=f"{cell.scenario.name}: {listed}")
     return steps[: places[number - 1]]
 
 
@@ -112,7 +112,7 @@ def _with_monitor(host: Host, number: int) -> Host:
 
 
 def converse(
-    console: socket.socket, say: Callable[[str], None], ended: str = "QEMU has ended"
+    console: socket.socket, on_end: Callable[[str], None], ended: str = "QEMU has ended"
 ) -> None:
     """Pass keys and text between this terminal and a console, until Ctrl-] or its end."""
     keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
@@ -125,7 +125,7 @@ def converse(
             if console.fileno() in ready:
                 data = _received(console)
                 if not data:
-                    say(f"\r\n{ended}\r")
+                    on_end(f"\r\n{ended}\r")
                     return
                 os.write(screen, data)
             if keys in ready:

@@ -14,7 +14,7 @@ from bootmatrix.diagnose.doctor import Finding, Health
 from bootmatrix.errors import BenchError, BoardTaken, HarnessError, PlaceTaken, UserError
 from bootmatrix.firmware.identity import KnownFirmware, banner_version, sha256
 from bootmatrix.machines.bench.seat import Seat
-from bootmatrix.machines.board import Bench, Facts, facts
+from bootmatrix.machines.board import Bench, BoardFacts, facts
 from bootmatrix.matrix.expansion import load, looks_like_matrix
 from bootmatrix.model import BoardSource, FirmwareBuild
 
@@ -33,7 +33,7 @@ class Listed:
     """
 
     source: BoardSource
-    facts: Facts
+    facts: BoardFacts
     user: str | None
     mark: str
     pending: str
@@ -112,7 +112,7 @@ def _examined(bench: Bench, known: KnownFirmware) -> Iterator[Finding]:
         yield Finding("place", Health.OK, f"{there.place}, held now")
     yield Finding("console", Health.OK, there.console)
     if there.power:
-        with _told("power", "its cable, and the outlet's number") as failed:
+        with _failures("power", "its cable, and the outlet's number") as failed:
             bench.off()
         yield failed[0] if failed else Finding("power", Health.OK, f"off by {there.power}")
     else:
@@ -122,7 +122,7 @@ def _examined(bench: Bench, known: KnownFirmware) -> Iterator[Finding]:
         yield Finding("chip", Health.WARN, "no programmer: what is in it stays",
                       "drivers: FlashromDriver or DediprogFlashDriver")
     else:
-        with _told("chip", "the clip, its supply, and the programmer's name") as failed:
+        with _failures("chip", "the clip, its supply, and the programmer's name") as failed:
             recovered = bench.chip.recover()
             content = bench.chip.read()
         if failed:
@@ -146,7 +146,7 @@ def _examined(bench: Bench, known: KnownFirmware) -> Iterator[Finding]:
 def _heard(bench: Bench) -> Iterator[Finding]:
     line = bench.line
     said = line.attach()
-    with said, _told("board", "its supply, and what is in its chip") as failed:
+    with said, _failures("board", "its supply, and what is in its chip") as failed:
         before = line.hearing.bytes
         bench.on()
         spoke = line.wait_for_more(before, Deadline.after(SPEAK_SECONDS))
@@ -172,7 +172,7 @@ def _heard(bench: Bench) -> Iterator[Finding]:
 
 
 @contextlib.contextmanager
-def _told(what: str, mend: str) -> Iterator[list[Finding]]:
+def _failures(what: str, mend: str) -> Iterator[list[Finding]]:
     """What goes wrong here, as a finding."""
     found: list[Finding] = []
     try:

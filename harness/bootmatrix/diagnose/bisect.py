@@ -173,8 +173,8 @@ def substituted(
             qemu = QemuSource(name=called, git=build)
         else:
             qemu = QemuSource(path=build, name=called) if isinstance(build, Path) else build
-        kept = old.firmware or beside(old) if over is Over.QEMU else old.firmware
-        return replace(new, qemu=qemu, firmware=kept)
+        firmware = old.firmware or beside(old) if over is Over.QEMU else old.firmware
+        return replace(new, qemu=qemu, firmware=firmware)
 
     return replace(cell, hosts=tuple(
         host(old) if index in where else old for index, old in enumerate(cell.hosts)))
@@ -189,7 +189,7 @@ def stays(
     cell: Cell, over: Over, where: Sequence[int], host: Callable[[HostSpec], Host]
 ) -> list[list[str]]:
     """What tells the builds of a cell that no candidate replaces from others of their names."""
-    kept = []
+    found = []
     for index, spec in enumerate(cell.hosts):
         whole = host(spec)
         parts = [] if index in where and over is not Over.FIRMWARE else _qemu_parts(whole)
@@ -198,8 +198,8 @@ def stays(
         if index not in where or over is Over.QEMU or (
                 over is not Over.FIRMWARE and (named or isinstance(spec.firmware, FirmwareSource))):
             parts += _firmware_parts(whole)
-        kept.append(parts)
-    return kept
+        found.append(parts)
+    return found
 
 
 def content(hosts: Sequence[Host]) -> str:
@@ -236,11 +236,11 @@ def scripts(words: Sequence[str]) -> dict[str, str]:
 
     Those that git tracks are left out, as the command itself may check out others.
     """
-    found, here = {}, Repository(Path.cwd(), around=True)
+    found, repo = {}, Repository(Path.cwd(), around=True)
     for word in words:
         path = Path(word)
         with contextlib.suppress(OSError, ValueError):
-            if path.is_file() and path.stat().st_size <= _SCRIPT_BYTES and not here.tracks(word):
+            if path.is_file() and path.stat().st_size <= _SCRIPT_BYTES and not repo.tracks(word):
                 found[word] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
@@ -288,7 +288,7 @@ def printable(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class BisectResult:
     """The end of a search: the last good and the first bad candidate.
 
     ``between`` are those of which nothing is known: with any, the first bad one is one of them or
@@ -310,7 +310,7 @@ def search(
     same: bool = False,
     skips: int | None = None,
     ahead: Callable[[Sequence[str]], None] = lambda names: None,
-) -> Found:
+) -> BisectResult:
     """Find the first bad candidate after ``good`` and up to ``bad``.
 
     ``ask`` is given a name and about how many more will have to be asked after it; ``again`` runs
@@ -323,27 +323,27 @@ def search(
     the rig broke at one; Flaky if one of the two that decide ends otherwise when it is run again.
     """
     steps = _steps_for(bad - good - 1)
-    told = {}
+    answers = {}
     between = range(good + 1, bad)
     middle = [_next(between, 0)] if between else []
     for n, (index, then) in enumerate(((good, [bad, *middle]), (bad, middle))):
         ahead([candidates[next_] for next_ in then])
-        told[index] = ask(candidates[index], steps + 1 - n)
+        answers[index] = ask(candidates[index], steps + 1 - n)
     for index, option in ((good, "--good"), (bad, "--bad")):
-        if told[index].skipped:
-            why = f"{option} {candidates[index]} tells nothing: {told[index].reason}"
-            raise HarnessError(why) if _broke(told[index]) else UserError(why)
-    if told[good].content and told[good].content == told[bad].content:
+        if answers[index].skipped:
+            why = f"{option} {candidates[index]} tells nothing: {answers[index].reason}"
+            raise HarnessError(why) if _broke(answers[index]) else UserError(why)
+    if answers[good].content and answers[good].content == answers[bad].content:
         raise UserError(f"the ends do not differ: {candidates[good]} and {candidates[bad]} are the "
                         "same build, byte for byte", hint="nothing to search between them")
-    if told[good].verdict == told[bad].verdict:
+    if answers[good].verdict == answers[bad].verdict:
         raise UserError(f"the ends agree: both {candidates[good]} and {candidates[bad]} end in "
-                        f"{told[good].verdict}", hint="nothing to search between them")
-    if told[bad].verdict == Verdict.PASS:
+                        f"{answers[good].verdict}", hint="nothing to search between them")
+    if answers[bad].verdict == Verdict.PASS:
         raise UserError(f"the ends are the wrong way round: {candidates[good]}, the good one, ends "
-                        f"in {told[good].verdict}, and {candidates[bad]}, the bad one, passes",
+                        f"in {answers[good].verdict}, and {candidates[bad]}, the bad one, passes",
                         hint="--reverse: the good one is the newer")
-    well, ill = told[good].verdict, told[bad].verdict
+    well, ill = answers[good].verdict, answers[bad].verdict
     unknown: set[int] = set()
     row: list[str] = []
     while open_ := [index for index in range(good + 1, bad) if index not in unknown]:
@@ -351,7 +351,7 @@ def search(
         index = _next(open_, skipped)
         halves = ([one for one in open_ if one > index], [one for one in open_ if one < index])
         ahead([candidates[_next(half, 0)] for half in halves if half])
-        answer = told[index] = ask(candidates[index], _steps_for(len(open_)) - 1)
+        answer = answers[index] = ask(candidates[index], _steps_for(len(open_)) - 1)
         if answer.skipped or (same and answer.verdict not in (well, ill)):
             unknown.add(index)
             row.append(candidates[index])
@@ -364,10 +364,10 @@ def search(
         else:
             bad = index
     for index in (good, bad):
-        _confirm(candidates[index], told[index], again)
-    return Found(candidates[good], candidates[bad],
-                 tuple(candidates[index] for index in range(good + 1, bad)),
-                 tuple(row) if open_ else ())
+        _confirm(candidates[index], answers[index], again)
+    return BisectResult(candidates[good], candidates[bad],
+                        tuple(candidates[index] for index in range(good + 1, bad)),
+                        tuple(row) if open_ else ())
 
 
 def _next(open_: Sequence[int], skipped: int) -> int:

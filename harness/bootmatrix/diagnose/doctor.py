@@ -93,13 +93,13 @@ def examine(
         yield Finding("catalogue", Health.FAIL, in_a_line(error)[0], "mend that line of the file")
         return
     yield from _seen("tools", _tools(store))
-    chosen: list[str] = []
+    usable: list[str] = []
     for name in (engine,) if engine else engines.ENGINES:
         for finding in _seen(f"engine {name}", _engine(name)):
             yield finding
             if finding.state is Health.OK:
-                chosen.append(name)
-    if not chosen:
+                usable.append(name)
+    if not usable:
         yield Finding("engine", Health.FAIL, "none works, and no QEMU runs without one",
                       "mend one of those above")
     yield from _seen("disk space", _disk(store))
@@ -111,9 +111,9 @@ def examine(
                 intact.append(name)
     yield from _seen("guests' disks", _guests_disks())
     yield from _seen("own builds", _own_builds())
-    yield from _seen("accelerator", _accelerators(chosen[0] if chosen else None, store, intact))
+    yield from _seen("accelerator", _accelerators(usable[0] if usable else None, store, intact))
     for name, source in qemus.items():
-        yield from _seen(f"QEMU {name}", _qemu(name, source, chosen[0] if chosen else None, store))
+        yield from _seen(f"QEMU {name}", _qemu(name, source, usable[0] if usable else None, store))
 
 
 def _seen(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from bootmatrix.cell import AXES, NAME, Cell
 from bootmatrix.errors import UserError
 from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.expansion import Matrix, load
-from bootmatrix.matrix.sources import Given
+from bootmatrix.matrix.sources import GivenBuilds
 from bootmatrix.model import (
     LIMITS,
     Arch,
@@ -34,7 +34,7 @@ from bootmatrix.records.words import plural
 _BUILD = r"^[A-Za-z0-9][A-Za-z0-9._+~:-]*$"  # a package's version is in its name
 
 
-def from_matrix(cell_id: str, path: Path, builds: Builds, given: Given | None = None) -> Cell:
+def from_matrix(cell_id: str, path: Path, builds: Builds, given: GivenBuilds | None = None) -> Cell:
     """The cell of a matrix file. Raises UserError where there is none of this id, with a hint."""
     found, matrix = _cells(path, builds, given)
     cells = {cell.id: cell for cell in found}
@@ -58,7 +58,7 @@ def cells_of(path: Path, builds: Builds) -> Sequence[Cell]:
 
 
 def _cells(
-    path: Path, builds: Builds, given: Given | None = None
+    path: Path, builds: Builds, given: GivenBuilds | None = None
 ) -> tuple[Sequence[Cell], Matrix]:
     if not path.exists():
         raise UserError("no such matrix file", file=path)

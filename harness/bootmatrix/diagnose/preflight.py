@@ -91,7 +91,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """What a QEMU told of one machine type: RAM blocks, device types, and their vmstate.
 
     ``sections`` are the names of those in the stream of a guest that has not run yet: some are
@@ -135,7 +135,7 @@ def _understood(*hosts: Host) -> Iterator[None]:
                         f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
-def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> Facts:
+def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> MachineFacts:
     """Ask the QEMU of a guest's host. Raises QemuError if it answers as none does.
 
     Raises UserError for a machine type of no board that is known.
@@ -144,29 +144,30 @@ def facts(engine: Engine, setup: GuestSetup, host: int = 0) -> Facts:
     try:
         return _facts(engine, setup, host, there)
     except NotStarted as error:
-        return Facts(there, setup.machine, {}, (), {}, (), refused=error.refusal)
+        return MachineFacts(there, setup.machine, {}, (), {}, (), refused=error.refusal)
 
 
-def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> Facts:
+def _facts(engine: Engine, setup: GuestSetup, host: int, there: Host) -> MachineFacts:
     with _understood(there), _stopped(engine, setup, host) as vm:
         deadline = vm.clock.deadline(SECONDS)
-        told = [
+        info = [
             vm.monitor.execute("human-monitor-command", {"command-line": f"info {what}"},
                                deadline=deadline)
             for what in ("ramblock", "qtree")
         ]  # fmt: skip
-        path = vm.kept / "stream"
+        path = vm.private / "stream"
         stuck = save(vm, path, deadline).refusal
         if stuck is not None:
-            return Facts(there, setup.machine, {}, (), {}, (), stuck=stuck.message)
+            return MachineFacts(there, setup.machine, {}, (), {}, (), stuck=stuck.message)
         stream = path.read_bytes() if path.stat().st_size <= _STREAM_BYTES else b""
         with path.open("rb") as end:
             end.seek(max(0, path.stat().st_size - _DESCRIPTION_BYTES))
             sections = sections_in(end.read())
         vm.quit(deadline)
-        return Facts(there, setup.machine, blocks_in(told[0]),
-                     tuple(dict.fromkeys(_DEVICE.findall(told[1]))),
-                     _vmstate(engine, there, setup.machine), sections, queues_in(told[1]), stream)
+        return MachineFacts(there, setup.machine, blocks_in(info[0]),
+                            tuple(dict.fromkeys(_DEVICE.findall(info[1]))),
+                            _vmstate(engine, there, setup.machine), sections, queues_in(info[1]),
+                            stream)
 
 
 @contextlib.contextmanager
@@ -200,7 +201,7 @@ def _stopped(
 
 
 def loaded(
-    engine: Engine, setup: GuestSetup, source: Facts, host: int = 1
+    engine: Engine, setup: GuestSetup, source: MachineFacts, host: int = 1
 ) -> tuple[Obstacle, ...]:
     """What a destination says of the stream of a guest that has not run: whether it takes it.
 
@@ -216,10 +217,10 @@ def loaded(
 
 
 def _loaded(
-    engine: Engine, setup: GuestSetup, source: Facts, host: int
+    engine: Engine, setup: GuestSetup, source: MachineFacts, host: int
 ) -> tuple[Obstacle, ...]:
     with _understood(setup.hosts[host]), _stopped(engine, setup, host, incoming=True) as vm:
-        path = vm.kept / "stream"
+        path = vm.private / "stream"
         path.write_bytes(source.stream)
         refusal = restore(vm, path, vm.clock.deadline(SECONDS)).refusal
         device = _OF_DEVICE.search(vm.log_tail())
@@ -286,10 +287,10 @@ def sections_in(stream: bytes) -> tuple[str, ...]:
     while (at := stream.rfind(b'\x06', 0, at)) >= 0:
         if stream[at + 5:at + 6] == b"{" and at + 5 + int.from_bytes(
                 stream[at + 1:at + 5], "big") == len(stream):
-            told = json.loads(stream[at + 5:])
+            description = json.loads(stream[at + 5:])
             # "0000:00:1f.0/ICH9LPC": where the device is, and its section's name.
             return tuple(dict.fromkeys(
-                device["name"].rpartition("/")[2] for device in told["devices"]))
+                device["name"].rpartition("/")[2] for device in description["devices"]))
     return ()
 
 
@@ -305,8 +306,8 @@ def _vmstate(engine: Engine, host: Host, machine: str) -> dict[str, Any]:
             if status or not scratch.cell.exists(_VMSTATE):
                 raise QemuError(f"{host.qemu.name} does not tell its vmstate", argv=argv,
                                 status=status, tail=qemu.log_tail())
-            told: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE, _VMSTATE_BYTES))
-            return told
+            vmstate: dict[str, Any] = json.loads(scratch.cell.read(_VMSTATE, _VMSTATE_BYTES))
+            return vmstate
 
 
 # ---- comparing ------------------------------------------------------------------------------
@@ -326,7 +327,7 @@ def machine_findings(source: Host, destination: Host, machine: str) -> tuple[Obs
     )
 
 
-def compare(old: Facts, new: Facts) -> tuple[Obstacle, ...]:
+def compare(old: MachineFacts, new: MachineFacts) -> tuple[Obstacle, ...]:
     """What the destination ``new`` would find in a stream of the source ``old``, refusals first."""
     refused = tuple(does_not_start(role, facts.host, facts.refused)
                     for role, facts in (("source", old), ("destination", new)) if facts.refused)
@@ -358,7 +359,7 @@ def _blocks(old: Mapping[str, Block], new: Mapping[str, Block]) -> Iterator[Obst
                           f"{name} has {block.used:#x} bytes, the destination's {there.used:#x}")
 
 
-def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
+def _sections(old: MachineFacts, new: MachineFacts) -> Iterator[Obstacle]:
     for name in old.sections:
         if name not in new.sections:
             yield Obstacle(Kind.SECTION, True, f"{name} is not there")
@@ -372,11 +373,11 @@ def _sections(old: Facts, new: Facts) -> Iterator[Obstacle]:
             yield from _description(name, section["Description"], by_name[name]["Description"])
 
 
-def _descriptions(facts: Facts, types: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _descriptions(facts: MachineFacts, types: Iterable[str]) -> Iterator[dict[str, Any]]:
     for name in types:
-        told = facts.vmstate.get(name)
-        if isinstance(told, dict) and "Description" in told:
-            yield {"Name": told["Description"]["name"], "Description": told["Description"]}
+        entry = facts.vmstate.get(name)
+        if isinstance(entry, dict) and "Description" in entry:
+            yield {"Name": entry["Description"]["name"], "Description": entry["Description"]}
 
 
 def _description(
@@ -456,10 +457,10 @@ def _path(above: str, name: object) -> str:
 
 
 def _listed(fields: Sequence[Mapping[str, Any]]) -> str:
-    told = [f"{_path('', entry['field'])[1:]} ({entry['size']} bytes)"
-            for entry in fields[:_MOST_LISTED]]
-    more = len(fields) - len(told)
-    return ", ".join([*told, *([f"{more} more"] if more else [])]) or "nothing"
+    shown = [f"{_path('', entry['field'])[1:]} ({entry['size']} bytes)"
+             for entry in fields[:_MOST_LISTED]]
+    more = len(fields) - len(shown)
+    return ", ".join([*shown, *([f"{more} more"] if more else [])]) or "nothing"
 
 
 # ---- proof ----------------------------------------------------------------------------------

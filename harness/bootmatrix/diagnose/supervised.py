@@ -22,7 +22,7 @@ from typing import IO
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, <linux/prctl.h>
 _NOT_RUN = 127
-KEPT = 64 << 10
+OUTPUT_BYTES = 64 << 10
 """Bytes that are kept of what a command says on either of its outputs."""
 _CHUNK = 64 << 10
 
@@ -86,15 +86,15 @@ def _keep_the_end(pid: int, files: Mapping[int, IO[bytes]]) -> None:
 
 def _append(file: IO[bytes], data: bytes) -> None:
     file.write(data)
-    if file.tell() > 2 * KEPT:  # seldom: each time what is kept is written anew
+    if file.tell() > 2 * OUTPUT_BYTES:  # seldom: each time what is kept is written anew
         _cut(file)
     file.flush()
 
 
 def _cut(file: IO[bytes]) -> None:
-    """Leave the last KEPT bytes in it."""
-    if file.tell() > KEPT:
-        file.seek(-KEPT, os.SEEK_END)
+    """Leave the last OUTPUT_BYTES in it."""
+    if file.tell() > OUTPUT_BYTES:
+        file.seek(-OUTPUT_BYTES, os.SEEK_END)
         end = file.read()
         file.seek(0)
         file.truncate()
@@ -152,8 +152,8 @@ def _children() -> list[int]:
     for process in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             # The name, in parentheses, can hold anything; after it: state, parent.
-            told = process.read_text(errors="replace").rpartition(")")[2].split()
-            if int(told[1]) == me:
+            fields = process.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == me:
                 found.append(int(process.parent.name))
     return found
 

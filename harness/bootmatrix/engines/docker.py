@@ -309,7 +309,7 @@ def ensure_image(client: Any, build: QemuBuild) -> str:
                 with new.open("w") as opened:  # before the import: not all caches can be written
                     found = _import(client, build.root, image,
                                     {BUILD: name, DIGEST: digest, ROOT: root})
-                    json.dump({**_kept(file), image: found}, opened)
+                    json.dump({**_cached_ids(file), image: found}, opened)
                 new.replace(file)
             finally:
                 new.unlink(missing_ok=True)
@@ -323,7 +323,7 @@ def ensure_image(client: Any, build: QemuBuild) -> str:
 
 def _imported(client: Any, file: Path, image: str) -> str | None:
     """The id that was kept of an image, if the engine still has it."""
-    found = _kept(file).get(image)
+    found = _cached_ids(file).get(image)
     if found is not None:
         with contextlib.suppress(docker.errors.ImageNotFound):
             client.api.inspect_image(found)
@@ -331,11 +331,11 @@ def _imported(client: Any, file: Path, image: str) -> str | None:
     return None
 
 
-def _kept(file: Path) -> dict[str, str]:
+def _cached_ids(file: Path) -> dict[str, str]:
     """The ids of a root's images by their names, as they were kept."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        kept: dict[str, str] = json.loads(file.read_bytes())
-        return kept
+        ids: dict[str, str] = json.loads(file.read_bytes())
+        return ids
     return {}
 
 

@@ -32,7 +32,7 @@ class Scratch:
         self.directory.mkdir(parents=True, exist_ok=True)
         # Other users of this host could run a set-user-ID program that lies in the cell.
         self.directory.chmod(0o700)
-        self.kept = _made(self.directory / "kept")
+        self.private = _made(self.directory / "kept")
         self._shown = _made(self.directory / "shown")
         self.cell = CellDir(_made(self.directory / "cell"))
 
@@ -67,7 +67,7 @@ class Scratch:
         wrong = None
         try:
             artifacts.mkdir(parents=True)
-            for process in sorted(path for path in self.kept.iterdir() if path.is_dir()):
+            for process in sorted(path for path in self.private.iterdir() if path.is_dir()):
                 target = artifacts / process.name
                 target.mkdir()
                 for log in (CONSOLE_LOG, FIRMWARE_LOG):
@@ -87,7 +87,7 @@ class Scratch:
     def empty(self) -> None:
         """Remove all but the directories that sandboxes may still have."""
         self.cell.empty()
-        for part in (self.kept, *self._shown.iterdir()):
+        for part in (self.private, *self._shown.iterdir()):
             with CellDir(part) as directory:
                 directory.empty()
 

@@ -22,14 +22,14 @@ class _Node:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LifeOutcome:
     """What became of a life: the index of the step that failed, and how; None where it passed."""
 
     failed: int | None = None
     failure: Failure | None = None
 
 
-PASSED = Answer()
+PASSED = LifeOutcome()
 
 
 class Answers:
@@ -38,7 +38,7 @@ class Answers:
     def __init__(self) -> None:
         self._roots: dict[str, _Node] = {}
 
-    def of(self, place: str, way: Sequence[str]) -> Answer | None:
+    def of(self, place: str, way: Sequence[str]) -> LifeOutcome | None:
         """What becomes of a life; None where nobody knows yet."""
         node = self._roots.get(place, _Node())
         for index, step in enumerate(way):
@@ -46,10 +46,10 @@ class Answers:
                 return None
             node = node.after[step]
             if node.failure is not None:
-                return Answer(index, node.failure)
+                return LifeOutcome(index, node.failure)
         return PASSED if node.passed else None
 
-    def add(self, place: str, way: Sequence[str], answer: Answer) -> None:
+    def add(self, place: str, way: Sequence[str], answer: LifeOutcome) -> None:
         """Keep what became of a life."""
         node = self._roots.setdefault(place, _Node())
         for index, step in enumerate(way):

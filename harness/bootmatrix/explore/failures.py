@@ -97,7 +97,7 @@ def is_declared(entries: Sequence[Known], record: Record) -> Known | None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class KnownFailure:
     """A way to fail that needs no more looking at: declared by the matrix, or found before.
 
     ``core`` are the steps of the shortest life that fails so, by their sort; the last one fails.
@@ -138,7 +138,7 @@ class Seen:
         return asdict(self)
 
     @classmethod
-    def read(cls, data: Mapping[str, Any]) -> Seen:
+    def read(cls, data: Mapping[str, Any]) -> KnownFailure:
         """The inverse of ``plain``. Raises ValueError."""
         try:
             return cls(Failure(**data["failure"]), tuple(data["core"]), str(data["name"]),

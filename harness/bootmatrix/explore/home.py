@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bootmatrix.errors import UserError
-from bootmatrix.explore.answers import Answer, Answers
+from bootmatrix.explore.answers import Answers, LifeOutcome
 from bootmatrix.explore.coverage import Coverage
-from bootmatrix.explore.failures import Failure, Seen
+from bootmatrix.explore.failures import Failure, KnownFailure
 from bootmatrix.files import given_file
 
 PLACE, FINDINGS = "explore", "findings"
@@ -76,7 +76,7 @@ class Home:
         self._answer_lines = Lines(self._place / "answers.jsonl")
         self._seen_lines = Lines(self._place / "seen.jsonl")
         self._answers = Answers()
-        self._seen: list[Seen] = []
+        self._seen: list[KnownFailure] = []
         self._claims: dict[str, int] = {}
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Home:
 
     # -- answers ---------------------------------------------------------------------------------
 
-    def answer(self, place: str, way: Sequence[str]) -> Answer | None:
+    def answer(self, place: str, way: Sequence[str]) -> LifeOutcome | None:
         """What became of a life, as far as anybody knows."""
         for line in self._answer_lines.new():
             self._take(line)
@@ -102,12 +102,13 @@ class Home:
                 self._answers.forget(place, way)
                 return
             failed = line["failed"]
-            answer = Answer() if failed is None else Answer(int(failed), Failure(**line["failure"]))
+            answer = LifeOutcome() if failed is None else LifeOutcome(
+                int(failed), Failure(**line["failure"]))
         except (KeyError, TypeError, ValueError):
             return  # of another version
         self._answers.add(place, way, answer)
 
-    def keep(self, place: str, way: Sequence[str], answer: Answer) -> None:
+    def keep(self, place: str, way: Sequence[str], answer: LifeOutcome) -> None:
         """Keep what became of a life."""
         self._answer_lines.add({
             "place": place, "way": list(way), "failed": answer.failed,
@@ -120,16 +121,16 @@ class Home:
     # -- ways to fail ----------------------------------------------------------------------------
 
     @property
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[KnownFailure]:
         """The ways to fail that need no more looking at."""
         for line in self._seen_lines.new():
             try:
-                self._seen.append(Seen.read(line))
+                self._seen.append(KnownFailure.read(line))
             except ValueError:
                 continue
         return self._seen
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: KnownFailure) -> None:
         """One more of them."""
         self._seen_lines.add(seen.plain)
 
@@ -172,7 +173,7 @@ class Home:
         given_file.replace(self.findings / f"{name}.json",
                            json.dumps(data, indent=1).encode() + b"\n")
 
-    def told(self) -> list[dict[str, Any]]:
+    def all_findings(self) -> list[dict[str, Any]]:
         """What is said of all findings, in their order."""
         found = []
         for path in self.findings.glob("finding-*.json"):

@@ -163,7 +163,7 @@ def _machine(wishes: Wishes, seed: int, steps: int) -> type[RuleBasedStateMachin
             if self.life is not None and len(self.life.steps) < steps:
                 nexts = wishes.possible(self.life, kind)
                 if nexts:
-                    self.life = self.life.then(_chosen(nexts, which))
+                    self.life = self.life.then(_selected(nexts, which))
 
         def teardown(self) -> None:
             # Not the life of an example that hypothesis has given up in the middle.
@@ -189,7 +189,7 @@ def _rule(kind: str, name: str) -> Any:
     return rule(which=_WHICH)(step)
 
 
-def _chosen(nexts: Sequence[Next], which: int) -> Next:
+def _selected(nexts: Sequence[Next], which: int) -> Next:
     """One of the steps, most often a plain one; 0 is the first and plainest."""
     plain = [one for one in nexts if unusual(one.step) == unusual(nexts[0].step)]
     which, odd = divmod(which, _ODD)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bootmatrix.cell import Cell
 from bootmatrix.explore import delta, failures, machine
-from bootmatrix.explore.answers import Answer
-from bootmatrix.explore.failures import Failure, Seen
+from bootmatrix.explore.answers import LifeOutcome
+from bootmatrix.explore.failures import Failure, KnownFailure
 from bootmatrix.explore.home import Home
 from bootmatrix.explore.lives import Life, Next, World, sort_of
 from bootmatrix.explore.machine import Enough, LifeFailed
@@ -103,7 +103,7 @@ class Search:
     _met: Life | None = None  # what failed so, before it was shrunk
     _core: LifeFailed | None = None  # the plainest that failed so
     _begun_at: tuple[int, float] = (0, 0.0)  # lives and time, when shrinking began
-    _foreseen: Sequence[Seen] = ()
+    _foreseen: Sequence[KnownFailure] = ()
     _offered: set[Any] = field(default_factory=set)
     _failed: dict[Any, LifeFailed] = field(default_factory=dict)  # what hypothesis was told
 
@@ -215,7 +215,7 @@ class Search:
         self._core = machine.failed(life.first(answer.failed + 1), answer.failure)
         return self._core
 
-    def _answer(self, life: Life) -> Answer:
+    def _answer(self, life: Life) -> LifeOutcome:
         """What becomes of a life."""
         place = place_of(life)
         answer = self.home.answer(place, life.way)
@@ -232,11 +232,11 @@ class Search:
             self.keep(record)
             entry = failures.is_declared(self.matrix.known, record)
             if entry is not None and answer.failed is not None:
-                self.home.add(Seen(answer.failure, (sort_of(life.steps[answer.failed]),),
-                                   entry.reason, declared=True))
+                self.home.add(KnownFailure(answer.failure, (sort_of(life.steps[answer.failed]),),
+                                           entry.reason, declared=True))
         return answer
 
-    def _new_failure(self, life: Life, answer: Answer) -> LifeFailed | None:
+    def _new_failure(self, life: Life, answer: LifeOutcome) -> LifeFailed | None:
         """The failure of a life, where it is the one that is looked at, or shall be."""
         if answer.failed is None or answer.failure is None:
             return None
@@ -262,7 +262,7 @@ class Search:
         failed = self._fails_so(life)
         return failed.life if failed is not None else None
 
-    def _again(self, cut: Life, answer: Answer) -> bool:
+    def _again(self, cut: Life, answer: LifeOutcome) -> bool:
         """Whether a life fails in the same way once more; else it is a finding of its own kind."""
         second = answer_of(self._run(cut, hasty=True), cut)
         if second == answer:
@@ -298,10 +298,10 @@ class Search:
                 "seconds": round(time.monotonic() - self._begun_at[1], 1)})
         else:
             self.tell(f"{name} again: {found.failure}: {life_in_words(found.life)}")
-            self.home.add(Seen(found.failure, core, name))
+            self.home.add(KnownFailure(found.failure, core, name))
             self.home.also(name, found.life.way)
         if self._current != found.failure:
-            seen = Seen(self._current, core, name)
+            seen = KnownFailure(self._current, core, name)
             if not seen.covers(self._current, self._met.steps):
                 seen = replace(seen, core=tuple(map(sort_of, self._met.steps)))
             self.home.add(seen)
@@ -322,7 +322,7 @@ class Search:
         if all(declared):
             entry = declared[0]
             assert entry is not None
-            self.home.add(Seen(failure, core, entry.reason, declared=True))
+            self.home.add(KnownFailure(failure, core, entry.reason, declared=True))
             self.tell(f"known: {life_in_words(life)}: {entry.reason}")
             return entry.reason
         verdicts = [record["verdict"] for record in records]
@@ -330,12 +330,12 @@ class Search:
         state = state_of(verdicts)
         worst = bad[0] if bad else records[0]
         name, path = self.home.new_finding()
-        told = [
+        comments = [
             f"{name}: {worst['verdict']}: {worst['reason']}",
             f"{state}: {', '.join(verdicts)} in {TIMES} runs; found by `bootmatrix explore "
             f"{self.matrix.path} --seed {self.seed}`",
         ]
-        path.write_text(matrix_file(life, name, self.matrix, told))
+        path.write_text(matrix_file(life, name, self.matrix, comments))
         self.home.tell(name, {
             "name": name, "state": state, "verdicts": verdicts, "reason": worst["reason"],
             "black_box": worst.get("black_box", ""), "failure": failure.plain,
@@ -345,17 +345,17 @@ class Search:
             "qemus": {host.name: f"{host.qemu.version}, {host.firmware.name}"
                       for host in life.built}, **how,
         })
-        self.home.add(Seen(failure, core, name))
+        self.home.add(KnownFailure(failure, core, name))
         shrunk = (f", shrunk by {plural(how['runs'], 'run')} in {duration(how['seconds'])}"
                   if how["shrunk"] else "")
         self.tell(f"{name}: {state} {worst['verdict']}: {life_in_words(life)}{shrunk}; {path}")
         return name
 
 
-def answer_of(record: Record, life: Life) -> Answer:
+def answer_of(record: Record, life: Life) -> LifeOutcome:
     """What a record says of its life."""
     found = failures.of(record, life)
-    return Answer() if found is None else Answer(*found)
+    return LifeOutcome() if found is None else LifeOutcome(*found)
 
 
 def state_of(verdicts: Sequence[str]) -> str:

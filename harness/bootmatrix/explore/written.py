@@ -21,16 +21,16 @@ _NO_TEXT = ("true", "false", "null", "on", "off", "yes", "no", "y", "n")
 """What YAML reads as something else, or did once."""
 
 
-def matrix_file(life: Life, name: str, matrix: Matrix, told: Sequence[str] = ()) -> str:
+def matrix_file(life: Life, name: str, matrix: Matrix, comments: Sequence[str] = ()) -> str:
     """The file's text; its one cell has the life's values, its scenario is called ``name``.
 
-    ``told`` are lines that stand above it. Paths in it are absolute.
+    ``comments`` are lines that stand above it. Paths in it are absolute.
     """
-    return "\n".join(_lines(life, name, matrix, told)) + "\n"
+    return "\n".join(_lines(life, name, matrix, comments)) + "\n"
 
 
-def _lines(life: Life, name: str, matrix: Matrix, told: Sequence[str]) -> Iterator[str]:
-    for line in told:
+def _lines(life: Life, name: str, matrix: Matrix, comments: Sequence[str]) -> Iterator[str]:
+    for line in comments:
         yield f"# {one_line(line)}"
     yield "schema: 1"
     yield "hosts:"

@@ -64,13 +64,13 @@ def volumes(data: bytes) -> Iterator[Volume]:
         found = data.find(_SIGNATURE, after)
 
 
-def _volume(data: bytes, at: int, room: int | None = None) -> Volume | None:
-    """The volume there, of ``room`` bytes at most: all that follow if it is None."""
+def _volume(data: bytes, at: int, most: int | None = None) -> Volume | None:
+    """The volume there, of ``most`` bytes at most: all that follow if it is None."""
     there = len(data) - at
     if at + _HEADER.size > len(data):
         return None
     system, length, _, _, header, _, extended, _, _ = _HEADER.unpack_from(data, at)
-    if not _HEADER.size <= header <= length <= (there if room is None else room) or header % 2 or (
+    if not _HEADER.size <= header <= length <= (there if most is None else most) or header % 2 or (
             header > _LONGEST_HEADER):
         return None
     if header > there or sum(struct.unpack_from(f"<{header // 2}H", data, at)) & 0xFFFF:
@@ -185,11 +185,11 @@ def mismatch(code_size: int, variables: bytes) -> str | None:
     A code whose size is such a number itself, as ArmVirt's is, has a flash of its own.
     """
     flash = 1 << (code_size - 1).bit_length()
-    room = flash - code_size
+    free = flash - code_size
     store = store_size(variables) or len(variables)
-    if store == room or (not room and store not in _OVMF_STORES):
+    if store == free or (not free and store not in _OVMF_STORES):
         return None
-    code = f"OVMF's {flash >> 20} MiB layout" if room else "a layout with a flash of its own"
+    code = f"OVMF's {flash >> 20} MiB layout" if free else "a layout with a flash of its own"
     return (f"the code is of {code} ({code_size} bytes), the variables of "
             f"{_OVMF_STORES.get(store, 'another layout')} ({store} bytes): "
             "the flash keeps no variables")

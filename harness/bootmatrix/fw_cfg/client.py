@@ -114,12 +114,12 @@ class FwCfg:
                 found.append(self.read(key, size))
                 batch, used = [], 0
                 continue
-            room = size + 2 * _DESCRIPTOR_BYTES
-            if used + room > self._buffer:
+            needed = size + 2 * _DESCRIPTOR_BYTES
+            if used + needed > self._buffer:
                 found += self._read_batch(batch)
                 batch, used = [], 0
             batch.append((key, size, 0))
-            used += room
+            used += needed
         return found + self._read_batch(batch)
 
     def write(self, key: int, data: bytes, offset: int = 0) -> None:

@@ -162,9 +162,9 @@ def _verdict(reference: Offer, column: Column) -> str:
     if not column.differences:
         return "the same"
     counts = [(sum(d.impact is impact for d in column.differences), impact) for impact in Impact]
-    told = ", ".join(f"{count} {impact.value}" for count, impact in reversed(counts) if count)
+    summary = ", ".join(f"{count} {impact.value}" for count, impact in reversed(counts) if count)
     broken = worst(column.differences) is Impact.BREAKS
-    return f"{told}; an old reader " + ("BREAKS" if broken else "finds what it found")
+    return f"{summary}; an old reader " + ("BREAKS" if broken else "finds what it found")
 
 
 def _details(differences: Sequence[Difference], verbose: bool) -> Iterator[str]:

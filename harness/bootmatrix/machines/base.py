@@ -155,7 +155,7 @@ class ReplacesDisk(Protocol):
         """Put another disk in its place."""
 
 
-class Store(Protocol):
+class FirmwareStore(Protocol):
     """Where a guest's own firmware is: a file of a QEMU's, or the chip of a board."""
 
     @property
@@ -174,7 +174,7 @@ class KeepsNvram(Protocol):
     """Hosts on which a guest's firmware can be in a file of its own."""
 
     @property
-    def nvram(self) -> Store | None:
+    def nvram(self) -> FirmwareStore | None:
         """That file, under a policy that keeps one, once there is one."""
 
     def arrived(self, machine: Any) -> bool | None:

@@ -25,7 +25,7 @@ from bootmatrix.engines.scratch import CONSOLE_LOG, Scratch
 from bootmatrix.errors import BenchError, HarnessError, PlaceTaken, UserError
 from bootmatrix.firmware.identity import sha256
 from bootmatrix.machines.bench.chip import Chip
-from bootmatrix.machines.bench.line import Line
+from bootmatrix.machines.bench.line import SerialLine
 from bootmatrix.machines.bench.seat import CHIP_SECONDS, Seat
 from bootmatrix.machines.console import Console
 from bootmatrix.machines.setup import GuestSetup
@@ -53,7 +53,7 @@ _OUTPUTS = {"clear_cmos": "clear-cmos"}
 
 
 @dataclass(frozen=True)
-class Facts:
+class BoardFacts:
     """What a target of an environment file has, by the drivers that it names.
 
     ``live``: the programmer can write the chip while the board runs. ``update`` is the file from
@@ -80,7 +80,7 @@ class Facts:
         return frozenset(ability for ability, there in has.items() if there)
 
 
-def facts(source: BoardSource) -> Facts:
+def facts(source: BoardSource) -> BoardFacts:
     """What a board's bench has. Nothing is opened. Raises UserError."""
     return _facts(_environment(source), source)
 
@@ -120,7 +120,7 @@ def _options(options: Any, source: BoardSource) -> dict[str, Any]:
     return ours
 
 
-def _facts(environment: Environment, source: BoardSource) -> Facts:
+def _facts(environment: Environment, source: BoardSource) -> BoardFacts:
     from labgrid import target_factory
     from labgrid.driver import DediprogFlashDriver, FlashromDriver
     from labgrid.driver.powerdriver import PowerResetMixin
@@ -154,7 +154,7 @@ def _facts(environment: Environment, source: BoardSource) -> Facts:
     options = _options(config.get("options") or {}, source)
     update = options.get("bootmatrix-update")
     places = resources.get("RemotePlace", {})
-    return Facts(
+    return BoardFacts(
         **found, clear_cmos=_OUTPUTS["clear_cmos"] in outputs,
         live=options.get("bootmatrix-live-flash", False),
         update=source.env.parent / update if update else None,
@@ -214,7 +214,7 @@ def _within(seconds: float, work: Callable[[], object]) -> None:
 # ---- a place of a coordinator ---------------------------------------------------------------
 
 
-class Place:
+class LabgridPlace:
     """A place of a coordinator, while it is ours.
 
     It is held by host and user: which of a user's processes has it, the board's seat tells.
@@ -444,7 +444,7 @@ class Bench:
         self.source = source
         self.seat = Seat.of(source, cache)
         self.notes: dict[str, Any] = {"board": str(source)}
-        self.place: Place | None = None
+        self.place: LabgridPlace | None = None
         self._stack = contextlib.ExitStack()
         try:
             self._open(seconds, user, stop)
@@ -465,7 +465,7 @@ class Bench:
         if self.facts.place:
             address = environment.config.get_option(
                 "coordinator_address", os.environ.get("LG_COORDINATOR", _PORT))
-            self.place = Place(self.facts.place, address)
+            self.place = LabgridPlace(self.facts.place, address)
             self._stack.callback(self.place.close)
             self.place.acquire(seconds, stop)
             self.notes["place"] = self.facts.place
@@ -474,7 +474,7 @@ class Bench:
         with _bench(f"{self.source} cannot be opened"):
             self._target: Target = environment.get_target(self.source.target)
             self._stack.callback(self._let_go, environment)
-            self.line = Line(_Port(self._driver("ConsoleProtocol")))
+            self.line = SerialLine(_Port(self._driver("ConsoleProtocol")))
         self._stack.callback(self.line.close)
         self.chip: Chip | None = None
         if self.facts.programmer:
@@ -620,7 +620,7 @@ class BoardMachine:
 
     def start(self, deadline: Deadline) -> None:
         """Power on."""
-        log = self._hosts.scratch.kept / self.name
+        log = self._hosts.scratch.private / self.name
         log.mkdir()
         line = self._hosts.bench.line
         self._console = Console(line.attach(), log / CONSOLE_LOG, lambda: line.lost is not None)
@@ -867,55 +867,55 @@ class BoardHosts:
         A board that says nothing is power-cycled once; if it then still says nothing, it gets the
         firmware that it had before, or with which it has spoken, and is asked to speak with that.
         """
-        line, told = self.bench.line, []
+        line, evidence = self.bench.line, []
         heard = line.hearing.bytes
-        told.append(f"{heard} bytes from the board since it is held")
+        evidence.append(f"{heard} bytes from the board since it is held")
         if line.lost is not None:
-            return _box("the console has gone", told)
+            return _box("the console has gone", evidence)
         if line.wait_for_more(heard, Deadline.after(_QUIET_SECONDS)):
-            return self._without_a_guest(told)
+            return self._without_a_guest(evidence)
         if self._speaks_after_a_cycle():
-            told.append("it speaks after a power cycle")
+            evidence.append("it speaks after a power cycle")
             if not line.hearing.guests and not line.wait_for_guest(0, self._due):
-                return self._without_a_guest(told)
-            return _box("the board speaks again after a power cycle", told)
-        told.append("not a byte after a power cycle")
+                return self._without_a_guest(evidence)
+            return _box("the board speaks again after a power cycle", evidence)
+        evidence.append("not a byte after a power cycle")
         chip = self.bench.chip
         now = b"" if chip is None else chip.read()
         code = self._files[0].code_of  # its variables a board may have changed
         if chip is not None and chip.written and code(chip.written) != code(now):
             self.fault = "the chip does not hold what was written to it, and verified"
             chip.distrust()
-            told.append(self.fault)
-            return _box(self.fault, told)
+            evidence.append(self.fault)
+            return _box(self.fault, evidence)
         for image, what in self._others(now):
             assert chip is not None
             self.bench.off()
             chip.program(image)
             if self._speaks_after_a_cycle():
-                told.append(f"it speaks with {what}")
+                evidence.append(f"it speaks with {what}")
                 self.bench.off()
                 chip.program(now)
                 if self._speaks_after_a_cycle():
                     self.fault = ("the board was dead for a while: it speaks with the same "
                                   "firmware now")
-                    told.append(self.fault)
-                    return _box(self.fault, told)
-                told.append("and is dead again with the other")
-                return _box(f"dead with this firmware: the board speaks with {what}", told)
+                    evidence.append(self.fault)
+                    return _box(self.fault, evidence)
+                evidence.append("and is dead again with the other")
+                return _box(f"dead with this firmware: the board speaks with {what}", evidence)
             self.fault = f"the board is dead: it says nothing with {what}, either"
-            told.append(self.fault)
-            return _box(self.fault, told)
+            evidence.append(self.fault)
+            return _box(self.fault, evidence)
         if heard == 0:
             self.fault = ("not a byte from the board, not after a power cycle either, and no other "
                           "firmware is known to tell by")
-        return _box("not a byte, not after a power cycle either", told)
+        return _box("not a byte, not after a power cycle either", evidence)
 
-    def _without_a_guest(self, told: list[str]) -> BlackBox:
+    def _without_a_guest(self, evidence: list[str]) -> BlackBox:
         """The board speaks. Where no guest ever came up on it, another firmware is to boot one."""
         line, speaks = self.bench.line, "the board speaks, but its guest is not up"
         if line.hearing.guests:
-            return _box(speaks, told)
+            return _box(speaks, evidence)
         chip = self.bench.chip
         for image, what in self._others(b"" if chip is None else chip.read()):
             assert chip is not None
@@ -923,13 +923,13 @@ class BoardHosts:
             chip.program(image)
             self.bench.on()
             if line.wait_for_guest(0, self._due):
-                told.append(f"its guest comes up with {what}")
-                return _box(f"no guest with this firmware: it comes up with {what}", told)
+                evidence.append(f"its guest comes up with {what}")
+                return _box(f"no guest with this firmware: it comes up with {what}", evidence)
             self.fault = (f"no guest comes up on this board, with {what} neither: look at the "
                           "guest's disk, and at the boot order")
-            told.append(self.fault)
-            return _box(self.fault, told)
-        return _box(speaks, told)
+            evidence.append(self.fault)
+            return _box(self.fault, evidence)
+        return _box(speaks, evidence)
 
     @property
     def _due(self) -> Deadline:
@@ -941,7 +941,7 @@ class BoardHosts:
         if chip is None:
             return
         for image, what in ((self._good, "the firmware that came up before"),
-                            (chip.kept, "what its chip held before")):
+                            (chip.saved, "what its chip held before")):
             if image is not None and image != now:
                 yield image, what
 
@@ -959,5 +959,5 @@ class BoardHosts:
         self._heard = heard
 
 
-def _box(line: str, told: list[str]) -> BlackBox:
-    return BlackBox(line, "\n".join(told) + "\n")
+def _box(line: str, evidence: list[str]) -> BlackBox:
+    return BlackBox(line, "\n".join(evidence) + "\n")

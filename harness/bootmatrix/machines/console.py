@@ -275,7 +275,7 @@ class Console:
                 panic = _text(self._spawn.match.group(1))
                 return BootSeen(tuple(seen), None, ended=False, spoke=True, panic=panic)
             if found == 1 and self._up:
-                up = ProbeLine("up", foreign=True, bios_version=self._told_version())
+                up = ProbeLine("up", foreign=True, bios_version=self._smbios_version())
                 return BootSeen(tuple(seen), up, ended=False, spoke=True)
             if found == 0:
                 version = self._version()
@@ -292,7 +292,7 @@ class Console:
             if found != 1:
                 return BootSeen(tuple(seen), None, ended=found is None, spoke=self._spawn.spoke)
 
-    def _told_version(self) -> str | None:
+    def _smbios_version(self) -> str | None:
         """What a guest that is not ours prints of SMBIOS, by a command in its shell; None: nothing.
 
         It is typed again and again by the deadline of the boot: who starts a shell can throw away
@@ -347,8 +347,8 @@ class Console:
         if self._up:
             self.skip()  # what it has said before nobody had asked for
             self._until(deadline)
-            here = self._typed(deadline) and self._heard(self._up)
-            return ProbeLine("here", foreign=True) if here else None
+            answered = self._typed(deadline) and self._heard(self._up)
+            return ProbeLine("here", foreign=True) if answered else None
         return self.tell(b"?", "here", deadline)
 
     def _typed(self, deadline: Deadline) -> bool:

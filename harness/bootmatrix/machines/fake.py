@@ -124,19 +124,19 @@ class _State:
 class FakeClock:
     """The clock of a machine that is able to run in a ``share`` of the time.
 
-    It stands still while the guest is ``kept`` from what it was typed: its thread has no clock of
-    its own, and on a busy machine it may be that nobody lets it run.
+    It stands still while what it was typed is ``pending``: its thread has no clock of its own, and
+    on a busy machine it may be that nobody lets it run.
     """
 
-    def __init__(self, share: float, kept: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, share: float, pending: Callable[[], bool] = lambda: False) -> None:
         self._share = share
-        self._kept = kept
+        self._pending = pending
         self._looked = self._time = awake()
 
     def __call__(self) -> float:
         """The time."""
         now = awake()
-        if not self._kept():
+        if not self._pending():
             self._time += self._share * (now - self._looked)
         self._looked = now
         return self._time
@@ -176,7 +176,7 @@ class FakeMachine:
         self._typed: dict[bytes, threading.Event] = {}
         self._ended = threading.Event()
         self._doing = False  # what was typed last
-        self.clock = FakeClock(hosts.script.share, self._kept)
+        self.clock = FakeClock(hosts.script.share, self._pending)
 
     def __str__(self) -> str:
         return self.name
@@ -194,7 +194,7 @@ class FakeMachine:
             self._end()
             raise QemuError(f"{self.name}: QEMU ended before it was ready", status=1, tail=words)
         ours, self._theirs = socket.socketpair()
-        log = self._hosts.scratch.kept / self.name
+        log = self._hosts.scratch.private / self.name
         log.mkdir()
         self._console = Console(ours, log / CONSOLE_LOG, lambda: self.stopped() is not None)
         self._guest = threading.Thread(
@@ -445,7 +445,7 @@ class FakeMachine:
                         self._do(key, f" nonce={nonce.decode()}")
                 self._doing = False
 
-    def _kept(self) -> bool:
+    def _pending(self) -> bool:
         """Whether the guest has not done yet what it was typed."""
         theirs = self._theirs
         if theirs is None or not self.alive or theirs.fileno() < 0:

@@ -159,8 +159,8 @@ class GuestSetup:
     @property
     def memory_mib(self) -> int:
         """MiB of memory that it has: as it is told, or its firmware needs, or a kernel."""
-        if (told := arguments.mib(self.memory)) is not None:
-            return told
+        if (given := arguments.mib(self.memory)) is not None:
+            return given
         firmware = max(self.board.memory_mib(host.firmware) for host in self.hosts)
         return max(firmware, self.program.mib)
 
@@ -175,18 +175,18 @@ class GuestSetup:
 
     def memory_given(self) -> int | None:
         """MiB that its QEMUs are told of; None where they are told different things."""
-        told = {arguments.last(self.words_on(host), "m") for host in range(len(self.hosts))}
-        if told == {None}:
+        values = {arguments.last(self.words_on(host), "m") for host in range(len(self.hosts))}
+        if values == {None}:
             return self.memory_mib
-        return arguments.mib(found) if len(told) == 1 and (found := told.pop()) else None
+        return arguments.mib(found) if len(values) == 1 and (found := values.pop()) else None
 
     def cpus_given(self) -> int | None:
         """CPUs that its guest begins with, and can count; None where its QEMUs are told others."""
         if self.guest.kind is GuestKind.PROBE and not self.board.tells_cpus:
             return None
-        told = {arguments.cpus(arguments.last(self.words_on(host), "smp") or self.smp)
-                for host in range(len(self.hosts))}
-        return told.pop() if len(told) == 1 else None
+        values = {arguments.cpus(arguments.last(self.words_on(host), "smp") or self.smp)
+                  for host in range(len(self.hosts))}
+        return values.pop() if len(values) == 1 else None
 
     def machine_given(self) -> str | None:
         """The type of which SMBIOS must tell its guest: a versioned one of a PC, by its name.
@@ -202,9 +202,9 @@ class GuestSetup:
     def grants(self, host: int) -> frozenset[Grant]:
         """What the sandboxes of its QEMUs on a host must be granted."""
         mode = MODES[self.migration]
-        here = range(len(self.hosts)) if mode.in_place else (host,)  # all are in one
-        kvm = {Grant.KVM} if any(self.accel.on(one) is Accel.KVM for one in here) else set()
-        return mode.grants.union(kvm, *(granted_for(self.words_on(one)) for one in here))
+        hosts = range(len(self.hosts)) if mode.in_place else (host,)  # all are in one
+        kvm = {Grant.KVM} if any(self.accel.on(one) is Accel.KVM for one in hosts) else set()
+        return mode.grants.union(kvm, *(granted_for(self.words_on(one)) for one in hosts))
 
     @property
     def catalogued(self) -> bool:

@@ -28,7 +28,7 @@ from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.document import Document, Loc
 from bootmatrix.matrix.names import Axes, Names, Rule
 from bootmatrix.matrix.schema import json_schema
-from bootmatrix.matrix.sources import Given
+from bootmatrix.matrix.sources import GivenBuilds
 from bootmatrix.model import (
     BOARD_MACHINE,
     NEWEST_COMMON,
@@ -220,13 +220,13 @@ class Matrix:
         return tuple((axes, rules, _points(self, axes, rules)) for axes, rules in parts)
 
 
-def load(path: Path, given: Given | None = None) -> Matrix:
+def load(path: Path, given: GivenBuilds | None = None) -> Matrix:
     """Read a matrix file. Raises UserError with line and column for every mistake in it.
 
     ``given`` is what the command line has to say: builds by name, and hosts.
     """
     document = Document(path)
-    names = Names(document, given or Given())
+    names = Names(document, given or GivenBuilds())
     for axes in (names.axes, *names.include):
         if (number := _combinations(axes)) > MOST_CELLS:
             raise document.error(

@@ -27,7 +27,7 @@ from bootmatrix.matrix.schema import (
     KnownEntry,
     QemuEntry,
 )
-from bootmatrix.matrix.sources import Given, of_firmware, of_revisions
+from bootmatrix.matrix.sources import GivenBuilds, of_firmware, of_revisions
 from bootmatrix.model import (
     NEWEST_COMMON,
     OWN_MACHINE,
@@ -113,7 +113,7 @@ class Names:
     ``texts`` how the command line calls one that is not in there.
     """
 
-    def __init__(self, document: Document, given: Given) -> None:
+    def __init__(self, document: Document, given: GivenBuilds) -> None:
         self._document = document
         entry = self._entry = document.entry
         self._sources = given

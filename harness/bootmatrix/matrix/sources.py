@@ -36,7 +36,7 @@ def safe_name(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenBuilds:
     """What the command line gives: builds by name, and the hosts that cells must go to or from."""
 
     qemu: Mapping[str, QemuSource] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Given:
             raise UserError(f"--host {text}: {error}") from None
 
 
-def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) -> Given:
+def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) -> GivenBuilds:
     """The command line's ``NAME=SOURCE`` definitions and hosts. Raises UserError.
 
     A QEMU's source is a path, or that and the one of its data, with a comma between,
@@ -99,7 +99,7 @@ def parse(qemu: Sequence[str], firmware: Sequence[str], hosts: Sequence[str]) ->
     ``source:REPOSITORY`` or ``source:REPOSITORY,REVISION``. Paths are relative to
     the current directory.
     """
-    return Given(
+    return GivenBuilds(
         {name: _qemu(name, source) for name, source in _definitions("--qemu", qemu)},
         {name: _firmware(name, source) for name, source in _definitions("--firmware", firmware)},
         tuple(dict.fromkeys(hosts)),

@@ -96,7 +96,7 @@ class File:
         self._system = system or System()
         self._role = role
         self._signed = False
-        with _told(path):
+        with _errors_of(path):
             self._fd = self._opened()
         try:
             if beside and os.fstat(self._fd).st_nlink != 1:
@@ -164,7 +164,7 @@ class File:
     def read(self, size: int, offset: int) -> bytes:
         """``size`` bytes at ``offset``, fewer only where the file ends."""
         pieces = []
-        with _told(self.path):
+        with _errors_of(self.path):
             while size and (piece := os.pread(self._fd, size, offset)):
                 pieces.append(piece)
                 size -= len(piece)
@@ -173,24 +173,24 @@ class File:
 
     def write(self, data: bytes, offset: int) -> None:
         """Write all of it. Raises HarnessError (a full disk, for one): some of it may be there."""
-        with _told(self.path):
+        with _errors_of(self.path):
             while data:
                 written = self._system.pwrite(self._fd, data, offset)
                 data, offset = data[written:], offset + written
 
     def sync(self) -> None:
         """Wait until what was written will be there after a loss of power."""
-        with _told(self.path):
+        with _errors_of(self.path):
             self._system.sync(self._fd)
 
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes."""
-        with _told(self.path):
+        with _errors_of(self.path):
             self._system.truncate(self._fd, size)
 
     def rename(self, path: Path) -> None:
         """Give the file another name; what had that name is gone then, at once and for good."""
-        with _told(self.path):
+        with _errors_of(self.path):
             self._system.rename(self.path, path)
             self.path = path
             directory = self._system.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -214,7 +214,7 @@ class File:
 
     def remove(self) -> None:
         """Remove the file's name."""
-        with _told(self.path), contextlib.suppress(FileNotFoundError):
+        with _errors_of(self.path), contextlib.suppress(FileNotFoundError):
             self._system.unlink(self.path)
 
     def close(self) -> None:
@@ -231,7 +231,7 @@ class File:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _errors_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

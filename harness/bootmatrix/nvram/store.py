@@ -292,7 +292,7 @@ class Nvram:
             replace(
                 known, windows=measured.windows, firmware=measured.firmware,
                 changed=measured.changed, staged=staged, lent=self.header.lent, moved=None,
-                came_from=_kept(source.path),
+                came_from=_header_path(source.path),
             ),
             known.generation,
         )
@@ -317,7 +317,7 @@ class Nvram:
                 at = layout.staging_areas(layout.lay_out(contents))[0]
                 target._opened.write(staged, at)
                 header = replace(header, staged=replace(header.staged, offset=at))
-            target._fill(replace(header, came_from=_kept(self.path)), contents)
+            target._fill(replace(header, came_from=_header_path(self.path)), contents)
             target._take_over(self)
         except BaseException:
             target.close()
@@ -360,7 +360,7 @@ class Nvram:
         try:
             self._arriving = False  # it may be the guest's only one now: never remove it
             if final != source.path:
-                moved = Moved(_now(), _kept(final))
+                moved = Moved(_now(), _header_path(final))
                 source._update(replace(source._measured(), lent=None, moved=moved))
             self._opened.rename(final)
             self.path = final
@@ -569,7 +569,7 @@ def _blank() -> Header:
     )
 
 
-def _kept(path: Path) -> str:
+def _header_path(path: Path) -> str:
     return str(path.absolute())[-_LONGEST_PATH:]
 
 

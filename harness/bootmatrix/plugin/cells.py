@@ -23,8 +23,8 @@ from bootmatrix.plugin.session import (
     RigLike,
     finished_of,
     is_worker,
-    kept_words,
     own_command,
+    reused_options,
     rig_of,
     shown,
 )
@@ -123,9 +123,9 @@ class CellItem(pytest.Item):
                     record["matrix_name"] = rig.matrix
                 if shard := self.config.getoption("bootmatrix_shard"):
                     record["shard"] = shard
-                if kept := kept_words(self.config):
+                if reused := reused_options(self.config):
                     record["options"] = [
-                        word for option, value in kept for word in (option.flag, value)]
+                        word for option, value in reused for word in (option.flag, value)]
                 record["fingerprint"] = fingerprint(self.cell)
             else:
                 self.replayed = True

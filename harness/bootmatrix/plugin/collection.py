@@ -21,10 +21,10 @@ from bootmatrix.terminal import echo, visible
 if TYPE_CHECKING:
     from bootmatrix.cell import Cell
     from bootmatrix.matrix.expansion import Matrix
-    from bootmatrix.matrix.sources import Given
+    from bootmatrix.matrix.sources import GivenBuilds
     from bootmatrix.model import HostSpec
 
-_given_key: pytest.StashKey[Given] = pytest.StashKey()
+_given_key: pytest.StashKey[GivenBuilds] = pytest.StashKey()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> MatrixFile | None:
@@ -81,10 +81,10 @@ class MatrixFile(pytest.File):
             if finished := finished_of(self.config):
                 finished.check(self.path, cells, _named_files(self.config))
         except Exception as error:
-            told = visible(in_a_line(error)[0])
+            reason = visible(in_a_line(error)[0])
             if self.session.isinitpath(self.path):
-                raise self.CollectError(told) from None
-            yield Unreadable.from_parent(self, name=UNREADABLE, told=told)
+                raise self.CollectError(reason) from None
+            yield UnreadableMatrix.from_parent(self, name=UNREADABLE, reason=reason)
             return
         wanted = self.config.getoption("bootmatrix_cell")
         for cell in cells:
@@ -127,14 +127,14 @@ class MatrixFile(pytest.File):
         return matrices[self.path]
 
 
-class Unreadable(pytest.Item):
+class UnreadableMatrix(pytest.Item):
     """Stands for the cells of a matrix file that cannot be had, and fails with the reason."""
 
     fixturenames = ()  # labgrid's plugin asks each item for them
 
-    def __init__(self, told: str, **kwargs: Any) -> None:
+    def __init__(self, reason: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._told = told
+        self._reason = reason
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Where the item comes from: the matrix file."""
@@ -142,7 +142,7 @@ class Unreadable(pytest.Item):
 
     def runtest(self) -> None:
         """Fail."""
-        pytest.fail(self._told, pytrace=False)
+        pytest.fail(self._reason, pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -152,12 +152,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         try:
             config.stash[_given_key].check_meant("--bootmatrix-")
         except UserError as error:
-            told, session = visible(str(error)), items[0].session
+            reason, session = visible(str(error)), items[0].session
             items.clear()
             if not is_worker(config):
-                raise pytest.UsageError(told) from None
+                raise pytest.UsageError(reason) from None
             # Of what a worker raises here, xdist tells nothing but that it has ended.
-            items.append(Unreadable.from_parent(session, name="unusable", told=told))
+            items.append(UnreadableMatrix.from_parent(session, name="unusable", reason=reason))
     given: str | None = config.getoption("bootmatrix_shard")
     if not given:
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootmatrix.plugin.console_tail import console_tail
-from bootmatrix.plugin.session import kept_words, rig_of, shown
+from bootmatrix.plugin.session import reused_options, rig_of, shown
 from bootmatrix.run.rig import Rig
 from bootmatrix.terminal import visible
 
@@ -74,7 +74,8 @@ def tell_of_guests(item: pytest.Item, report: pytest.TestReport) -> None:
             lines += ["", "the console's last lines:", *(f"    {line}" for line in tail)]
         lines += ["", f"logs: {shown(made.logs)}"]
         report.sections.append((f"bootmatrix guest {number}", visible("\n".join(lines))))
-    options = [word for option, value in kept_words(item.config) for word in option.words(value)]
+    options = [word for option, value in reused_options(item.config)
+               for word in option.words(value)]
     file, _, name = item.nodeid.partition("::")
     again = ["pytest", *options, f"{shown(item.config.rootpath / file)}::{name}"]
     report.sections.append(("bootmatrix", visible(f"again: {joined(again)}")))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from bootmatrix.ending import insist
-from bootmatrix.run.options import KEPT, RUN, SELECTION, Option
+from bootmatrix.run.options import REUSED, RUN, SELECTION, Option
 from bootmatrix.run.rig import Begun, Rig
 
 if TYPE_CHECKING:
     from bootmatrix.cell import Cell
-    from bootmatrix.cluster.wishes import Wishes
+    from bootmatrix.cluster.wishes import ClusterWishes
     from bootmatrix.matrix.expansion import Matrix
     from bootmatrix.model import HostSpec, Known
     from bootmatrix.records.model import CellRow
@@ -80,15 +80,15 @@ def rig_of(config: pytest.Config) -> RigLike:
     return config.stash[_rig_key]
 
 
-def wishes_of(config: pytest.Config) -> Wishes | None:
+def wishes_of(config: pytest.Config) -> ClusterWishes | None:
     """What the run wants of a cluster; None where its cells run here."""
     given: str | None = config.getoption("bootmatrix_cluster")
     if given is None:
         return None
-    from bootmatrix.cluster.wishes import Wishes
+    from bootmatrix.cluster.wishes import ClusterWishes
 
     tls: Path | None = config.getoption("bootmatrix_cluster_tls")
-    return Wishes(
+    return ClusterWishes(
         given, tls and config.invocation_params.dir / tls, config.getoption("bootmatrix_insecure"),
         not config.getoption("bootmatrix_no_same_roots"),
         config.getoption("bootmatrix_all_artifacts"), config.getoption("bootmatrix_cluster_slots"))
@@ -154,9 +154,9 @@ def matrices_of(config: pytest.Config) -> dict[Path, Matrix]:
     return config.stash.setdefault(_matrices_key, {})
 
 
-def kept_words(config: pytest.Config) -> list[tuple[Option, str]]:
+def reused_options(config: pytest.Config) -> list[tuple[Option, str]]:
     """The options that one cell, or one test, of this run needs again, each with its value."""
-    return [(option, str(value)) for option in KEPT
+    return [(option, str(value)) for option in REUSED
             for given in [config.getoption(option.at_pytest)] if given
             for value in (given if isinstance(given, list) else [given])]
 

@@ -73,10 +73,10 @@ class Spread:
             pass  # the first cell tells it
         waiting = self._session.items[::-1]
         while waiting or self._flying:
-            while waiting and (not self._flying or self._rig.has_room):
+            while waiting and (not self._flying or self._rig.has_capacity):
                 item = waiting.pop()
                 begun = item.send(self._rig) if isinstance(item, CellItem) else None
-                if begun is not None and not begun.is_here:
+                if begun is not None and not begun.is_complete:
                     self._flying[begun] = item  # type: ignore[assignment]
                 else:
                     self._report(item)

@@ -90,7 +90,7 @@ class VariablesExpected:
 
 
 @dataclass
-class Store:
+class VariableStore:
     """A variable store in a file. ``firmware`` is what lies in the same file, if they share one.
 
     ``boot_order`` and ``boot_next`` tell whether these variables name an entry of the guest's,
@@ -122,7 +122,7 @@ class ModelProcess:
     image: str  # image(P)
     disk: str
     loader: Loader = Loader.ROM
-    store: Store | None = None
+    store: VariableStore | None = None
 
 
 @dataclass
@@ -144,9 +144,9 @@ class PolicyModel:
     files: list[str] = field(init=False)  # file(H), by host
     loaders: list[Loader] = field(init=False)  # of these files
     # This guest's: a file of variables and one of everything are two, on each host.
-    stores: dict[tuple[int, Loader], Store] = field(default_factory=dict)
+    stores: dict[tuple[int, Loader], VariableStore] = field(default_factory=dict)
     stores_made: int = 0
-    last_store: Store | None = None  # what it had when it was shut down
+    last_store: VariableStore | None = None  # what it had when it was shut down
     sealed_to: str | None = None  # the firmware of its first boot; its TPM goes where it goes
     secret: Secret | None = None
     booted_by: BootBy | None = None  # at the last boot; None without a store
@@ -197,14 +197,14 @@ class PolicyModel:
         """The firmware whose bytes are in the running guest's ROM."""
         return self.running
 
-    def store_at(self, host: int) -> Store | None:
+    def store_at(self, host: int) -> VariableStore | None:
         """The variable store of a start on ``host``: a file of the guest's there."""
         file = host, self.loaders[host]
         if file not in self.stores and self.loaders[host].has_store:
             self.stores[file] = self.new_store(host)
         return self.stores.get(file)
 
-    def carry_store(self, host: int, store: Store) -> Store:
+    def carry_store(self, host: int, store: VariableStore) -> VariableStore:
         """The store that has come to ``host`` in a migration: it overwrites what was there."""
         self.stores[host, self.loaders[host]] = arrived = replace(store)
         return arrived
@@ -237,12 +237,12 @@ class PolicyModel:
         """A new process on ``host``, which reads what is there now."""
         return ModelProcess(host, self.files[host], self.disk_file, self.loaders[host])
 
-    def misses(self, found: Store | None) -> bool:
+    def misses(self, found: VariableStore | None) -> bool:
         """Whether a guest that is started finds another store than it had."""
         # By what is in it: a store that stayed behind at a migration has missed what came after.
         return self.last_store is not None and found is not None and found != self.last_store
 
-    def new_store(self, host: int) -> Store:
+    def new_store(self, host: int) -> VariableStore:
         """A copy of the template that comes with the firmware on ``host``."""
         self.stores_made += 1
-        return Store(self.stores_made, self.files[host])
+        return VariableStore(self.stores_made, self.files[host])

@@ -10,8 +10,8 @@ from bootmatrix.policies.base import (
     Mechanism,
     ModelProcess,
     PolicyModel,
-    Store,
     Swap,
+    VariableStore,
 )
 
 
@@ -25,7 +25,7 @@ class GuestOwned(PolicyModel):
     nvram: str | None = None
     staged: str | None = None
     stamp: str | None = None
-    nvram_store: Store | None = None
+    nvram_store: VariableStore | None = None
 
     @classmethod
     def mechanism(cls, loader: Loader = Loader.ROM) -> Mechanism:
@@ -72,11 +72,11 @@ class GuestOwned(PolicyModel):
         self.nvram = self.staged = self.stamp = None
         self.nvram_store = None
 
-    def store_at(self, host: int) -> Store | None:
+    def store_at(self, host: int) -> VariableStore | None:
         """The nvram's, made with it."""
         return self.nvram_store
 
-    def carry_store(self, host: int, store: Store) -> Store:
+    def carry_store(self, host: int, store: VariableStore) -> VariableStore:
         """The nvram file comes along: there is but one."""
         return store
 

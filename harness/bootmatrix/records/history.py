@@ -205,12 +205,12 @@ class History:
         Without a run all of whose results are among those ``but``, which tell of it already. It
         can be there as a copy with other bytes: the seconds tell.
         """
-        told = {(*key(record), record["verdict"], record.get("seconds")) for record in but}
+        known = {(*key(record), record["verdict"], record.get("seconds")) for record in but}
         rows = self._rows("""
             SELECT matrix, cell, runs.id, verdict, firmware, seconds
             FROM results JOIN runs ON runs.id = run ORDER BY time, runs.id, results.rowid""")
         others = {run for matrix, cell, run, verdict, _, seconds in rows
-                  if seconds is None or (matrix, cell, verdict, seconds) not in told}
+                  if seconds is None or (matrix, cell, verdict, seconds) not in known}
         found: dict[Key, list[tuple[str, str, str, float | None]]] = {}
         runs = self._runs()
         for matrix, cell, run, *row in rows:

@@ -67,10 +67,10 @@ class RecordWriter:
         if self._fd is None or self._size is None:
             return
         try:
-            here, there = os.fstat(self._fd), self.path.stat()
+            opened, there = os.fstat(self._fd), self.path.stat()
         except OSError as error:
             raise UserError(f"the records have gone: {error.strerror}", file=self.path) from None
-        if not os.path.samestat(here, there) or here.st_size != self._size:
+        if not os.path.samestat(opened, there) or opened.st_size != self._size:
             raise UserError("the records were changed by somebody else", file=self.path)
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -108,11 +108,11 @@ class RecordWriter:
 
 
 def read_records(
-    path: Path, say: Callable[[str], None] = lambda line: None
+    path: Path, cut_off: Callable[[str], None] = lambda line: None
 ) -> Iterator[Record]:
     """The records of a file, in its order, each checked against the model.
 
-    A last line that a crash cut off in the middle of writing is left out, and ``say`` told so
+    A last line that a crash cut off in the middle of writing is left out, and ``cut_off`` told so
     in one line. Raises UserError at any other line that is no record, and at what is no regular
     file or larger than can be read.
     """
@@ -133,7 +133,7 @@ def read_records(
                 record = parsed(line)
             except ValueError as error:
                 if isinstance(error, NoJson) and not line.endswith(b"\n"):
-                    say(f"{path}:{number}: the last record was cut off, and is left out")
+                    cut_off(f"{path}:{number}: the last record was cut off, and is left out")
                     return
                 raise UserError(str(error), file=path, line=number) from None
             yield record

@@ -23,11 +23,11 @@ class OtherBuilds(UserError):
     """One cell was run on builds of several kinds: these are several runs, and no repeats."""
 
 
-Say = Callable[[str], None]
+OnCutOff = Callable[[str], None]
 
 
 def load(
-    paths: Sequence[Path], *, cut_off: Say | None = None, mixed: bool = False
+    paths: Sequence[Path], *, cut_off: OnCutOff | None = None, mixed: bool = False
 ) -> list[Record]:
     """The records of all files, in their order, each with its run directory as ``run_dir``.
 
@@ -41,7 +41,7 @@ def load(
 
 
 def load_each(
-    paths: Sequence[Path], *, cut_off: Say | None = None, mixed: bool = False
+    paths: Sequence[Path], *, cut_off: OnCutOff | None = None, mixed: bool = False
 ) -> list[list[Record]]:
     """The same, file by file."""
     share = _Share()
@@ -116,12 +116,12 @@ def _listed(names: frozenset[str]) -> str:
     return ", ".join(sorted(name or "no matrix" for name in names))
 
 
-def _refuse(path: Path) -> Say:
-    def say(line: str) -> None:
+def _refuse(path: Path) -> OnCutOff:
+    def refuse(line: str) -> None:
         raise UserError(line.removeprefix(f"{path}:").partition(": ")[2], file=path,
                         hint="finish the run first: bootmatrix run MATRIX --resume DIR")
 
-    return say
+    return refuse
 
 
 _HOST = ("host", "qemu", "build", "firmware", "firmware_sha256", "digest", "root")

@@ -276,7 +276,7 @@ def parsed(line: str | bytes) -> Record:
         return _whole(_record().validate_json(line))
     except ValidationError as error:
         kind = NoJson if error.errors()[0]["type"] == "json_invalid" else ValueError
-        raise kind(_told(error)) from None
+        raise kind(_reason(error)) from None
 
 
 def checked(data: Any) -> Record:
@@ -284,7 +284,7 @@ def checked(data: Any) -> Record:
     try:
         return _whole(_record().validate_python(data))
     except ValidationError as error:
-        raise ValueError(_told(error)) from None
+        raise ValueError(_reason(error)) from None
 
 
 def _whole(record: Record) -> Record:
@@ -294,7 +294,7 @@ def _whole(record: Record) -> Record:
         try:
             _host().validate_python(cell[role])
         except ValidationError as error:
-            raise ValueError(_told(error, ("cell", role))) from None
+            raise ValueError(_reason(error, ("cell", role))) from None
         index += 1
     _check_options(record.get("options", []))
     return record
@@ -319,7 +319,7 @@ _WANTED = {
 }  # fmt: skip
 
 
-def _told(error: ValidationError, within: tuple[str, ...] = ()) -> str:
+def _reason(error: ValidationError, within: tuple[str, ...] = ()) -> str:
     first = min(error.errors(include_url=False), key=_rank)
     kind, given = first["type"], first["input"]
     if kind == "json_invalid":

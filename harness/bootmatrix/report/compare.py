@@ -24,7 +24,7 @@ from bootmatrix.records.words import (
     steady,
 )
 from bootmatrix.report.markdown import reason
-from bootmatrix.report.pairing import Expected, Pair, Wishes, other_builds, pairs
+from bootmatrix.report.pairing import Expectations, ExpectedChange, Pair, other_builds, pairs
 from bootmatrix.report.story import ran, refused
 
 SLOWER = 1.5
@@ -135,7 +135,7 @@ class Comparison:
 
 def compare(
     old: Sequence[Record], new: Sequence[Record], max_slower: float | None = None,
-    expected: Sequence[Expected] = (), than: str = "the baseline", *, by_board: bool = False,
+    expected: Sequence[ExpectedChange] = (), than: str = "the baseline", *, by_board: bool = False,
 ) -> Comparison:
     """What is different in ``new``. Both hold each cell once (see bootmatrix.records.merged).
 
@@ -144,7 +144,7 @@ def compare(
     What is ``expected`` to be other firmware, another QEMU or another host is no difference, nor,
     ``by_board``, another version of a machine type.
     """
-    wishes = Wishes(expected, by_board)
+    wishes = Expectations(expected, by_board)
     both = list(pairs(old, new, wishes))
     found = []
     for pair in both:

@@ -56,7 +56,7 @@ class Count:
 
 
 @dataclass
-class Row:
+class PolicyRow:
     """One policy. Each count is over the cells of which it can be said at all.
 
     ``beyond`` are the questions of SOME_ASK that some cell, of whatever policy, gives an answer to.
@@ -99,25 +99,25 @@ SOME_ASK = {
         "entry unused", "of guests that wrote a boot entry of their own: at no boot after it did "
                         "the firmware start what it names"),
 }
-"""Questions of which some guests only know: the Row's count, its title, and what it means."""
+"""Questions of which some guests only know: the PolicyRow's count, its title, and what it means."""
 COUNTEREXAMPLES = (
     "did not come back", "changed unasked", "stayed behind", "reset is not restart",
     "the user's upgrade did not run", "the migration was refused",
 )
 
 
-def questions(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+def questions(rows: Sequence[PolicyRow]) -> tuple[tuple[str, str], ...]:
     """What these rows count, and what it means."""
     return (*QUESTIONS, *(SOME_ASK[name] for name in (rows[0].beyond if rows else ())))
 
 
-def decide(records: Iterable[Record]) -> list[Row]:
+def decide(records: Iterable[Record]) -> list[PolicyRow]:
     """A row for each policy that was run, in the order of the model."""
     cells = [record for record in merged(records)
              if record["verdict"] not in (Verdict.UNSUPPORTED, Verdict.ERROR)]
     order = [policy.value for policy in Policy]
     found = {record["cell"]["policy"] for record in cells}
-    rows = {name: Row(name) for name in
+    rows = {name: PolicyRow(name) for name in
             [*(name for name in order if name in found), *sorted(found - set(order))]}
     for record in cells:
         _count(rows[record["cell"]["policy"]], record)
@@ -129,7 +129,7 @@ def decide(records: Iterable[Record]) -> list[Row]:
     return list(rows.values())
 
 
-def _count(row: Row, record: Record) -> None:
+def _count(row: PolicyRow, record: Record) -> None:
     row.cells += 1
     cell, life = called(record), stages(record)
     if any(stage.step == Migrate.kind for stage in life):
@@ -227,7 +227,7 @@ def _newer(one: str, other: str) -> bool:
         natural(one) > natural(other))
 
 
-def _compare(rows: Mapping[str, Row], cells: Sequence[Record]) -> None:
+def _compare(rows: Mapping[str, PolicyRow], cells: Sequence[Record]) -> None:
     """Pair each cell that ends in a reset with the one that ends in shutdown and start."""
     found: dict[tuple[Any, ...], Record] = {}
     for record in cells:
@@ -254,7 +254,7 @@ def _ending(record: Record) -> tuple[str | None, bool]:
     return last_firmware(record), bool(record["boots"][-1]["up"])
 
 
-def counterexamples(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
+def counterexamples(rows: Sequence[PolicyRow]) -> list[tuple[str, str, list[str]]]:
     """(policy, what, ids of the cells) for each promise that some cell breaks."""
     return [
         (row.policy, what, cells) for row in rows

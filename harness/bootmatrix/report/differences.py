@@ -69,8 +69,8 @@ def junit(compared: Comparison) -> str:
     for cell in cells:
         case = Xml.SubElement(suite, "testcase", {"classname": "gate", "name": clean(cell)})
         if (finding := worse.get(cell)) is not None:
-            told = clean(f"{finding.word}: {finding.text}")
-            Xml.SubElement(case, "failure", {"message": told}).text = told
+            message = clean(f"{finding.word}: {finding.text}")
+            Xml.SubElement(case, "failure", {"message": message}).text = message
     Xml.SubElement(suite, "system-out").text = clean("\n".join(
         [*compared.notes, compared.summary]))
     Xml.indent(suites)

@@ -12,7 +12,7 @@ from bootmatrix.records.model import Record
 from bootmatrix.records.outcome import WORST_FIRST, Outcome, outcome_of
 from bootmatrix.records.words import called, host_name, hosts_of, natural, plural
 from bootmatrix.report.causes import Neighbour, causes, neighbours
-from bootmatrix.report.decision import Row, counterexamples, decide, questions
+from bootmatrix.report.decision import PolicyRow, counterexamples, decide, questions
 from bootmatrix.report.story import stages
 from bootmatrix.report.summary import (
     LONGEST,
@@ -129,7 +129,7 @@ def code(text: str) -> str:
     return f"`{text}`" if _PLAIN.fullmatch(text) else escaped(text)
 
 
-def decision_table(rows: Sequence[Row]) -> list[str]:
+def decision_table(rows: Sequence[PolicyRow]) -> list[str]:
     """The policy decision table: policies down, questions across."""
     return [
         "| policy | cells | " + " | ".join(title for title, _ in questions(rows)) + " |",

@@ -82,7 +82,7 @@ def page(
     near = neighbours(shown)
     named = {called(record): record for record in shown}
     then = compared.were if compared else {}
-    def told(record: Record) -> dict[str, Any]:
+    def story_of(record: Record) -> dict[str, Any]:
         neighbour, earlier = near.get(called(record)), then.get(called(record))
         story = _story(record, consoles(record), black_boxes(record), neighbour)
         story["deeds"] = commands(record, named, neighbour, command)
@@ -92,7 +92,7 @@ def page(
             _said(consoles(earlier)) if _ended_otherwise(earlier, record) else None]
         return story
 
-    pieces = (_piece([told(record) for record in shown[start : start + CELLS_A_PIECE]])
+    pieces = (_piece([story_of(record) for record in shown[start : start + CELLS_A_PIECE]])
               for start in range(0, len(shown), CELLS_A_PIECE))
     return str(template("page.html").render(
         title=title,

@@ -20,7 +20,7 @@ from bootmatrix.report.story import ran
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedChange:
     """A change that is wanted: globs of what was, and of what is.
 
     They are of firmware, of a QEMU's version or build, of a host's name, or of a machine type.
@@ -42,16 +42,16 @@ class Expected:
 
 
 @dataclass
-class Wishes:
+class Expectations:
     """All that is expected, and which of it came.
 
     ``by_board``: nobody has said what, and a cell on another version of its machine type is the
     same cell.
     """
 
-    expected: Sequence[Expected] = ()
+    expected: Sequence[ExpectedChange] = ()
     by_board: bool = False
-    _seen: set[Expected] = field(default_factory=set)
+    _seen: set[ExpectedChange] = field(default_factory=set)
 
     def firmware(self, old: str | None, new: str | None) -> bool:
         """Whether one firmware may have come in place of another."""
@@ -105,7 +105,7 @@ class Pair:
 
     old: Record | None
     new: Record | None
-    wishes: Wishes
+    wishes: Expectations
 
     @cached_property
     def changes(self) -> list[tuple[str, HostRow, HostRow, str]]:
@@ -177,7 +177,7 @@ def said(host: HostRow) -> str:
            f"{host.get('firmware')}"
 
 
-def pairs(old: Sequence[Record], new: Sequence[Record], wishes: Wishes) -> Iterator[Pair]:
+def pairs(old: Sequence[Record], new: Sequence[Record], wishes: Expectations) -> Iterator[Pair]:
     """The cells of two runs, each once: those of one id, and then those of hosts in one role."""
     names = _renamed(old, new, wishes)
     before = {key(record): record for record in old}
@@ -196,7 +196,7 @@ def pairs(old: Sequence[Record], new: Sequence[Record], wishes: Wishes) -> Itera
 
 def _as_before(
     record: Record, names: Mapping[str, str], machines: Sequence[str],
-    before: Mapping[Key, Record], wishes: Wishes,
+    before: Mapping[Key, Record], wishes: Expectations,
 ) -> Key:
     """What the cell was about when its hosts, or its machine type, had their former names."""
     matrix, cell = key(record)
@@ -228,7 +228,7 @@ class _Seen:
     roles: set[int] = field(default_factory=set)
 
 
-def _renamed(old: Sequence[Record], new: Sequence[Record], wishes: Wishes) -> dict[str, str]:
+def _renamed(old: Sequence[Record], new: Sequence[Record], wishes: Expectations) -> dict[str, str]:
     """The former names of hosts, of which only the one run has the one, and the other the other.
 
     First what is expected, then hosts of the same builds, then those that alone have their
@@ -291,7 +291,7 @@ def are_two_runs(one: Sequence[Record], other: Sequence[Record]) -> bool:
         return False
     names = _hosts(one).keys(), _hosts(other).keys()
     return (names[0] == names[1] or names[0].isdisjoint(names[1])) and all(
-        pair.old and pair.new for pair in pairs(one, other, Wishes(by_board=True)))
+        pair.old and pair.new for pair in pairs(one, other, Expectations(by_board=True)))
 
 
 def _builds(*runs: Sequence[Record]) -> list[list[HostBuild]]:

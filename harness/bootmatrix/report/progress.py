@@ -15,7 +15,7 @@ _TELLING_CELLS, _TELLING_SECONDS = 8, 5.0
 
 _A_MINUTE = 59.5
 
-TOLD = (Outcome.FAILED, Outcome.ERROR, Outcome.KNOWN, Outcome.FIXED, Outcome.UNSUPPORTED)
+SHOWN = (Outcome.FAILED, Outcome.ERROR, Outcome.KNOWN, Outcome.FIXED, Outcome.UNSUPPORTED)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Progress:
     def line(self) -> str:
         """``cells: 37/120, 2 failed, 8 known``; failures are told even while there are none."""
         parts = [f"{self.what}: {self.done}/{self.total}"]
-        for outcome in TOLD:
+        for outcome in SHOWN:
             number = self.counts[outcome]
             if outcome is Outcome.ERROR and number:
                 parts.append(plural(number, "rig error"))

@@ -36,7 +36,7 @@ class Packed(NamedTuple):
 
 def write(file: BinaryIO, packed: Iterable[Packed]) -> str:
     """Write roots; the sha256 of all that was written."""
-    digest = Digest(file)
+    digest = DigestWriter(file)
     with gzip.GzipFile("", "wb", _LEVEL, digest, mtime=0) as zipped, \
             tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for stem, root, facts in packed:
@@ -71,7 +71,7 @@ def _directory(name: str, mode: int) -> tarfile.TarInfo:
     return info
 
 
-class Digest(io.RawIOBase):
+class DigestWriter(io.RawIOBase):
     """Hashes what is written to a file."""
 
     def __init__(self, file: IO[bytes]) -> None:

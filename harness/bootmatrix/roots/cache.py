@@ -13,9 +13,9 @@ from bootmatrix.roots import manifest
 from bootmatrix.roots.debian import remove
 from bootmatrix.roots.manifest import Manifest
 
-KEPT = 8
+MOST_ENTRIES = 8
 """How many entries of one kind stay, beside those in use."""
-KEPT_BUILT = 64
+MOST_BUILT = 64
 """And of what was built from source: it took minutes, and is small."""
 BUILT = "built"
 
@@ -185,8 +185,8 @@ class Cache:
             return 0.0
 
         entries = (path for path in self._home.glob(f"{kind}-*") if path.is_dir())
-        kept = KEPT_BUILT if kind == BUILT else KEPT
-        return [path.name for path in sorted(entries, key=used, reverse=True)[kept:]]
+        most = MOST_BUILT if kind == BUILT else MOST_ENTRIES
+        return [path.name for path in sorted(entries, key=used, reverse=True)[most:]]
 
 
 @contextlib.contextmanager

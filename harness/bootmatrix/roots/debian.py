@@ -181,22 +181,22 @@ def follow(root: Path, path: str) -> Path:
     It need not exist. Raises ImageError for links that go round.
     """
     left = path.split("/")[::-1]
-    here: list[str] = []
+    parts: list[str] = []
     for _ in range(_MOST_STEPS):
         if not left:
-            return root.joinpath(*here)
+            return root.joinpath(*parts)
         part = left.pop()
         if part == "..":
-            del here[-1:]
+            del parts[-1:]
         elif part not in ("", "."):
             try:
-                target = os.readlink("/".join((str(root), *here, part)))  # noqa: PTH115  # ten times
+                target = os.readlink("/".join((str(root), *parts, part)))  # noqa: PTH115  # ten times
             except (OSError, ValueError):  # no link, nothing there, or a NUL in it
-                here.append(part)
+                parts.append(part)
                 continue
             left += target.split("/")[::-1]
             if target.startswith("/"):
-                here.clear()
+                parts.clear()
     raise ImageError(f"{path} in {root} is a link that goes round")
 
 

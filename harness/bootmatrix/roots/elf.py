@@ -52,7 +52,7 @@ class Program:
 
 def read(path: Path) -> Program:
     """Look at a program. Raises UserError, without a place, for what cannot be run here."""
-    here = platform.machine()
+    native = platform.machine()
     try:
         with given_file.open_regular(path, LARGEST) as opened:
             file = opened.fileno()
@@ -61,8 +61,8 @@ def read(path: Path) -> Program:
                 raise UserError(f"{path} is no program", hint="a QEMU is an ELF file")
             machine = int.from_bytes(head[18:20], "little" if head[5:6] != b"\x02" else "big")
             name = _MACHINES.get(machine, f"ELF machine {machine}")
-            if name != here or head[4:6] != b"\x02\x01" or len(head) < _HEADER.size:
-                raise UserError(f"{path} is a program for {name}", hint=f"this machine is {here}")
+            if name != native or head[4:6] != b"\x02\x01" or len(head) < _HEADER.size:
+                raise UserError(f"{path} is a program for {name}", hint=f"this machine is {native}")
             if _HEADER.unpack(head)[1] not in (_EXECUTABLE, _SHARED):
                 raise UserError(f"{path} is no program", hint="an object file or a core dump?")
             return _program(file, head)

@@ -34,7 +34,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedLibraries:
     """The libraries that a program gets, by name, and the names of those that it does not."""
 
     libraries: tuple[Library, ...]
@@ -94,7 +94,7 @@ class Tree:
 
 def resolve(
     tree: Tree, programs: Sequence[str], first: Sequence[str] = (), within: str = ""
-) -> Found:
+) -> ResolvedLibraries:
     """The libraries that ``programs``, paths inside, get in a tree, and those that they want.
 
     ``first`` are directories that come before the loader's own, as LD_LIBRARY_PATH does. What a
@@ -135,7 +135,7 @@ def resolve(
             else:
                 found[name] = library
                 waiting.append((library.inside, library.file, inherited))
-    return Found(tuple(found.values()), tuple(missing))
+    return ResolvedLibraries(tuple(found.values()), tuple(missing))
 
 
 def _look(tree: Tree, name: str, directories: Sequence[str]) -> Library | None:

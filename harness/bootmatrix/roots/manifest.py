@@ -116,20 +116,20 @@ def damage(
     intact; without a digest it alone says what was. With ``whole`` all is read, else what looks
     as it did is believed.
     """
-    kept = Manifest.read(file)
+    recorded = Manifest.read(file)
     if digest is None:
-        if kept is None:
+        if recorded is None:
             return "nothing says what was in it"
-        digest = kept.digest
+        digest = recorded.digest
     try:
-        if kept is not None and not whole and kept.looks_like(root, passed_over):
+        if recorded is not None and not whole and recorded.looks_like(root, passed_over):
             return None
         now = Manifest.of(root)
     except (OSError, ImageError) as error:
         return f"it cannot be read: {error}"
     if now.digest != digest:
-        return kept.difference(now) if kept else f"its sha256 is {now.digest}, not {digest}"
-    if now != kept:
+        return recorded.difference(now) if recorded else f"its sha256 is {now.digest}, not {digest}"
+    if now != recorded:
         with contextlib.suppress(OSError):  # where it cannot be written, all is read each time
             now.write(file)
     return None

@@ -24,7 +24,7 @@ from bootmatrix.errors import (
     PlaceTaken,
 )
 from bootmatrix.machines.base import Hosts
-from bootmatrix.machines.board import Bench, BoardHosts, Facts, facts
+from bootmatrix.machines.board import Bench, BoardFacts, BoardHosts, facts
 from bootmatrix.machines.setup import GuestSetup
 from bootmatrix.matrix import unsupported
 from bootmatrix.model import BoardSource, Host, Known, ResetBy, ShutdownBy, Verdict
@@ -194,7 +194,7 @@ class BesideRunner:
 
 
 def _reasons(
-    cell: Cell, hosts: Sequence[Host], board: BoardSource, there: Facts
+    cell: Cell, hosts: Sequence[Host], board: BoardSource, there: BoardFacts
 ) -> Iterator[str]:
     """Why a cell cannot be run on a board, beside what its steps say that they need."""
     lacks = f"board {board} has none in its environment file"

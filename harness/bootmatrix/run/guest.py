@@ -32,7 +32,7 @@ from bootmatrix.policies.base import Swap
 from bootmatrix.steps.base import Step
 from bootmatrix.steps.migrate import Migrate
 from bootmatrix.witnesses.observation import BlackBox, BootObserved, StepObserved
-from bootmatrix.witnesses.refusal import LIMITED, Refusal, classify, limit_told
+from bootmatrix.witnesses.refusal import LIMITED, Refusal, classify, limit_text
 from bootmatrix.witnesses.resets import ENDLESS
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ class Guest:
         name = LIMITED.get(refusal.kind)
         if name is None:
             return ""
-        return (f" (its sandbox has {limit_told(self.setup.limits, name)}; limits: {{{name}: N}} "
+        return (f" (its sandbox has {limit_text(self.setup.limits, name)}; limits: {{{name}: N}} "
                 "in the matrix file is another)")
 
     @property

@@ -26,7 +26,7 @@ from bootmatrix.matrix.axes import DEFAULTS
 from bootmatrix.matrix.document import Document
 from bootmatrix.matrix.expansion import load
 from bootmatrix.matrix.known import could_match
-from bootmatrix.matrix.sources import Given
+from bootmatrix.matrix.sources import GivenBuilds
 from bootmatrix.model import (
     Channel,
     GuestKind,
@@ -224,7 +224,7 @@ def _known(entry: Known) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Kept:
+class VaultEntry:
     """A guest in a vault: its matrix file, its digest, what is said of it, its bytes there."""
 
     path: Path
@@ -269,7 +269,7 @@ def _never_asked(host: HostSpec) -> Sequence[str]:
     raise UserError("in a vault a machine type is named")
 
 
-def read(path: Path) -> Kept:
+def read(path: Path) -> VaultEntry:
     """A guest of a vault, all of it looked at. Raises UserError for a damaged one, or another's.
 
     A matrix file may name programs and files of this machine. In a vault, which can be a
@@ -304,7 +304,7 @@ def read(path: Path) -> Kept:
            for host in (seen.host, seen.boot and seen.boot.host)):
         raise UserError("is no saved guest: it was seen on a host that it had not been to",
                         file=path)
-    load(path, Given(hosts=_SOMEWHERE)).cells(_never_asked)
+    load(path, GivenBuilds(hosts=_SOMEWHERE)).cells(_never_asked)
     digests = {host.saved.guest, *(file.sha256 for file in said.files.values())}
     packed = sum(objects.path(digest).stat().st_size for digest in digests)
-    return Kept(path, host.saved.guest, said, packed)
+    return VaultEntry(path, host.saved.guest, said, packed)

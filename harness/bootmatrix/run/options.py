@@ -19,7 +19,7 @@ class Option:
     """An option: ``flag`` of the command, ``pytest`` of pytest's command line.
 
     ``how`` is what both parsers take. ``name`` is where the command's parser puts the value;
-    pytest's puts it under its own flag's. ``ours``: pytest has it from this project. ``kept``: it
+    pytest's puts it under its own flag's. ``ours``: pytest has it from this project. ``reused``: it
     says with what a cell, or a test, is run, which needs it again to be run in the same way.
     """
 
@@ -29,7 +29,7 @@ class Option:
     help: str
     how: Mapping[str, Any]
     ours: bool = True
-    kept: bool = False
+    reused: bool = False
 
     @property
     def at_pytest(self) -> str:
@@ -75,10 +75,11 @@ def _slots(text: str) -> int:
 
 
 def _option(
-    flag: str, text: str, name: str = "", pytest: str = "", kept: bool = False, **how: Any
+    flag: str, text: str, name: str = "", pytest: str = "", reused: bool = False, **how: Any
 ) -> Option:
     ours = f"--bootmatrix{flag[1:]}"
-    return Option(flag, pytest or ours, name or flag[2:].replace("-", "_"), text, how, kept=kept)
+    return Option(flag, pytest or ours, name or flag[2:].replace("-", "_"), text, how,
+                  reused=reused)
 
 
 def _of_pytest(flag: str, text: str, name: str, **how: Any) -> Option:
@@ -89,12 +90,12 @@ OWN_BUILDS = (
     _option("--qemu", "a QEMU of your own: a program, build tree or prefix; its data "
             "behind a comma; image:NAME of the Docker engine, root:DIR, an unpacked system, or "
             "suite:NAME[=VERSION] of Debian (repeatable)",
-            kept=True, metavar="NAME=PATH", action="append", default=[]),
+            reused=True, metavar="NAME=PATH", action="append", default=[]),
     _option("--firmware", "a firmware of your own: an image, CODE.fd,VARS.fd, a descriptor "
             "(.json), or a directory of images (repeatable)",
-            kept=True, metavar="NAME=PATH", action="append", default=[]),
+            reused=True, metavar="NAME=PATH", action="append", default=[]),
     _option("--host", "only cells to or from this host, which need not be in the matrix: --host "
-            "head/test (repeatable)", kept=True, metavar="QEMU[/FIRMWARE]", action="append",
+            "head/test (repeatable)", reused=True, metavar="QEMU[/FIRMWARE]", action="append",
             default=[]),
 )
 """Builds of the user's own, and hosts with them."""
@@ -116,7 +117,7 @@ RUN = (
     _of_pytest("-x", "stop at the first failure", "stop", action="store_true"),
     _of_pytest("--lf", "only the cells that failed last time", "lf", action="store_true"),
     _option("--engine", "where QEMUs run (default: docker if an engine answers)",
-            kept=True, choices=tuple(ENGINES)),
+            reused=True, choices=tuple(ENGINES)),
     _option("--share", "boot cells that begin alike once, save the guest, and feed it to each "
             "destination: faster, but the migration is not live", action="store_true"),
     _option("--strict-known", "fail a cell that passes though the matrix declares it known to fail",
@@ -149,5 +150,5 @@ RUN = (
 )
 """How its cells are run."""
 
-KEPT = tuple(option for option in (*SELECTION, *RUN) if option.kept)
+REUSED = tuple(option for option in (*SELECTION, *RUN) if option.reused)
 """What the command that runs one cell, or one test, once more has to have."""

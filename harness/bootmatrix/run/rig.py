@@ -47,7 +47,7 @@ class Begun:
         return self._record is None and not self._ready()
 
     @property
-    def is_here(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether nothing is waited for any more."""
         return self._record is not None
 

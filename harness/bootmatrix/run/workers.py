@@ -24,8 +24,8 @@ def usable_cores() -> int:
 def side_by_side(meminfo: Path = MEMINFO) -> int:
     """How many workers a run has: more than cores, as far as there is memory for them."""
     cores = usable_cores()
-    room = available_mib(meminfo) // WORKER_MIB
-    return max(cores, min(FOR_EACH_CORE * cores, room))
+    by_memory = available_mib(meminfo) // WORKER_MIB
+    return max(cores, min(FOR_EACH_CORE * cores, by_memory))
 
 
 def available_mib(meminfo: Path = MEMINFO) -> int:

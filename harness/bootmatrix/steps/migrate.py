@@ -116,8 +116,8 @@ class Migrate(Step):
         through = "" if self.channel is Channel.UNIX else f" through {self.channel}"
         when = " while the firmware runs" if self.during_post else ""
         what = "" if self.moves_as is MovesAs.RUNNING else f", {self.moves_as},"
-        told = [*self.capabilities, *(f"{name}={value}" for name, value in self.parameters)]
-        further = f" with {', '.join(told)}" if told else ""
+        settings = [*self.capabilities, *(f"{name}={value}" for name, value in self.parameters)]
+        further = f" with {', '.join(settings)}" if settings else ""
         broken = ", by a second connection once the first is broken" if self.recovers else ""
         return f"{self.kind}{what} to {at_host(self.host, hosts)}{through}{when}{further}{broken}"
 

@@ -15,15 +15,15 @@ from bootmatrix.vm.translate import (
     KINDS,
     LARGEST_FILE_MIB,
     MOST_MIB,
-    Line,
+    ArgumentLine,
     Translated,
     sorted_lines,
     translate,
 )
 
 __all__ = [
-    "CONSOLE", "DISK", "KINDS", "LARGEST_FILE_MIB", "MOST_MIB", "Line", "Translated", "keys",
-    "of_text", "read", "sorted_lines", "text_of", "translate",
+    "CONSOLE", "DISK", "KINDS", "LARGEST_FILE_MIB", "MOST_MIB", "ArgumentLine", "Translated",
+    "keys", "of_text", "read", "sorted_lines", "text_of", "translate",
 ]  # fmt: skip
 
 

@@ -144,14 +144,14 @@ class _Node:
             node = nodes.pop()
             if not node._seen:
                 if node.tag not in _NOTHING:
-                    yield node._told(node._attributes, len(node.children) == 0)
+                    yield node._summary(node._attributes, len(node.children) == 0)
                 continue
             alone = not node._text_seen and bool("".join(node.parts).strip())
             if node._unread or alone:
-                yield node._told(node._unread, alone)
+                yield node._summary(node._unread, alone)
             nodes += reversed(node.children)
 
-    def _told(self, attributes: dict[str, str], with_text: bool) -> str:
+    def _summary(self, attributes: dict[str, str], with_text: bool) -> str:
         listed = "".join(f" {key}={value!r}" for key, value in attributes.items())
         text = "".join(self.parts).strip() if with_text else ""
         above = f" of <{self.above.tag}>" if self.above is not None else ""
@@ -188,8 +188,8 @@ def command_line(text: str) -> tuple[str, list[str]]:
         words += [f"-{option}", value] if value else [f"-{option}"]
     root.ignore("xmlns:qemu")
     own = [arg.get("value") for arg in root.of("qemu:commandline/qemu:arg")]
-    for told in root.unread():
-        words += [f"-{UNKNOWN}", told]
+    for unread in root.unread():
+        words += [f"-{UNKNOWN}", unread]
     words += own  # behind all else, as libvirt has them
     return f"qemu-system-{arch}", words
 
@@ -426,9 +426,9 @@ def _virtio(element: _Node, device: str) -> str:
 def _said(element: _Node, properties: dict[str, str], switch: bool = False) -> str:
     """Attributes as properties of a device, under QEMU's names of them."""
     return "".join(
-        f",{there}={element.switch(here) if switch else element.number(here)}"
-        for here, there in properties.items()
-        if here in element and (not switch or element.switch(here)))
+        f",{there}={element.switch(attribute) if switch else element.number(attribute)}"
+        for attribute, there in properties.items()
+        if attribute in element and (not switch or element.switch(attribute)))
 
 
 def _disk(element: _Node, number: int) -> Iterator[tuple[str, str]]:
@@ -634,8 +634,8 @@ def _video(element: _Node, number: int) -> Iterator[tuple[str, str]]:
         key = "vgamem" if name == "qxl" else "vram"
         more += f",vgamem_mb={model.number(key) >> 10}" if key in model else ""
     if name == "qxl":
-        more += "".join(f",{there}={model.number(here) << 10}" for here, there in (
-            ("ram", "ram_size"), ("vram", "vram_size")) if here in model)
+        more += "".join(f",{there}={model.number(attribute) << 10}" for attribute, there in (
+            ("ram", "ram_size"), ("vram", "vram_size")) if attribute in model)
         more += f",vram64_size_mb={model.number('vram64') >> 10}" if "vram64" in model else ""
     if name in ("qxl", "virtio"):
         more += _said(model, {"heads": "max_outputs"})

@@ -18,8 +18,8 @@ from bootmatrix.vm.keyval import Keys
 from bootmatrix.vm.libvirt import UNKNOWN
 from bootmatrix.vm.words import COMMENT, options
 
-KEPT, REPLACED, LEFT_OUT, ADDED = "kept", "replaced", "left out", "added"
-KINDS = (KEPT, REPLACED, LEFT_OUT, ADDED)
+RETAINED, REPLACED, LEFT_OUT, ADDED = "kept", "replaced", "left out", "added"
+KINDS = (RETAINED, REPLACED, LEFT_OUT, ADDED)
 MOST_MIB = 1024
 """MiB that a machine keeps unless it is told otherwise: TCG touches what it migrates."""
 WRITABLE = "/cell"
@@ -138,7 +138,7 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class Line:
+class ArgumentLine:
     """What became of one argument: ``given`` as it stood there, ``now`` what there is instead."""
 
     kind: str
@@ -156,7 +156,7 @@ class Translated:
     """A machine that runs here, and what became of each argument of the one that was given."""
 
     machine: OwnMachine
-    lines: tuple[Line, ...]
+    lines: tuple[ArgumentLine, ...]
 
 
 def translate(
@@ -188,7 +188,7 @@ class _Translation:
     memory: int | None
     network: bool
     file_mib: int
-    lines: list[Line] = field(default_factory=list)
+    lines: list[ArgumentLine] = field(default_factory=list)
     out: list[tuple[str, Keys | str]] = field(default_factory=list)
 
     # -- the whole of it -----------------------------------------------------------------------
@@ -199,7 +199,7 @@ class _Translation:
         given = [pair for at, pair in enumerate(every) if at not in unread]
         self.arch = _arch(self.program)
         if "i386" in self.program.rpartition("/")[2]:
-            self._say(REPLACED, "", "qemu-system-i386", "qemu-system-x86_64",
+            self._add(REPLACED, "", "qemu-system-i386", "qemu-system-x86_64",
                       "where no -cpu is given, a 64-bit one is what it takes")
         self.machine_type = ""
         self.machine_options: dict[str, str] = {}
@@ -229,7 +229,7 @@ class _Translation:
                 f"hold, {most} MiB: limits: {{file: MIB}} raises the {self.file_mib} of each")
         for at, (name, value) in enumerate(every):
             if at in unread:
-                self._say(LEFT_OUT, "" if name in (COMMENT, UNKNOWN) else name, value,
+                self._add(LEFT_OUT, "" if name in (COMMENT, UNKNOWN) else name, value,
                           why=unread[at])
             else:
                 self._option(name, value)
@@ -261,9 +261,9 @@ class _Translation:
         return {keys["chardev"] for _, keys in self.out
                 if isinstance(keys, Keys) and "chardev" in keys}
 
-    def _say(self, kind: str, name: str, value: str, now: str = "", why: str = "") -> None:
+    def _add(self, kind: str, name: str, value: str, now: str = "", why: str = "") -> None:
         given = f"-{name} {value}".rstrip() if name else value
-        self.lines.append(Line(kind, given, now, why))
+        self.lines.append(ArgumentLine(kind, given, now, why))
 
     # -- machine, CPU, memory ------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class _Translation:
         counts = {key: at for at, (key, _) in enumerate(stated)}
         kind = last.get("type", "") or _USUAL[self.arch]
         if pve := _PVE.fullmatch(kind):
-            self._say(REPLACED, "machine", kind, pve[1], "QEMU's own type of that name")
+            self._add(REPLACED, "machine", kind, pve[1], "QEMU's own type of that name")
             kind = pve[1]
         family = {"pc": "pc-i440fx", "q35": "pc-q35"}.get(kind, kind)
         board = re.sub(r"-\d+(\.\d+)*$", "", family)
@@ -281,18 +281,18 @@ class _Translation:
         if match is not None:
             known = {"pc": "pc-i440fx", "q35": "pc-q35"}.get(match[1], match[1])
             if family not in ("pc-i440fx", "pc-q35"):
-                self._say(REPLACED, "machine", kind, f"newest-common:{known}",
+                self._add(REPLACED, "machine", kind, f"newest-common:{known}",
                           "a distribution's own type, which QEMU does not have")
                 family = board = known
         if family in ("pc-i440fx", "pc-q35") or (family == "virt" and self.arch is Arch.AARCH64):
             now = f"newest-common:{family}"
             if kind in ("pc", "q35", "virt"):
-                self._say(REPLACED, "machine", kind, now,
+                self._add(REPLACED, "machine", kind, now,
                           "without a version each QEMU takes its own newest, and none migrates")
             self.machine_type = now
         else:
             self.machine_type = family
-            self._say(KEPT, "machine", kind)
+            self._add(RETAINED, "machine", kind)
         self.q35 = board == "pc-q35"
         self.pc = board in ("pc-q35", "pc-i440fx")
         self.microvm = board == "microvm"
@@ -300,7 +300,7 @@ class _Translation:
             text = f"{key}={value}" if key != "type" else value
             group, dot, part = key.partition(".")
             if counts[key] != at or self.said_last[key] in _AS_MACHINE:
-                self._say(LEFT_OUT, "machine", text, why=_LATER)
+                self._add(LEFT_OUT, "machine", text, why=_LATER)
             elif key == "type":
                 pass  # said above
             elif dot and group == "memory":  # told of with -m
@@ -310,24 +310,24 @@ class _Translation:
                            f"-smp {self.statements.text(group)}", _OF_EVERY_QEMU)
             elif dot and group == "boot":
                 self.out.append(("boot", f"{part}={value.replace(',', ',,')}"))
-                self._say(REPLACED, "machine", text, f"-boot {part}={value}",
+                self._add(REPLACED, "machine", text, f"-boot {part}={value}",
                           _OF_EVERY_QEMU)
             elif key.startswith("pflash") or key == "firmware":
                 self.uefi = self.uefi or key == "pflash0"
-                self._say(REPLACED, "machine", text, "the host's firmware",
+                self._add(REPLACED, "machine", text, "the host's firmware",
                           "the firmware is what is tested")
             elif key in ("accel", "kernel_irqchip", "kernel-irqchip", "kvm-type", "kvm_shadow_mem",
                          "confidential-guest-support", "memory-encryption", "mem-merge",
                          "dump-guest-core", "enforce-config-section", "graphics"):
-                self._say(LEFT_OUT, "machine", text, why=(
+                self._add(LEFT_OUT, "machine", text, why=(
                     "the axis accel says it" if key == "accel" else
                     "the console that is read says it" if key == "graphics" else
                     "the host's, nothing that the guest sees"))
             elif not _SAFE.fullmatch(value) or not _SAFE.fullmatch(key):
-                self._say(LEFT_OUT, "machine", text, why="no plain word")
+                self._add(LEFT_OUT, "machine", text, why="no plain word")
             else:
                 self.machine_options[key] = value
-                self._say(KEPT, "machine", text)
+                self._add(RETAINED, "machine", text)
 
     def _devices_memory(self, given: Sequence[tuple[str, str]]) -> frozenset[str]:
         """The backends that are no memory of the guest's, but what a device shows: ivshmem's."""
@@ -376,11 +376,11 @@ class _Translation:
         if later:
             reasons.append(f"{', '.join(later)}: {_LATER}")
         if len(wrong) + len(later) == len(list(keys.items())):
-            self.lines.append(Line(LEFT_OUT, given, why="; ".join(reasons)))
+            self.lines.append(ArgumentLine(LEFT_OUT, given, why="; ".join(reasons)))
         elif not reasons and all(key in keys for key, _ in whole.items()):
-            self.lines.append(Line(KEPT, given))
+            self.lines.append(ArgumentLine(RETAINED, given))
         else:
-            self.lines.append(Line(REPLACED, given, now, "; ".join(
+            self.lines.append(ArgumentLine(REPLACED, given, now, "; ".join(
                 reasons or ["together with what else says it, as QEMU takes it"])))
 
     def _base_ram(self, given: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -409,15 +409,15 @@ class _Translation:
         if name in ("machine", "M", "m", "chardev", "blockdev"):
             return  # read before
         if name in _GIVEN_ANYWAY:
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
         elif name in _LEFT_OUT:
-            self._say(LEFT_OUT, name, value, why=_LEFT_OUT[name])
+            self._add(LEFT_OUT, name, value, why=_LEFT_OUT[name])
         elif (deed := self._deeds.get(name)) is not None:
             deed(self, name, value)
         elif name in _AS_IT_IS:
             self._keep(name, value)
         else:
-            self._say(LEFT_OUT, name, value, why="not known here")
+            self._add(LEFT_OUT, name, value, why="not known here")
 
     def _other_ends(self, given: Sequence[tuple[str, str]]) -> None:
         """What became of chardevs and block nodes, which are told of once their users are known."""
@@ -426,19 +426,19 @@ class _Translation:
             if name == "chardev":
                 id_ = keyval.read(value, "backend").get("id", "")
                 if f"vm-{id_}" in used or id_ in used:
-                    self._say(REPLACED, name, value, f"-chardev null,id={id_}",
+                    self._add(REPLACED, name, value, f"-chardev null,id={id_}",
                               "its other end is the host's")
                 elif id_ == self.console_given:
-                    self._say(REPLACED, name, value, "the console that is read")
+                    self._add(REPLACED, name, value, "the console that is read")
                 else:
-                    self._say(LEFT_OUT, name, value, why="nothing that is kept has it")
+                    self._add(LEFT_OUT, name, value, why="nothing that is kept has it")
             elif name == "blockdev" and (
                     keyval.read(value, "driver").get("node-name") in self.firmware):
-                self._say(REPLACED, name, value, "the host's firmware",
+                self._add(REPLACED, name, value, "the host's firmware",
                           "the firmware is what is tested")
             elif name == "blockdev" or (name == "drive" and
                                         keyval.read(value, "file").get("if") == "none"):
-                self._say(REPLACED, name, value, "the disk of its device, if that is kept",
+                self._add(REPLACED, name, value, "the disk of its device, if that is kept",
                           f"a file of the host's{self._thrown_away(value)}")
 
     def _thrown_away(self, value: str) -> str:
@@ -450,13 +450,13 @@ class _Translation:
 
     def _keep(self, name: str, value: str) -> None:
         self.out.append((name, value))
-        self._say(KEPT, name, value)
+        self._add(RETAINED, name, value)
 
     def _global(self, name: str, value: str) -> None:
         keys = keyval.read(value, "")
         driver = keys.get("driver") or value.partition(".")[0]
         if "pflash" in driver:
-            self._say(LEFT_OUT, name, value, why="the firmware is what is tested")
+            self._add(LEFT_OUT, name, value, why="the firmware is what is tested")
         else:
             self._keep(name, value)
 
@@ -468,21 +468,21 @@ class _Translation:
         if any(keys.get("id") == id_ for keys in given):
             self._keep(name, value)
         else:
-            self._say(LEFT_OUT, name, value, why=f"no {group} of that id is kept before it")
+            self._add(LEFT_OUT, name, value, why=f"no {group} of that id is kept before it")
 
     def _cpu_of(self, name: str, value: str) -> None:
         model, *properties = (part.replace("\0", ",")
                               for part in value.replace(",,", "\0").split(","))
         now = model if model not in ("host", "host-passthrough") else "max"
         reasons = ["the host's own processor is KVM's alone"] * (now != model)
-        kept: list[str] = []
+        retained: list[str] = []
         dropped: list[str] = []
         for part in properties:
             key, equals, text = part.partition("=")
             if key.startswith("host-cache") or (now != model and key.startswith("migratable")):
                 dropped.append(part)
             elif _CPU_PROPERTY.fullmatch(part):
-                kept.append(part if part[:1] in "+-" or equals else f"{part}=on")
+                retained.append(part if part[:1] in "+-" or equals else f"{part}=on")
             elif equals and _SAFE.fullmatch(key) and self.arch is Arch.X86_64:
                 # The same to QEMU, which makes one of it; a matrix has plain words alone there.
                 self.out.append(("global", keyval.write(Keys((
@@ -490,13 +490,13 @@ class _Translation:
                 reasons.append(f"{part} is a -global: no plain word")
             else:
                 dropped.append(part)
-        self.cpu = ",".join([now, *kept])
+        self.cpu = ",".join([now, *retained])
         if dropped:
             reasons.append("left out: " + ", ".join(dropped))
         if reasons:
-            self._say(REPLACED, name, value, f"-cpu {self.cpu}", "; ".join(reasons))
+            self._add(REPLACED, name, value, f"-cpu {self.cpu}", "; ".join(reasons))
         else:
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
 
     def _smp_of(self, name: str, value: str) -> None:
         text = self.statements.text("smp")
@@ -510,7 +510,7 @@ class _Translation:
         kind, id_ = keys.get("qom-type", ""), keys.get("id", "")
         if not _OBJECTS.fullmatch(kind):
             self.objects_left.add(id_)
-            self._say(LEFT_OUT, name, value, why="a secret, or a part of the host")
+            self._add(LEFT_OUT, name, value, why="a secret, or a part of the host")
             return
         was, why = keys.copy(), []
         if kind == "rng-random" and keys.get("filename") not in ("/dev/random", "/dev/urandom", ""):
@@ -520,9 +520,9 @@ class _Translation:
             keys, why = self._backend(keys)
         self.out.append((name, keys))
         if keys == was:
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
         else:
-            self._say(REPLACED, name, value, "-object " + keyval.write(keys, "qom-type"),
+            self._add(REPLACED, name, value, "-object " + keyval.write(keys, "qom-type"),
                       ", ".join(why))
 
     def _backend(self, keys: Keys) -> tuple[Keys, list[str]]:
@@ -554,34 +554,34 @@ class _Translation:
         if mem and self.mib != self.old_mib:
             keys["mem"] = f"{(mem >> 20) * self.mib // self.old_mib}M"
             self.out.append((name, keyval.write(keys, "type")))
-            self._say(REPLACED, name, value, "-numa " + keyval.write(keys, "type"),
+            self._add(REPLACED, name, value, "-numa " + keyval.write(keys, "type"),
                       "its part of the memory")
         else:
             self.out.append((name, keyval.write(keys, "type")))
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
 
     def _netdev(self, name: str, value: str) -> None:
         keys = keyval.read(value, "type")
         id_ = keys.get("id", "")
         if not self.network or not id_:
-            self._say(LEFT_OUT, name, value, why="network: none says so" if id_ else "no id")
+            self._add(LEFT_OUT, name, value, why="network: none says so" if id_ else "no id")
             return
         if keys.get("type") == "hubport":
-            self._say(LEFT_OUT, name, value, why="a hub of QEMU's own")
+            self._add(LEFT_OUT, name, value, why="a hub of QEMU's own")
             return
         now = f"user,id={id_},restrict=on"
         self.out.append((name, now))
-        self._say(REPLACED, name, value, f"-netdev {now}", "a network of the host's")
+        self._add(REPLACED, name, value, f"-netdev {now}", "a network of the host's")
 
     def _nic(self, name: str, value: str) -> None:
         keys = keyval.read(value, "type")
         kind = keys.pop("type", "")
         if name == "net" and kind != "nic":
-            self._say(LEFT_OUT, name, value, why="a network of the host's; the card has user,"
+            self._add(LEFT_OUT, name, value, why="a network of the host's; the card has user,"
                       "restrict=on")
             return
         if kind == "none":
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
             return
         model = keys.get("model") or ("e1000" if self.pc and not self.q35 else
                                       "e1000e" if self.q35 else "virtio-net-pci")
@@ -602,25 +602,26 @@ class _Translation:
         for key, value in own:
             device[key] = value
         self.out.append(("device", device))
-        self.lines.append(Line(kind, given, "-device " + keyval.write(device, "driver"), why))
+        self.lines.append(ArgumentLine(
+            kind, given, "-device " + keyval.write(device, "driver"), why))
 
     def _serial(self, name: str, value: str) -> None:
         self.serials += 1
         if name == "serial" and value == "none":
-            self._say(LEFT_OUT, name, value, why="the serial console is what is read")
+            self._add(LEFT_OUT, name, value, why="the serial console is what is read")
         elif self.serials == 1 and name == "serial":
-            self._say(REPLACED, name, value, "the console that is read")
+            self._add(REPLACED, name, value, "the console that is read")
         else:
-            self._say(LEFT_OUT, name, value, why="one serial port is read, and no other is there")
+            self._add(LEFT_OUT, name, value, why="one serial port is read, and no other is there")
 
     def _vga(self, name: str, value: str) -> None:
         if value == "none":
-            self._say(KEPT, name, value, why="there is none unless it is given")
+            self._add(RETAINED, name, value, why="there is none unless it is given")
         elif value not in _VGA:
-            self._say(LEFT_OUT, name, value, why="not known here")
+            self._add(LEFT_OUT, name, value, why="not known here")
         else:
             self.out.append(("device", Keys([("driver", _VGA[value])])))
-            self._say(REPLACED, name, value, f"-device {_VGA[value]}", "the same, said as a device")
+            self._add(REPLACED, name, value, f"-device {_VGA[value]}", "the same, said as a device")
         self.vga = True
 
     vga = False
@@ -632,29 +633,29 @@ class _Translation:
 
     def _changed(self, name: str, value: str, was: Keys, now: Keys, first: str, why: str) -> None:
         if not now:
-            self._say(LEFT_OUT, name, value, why=why)
+            self._add(LEFT_OUT, name, value, why=why)
             return
         text = keyval.write(now, first)
         self.out.append((name, text))
         if was == now:
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
         else:
-            self._say(REPLACED, name, value, f"-{name} {text}", why)
+            self._add(REPLACED, name, value, f"-{name} {text}", why)
 
     def _smbios(self, name: str, value: str) -> None:
         keys = keyval.read(value, "")
         now = keys.without("file", "path")
         if "file" in keys:
-            self._say(LEFT_OUT, name, value, why="a file of the host's")
+            self._add(LEFT_OUT, name, value, why="a file of the host's")
         else:
             self._changed(name, value, keys, now, "", "a file of the host's")
 
     def _fw_cfg(self, name: str, value: str) -> None:
         keys = keyval.read(value, "name")
         if "file" in keys or "gen_id" in keys:
-            self._say(LEFT_OUT, name, value, why="a file of the host's")
+            self._add(LEFT_OUT, name, value, why="a file of the host's")
         elif keys.get("name", "").startswith("opt/bootmatrix/"):
-            self._say(LEFT_OUT, name, value, why="the harness's own name")
+            self._add(LEFT_OUT, name, value, why="the harness's own name")
         else:
             self._keep(name, keyval.write(keys, ""))
             self.lines[-1] = replace(self.lines[-1], given=f"-{name} {value}")
@@ -667,45 +668,45 @@ class _Translation:
         keys = keyval.read(value, "driver")
         now = f"none,id={keys.get('id', 'audio')}"
         self.out.append((name, now))
-        self._say(KEPT if value == now else REPLACED, name, value, f"-audiodev {now}",
+        self._add(RETAINED if value == now else REPLACED, name, value, f"-audiodev {now}",
                   "" if value == now else "sound of the host's")
 
     def _bios(self, name: str, value: str) -> None:
         self.uefi = self.uefi or "ovmf" in value.lower() or "edk2" in value.lower()
-        self._say(REPLACED, name, value, "the host's firmware", "the firmware is what is tested")
+        self._add(REPLACED, name, value, "the host's firmware", "the firmware is what is tested")
 
     def _of_machine(self, name: str, value: str) -> None:
         key = _AS_MACHINE[name]
         if self.said_last[key] not in _AS_MACHINE:
-            self._say(LEFT_OUT, name, value, why=_LATER)
+            self._add(LEFT_OUT, name, value, why=_LATER)
             return
         self.machine_options[key] = now = "off" if name.startswith("no-") else "on"
-        self._say(REPLACED, name, value, f"{key}={now} of the machine", "the same" + (
+        self._add(REPLACED, name, value, f"{key}={now} of the machine", "the same" + (
             "; QEMU since 9.0 has it no other way" if now == "off" else ""))
 
     def _usbdevice(self, name: str, value: str) -> None:
         known = {"tablet": "usb-tablet", "mouse": "usb-mouse", "keyboard": "usb-kbd"}
         if value not in known:
-            self._say(LEFT_OUT, name, value, why="a device of the host's")
+            self._add(LEFT_OUT, name, value, why="a device of the host's")
             return
         self.machine_options.setdefault("usb", "on")
         self.out.append(("device", Keys([("driver", known[value])])))
-        self._say(REPLACED, name, value, f"-device {known[value]}", "the same, said as a device")
+        self._add(REPLACED, name, value, f"-device {known[value]}", "the same, said as a device")
 
     def _as_device(self, name: str, value: str) -> None:
         keys = keyval.read(value, "driver")
         if name == "balloon":
             keys["driver"] = "virtio-balloon-pci" if keys.get("driver") == "virtio" else "none"
         if keys.get("driver", "none") == "none":
-            self._say(LEFT_OUT, name, value, why="none")
+            self._add(LEFT_OUT, name, value, why="none")
             return
         self.out.append(("device", keys))
-        self._say(REPLACED, name, value, "-device " + keyval.write(keys, "driver"),
+        self._add(REPLACED, name, value, "-device " + keyval.write(keys, "driver"),
                   "the same, said as a device")
 
     def _localtime(self, name: str, value: str) -> None:
         self.out.append(("rtc", "base=localtime"))
-        self._say(REPLACED, name, value, "-rtc base=localtime", "the same, as QEMU has it now")
+        self._add(REPLACED, name, value, "-rtc base=localtime", "the same, as QEMU has it now")
 
     # -- disks ------------------------------------------------------------------------------------
 
@@ -739,11 +740,11 @@ class _Translation:
             return  # told of with its device
         if how == "pflash":
             self.uefi = True
-            self._say(REPLACED, name, value, "the host's firmware",
+            self._add(REPLACED, name, value, "the host's firmware",
                       "the firmware is what is tested")
             return
         if how not in ("ide", "virtio"):
-            self._say(LEFT_OUT, name, value, why=f"if={how} is not carried over")
+            self._add(LEFT_OUT, name, value, why=f"if={how} is not carried over")
             return
         device = Keys([("driver", "ide-cd" if media == "cdrom" else "ide-hd")])
         if how == "virtio":
@@ -759,7 +760,7 @@ class _Translation:
                 device[key] = keys[key]
         if media == "cdrom":
             self.out.append(("device", device))
-            self._say(REPLACED, name, value, "-device " + keyval.write(device, "driver"),
+            self._add(REPLACED, name, value, "-device " + keyval.write(device, "driver"),
                       "the drive, without a medium")
         else:
             self._disk(device, f"-{name} {value}")
@@ -787,7 +788,7 @@ class _Translation:
         self.out.append(("device", device))
         self.disks.append(_Disk(len(self.out) - 1, len(self.lines),
                                 _NO_ORDER if order is None else order))
-        self.lines.append(Line(REPLACED, given))
+        self.lines.append(ArgumentLine(REPLACED, given))
 
     def _boot_disk(self) -> None:
         """Give our disk to the one that was booted from, and empty ones to the others."""
@@ -825,13 +826,13 @@ class _Translation:
         driver = keys.get("driver", "")
         why = next((why for begin, why in _HOST_DEVICES.items() if driver.startswith(begin)), None)
         if not driver or why:
-            self._say(LEFT_OUT, name, value, why=why or "no driver is named")
+            self._add(LEFT_OUT, name, value, why=why or "no driver is named")
             return
         lost = next((key for key in ("memdev", "rng", "iothread", "tpmdev", "fsdev", "authz",
                                      "throttle-group")
                      if keys.get(key) in self.objects_left), None)
         if lost:
-            self._say(LEFT_OUT, name, value, why=f"its {lost} is left out")
+            self._add(LEFT_OUT, name, value, why=f"its {lost} is left out")
             return
         was = keys.copy()
         reasons: list[str] = []
@@ -868,9 +869,9 @@ class _Translation:
                 reasons.append("the drive, without a medium")
         self.out.append((name, keys))
         if keys == was:
-            self._say(KEPT, name, value)
+            self._add(RETAINED, name, value)
         else:
-            self._say(REPLACED, name, value, "-device " + keyval.write(keys, "driver"),
+            self._add(REPLACED, name, value, "-device " + keyval.write(keys, "driver"),
                       ", ".join(reasons))
 
     def _chardev(self, keys: Keys, driver: str, reasons: list[str]) -> None:
@@ -894,7 +895,7 @@ class _Translation:
         why = "QEMU has it where nothing is said"
         if not self.vga and not drivers & _INSTEAD_OF_VGA:
             self.out.append(("device", Keys([("driver", "VGA")])))
-            self.lines.append(Line(ADDED, "-device VGA", "", why))
+            self.lines.append(ArgumentLine(ADDED, "-device VGA", "", why))
         if not named & {"netdev", "net", "nic"}:
             self._card("e1000e" if self.q35 else "e1000", (), ADDED, "the network card", why)
         second = any(name == "drive" and re.search(r"\bindex=2\b", value) for name, value in given)
@@ -905,11 +906,12 @@ class _Translation:
             ("a parallel port", named & {"parallel"} or drivers & {"isa-parallel"}),
         ):
             if not there:
-                self.lines.append(Line(LEFT_OUT, what, "", why))
+                self.lines.append(ArgumentLine(LEFT_OUT, what, "", why))
 
     def _console_of_its_own(self) -> None:
         if self.console is None and not self.serials:
-            self.lines.append(Line(ADDED, "a serial port", "", "on which the guest is read"))
+            self.lines.append(ArgumentLine(
+                ADDED, "a serial port", "", "on which the guest is read"))
 
     _deeds: Mapping[str, Callable[[_Translation, str, str], None]] = field(
         init=False, repr=False, default_factory=lambda: _DEEDS)
@@ -1046,6 +1048,6 @@ class _Statements:
         return None if number is None or not least <= number <= _MOST_NUMBER else str(number)
 
 
-def sorted_lines(lines: Iterable[Line]) -> list[Line]:
+def sorted_lines(lines: Iterable[ArgumentLine]) -> list[ArgumentLine]:
     """The lines by what became of them, each kind in the order of the command line."""
     return sorted(lines, key=lambda line: KINDS.index(line.kind))

@@ -90,21 +90,21 @@ def command_line(text: str) -> tuple[str, list[str]]:
     at = _program_at(words)
     if at is None:
         raise NoCommandLine("QEMU's name is a part of another word in it")
-    kept = []
+    arguments = []
     for place, word in enumerate(words[at + 1:], at + 1):
         if marked := _MARKED.fullmatch(word):
-            kept.append(_MARK + comments[int(marked[1])])
+            arguments.append(_MARK + comments[int(marked[1])])
         elif word in _ENDS:
             rest = " ".join(words[place:])
             if " -" in rest:  # or it was ps' line, where it was a part of a word
-                kept.append(_MARK + _MARKED.sub("#", rest))
+                arguments.append(_MARK + _MARKED.sub("#", rest))
             break
         else:
-            kept.append(word)
+            arguments.append(word)
     if not by_libvirt:  # whose log has QEMU's version in a line of its own
-        kept += [_MARK + _MARKED.sub("#", line.strip())
-                 for n, (line, _) in enumerate(found) if n != last]
-    return words[at], kept
+        arguments += [_MARK + _MARKED.sub("#", line.strip())
+                      for n, (line, _) in enumerate(found) if n != last]
+    return words[at], arguments
 
 
 def split(line: str) -> list[str]:

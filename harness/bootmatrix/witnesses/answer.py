@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from bootmatrix.model import Verdict
 from bootmatrix.witnesses import devices, fw_cfg, hardware, kernel, memory, tables
-from bootmatrix.witnesses.moment import Moment, Problem, kept_waiting, time_given
+from bootmatrix.witnesses.moment import Moment, Problem, clock_note, time_given
 from bootmatrix.witnesses.observation import BlackBox, StepObserved
 
 _REAL_MODE = re.compile(r"\b[0-9A-F]{4}:[0-9A-F]{4}\b")
@@ -62,7 +62,7 @@ def missing(moment: Moment) -> Problem | None:
         return None
     waited = f" (waited {time_given(seen.limit, seen.seconds, seen.wall)})" if seen.limit else ""
     taken = _TAKEN if moment.given.bios_listens and not _cannot_poll(seen.black_box) else ""
-    return Verdict.NO_BOOT, f"{silent}{waited}{kept_waiting(seen.seconds, seen.wall)}{taken}"
+    return Verdict.NO_BOOT, f"{silent}{waited}{clock_note(seen.seconds, seen.wall)}{taken}"
 
 
 def _cannot_poll(box: BlackBox | None) -> bool:

@@ -15,7 +15,7 @@ from bootmatrix.firmware.identity import ConsoleName, own
 from bootmatrix.model import Verdict
 from bootmatrix.steps.start import Start
 from bootmatrix.witnesses import resets
-from bootmatrix.witnesses.moment import Moment, Problem, kept_waiting, last_line, time_given
+from bootmatrix.witnesses.moment import Moment, Problem, clock_note, last_line, time_given
 
 FIRST = Field(fail_fast=True)  # of a million wrong ones the first will do
 Texts = Annotated[list[str], FIRST]
@@ -62,7 +62,7 @@ def problem(moment: Moment) -> Problem | None:
     boot = moment.boot
     if boot.up is None:
         why = (f"in {time_given(boot.limit, boot.seconds, boot.wall)}"
-               f"{kept_waiting(boot.seconds, boot.wall)}")
+               f"{clock_note(boot.seconds, boot.wall)}")
         if boot.ended is not None:
             why = f"before QEMU ended: {last_line(boot.ended)}"
         if boot.panic is not None:

@@ -42,8 +42,8 @@ def problem(moment: Moment) -> Problem | None:
         table = " (by the MP table, which has one for each socket)" if by_table else ""
         wrong.append(f"CPUs: {line.cpus} instead of {given.cpus}{table}")
     if line.memory and given.memory_mib:
-        kept = (_BIOS_MIB if line.uefi is None else _UEFI_MIB) + _SMM_MIB * given.smm
-        if not (given.memory_mib - kept) << 10 <= line.memory <= given.memory_mib << 10:
+        reserved = (_BIOS_MIB if line.uefi is None else _UEFI_MIB) + _SMM_MIB * given.smm
+        if not (given.memory_mib - reserved) << 10 <= line.memory <= given.memory_mib << 10:
             wrong.append(f"memory: {line.memory} KiB of {given.memory_mib << 10} KiB")
     if not wrong:
         return None

@@ -16,7 +16,7 @@ from bootmatrix.witnesses.probe_line import Measured, ProbeLine, Tables
 # than so many seconds.
 _NOTABLY, _NOTABLE_SECONDS = 1.2, 0.1
 _NEARLY = 0.95  # of a time, by a clock that is read a moment later
-_KEPT_WAITING = re.compile(
+_CLOCK_NOTE = re.compile(
     r" \([\d.]+ s by the clock, in which QEMU was (?:kept waiting|able to run for [\d.]+ s)\)"
     r"|, in which QEMU was able to run for [\d.]+ s,| of patience\b")
 _GONE_ROUND = re.compile(
@@ -122,7 +122,7 @@ def differs(seconds: float, wall: float) -> bool:
     return wall > max(_NOTABLY * seconds, seconds + _NOTABLE_SECONDS)
 
 
-def kept_waiting(seconds: float, wall: float) -> str:
+def clock_note(seconds: float, wall: float) -> str:
     """What reasons say behind a wait where the wall clock has another one for it."""
     if not differs(seconds, wall):
         return ""
@@ -146,12 +146,12 @@ def came_after(usual: float, seconds: float, wall: float) -> str:
     """
     if seconds <= usual and differs(seconds, wall):
         return f"{in_seconds(wall)}, in which QEMU was able to run for {in_seconds(seconds)},"
-    return in_seconds(seconds) + kept_waiting(seconds, wall)
+    return in_seconds(seconds) + clock_note(seconds, wall)
 
 
 def repeatable(reason: str) -> str:
     """A reason without what no two runs have alike: waits by the clock, the rounds of a loop."""
-    return _GIVEN_UP.sub(_GOES_ROUND, _GONE_ROUND.sub("N", _KEPT_WAITING.sub("", reason)))
+    return _GIVEN_UP.sub(_GOES_ROUND, _GONE_ROUND.sub("N", _CLOCK_NOTE.sub("", reason)))
 
 
 def last_line(text: str) -> str:

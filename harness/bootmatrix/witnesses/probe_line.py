@@ -192,8 +192,8 @@ class ProbeLine:
     @property
     def pcrs(self) -> Mapping[str, str]:
         """The registers of its TPM by their numbers; none where it tells of no TPM."""
-        told = {"0": self.pcr0, "2": self.pcr2, "4": self.pcr4, "7": self.pcr7}
-        return {number: value for number, value in told.items() if value}
+        registers = {"0": self.pcr0, "2": self.pcr2, "4": self.pcr4, "7": self.pcr7}
+        return {number: value for number, value in registers.items() if value}
 
     @property
     def measured(self) -> Measured | None:

@@ -108,7 +108,7 @@ _LIMITS = {
 }
 
 
-def limit_told(limits: Limits, name: str) -> str:
+def limit_text(limits: Limits, name: str) -> str:
     """One of the limits of a sandbox, in words."""
     given = getattr(limits, name)
     text, default = _LIMITS[name]

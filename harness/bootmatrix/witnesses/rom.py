@@ -35,7 +35,7 @@ def row(moment: Moment) -> RomRow:
     return {
         "rom": moment.rom,
         "rom_sha256": moment.boot.rom,
-        "told_by": _told_by(moment),
+        "told_by": _witness(moment),
     }
 
 
@@ -50,7 +50,7 @@ def ran(moment: Moment) -> str | None:
     return moment.rom or (named.name if named else None)
 
 
-def _told_by(moment: Moment) -> str | None:
+def _witness(moment: Moment) -> str | None:
     """The witness that tells which known build ran; the console decides wherever it can."""
     named = console.name(moment)
     if named is None or not named.candidates:

@@ -31,11 +31,11 @@ class SmbiosRow(TypedDict, total=False):
 
 def row(moment: Moment) -> SmbiosRow:
     """What it puts into the record."""
-    line = _told(moment)
+    line = _line(moment)
     return {"smbios": [line.bios_vendor, line.bios_version] if line else None}
 
 
-def _told(moment: Moment) -> ProbeLine | None:
+def _line(moment: Moment) -> ProbeLine | None:
     """The line that tells of SMBIOS, if any: that of a guest that is not ours if it was asked."""
     up = moment.boot.up
     return up if up is not None and up.foreign and up.bios_version is not None else moment.line
@@ -43,7 +43,7 @@ def _told(moment: Moment) -> ProbeLine | None:
 
 def problem(moment: Moment) -> Problem | None:
     """The banner says something else."""
-    line, banners = _told(moment), own(moment.boot.banners)
+    line, banners = _line(moment), own(moment.boot.banners)
     if line is None or not banners or line.bios_vendor in _NOT_THE_BANNERS:
         return None
     if line.bios_version == banners[-1]:

@@ -50,9 +50,9 @@ def test_what_it_held_is_kept_before_it_is_written(seat: Seat) -> None:
     chip.program(NEW)
     chip.program(NEW)
     assert (programmer.content, chip.writes, programmer.reads) == (NEW, 1, 1)
-    assert (seat.kept.read_bytes(), chip.kept, chip.first) == (OLD, OLD, sha256(OLD))
+    assert (seat.saved.read_bytes(), chip.saved, chip.first) == (OLD, OLD, sha256(OLD))
     chip.program(OTHER)
-    assert seat.kept.read_bytes() == OLD, "the first is what was there"
+    assert seat.saved.read_bytes() == OLD, "the first is what was there"
     assert not chip.finish()
     assert (programmer.content, seat.journal) == (OTHER, None)
 
@@ -64,7 +64,7 @@ def test_it_is_restored_if_that_is_asked_for(seat: Seat) -> None:
     assert seat.journal == Journal(sha256(NEW), done=True, restore=True)
     assert chip.finish()
     assert programmer.content == OLD
-    assert not (seat.kept.parent / "journal.json").exists()
+    assert not (seat.saved.parent / "journal.json").exists()
 
 
 def test_a_chip_that_was_only_read_is_not_written(seat: Seat) -> None:
@@ -150,7 +150,7 @@ def test_a_write_that_failed_is_the_next_one_s_to_see_to(seat: Seat) -> None:
     programmer = Programmer(broken.content)
     again = Chip(programmer, seat, restore=False)
     assert again.recover() is not None
-    assert programmer.content == seat.kept.read_bytes() == OLD, "half an image is never kept"
+    assert programmer.content == seat.saved.read_bytes() == OLD, "half an image is never kept"
 
 
 def test_what_a_board_has_changed_itself_is_whole(seat: Seat) -> None:
@@ -176,7 +176,7 @@ def test_what_it_held_first_of_all_stays(seat: Seat) -> None:
         chip = Chip(programmer, seat, restore=False)
         chip.program(content)
         chip.finish()
-    assert (seat.original.read_bytes(), seat.kept.read_bytes()) == (OLD, OTHER)
+    assert (seat.original.read_bytes(), seat.saved.read_bytes()) == (OLD, OTHER)
 
 
 @pytest.mark.parametrize("restore", [True, False])
@@ -192,4 +192,4 @@ def test_what_verifies_and_is_something_else_is_never_kept(seat: Seat, restore: 
     assert (again.recover() is None) is restore
     assert programmer.content == OLD
     again.program(NEW)
-    assert seat.kept.read_bytes() == OLD
+    assert seat.saved.read_bytes() == OLD

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bootmatrix.deadline import Deadline
-from bootmatrix.machines.bench.line import Hearing, Line
+from bootmatrix.machines.bench.line import Hearing, SerialLine
 
 BOOT = (b"\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS (version 1.16.3-debian-1.16.3-2)\r\n"
         b"Booting from Hard Disk..\r\nBOOTMATRIX up boot=1 disk=\"A\"\r\n")
@@ -45,9 +45,9 @@ def port() -> Port:
 
 
 @pytest.fixture
-def line(port: Port) -> Iterator[Line]:
+def line(port: Port) -> Iterator[SerialLine]:
     """Its line."""
-    opened = Line(port)
+    opened = SerialLine(port)
     yield opened
     opened.close()
 
@@ -57,7 +57,7 @@ def soon() -> Deadline:
     return Deadline.after(10)
 
 
-def test_what_comes_goes_to_who_is_attached_and_back(port: Port, line: Line) -> None:
+def test_what_comes_goes_to_who_is_attached_and_back(port: Port, line: SerialLine) -> None:
     port.comes.put(b"before")
     assert line.wait_for_more(0, soon())
     with line.attach() as console:
@@ -73,7 +73,7 @@ def test_what_comes_goes_to_who_is_attached_and_back(port: Port, line: Line) -> 
     assert line.hearing.bytes == len("beforebanneranswer" "again")
 
 
-def test_a_port_that_goes_ends_the_console(port: Port, line: Line) -> None:
+def test_a_port_that_goes_ends_the_console(port: Port, line: SerialLine) -> None:
     with line.attach() as console:
         port.comes.put(OSError("the adapter was unplugged"))
         assert console.recv(100) == b""
@@ -83,14 +83,14 @@ def test_a_port_that_goes_ends_the_console(port: Port, line: Line) -> None:
         assert late.recv(100) == b""
 
 
-def test_one_that_is_given_up_is_as_one_that_has_gone(line: Line) -> None:
+def test_one_that_is_given_up_is_as_one_that_has_gone(line: SerialLine) -> None:
     with line.attach() as console:
         line.give_up()
         assert console.recv(100) == b""
         assert line.lost is not None
 
 
-def test_quiet_is_when_nothing_comes(port: Port, line: Line) -> None:
+def test_quiet_is_when_nothing_comes(port: Port, line: SerialLine) -> None:
     assert line.wait_for_quiet(0.05, soon())
     for _ in range(30):
         port.comes.put(b"BOOTMATRIX beat")
@@ -139,7 +139,7 @@ def test_a_line_that_drops_bytes_is_told() -> None:
         "the console loses what the board says: 2 of 39 beats of the guest arrived damaged")
 
 
-def test_a_beat_that_the_power_cut_off_is_none(port: Port, line: Line) -> None:
+def test_a_beat_that_the_power_cut_off_is_none(port: Port, line: SerialLine) -> None:
     for data in (BEATS, b"BOOTMATRIX beat bo"):
         port.comes.put(data)
     assert line.wait_for_more(len(BEATS), soon())

@@ -16,9 +16,9 @@ from bootmatrix.model import BoardSource
 def test_each_target_of_a_file_has_its_own(tmp_path: Path) -> None:
     one, two = (Seat.of(BoardSource(env=tmp_path / "env.yaml", target=name), tmp_path)
                 for name in ("one", "two"))
-    assert one.kept != two.kept
+    assert one.saved != two.saved
     same = Seat.of(BoardSource(env=tmp_path / "." / "env.yaml", target="one"), tmp_path)
-    assert same.kept == one.kept
+    assert same.saved == one.saved
 
 
 def test_another_process_does_not_have_it_meanwhile(tmp_path: Path) -> None:

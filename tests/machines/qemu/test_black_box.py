@@ -84,7 +84,7 @@ def said_by(tmp_path: Path) -> Iterator[Callable[[Answers], BlackBox]]:
         opened.callback(lambda: monitor.close(Deadline.after(60)))
         cell = opened.enter_context(CellDir(tmp_path))
         vm = cast(VM, SimpleNamespace(
-            name="1-source", monitor=monitor, kept=tmp_path, argv=("qemu", *debug_log()),
+            name="1-source", monitor=monitor, private=tmp_path, argv=("qemu", *debug_log()),
             inside="/cell", file=lambda name: name,
             clock=SimpleNamespace(deadline=Deadline.after), scratch=SimpleNamespace(cell=cell)))
         begun = time.monotonic()

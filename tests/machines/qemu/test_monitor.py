@@ -77,7 +77,7 @@ def test_a_command_out_of_band_is_said_so() -> None:
 
 
 def test_what_is_forgotten_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "KEPT_EVENTS", 3)
+    monkeypatch.setattr(monitor, "MOST_EVENTS", 3)
     session, theirs = greeted()
     begun = time.monotonic()
     with theirs:

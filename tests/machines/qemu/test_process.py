@@ -107,7 +107,7 @@ def connected(qemu: Qemu, kind: str = "monitor", seconds: float = 60.0) -> socke
 
 def test_where_things_are_inside_and_outside(qemu: Qemu, scratch: Scratch) -> None:
     assert (qemu.inside, qemu.listening) == ("/cell/1-source", "/tmp/bootmatrix/1-source")
-    assert qemu.kept == scratch.kept / "1-source"
+    assert qemu.private == scratch.private / "1-source"
     assert qemu.file("x") == "1-source/x"
     assert qemu.log_tail() == "qemu: warning\n"
     assert qemu.log_tail(3) == "ng\n", "one line is told as far as it goes"

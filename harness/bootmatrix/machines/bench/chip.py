@@ -29,7 +29,7 @@ class Chip:
     def __init__(self, programmer: Programmer, seat: Seat, *, restore: bool) -> None:
         self._programmer, self._seat, self._restore = programmer, seat, restore
         self._known: bytes | None = None  # what is in it for certain
-        self._kept: bytes | None = None
+        self._saved: bytes | None = None
         self._written: bytes | None = None
         self._torn = False  # a write was begun, and nobody has verified it
         self.first = ""
@@ -46,9 +46,9 @@ class Chip:
         return self._written
 
     @property
-    def kept(self) -> bytes | None:
+    def saved(self) -> bytes | None:
         """What it held before it was written; None where nobody has written it."""
-        return self._kept
+        return self._saved
 
     def recover(self) -> str | None:
         """See to what a killed process has left; None for nothing, or what was found and done."""
@@ -56,14 +56,14 @@ class Chip:
         if journal is None:
             return None
         content = self.read()
-        kept = self._seat.kept.read_bytes() if self._seat.kept.exists() else None
+        saved = self._seat.saved.read_bytes() if self._seat.saved.exists() else None
         # What was verified is whole, also where the board itself has changed it since.
-        whole = (journal.done or content == kept
+        whole = (journal.done or content == saved
                  or sha256(content) in (journal.wanted, journal.held))
-        if kept is None or content == kept or (whole and not journal.restore):
+        if saved is None or content == saved or (whole and not journal.restore):
             self._seat.journal = None
             return None if whole else "the chip is half-written, and nothing was kept of it"
-        self._write(kept)
+        self._write(saved)
         self._seat.journal = None
         found = "was not restored" if whole else "was left half-written"
         return f"the chip {found} by a killed or failed run: what it held before is restored"
@@ -81,8 +81,8 @@ class Chip:
             return
         if len(content) != len(image):
             raise ImageMisfit(f"the image has {len(image):#x} bytes, the chip {len(content):#x}")
-        if self._kept is None:
-            self._kept = content
+        if self._saved is None:
+            self._saved = content
             self._seat.keep(content)
         self._seat.journal = Journal(sha256(image), done=False, restore=self._restore)
         self._write(image)
@@ -91,8 +91,8 @@ class Chip:
     def changed(self) -> None:
         """Somebody else may write it from now on: the board itself."""
         content = self._known if self._known is not None else self.read()
-        if self._kept is None:
-            self._kept = content
+        if self._saved is None:
+            self._saved = content
             self._seat.keep(content)
         self._known = self._written = None
         self._seat.journal = Journal(
@@ -109,11 +109,11 @@ class Chip:
 
         Raises BenchError where that is not possible: the next one who holds the board tries again.
         """
-        restored = self._restore and self._kept is not None
+        restored = self._restore and self._saved is not None
         if restored:
-            assert self._kept is not None
-            if self.read() != self._kept:
-                self._write(self._kept)
+            assert self._saved is not None
+            if self.read() != self._saved:
+                self._write(self._saved)
         if not self._torn:  # else the next who holds the board has to see to it
             self._seat.journal = None
         return restored

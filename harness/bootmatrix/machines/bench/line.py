@@ -82,7 +82,7 @@ class Hearing:
         return None
 
 
-class Line:
+class SerialLine:
     """A serial line that two threads serve until it is closed."""
 
     def __init__(self, port: Port) -> None:

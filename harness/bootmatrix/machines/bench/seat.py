@@ -45,21 +45,21 @@ class Journal:
 class Seat:
     """The seat in a directory.
 
-    ``kept`` is the file with what the chip held before it was written, ``original`` the one with
+    ``saved`` is the file with what the chip held before it was written, ``original`` the one with
     what it held before it was written for the first time.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
-        self.kept = directory / "kept.bin"
+        self.saved = directory / "kept.bin"
         self.original = directory / "original.bin"
 
     @classmethod
     def of(cls, source: BoardSource, cache: Path) -> Seat:
         """The seat of a board: one for each target of an environment file."""
-        told = f"{source.env.resolve()}\n{source.target}"
-        return cls(cache / "bench" / f"{source}-{hashlib.sha256(told.encode()).hexdigest()[:16]}")
+        board = f"{source.env.resolve()}\n{source.target}"
+        return cls(cache / "bench" / f"{source}-{hashlib.sha256(board.encode()).hexdigest()[:16]}")
 
     @contextmanager
     def held(
@@ -119,7 +119,7 @@ class Seat:
         """What the chip holds, before it is written; what it held first of all stays, too."""
         if not self.original.exists():
             _write(self.original, image)
-        _write(self.kept, image)
+        _write(self.saved, image)
 
     def one_at_a_time(self, tool: str) -> str:
         """A programmer's command that waits until the one before it is over.

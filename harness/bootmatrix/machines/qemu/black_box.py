@@ -95,7 +95,7 @@ def explain(vm: VM, arch: Arch, since: float, naming: Naming = lambda address: "
             found.trace = vm.scratch.cell.tail(file, _TRACE_BYTES).decode("ascii", "replace")
             vm.scratch.cell.unlink(file)
     if found.log:
-        with (vm.kept / FIRMWARE_LOG).open("ab") as log:
+        with (vm.private / FIRMWARE_LOG).open("ab") as log:
             log.write(found.log)
     done = accesses(found.trace, ports=arch is Arch.X86_64)
     line = _line(found, done, resets, waited, naming)
@@ -222,9 +222,9 @@ def _line(
     doing = sentence(found.samples, naming)
     if found.status != "running":
         return f"QEMU has stopped the guest ({found.status}): {doing}"
-    told = [what for what, _ in done if _OWN_PORT not in what]
-    if told and not all(one.halted for one in found.samples):
-        doing += ": " + ", ".join(told[:_MOST_IN_A_LINE])
+    accessed = [what for what, _ in done if _OWN_PORT not in what]
+    if accessed and not all(one.halted for one in found.samples):
+        doing += ": " + ", ".join(accessed[:_MOST_IN_A_LINE])
     if resets >= _ROUNDS:
         least = "" if found.resets_known else "at least "
         doing = f"reset {least}{resets} times in {waited:.1f} s; {doing}"

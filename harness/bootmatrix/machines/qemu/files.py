@@ -38,7 +38,7 @@ from bootmatrix.model import (
 )
 from bootmatrix.modes import MODES
 from bootmatrix.nvram import ChangedBy, Nvram, System
-from bootmatrix.witnesses.refusal import limit_told
+from bootmatrix.witnesses.refusal import limit_text
 
 FLASH_FILE = "flash.bin"
 BASE_FILE = "base.img"
@@ -180,7 +180,7 @@ class GuestFiles:
         with contextlib.suppress(FileNotFoundError, CellError):
             if self._cell.lstat(DISK_FILE).st_size + _CLUSTER > file_bytes(self._setup.limits):
                 return ("what the guest wrote to its disk fills its sandbox's "
-                        f"{limit_told(self._setup.limits, 'file')}; limits: {{file: N}} in the "
+                        f"{limit_text(self._setup.limits, 'file')}; limits: {{file: N}} in the "
                         "matrix file is another")
         return None
 
@@ -220,7 +220,7 @@ class GuestFiles:
     def keep(self, host: int, directory: Path) -> None:
         """Copy what belongs to the guest on ``host`` into a new directory."""
         directory.mkdir(parents=True)
-        for name in _KEPT:
+        for name in _SAVED:
             with contextlib.suppress(FileNotFoundError):
                 self._cell.copy_out(f"{role_name(host)}/{name}", directory / name)
 
@@ -298,7 +298,7 @@ class GuestFiles:
         return nvram
 
 
-_KEPT = (VARIABLES_FILE, COMBINED_FILE, NVRAM_FILE)
+_SAVED = (VARIABLES_FILE, COMBINED_FILE, NVRAM_FILE)
 
 
 def cell_system(cell: CellDir) -> System:

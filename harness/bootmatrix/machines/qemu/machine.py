@@ -55,7 +55,7 @@ class QemuMachine:
         self._late = late  # it connects once a migration to it has begun
         self._swap: FirmwareSwap | None = None
         self._swaps = 0  # the swap's count then
-        self._begun: migration.Begun | None = None
+        self._begun: migration.BegunMigration | None = None
 
     def __str__(self) -> str:
         return self.name

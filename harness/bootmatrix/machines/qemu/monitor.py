@@ -25,7 +25,7 @@ from bootmatrix.machines.qemu import reactor
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
 
-KEPT_EVENTS = 1000
+MOST_EVENTS = 1000
 """How many events are remembered, the latest. A guest that resets for ever makes thousands."""
 
 EVENT_BYTES = 4096
@@ -104,7 +104,7 @@ class Monitor:
     def __init__(self, sock: socket.socket, name: str, deadline: Deadline) -> None:
         self._client = _Client(name, _LINE_BYTES)
         self._name = name
-        self._events: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
+        self._events: deque[tuple[int, Event]] = deque(maxlen=MOST_EVENTS)
         self._count = 0
         self.cut = 0
         self.resets = 0
@@ -136,7 +136,7 @@ class Monitor:
     def _keep(self, message: Message) -> None:
         data = message.get("data")
         long = len(bytes(message)) > EVENT_BYTES
-        self.cut += long or len(self._events) == KEPT_EVENTS
+        self.cut += long or len(self._events) == MOST_EVENTS
         event = Event(
             name=str(message["event"])[:EVENT_BYTES],
             data=data if isinstance(data, Mapping) and not long else {},
@@ -216,7 +216,7 @@ class Monitor:
 
     def remembers(self, since: float) -> bool:
         """Whether it still has all events that have come since a time (monotonic)."""
-        return len(self._events) < KEPT_EVENTS or self._events[0][1].at < since
+        return len(self._events) < MOST_EVENTS or self._events[0][1].at < since
 
     def latest(self, *names: str) -> str | None:
         """The name of the last event that has one of these, of those that are remembered."""

@@ -70,7 +70,7 @@ class Qemu:
 
     ``sandbox`` is one of ``scratch``. Its files have a directory ``at`` in each part of that: its
     sockets, ``NAME.sock``, lie in the part that the sandbox cannot change, ``listening`` for
-    QEMU; its log in the cell, ``inside``; what the harness writes in neither, ``kept``.
+    QEMU; its log in the cell, ``inside``; what the harness writes in neither, ``private``.
     One that is not ``launched`` has no process until it is to ``succeed`` another.
     """
 
@@ -89,7 +89,7 @@ class Qemu:
         self.name = name
         self.argv = argv
         self.inside, self.listening = f"{CELL}/{at}", f"{SHOWN}/{at}"
-        self.kept = scratch.kept / at
+        self.private = scratch.private / at
         self.scratch = scratch
         self._at = at
         self._log = self.file(QEMU_LOG)
@@ -100,7 +100,7 @@ class Qemu:
         self._held: int | None = None  # a pidfd of it
         self._stack = contextlib.ExitStack()
         try:
-            self.kept.mkdir()
+            self.private.mkdir()
             self._shown.mkdir(exist_ok=True)  # of a QEMU that ran with the same name before
             scratch.cell.mkdir(at)
             self._listeners = {
@@ -237,9 +237,9 @@ class Qemu:
 
         The end of a warning reads like a complaint.
         """
-        told = self.scratch.cell.tail(self._log, limit).decode("utf-8", "replace")
-        _, newline, whole = told.partition("\n")
-        return whole if newline and whole and len(told) >= limit else told
+        text = self.scratch.cell.tail(self._log, limit).decode("utf-8", "replace")
+        _, newline, whole = text.partition("\n")
+        return whole if newline and whole and len(text) >= limit else text
 
 
 class VM(Qemu):
@@ -267,7 +267,7 @@ class VM(Qemu):
         deadline = deadline.sooner(LAUNCH_SECONDS)
         console = self.connection("console", deadline)
         self._console = self._stack.enter_context(
-            Console(console, self.kept / CONSOLE_LOG, lambda: self.stopped, self._guest)
+            Console(console, self.private / CONSOLE_LOG, lambda: self.stopped, self._guest)
         )
         monitor = self.connection("monitor", deadline)
         try:

@@ -59,7 +59,7 @@ def test_a_stream_is_kept_whole_and_fed_back(tmp_path: Path) -> None:
 
 def test_it_goes_through_the_destination_s_own_file_and_takes_both_times(tmp_path: Path) -> None:
     source, destination = Streaming(sends=True), Streaming(sends=False)
-    destination.of_qemu.kept = tmp_path
+    destination.of_qemu.private = tmp_path
     done = file.migrate(source.of_qemu, destination.of_qemu, PLAIN, Deadline.after(60))
     assert done.refusal is None
     assert (tmp_path / "migration-stream").read_bytes() == STREAM
@@ -68,7 +68,7 @@ def test_it_goes_through_the_destination_s_own_file_and_takes_both_times(tmp_pat
 
 def test_what_was_not_saved_is_not_restored(tmp_path: Path) -> None:
     source, destination = Streaming("failed", sends=True), Vm("completed")
-    destination.of_qemu.kept = tmp_path
+    destination.of_qemu.private = tmp_path
     done = file.migrate(source.of_qemu, destination.of_qemu, PLAIN, Deadline.after(60))
     assert done.refusal is not None
     assert destination.asked == []

@@ -23,14 +23,14 @@ from bootmatrix.machines.qemu.migration import (
     unix,
 )
 from bootmatrix.machines.qemu.migration.base import Migration
-from bootmatrix.machines.qemu.migration.begun import Begun
+from bootmatrix.machines.qemu.migration.begun import BegunMigration
 from bootmatrix.machines.qemu.migration.file import restore, save
 from bootmatrix.machines.qemu.process import VM
 from bootmatrix.model import Channel, MigrationEnd
 from bootmatrix.modes import Mode, Way
 
-__all__ = ["CHANNELS", "WAYS", "Begun", "Migration", "begin", "fail", "migrate", "restore", "save",
-           "snapshot"]
+__all__ = ["CHANNELS", "WAYS", "BegunMigration", "Migration", "begin", "fail", "migrate", "restore",
+           "save", "snapshot"]
 
 Migrate = Callable[[VM, VM, Mode, Deadline], Migration]
 
@@ -51,9 +51,9 @@ def migrate(
     return way(source, destination, mode, deadline)
 
 
-def begin(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Begun:
+def begin(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> BegunMigration:
     """Begin to migrate in a mode; it does not arrive until it is told to."""
-    return Begun(source, destination, mode, deadline)
+    return BegunMigration(source, destination, mode, deadline)
 
 
 def fail(

@@ -11,7 +11,7 @@ from bootmatrix.modes import Mode
 from bootmatrix.witnesses.refusal import Refusal, classify
 
 
-class Begun:
+class BegunMigration:
     """A migration between two QEMUs, which both have begun; ``finish`` has it arrive.
 
     What goes wrong meanwhile is told then: the guest has not noticed it.

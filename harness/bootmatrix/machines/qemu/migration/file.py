@@ -28,7 +28,7 @@ _STREAM_BYTES = 1 << 30
 
 def migrate(source: VM, destination: VM, mode: Mode, deadline: Deadline) -> Migration:
     """Save to a file of the destination's, and restore from it."""
-    path = destination.kept / "migration-stream"
+    path = destination.private / "migration-stream"
     saved = save(source, path, deadline, mode)
     if saved.refusal is not None:
         return saved

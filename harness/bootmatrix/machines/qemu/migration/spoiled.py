@@ -42,7 +42,7 @@ class Relay(Thread):
         self._source, self._destination = source, destination
         self._hold_at, self._cut_at = hold_at, cut_at
         self._foreign = foreign
-        self._told, self._tell = socket.socketpair()
+        self._released, self._tell = socket.socketpair()
         self.passed = 0
 
     def release(self) -> None:
@@ -51,7 +51,7 @@ class Relay(Thread):
 
     def run(self) -> None:
         """Until one of its ends."""
-        with self._source, self._destination, self._told, self._tell:
+        with self._source, self._destination, self._released, self._tell:
             with contextlib.suppress(OSError):
                 while self._pass_on():
                     pass
@@ -61,7 +61,7 @@ class Relay(Thread):
 
     def _pass_on(self) -> bool:
         held = self._hold_at is not None and self.passed >= self._hold_at
-        awaited = self._told if held else self._source
+        awaited = self._released if held else self._source
         ready, _, _ = select.select([awaited, self._destination], [], [])
         if self._destination in ready:
             return False  # it sends nothing, but its end

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bootmatrix.explore.coverage import KINDS, Coverage
-from bootmatrix.explore.failures import Seen
+from bootmatrix.explore.failures import KnownFailure
 
 SHOWN = 12
 """So many of a list are shown; all of them are in coverage.json."""
@@ -14,7 +14,7 @@ _OPEN = KINDS[:2]  # of these it is known what would have been possible
 
 
 def summary(
-    counts: str, findings: Sequence[Mapping[str, Any]], seen: Sequence[Seen], again: int,
+    counts: str, findings: Sequence[Mapping[str, Any]], seen: Sequence[KnownFailure], again: int,
     coverage: Coverage, *, to_its_end: bool = True,
 ) -> Iterator[str]:
     """The lines. ``to_its_end``: nothing had begun to be looked into that was not."""

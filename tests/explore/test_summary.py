@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bootmatrix.explore.coverage import Coverage
-from bootmatrix.explore.failures import Failure, Seen
-from bootmatrix.explore.told import SHOWN, covered, is_red, summary
+from bootmatrix.explore.failures import Failure, KnownFailure
+from bootmatrix.explore.summary import SHOWN, covered, is_red, summary
 
 FAILURE = Failure("silent", "reset", "not a byte", "pc-q35", "seabios-1.14.0-2")
 FOUND = {"name": "finding-1", "state": "steady", "verdicts": ["silent"] * 3, "shrunk": True,
@@ -14,8 +14,8 @@ FOUND = {"name": "finding-1", "state": "steady", "verdicts": ["silent"] * 3, "sh
 
 def test_a_finding_and_what_was_known() -> None:
     lines = list(summary("3 lives", [FOUND], [
-        Seen(FAILURE, ("start", "reset"), "finding-1"),
-        Seen(FAILURE, ("reset",), "as it is", declared=True)], 2, Coverage()))
+        KnownFailure(FAILURE, ("start", "reset"), "finding-1"),
+        KnownFailure(FAILURE, ("reset",), "as it is", declared=True)], 2, Coverage()))
     assert lines[:9] == [
         "3 lives", "", "known (2 lives met it, or what was found here):",
         "  ~ silent at reset (pc-q35, seabios-1.14.0-2): as it is", "",
