@@ -17,7 +17,8 @@ def here(tmp_path: Path) -> Path:
     return place(tmp_path)
 
 
-@pytest.mark.parametrize(("workers", "reader"), [("1", "| true"), ("2", "| head -n 1")])
+@pytest.mark.parametrize(("workers", "reader"), [
+    ("1", "| true"), pytest.param("2", "| head -n 1", marks=pytest.mark.thorough)])
 def test_a_run_that_nobody_reads_is_run_and_judged(here: Path, workers: str, reader: str) -> None:
     plant(here, verdicts={Q35_GUEST: SILENT})
     done = shell(here, f"$B run $M -n {workers} {reader}")
@@ -50,8 +51,9 @@ def test_a_gate_is_judged_before_it_is_read(here: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [
-    "list $M", "images list", "run --help", "report --format markdown all.jsonl",
-    "gate --baseline all.jsonl all.jsonl",
+    "list $M", "run --help", *(pytest.param(command, marks=pytest.mark.thorough) for command in (
+        "images list", "report --format markdown all.jsonl",
+        "gate --baseline all.jsonl all.jsonl")),
 ])
 def test_what_only_prints(here: Path, command: str) -> None:
     from helpers.records import record
@@ -75,7 +77,8 @@ def test_a_run_whose_output_is_lost_is_run_all_the_same(here: Path, sink: str) -
     assert finished(here) == 6
 
 
-@pytest.mark.parametrize(("workers", "sink"), [("1", "2>/dev/full"), ("2", "<&- >&- 2>&-")])
+@pytest.mark.parametrize(("workers", "sink"), [
+    pytest.param("1", "2>/dev/full", marks=pytest.mark.thorough), ("2", "<&- >&- 2>&-")])
 def test_without_standard_error_the_status_is_what_it_was(
     here: Path, workers: str, sink: str
 ) -> None:

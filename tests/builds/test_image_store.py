@@ -308,6 +308,7 @@ def test_two_images_of_one_name(tmp_path: Path, catalogue: Callable[[str], Path]
         store.firmwares()
 
 
+@pytest.mark.thorough
 def test_a_package_that_does_not_have_what_it_should(
     store: ImageStore, tmp_path: Path, catalogue: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -490,6 +491,7 @@ USER = """
 """
 
 
+@pytest.mark.thorough
 def test_what_another_process_uses_is_not_removed(store: ImageStore, tmp_path: Path) -> None:
     """Not by the command either, which says so in one line and removes nothing; later it does."""
     name = "debian-bookworm"

@@ -261,6 +261,7 @@ def test_what_is_no_source(there: StandIn, sources: Sources, tmp_path: Path) -> 
         sources.check(git(there), SEABIOS)
 
 
+@pytest.mark.thorough
 def test_a_package_that_is_not_there(there: StandIn, sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bookworm has no package no-such-package"):
         sources.built(git(there, packages=("no-such-package",)), SEABIOS, unheard)

@@ -251,6 +251,7 @@ def test_a_program_that_dies_is_told(here: Path, engine: socket.socket, store: I
     assert told.startswith("m.yaml:4:22: hosts.new.qemu.path: build does not start: ")
 
 
+@pytest.mark.thorough
 def test_a_version_that_the_suite_does_not_have(here: Path, engine: socket.socket) -> None:
     host = "qemu: {suite: bookworm, package-version: '1:0.1'}"
     (here / "m.yaml").write_text(MATRIX.replace("HOST", host))

@@ -26,6 +26,7 @@ def board(tmp_path: Path) -> Iterator[VirtualBoard]:
         yield there
 
 
+@pytest.mark.thorough
 def test_list_doctor_and_console(
     board: VirtualBoard, capsys: pytest.CaptureFixture[str]
 ) -> None:

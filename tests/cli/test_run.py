@@ -335,7 +335,7 @@ def test_how_to_go_on_is_said_as_it_is_typed_here(here: Path) -> None:
 # ---- output that goes nowhere -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["run", "list"])
+@pytest.mark.parametrize("what", [pytest.param("run", marks=pytest.mark.thorough), "list"])
 def test_a_closed_stderr_changes_nothing(here: Path, what: str) -> None:
     plant(here)
     script = f"{' '.join(map(str, command(what, M, '-k', 'i440fx')))} 2>&-"

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bootmatrix.builds.host import Builds
 from bootmatrix.builds.image_store import ImageStore, cache_home
 from bootmatrix.diagnose import attach
@@ -81,6 +83,7 @@ def test_the_console_of_a_cell_in_ones_hands(store: ImageStore) -> None:
         assert not paths[0].parent.exists()
 
 
+@pytest.mark.thorough
 def test_a_guest_that_hangs_can_be_attached_to_and_a_kill_leaves_nothing(
     store: ImageStore, tmp_path: Path
 ) -> None:

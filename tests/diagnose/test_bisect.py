@@ -685,6 +685,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: ImageStore) -> 
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_the_catalogue_killed_in_the_middle_of_a_cell_and_going_on(
     here: Path, seabios: dict[str, FirmwareBuild],
     capsys: pytest.CaptureFixture[str],

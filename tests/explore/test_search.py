@@ -89,6 +89,7 @@ def test_its_matrix_file_has_that_cell_alone(shrunk: tuple[Explored, Path]) -> N
         ran.hosts, ran.machine, ran.policy, ran.disk, ran.scenario.steps)
 
 
+@pytest.mark.thorough
 def test_what_was_found_is_no_hindrance_to_the_next(tmp_path: Path) -> None:
     first = after("start", "reset").breaks
     second = after("replace-disk", "shutdown").breaks
@@ -103,6 +104,7 @@ def test_what_was_found_is_no_hindrance_to_the_next(tmp_path: Path) -> None:
     assert len(one.findings) == len(lives), "each once, whatever the firmware"
 
 
+@pytest.mark.thorough
 def test_a_life_keeps_out_of_the_way_of_what_was_found(tmp_path: Path) -> None:
     one = go(explored(tmp_path, after("start", "reset")), 50)
     last = [cell for cell, hasty in one.lived.ran if hasty][-20:]
@@ -163,6 +165,7 @@ def test_a_fault_of_ours_in_a_life_is_found(tmp_path: Path) -> None:
     assert one.findings[0]["failure"]["verdict"] == "error"
 
 
+@pytest.mark.thorough
 def test_interrupted_it_goes_on_without_loss(tmp_path: Path) -> None:
     one = explored(tmp_path, after("migrate", "migrate", "reset"))
     run = one.search.run

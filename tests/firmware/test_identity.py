@@ -230,6 +230,7 @@ def firmwares(store: ImageStore) -> tuple[FirmwareBuild, ...]:
     return builds
 
 
+@pytest.mark.thorough
 def test_real_images_print_what_their_package_is_called(
     firmwares: tuple[FirmwareBuild, ...],
 ) -> None:

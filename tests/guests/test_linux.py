@@ -235,6 +235,7 @@ def test_the_kernel_and_the_disk_hold_what_they_say() -> None:
     assert linux_disk("A", cache) != linux_disk("B", cache)
 
 
+@pytest.mark.thorough
 def test_two_builders_make_the_same(tmp_path: Path) -> None:
     # The packages are unpacked already: what is below differs in nothing but who makes it.
     kernel = linux_kernel(image_store.cache_home()).kernel.parent

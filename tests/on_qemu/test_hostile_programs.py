@@ -420,7 +420,7 @@ KILLS = ("KILLS", 3, "error", "of qemu-[0-9a-f]{8} was broken by what ran in it"
 # What is kept in /cell, and what a start that fails is called, is not for an engine to say.
 @pytest.mark.parametrize(("engine_name", "how", "status", "verdict", "says"), [
     pytest.param("docker", *KILLS, marks=[pytest.mark.docker, pytest.mark.thorough]),
-    ("bubblewrap", *KILLS),
+    pytest.param("bubblewrap", *KILLS, marks=pytest.mark.thorough),
     pytest.param("bubblewrap", "DEEP", 3, "error",
                  "qemu-[0-9a-f]{8} (has|have) left in /cell: more than 32 directories",
                  marks=pytest.mark.thorough),
@@ -471,7 +471,9 @@ def flooding(
 
 
 @pytest.mark.parametrize("what", [
-    "text", "lines", "banners", "ups", "events", "answers", "packets", "stops"])
+    "lines", "events", "packets", "stops",
+    *(pytest.param(what, marks=pytest.mark.thorough)
+      for what in ("text", "banners", "ups", "answers"))])
 def test_a_qemu_that_answers_and_floods(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

@@ -177,7 +177,8 @@ def test_a_program_that_cannot_take_the_place_of_the_source(
 
 @pytest.mark.userfaultfd
 @pytest.mark.parametrize(("old", "policy"), [
-    ("debian-bullseye", "machine-owned"), (OLD, "guest-owned")])
+    ("debian-bullseye", "machine-owned"),
+    pytest.param(OLD, "guest-owned", marks=pytest.mark.thorough)])
 def test_a_postcopy_whose_connection_breaks_goes_on_by_another(
     lab: Lab, store: ImageStore, old: str, policy: str
 ) -> None:

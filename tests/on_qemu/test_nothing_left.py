@@ -293,6 +293,7 @@ def test_a_full_disk(place: Place) -> None:
 
 
 @IN_BUBBLEWRAP
+@pytest.mark.thorough
 def test_a_host_that_sleeps(place: Place) -> None:
     """Longer than a boot may take: the harness, and all that runs for it."""
     run = place.start(*FOUR)

@@ -301,7 +301,8 @@ def test_progress_that_nobody_asked_for_is_none(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("policy", ["stock", "machine-owned"])
-@pytest.mark.parametrize("where", ["after up", "all the time"])
+@pytest.mark.parametrize("where", [
+    pytest.param("after up", marks=pytest.mark.thorough), "all the time"])
 def test_a_banner_printed_by_a_guest_that_is_up_changes_nothing(
     runner: RunnerWith, tmp_path: Path, where: str, policy: str
 ) -> None:

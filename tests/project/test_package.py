@@ -121,6 +121,7 @@ def test_an_sdist_installs_the_very_same(
     assert f"(build {build()})" in done.stdout, "that of the checkout that it was made of"
 
 
+@pytest.mark.thorough
 def test_a_shipped_matrix_and_ones_own_are_listed(wheel: Place, store: ImageStore) -> None:
     printed = wheel.run("bootmatrix", "matrix", "quickstart").stdout
     assert printed == (HERE / "matrices" / "quickstart.yaml").read_text()
@@ -149,6 +150,7 @@ def test_a_cell(wheel: Place, store: ImageStore) -> None:
     assert len([*wheel.directory.glob("runs/*/records.jsonl")]) == 1
 
 
+@pytest.mark.thorough
 def test_the_plugin_with_a_matrix_and_with_a_test_of_ones_own(
     wheel: Place, store: ImageStore
 ) -> None:

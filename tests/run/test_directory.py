@@ -240,7 +240,8 @@ def two(here: Path, first: str, second: str, **plan: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("names", "workers"), [
-    (("a.yaml", "b.yaml"), ()), (("x/m.yaml", "y/m.yaml"), ("-n", "2"))])
+    (("a.yaml", "b.yaml"), ()),
+    pytest.param(("x/m.yaml", "y/m.yaml"), ("-n", "2"), marks=pytest.mark.thorough)])
 def test_cells_of_two_matrices_with_one_id_are_two(
     pytester: pytest.Pytester, names: tuple[str, str], workers: tuple[str, ...]
 ) -> None:

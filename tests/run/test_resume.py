@@ -226,6 +226,7 @@ def test_a_rig_that_breaks_for_good_stops_the_run(
     pytester.runpytest(M, *again).assert_outcomes(passed=5, xfailed=1)
 
 
+@pytest.mark.thorough
 def test_a_crashed_worker_costs_its_cell_only(pytester: pytest.Pytester) -> None:
     plant(pytester.path)
     pytester.makeconftest((pytester.path / "conftest.py").read_text() + (
@@ -244,7 +245,7 @@ def test_a_crashed_worker_costs_its_cell_only(pytester: pytest.Pytester) -> None
     pytester.runpytest(M, *RESUME).assert_outcomes(passed=5, xfailed=1)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.thorough)])
 def test_what_is_not_selected_counts_nowhere(pytester: pytest.Pytester, workers: str) -> None:
     """Table, counts, exit status, copy and JUnit are about the same cells."""
     plant(pytester.path, verdicts={Q35_GUEST: SILENT})

@@ -65,7 +65,8 @@ def told(record: Record) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("machine", ["pc-i440fx-5.2", "pc-q35-5.2"])
+@pytest.mark.parametrize("machine", [
+    "pc-i440fx-5.2", pytest.param("pc-q35-5.2", marks=pytest.mark.thorough)])
 def test_shared_and_not_shared_agree_cell_by_cell(
     store: ImageStore, bubblewrap: Engine, tmp_path: Path, machine: str
 ) -> None:
