@@ -63,7 +63,7 @@ class VirtualBoard:
 
         That is for real chips' sake. What is in the chip the bench reads back anyway.
         """
-        return self.directory.parent / f"{self.directory.name}.flashrom"
+        return self.directory.parent / "bin" / "flashrom"
 
     def fault(self, **faults: Any) -> None:
         """Plant what is wrong with it from now on."""
@@ -166,6 +166,7 @@ def virtual_board(
     try:
         assert serve.stdout is not None
         assert serve.stdout.readline() == b"ready\n"
+        board.programmer.parent.mkdir(exist_ok=True)
         board.programmer.write_text('#!/bin/sh\nexec flashrom --noverify "$@"\n')
         board.programmer.chmod(0o755)
         board.describe()
