@@ -345,7 +345,7 @@ def test_a_build_command_that_prints_one_path(
     assert not (there.path / "built").exists()
 
 
-@pytest.mark.parametrize("over", ["qemu", "source"])
+@pytest.mark.parametrize("over", [pytest.param("qemu", marks=pytest.mark.thorough), "source"])
 def test_a_qemu_that_is_built_in_one_tree(
     over: str, there: Repository, store: ImageStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -632,7 +632,8 @@ def test_a_qemu_that_broke_it(
 ARGUMENTS = ("--over", "firmware", "--at", "source", "--build", "./build.sh")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [
+    signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.thorough)])
 def test_killed_while_it_builds(
     there: Repository, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,6 +226,7 @@ print(ways(go(one, LIVES)))
 """
 
 
+@pytest.mark.thorough
 def test_one_seed_finds_the_same_in_any_process(
     shrunk: tuple[Explored, Path], tmp_path: Path
 ) -> None:

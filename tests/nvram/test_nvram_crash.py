@@ -299,7 +299,7 @@ def migrate(source: Path, system: System) -> None:
 
 @pytest.mark.parametrize("do", [move, migrate], ids=["move", "migrate"])
 @pytest.mark.parametrize("there", ["nothing", "what moved away", "another guest's"])
-@pytest.mark.parametrize("fault", ["killed", "full disk"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("full disk", marks=pytest.mark.thorough)])
 def test_the_guest_is_in_one_place(
     tmp_path: Path, do: Callable[[Path, System], None], there: str, fault: str
 ) -> None:

@@ -42,7 +42,9 @@ def test_its_chip_gets_the_firmware_and_the_console_names_it(
         tmp_path / "run" / record["artifacts"] / "1-source" / "console.log").read_text()
 
 
-@pytest.mark.parametrize("policy", ["stock", "guest-owned", "reread"])
+@pytest.mark.parametrize("policy", [
+    "stock", *(pytest.param(policy, marks=pytest.mark.thorough)
+               for policy in ("guest-owned", "reread"))])
 def test_an_upgrade_is_written_by_the_programmer_and_runs_from_the_next_reset_on(
     board: VirtualBoard, tmp_path: Path, policy: str
 ) -> None:
@@ -74,6 +76,7 @@ def test_the_users_own_upgrade_waits_for_a_programmer_that_needs_the_power_off(
         "bootmatrix-live-flash, if its programmer can do so"))
 
 
+@pytest.mark.thorough
 def test_what_was_there_is_restored_if_that_is_asked_for(
     board: VirtualBoard, tmp_path: Path
 ) -> None:

@@ -319,7 +319,7 @@ def wrap(patch: pytest.MonkeyPatch, script: str) -> None:
 
 
 @pytest.mark.parametrize("script", [
-    'kill -9 -1; exec "$@"',
+    pytest.param('kill -9 -1; exec "$@"', marks=pytest.mark.thorough),
     "kill -9 -1; sleep 1000",
     'sh -c "kill -9 -1"; exec "$@"',
 ], ids=["and runs", "and stays", "and all"])
@@ -373,7 +373,7 @@ def test_a_disk_that_was_full_while_a_cell_ran_stops_no_run(
     assert rig.run(cell("sid", "stock", "cold-boot"), ())["verdict"] == "pass"
 
 
-@pytest.mark.parametrize("own", ["qemu", "firmware"])
+@pytest.mark.parametrize("own", ["qemu", pytest.param("firmware", marks=pytest.mark.thorough)])
 def test_a_sandbox_of_a_build_of_ones_own_serves_no_other_cell(
     store: ImageStore, tmp_path: Path, own: str
 ) -> None:

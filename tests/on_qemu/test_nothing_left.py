@@ -240,6 +240,7 @@ def test_ctrl_c(place: Place, records: int, jobs: int) -> None:
 
 
 @DOCKER_IS_THOROUGH
+@pytest.mark.thorough
 def test_who_asks_again_and_again(place: Place) -> None:
     """Once is enough; what is tidied up is not hurried."""
     run = place.start(jobs=2)

@@ -219,6 +219,7 @@ def test_aarch64(boot: Boot) -> None:
 
 @pytest.mark.parametrize(("suite", "fw_cfg"), [
     pytest.param("bullseye", "", marks=pytest.mark.slow), ("sid", "QEMU")])
+@pytest.mark.thorough
 def test_riscv64(boot: Boot, suite: str, fw_cfg: str) -> None:
     # QEMU 5.2 has no fw_cfg there; U-Boot keeps no variables.
     with boot(f"debian-{suite}-riscv64", "opensbi", arch=Arch.RISCV64) as guest:

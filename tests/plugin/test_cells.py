@@ -41,8 +41,9 @@ NOTHING = "none of these cells can be run: nothing was learnt"
     ("import pytest\ndef test_ours(): pytest.skip()\n", pytest.ExitCode.NO_TESTS_COLLECTED, "0"),
     ("def test_ours(): assert 0\n", pytest.ExitCode.TESTS_FAILED, "0"),
     # Workers report a test as it ended; how that counts is told above.
-    ("", pytest.ExitCode.NO_TESTS_COLLECTED, "2"),
-    ("def test_ours(): pass\n", pytest.ExitCode.NO_TESTS_COLLECTED, "2"),
+    pytest.param("", pytest.ExitCode.NO_TESTS_COLLECTED, "2", marks=pytest.mark.thorough),
+    pytest.param("def test_ours(): pass\n", pytest.ExitCode.NO_TESTS_COLLECTED, "2",
+                 marks=pytest.mark.thorough),
 ], ids=["alone", "one passes", "one is skipped", "one fails", "alone-2", "one passes-2"])
 def test_a_session_in_which_no_cell_can_be_run_is_not_green(
     pytester: pytest.Pytester, beside: str, status: pytest.ExitCode, workers: str

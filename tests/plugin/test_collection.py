@@ -104,7 +104,8 @@ NEWEST = MATRIX.replace("[pc-i440fx-5.2, pc-q35-5.2]", "newest-common")
     ["-m", "machine(name='pc-i440fx-5.2')"], ["-m", "plain"], ["--deselect", M],
     ["--bootmatrix-cell", Q35_STOCK.replace("q35-5.2", "q35")],
 ], ids=str)
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["", "workers"])
+@pytest.mark.parametrize("workers", [
+    (), pytest.param(("-n", "1"), marks=pytest.mark.thorough)], ids=["", "workers"])
 def test_of_a_matrix_that_is_not_selected_nothing_is_built_or_asked(
     pytester: pytest.Pytester, words: list[str], workers: tuple[str, ...]
 ) -> None:
@@ -185,7 +186,8 @@ def test_an_entry_that_matches_no_cell_is_warned_of(pytester: pytest.Pytester) -
     ("--bootmatrix-shard-times=nosuch", "nosuch: cannot be read"),
     ("-k" + "not " * 5000 + "q35", "an expression is too deep"),
 ], ids=["firmware", "qemu", "shard", "times", "deep"])
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["", "workers"])
+@pytest.mark.parametrize("workers", [
+    (), pytest.param(("-n", "2"), marks=pytest.mark.thorough)], ids=["", "workers"])
 def test_what_is_given_wrong_is_a_line_with_workers_too(
     pytester: pytest.Pytester, option: str, told: str, workers: tuple[str, ...]
 ) -> None:

@@ -46,7 +46,8 @@ def test_help_names_them(pytester: pytest.Pytester) -> None:
         assert name in lines
 
 
-@pytest.mark.parametrize("more", [(), ("-n", "1")], ids=["here", "worker"])
+@pytest.mark.parametrize("more", [
+    (), pytest.param(("-n", "1"), marks=pytest.mark.thorough)], ids=["here", "worker"])
 def test_a_test_that_fails_tells_what_a_cell_that_fails_tells(
     pytester: pytest.Pytester, more: tuple[str, ...], store: ImageStore
 ) -> None:

@@ -48,7 +48,7 @@ def run(installed: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPa
     return run
 
 
-@pytest.mark.parametrize("waits", [[], [Q35_GUEST]])
+@pytest.mark.parametrize("waits", [pytest.param([], marks=pytest.mark.thorough), [Q35_GUEST]])
 def test_allure(run: Run, pytester: pytest.Pytester, waits: list[str]) -> None:
     run("allure_pytest.plugin", "--alluredir", "allure", waits=waits).assert_outcomes(
         passed=4, failed=1, xfailed=1)
@@ -71,7 +71,7 @@ def test_allure(run: Run, pytester: pytest.Pytester, waits: list[str]) -> None:
         for role in ("source", "destination")]
 
 
-@pytest.mark.parametrize("waits", [[], [Q35_GUEST]])
+@pytest.mark.parametrize("waits", [pytest.param([], marks=pytest.mark.thorough), [Q35_GUEST]])
 def test_rerunfailures(run: Run, pytester: pytest.Pytester, waits: list[str]) -> None:
     result = run("pytest_rerunfailures", "--reruns", "2", waits=waits)
     result.assert_outcomes(passed=4, failed=1, xfailed=1)

@@ -40,7 +40,7 @@ def test_images_are_made_once_before_the_first_cell(pytester: pytest.Pytester) -
     assert lines[-2:] == [f"run {Q35_STOCK}", "close main"]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.thorough)])
 def test_an_image_that_cannot_be_made_breaks_the_rig(
     pytester: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:

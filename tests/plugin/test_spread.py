@@ -58,6 +58,7 @@ def records_in(run: Path) -> list[Any]:
     return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.thorough
 def test_reports_are_those_of_any_run_and_what_failed_is_run_again(cluster: Loopback) -> None:
     plan_in(cluster.home, **PLAN)
     done = ran(cluster, "--bootmatrix-run-dir", "first", "--junit-xml", "junit.xml",

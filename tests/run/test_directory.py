@@ -171,7 +171,8 @@ def test_a_claim_and_its_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("deed", "told", "workers"), [
     ("rm -f out/records.jsonl", "the records have gone: No such file or directory", ()),
-    ("rm -rf out", "the records have gone: No such file or directory", ("-n", "2")),
+    pytest.param("rm -rf out", "the records have gone: No such file or directory", ("-n", "2"),
+                 marks=pytest.mark.thorough),
     ("test ! -e out/records.jsonl || : >out/records.jsonl", "were changed by somebody else", ()),
     ("test ! -e out/records.jsonl || { cp out/records.jsonl x; mv x out/records.jsonl; }",
      "were changed by somebody else", ("-n", "2")),
@@ -398,7 +399,7 @@ def test_a_directory_that_is_deeper_than_a_path_is_no_run_s(run_dir: Path) -> No
 
 
 @pytest.mark.parametrize(("fails", "status"), [(False, 3), (True, 1)])
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.thorough)])
 def test_a_junit_file_that_cannot_be_written_takes_nothing_else_with_it(
     pytester: pytest.Pytester, fails: bool, status: int, workers: tuple[str, ...]
 ) -> None:

@@ -36,10 +36,11 @@ CELLS = [
     cell("bullseye sid", "guest-owned", "migrate-restart"),
     cell("bullseye sid", "machine-owned"),
     cell("bullseye sid", "stock", machine="pc-q35-5.2", disk="ahci", seconds=1.5),
-    replace(cell("sid trixie", "machine-owned", "ping-pong"), smp=2),
-    cell("bookworm sid", "reread", "host-upgrade-reset"),
-    cell("bullseye sid", "guest-owned", "nvram-upgrade-migrate-reset"),
-    cell("bullseye sid", "stock", "save-restore-reset"),
+    *(pytest.param(wanted, marks=pytest.mark.thorough) for wanted in (
+        replace(cell("sid trixie", "machine-owned", "ping-pong"), smp=2),
+        cell("bookworm sid", "reread", "host-upgrade-reset"),
+        cell("bullseye sid", "guest-owned", "nvram-upgrade-migrate-reset"),
+        cell("bullseye sid", "stock", "save-restore-reset"))),
     cell("bookworm sid", "guest-owned-versioned", "move", machine="default"),
     cell("bullseye sid", "guest-owned", "guest-flash-migrate-reset"),
     # From trixie, where the guest's firmware stays: it boots in half the time of the older ones.
