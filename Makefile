@@ -11,8 +11,8 @@
 # A shell that forbids bytecode makes each of the suite's thousand Pythons compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Tests wait more than they work: three workers a processor.
-WORKERS = $(shell expr 3 '*' $$(nproc))
+# Some tests wait, and each worker collects all of them for itself: two a processor.
+WORKERS = $(shell expr 2 '*' $$(nproc))
 
 .PHONY: demo demo-bench test test-all check check-docs bench detection which-policy setup
 

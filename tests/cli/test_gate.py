@@ -248,7 +248,8 @@ def checkout(here: Path) -> Path:
     return here
 
 
-@pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])
+@pytest.mark.parametrize("name", [
+    pytest.param("gitlab-ci.yml", marks=pytest.mark.thorough), "github-actions.yml"])
 def test_the_shell_of_the_ci_examples_is_green_on_an_accepted_failure_and_red_on_a_new_one(
     name: str, checkout: Path
 ) -> None:
@@ -297,7 +298,8 @@ def test_the_set_up_of_the_ci_examples(tmp_path: Path) -> None:
     assert sh(str(HERE / "examples/ci/setup.sh"), tmp_path, PATH=path) != 0
 
 
-@pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])
+@pytest.mark.parametrize("name", [
+    "gitlab-ci.yml", pytest.param("github-actions.yml", marks=pytest.mark.thorough)])
 def test_a_ci_job_whose_rig_broke_is_red(name: str, checkout: Path) -> None:
     (checkout / "plan.json").write_text(json.dumps({"images": "mmdebstrap failed"}))
     boot, _ = scripts(name)

@@ -55,7 +55,8 @@ def test_exit_status(
 
 
 @pytest.mark.parametrize(("arguments", "workers"), [
-    (("--cell", Q35_GUEST), 0), (("-k", "q35", "-n", "9"), 3),
+    (("--cell", Q35_GUEST), 0),
+    pytest.param(("-k", "q35", "-n", "9"), 3, marks=pytest.mark.thorough),
     (("--cell", Q35_GUEST, "-n", "9"), 0), (("--cell", Q35_GUEST, "--repeat", "2", "-n", "9"), 2),
     (("-n", "1"), 0),
 ])
@@ -168,7 +169,7 @@ def test_x_and_lf_and_arguments_for_pytest(here: Path) -> None:
     assert bootmatrix(here, "list", M, "--", "--collect-only").returncode == 2
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("more", [(), ("-v",), ("--junit-xml", "j.xml")])
 def test_what_the_last_cells_wait_for_is_told(
     here: Path, jobs: str, more: tuple[str, ...]

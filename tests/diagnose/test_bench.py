@@ -78,6 +78,7 @@ def test_one_that_is_used_is_said_to_be(
             Health.FAIL, "it is used by the run in /tmp/x")
 
 
+@pytest.mark.thorough
 def test_a_board_in_order_is_told_so_and_loses_its_mark(board: VirtualBoard) -> None:
     board.seat.mark = "it was dead yesterday"
     told = found(board)

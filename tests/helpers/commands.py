@@ -46,7 +46,7 @@ class Store:
     def firmwares(self):
         return ()
     def listing(self):
-        return tuple(bootmatrix.builds.image_store.Row(
+        return tuple(bootmatrix.builds.image_store.BuildRow(
             name, name[7:], name in self._there, "5.2.0", "seabios-1",
             185_000_000, "ab" * 32, "2026-01-01") for name in self.names())
     def check_unused(self, names):

@@ -53,6 +53,7 @@ def test_an_upgrade_is_written_by_the_programmer_and_runs_from_the_next_reset_on
     assert [boot["console"] for boot in record["boots"]] == [UP, UPGRADED]
 
 
+@pytest.mark.thorough
 def test_machine_owned_is_a_bench_that_programs_before_each_start(
     board: VirtualBoard, tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_the_cmos_is_cleared_by_an_output_while_the_power_is_off(
     assert button.stat().st_mtime_ns > before
 
 
+@pytest.mark.thorough
 def test_a_reset_line_is_pulled_and_the_power_stays(board: VirtualBoard, tmp_path: Path) -> None:
     (board.directory / "reset").write_text("0\n")
     board.describe(drivers={

@@ -55,7 +55,9 @@ from helpers.own_builds import build_tree, sid_firmware
 from helpers.programs import PROGRAMS
 
 BUSYBOX = "/bin/busybox"
-ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
+ENGINES = ("bubblewrap", pytest.param(
+    "docker", marks=[pytest.mark.docker, pytest.mark.thorough]))
+"""Docker itself is tests/engines' matter: a run in it is the same run, and CI has that, too."""
 
 # In a session of its own, from a double fork, deaf to signals.
 DAEMON = """

@@ -29,7 +29,9 @@ from bootmatrix.run.rig import Rig
 from helpers.cells import cell
 from helpers.leavings import containers, leftovers, processes, until, wait_for
 
-ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
+ENGINES = ("bubblewrap", pytest.param(
+    "docker", marks=[pytest.mark.docker, pytest.mark.thorough]))
+"""Docker itself is tests/engines' matter: a run in it is the same run, and CI has that, too."""
 IN_BUBBLEWRAP = pytest.mark.parametrize("place", ["bubblewrap"], indirect=True)
 """What an engine has no part in, or no other one than at a test of both."""
 DOCKER_IS_THOROUGH = pytest.mark.parametrize("place", [
@@ -187,7 +189,7 @@ def test_a_worker_is_killed(place: Place) -> None:
 
 @pytest.mark.parametrize(("place", "jobs", "whole"), [
     ("bubblewrap", 1, True), ("bubblewrap", 2, False),
-    pytest.param("docker", 2, True, marks=pytest.mark.docker),
+    pytest.param("docker", 2, True, marks=[pytest.mark.docker, pytest.mark.thorough]),
 ], ids=["alone", "controller", "all-docker"], indirect=["place"])
 def test_the_run_is_killed(place: Place, jobs: int, whole: bool) -> None:
     run = place.start(jobs=jobs)

@@ -555,6 +555,7 @@ IDS = {f"{way},{CELL}" for way in ("bullseye-to-head+test", "sid-to-head+test",
                                    "head+test-to-bullseye", "head+test-to-sid")}
 
 
+@pytest.mark.thorough
 def test_my_build_against_all_others_in_both_directions(here: Path) -> None:
     listed = command(here, "bootmatrix", "list", "m.yaml", *OWN).splitlines()
     assert {line for line in listed if CELL in line} == IDS

@@ -158,7 +158,8 @@ def test_an_answer_that_comes_before_the_question(
     assert b"here" in the_log(tmp_path, record, "2-destination")
 
 
-@pytest.mark.parametrize("nonce", ["", GUESS], ids=["none", "guess"])
+@pytest.mark.parametrize("nonce", [
+    pytest.param("", marks=pytest.mark.thorough), GUESS], ids=["none", "guess"])
 def test_a_flash_that_is_programmed_before_it_is_asked_for(
     runner: RunnerWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nonce: str
 ) -> None:

@@ -228,6 +228,7 @@ def test_code_that_was_not_swapped_is_told_by_its_bytes(
     assert (record["boots"][1]["smbios"] or [])[1:] == ["0.0.0"]
 
 
+@pytest.mark.thorough
 def test_variables_that_were_wiped_are_missed(
     store: ImageStore, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

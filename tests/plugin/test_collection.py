@@ -68,7 +68,7 @@ def test_a_mistake_in_a_matrix_is_one_line(
     assert ran(pytester.path) == []
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.thorough)])
 def test_a_mistake_in_a_matrix_that_was_not_named_stops_nobody_else(
     pytester: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:

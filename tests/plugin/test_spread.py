@@ -104,6 +104,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(cluster: Loopback) -> None:
     wait(10, ended)
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_killed_leaves_nothing_on_any_machine(cluster: Loopback) -> None:
     run, ended = with_cells_in_it(
         cluster, "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

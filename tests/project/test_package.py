@@ -130,6 +130,7 @@ def test_a_shipped_matrix_and_ones_own_are_listed(wheel: Place, store: ImageStor
     assert "\n2 cells\n" in done.stdout
 
 
+@pytest.mark.thorough
 def test_doctor_finds_the_catalogue(wheel: Place, tmp_path: Path) -> None:
     """With no image: what it boots and reads where there are some is in tests/diagnose."""
     done = wheel.run("bootmatrix", "doctor", "--engine", "bubblewrap", XDG_CACHE_HOME=str(tmp_path))

@@ -92,6 +92,7 @@ def test_the_rest_is_named_and_run_later(pytester: pytest.Pytester) -> None:
     assert len(ids(pytester.path / "out" / "records.jsonl")) == 6
 
 
+@pytest.mark.thorough
 def test_workers_take_up_the_same(pytester: pytest.Pytester) -> None:
     interrupted(pytester)
     result = pytester.runpytest(M, *RESUME, "-n", "2")
@@ -208,7 +209,7 @@ def test_a_runner_holds_its_scratch(runner: Runner, tmp_path: Path) -> None:
     assert (tmp_path / "scratch-main").exists()
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.thorough)])
 def test_a_rig_that_breaks_for_good_stops_the_run(
     pytester: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_swap_that_does_not_happen_is_told(store: ImageStore, tmp_path: Path) 
 # ---- attach -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_machine_and_a_disk_of_ones_own(
     store: ImageStore, runner: Runner, tmp_path: Path
 ) -> None:
