@@ -22,7 +22,9 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 FIRST = ("test_fresh_clone.py", "test_source_builds.py", "test_deploy.py",
-         "test_cluster_on_qemu.py", "test_nothing_left.py")
+         "test_cluster_on_qemu.py", "test_bench.py", "test_boards_on_a_bench.py",
+         "test_nothing_left.py", "test_hostile_builds.py", "test_uefi_on_qemu.py",
+         "test_uefi_probe.py", "test_three_machines.py", "test_linux.py", "test_own_builds.py")
 """The files whose tests take longest: begun last, they would be waited for by everybody."""
 BUILDS = ("debian-bullseye", "debian-bookworm", "debian-trixie", "debian-sid")
 ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
@@ -30,7 +32,8 @@ ENGINES = ("bubblewrap", pytest.param("docker", marks=pytest.mark.docker))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first; with workers, its later parts go to whoever has none left."""
-    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else 9)
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(FIRST)))
 
 
 class Stocked(ImageStore):

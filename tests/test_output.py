@@ -78,7 +78,7 @@ def test_a_run_whose_output_is_lost_is_run_all_the_same(here: Path, sink: str) -
 
 
 @pytest.mark.parametrize(("workers", "sink"), [
-    pytest.param("1", "2>/dev/full", marks=pytest.mark.thorough), ("2", "<&- >&- 2>&-")])
+    ("1", "2>/dev/full"), pytest.param("2", "<&- >&- 2>&-", marks=pytest.mark.thorough)])
 def test_without_standard_error_the_status_is_what_it_was(
     here: Path, workers: str, sink: str
 ) -> None:

@@ -248,8 +248,8 @@ def checkout(here: Path) -> Path:
     return here
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param("gitlab-ci.yml", marks=pytest.mark.thorough), "github-actions.yml"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-actions.yml"])
 def test_the_shell_of_the_ci_examples_is_green_on_an_accepted_failure_and_red_on_a_new_one(
     name: str, checkout: Path
 ) -> None:

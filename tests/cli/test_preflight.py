@@ -26,6 +26,7 @@ from helpers.own_builds import build_tree
 OLD_PC = IMAGES.parent / "examples" / "vm" / "old-pc.sh"
 
 
+@pytest.mark.thorough
 def test_the_command(
     store: ImageStore, runner: Runner, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_each_cell_comes_once_from_both_machines(place: Place, tmp_path: Path) -
         assert record.get("artifacts") == there
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_killed_loses_nothing(place: Place, tmp_path: Path) -> None:
     place.planned(stock={"signal_worker": signal.SIGKILL, "once": str(tmp_path / "once")})
     ran = run(place, tmp_path / "run")

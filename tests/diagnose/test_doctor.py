@@ -196,6 +196,7 @@ def test_kvm_is_tried_with_uefi_firmware_too(
     assert "hardware error" in found["accelerator kvm, UEFI"].found
 
 
+@pytest.mark.thorough
 def test_a_uefi_firmware_boots(store: ImageStore) -> None:
     build = store.qemu("debian-sid")
     with engines.choose("bubblewrap") as engine:

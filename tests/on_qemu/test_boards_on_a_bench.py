@@ -176,6 +176,7 @@ def test_a_reset_line_is_pulled_and_the_power_stays(board: VirtualBoard, tmp_pat
     assert [boot["console"] for boot in record["boots"]] == [UP, UP, UPGRADED]
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_interrupted_leaves_the_board_off_and_free(
     board: VirtualBoard, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def crowded(store: ImageStore, tmp_path: Path) -> Iterator[Runner]:
             loop.wait()
 
 
+@pytest.mark.thorough
 def test_a_good_guest_is_up_in_time(crowded: Runner) -> None:
     usual = 0.6
     record = crowded.run(cell("bookworm sid", "machine-owned", seconds=usual, patience=usual))

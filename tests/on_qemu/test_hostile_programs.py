@@ -473,9 +473,9 @@ def flooding(
 
 
 @pytest.mark.parametrize("what", [
-    "lines", "events", "packets", "stops",
+    "lines", "packets",
     *(pytest.param(what, marks=pytest.mark.thorough)
-      for what in ("text", "banners", "ups", "answers"))])
+      for what in ("text", "banners", "ups", "events", "answers", "stops"))])
 def test_a_qemu_that_answers_and_floods(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -513,6 +513,7 @@ def test_a_daemon_does_not_touch_later_cells(rig: Rig, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("engine_name", [
     "bubblewrap", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.thorough])])
+@pytest.mark.thorough
 def test_a_qemu_that_always_wants_a_processor_and_never_has_one(
     store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_name: str
 ) -> None:

@@ -169,6 +169,7 @@ done
 """
 
 
+@pytest.mark.thorough
 def test_a_login_and_what_a_command_says_of_smbios(runner: Runner, tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     sources.mkdir()

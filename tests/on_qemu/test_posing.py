@@ -122,6 +122,7 @@ def test_a_reset_that_nobody_asked_for(lab: Lab) -> None:
     assert moved.observed.went_round
 
 
+@pytest.mark.thorough
 def test_a_boot_that_is_claimed_and_then_migrated(runner: RunnerWith, tmp_path: Path) -> None:
     """Reset, moved while the firmware runs, up on the other side: one boot, and one banner."""
     runner.boots(claims(tmp_path, ALL_THE_TIME))

@@ -195,6 +195,7 @@ SMALL, LARGE = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_migration_to_another_layout_is_refused_with_both_sizes(runner: Runner) -> None:
     record = runner.run(cell([SMALL, LARGE], "stock", "migrate-reset"))
     assert record["verdict"] == Verdict.BLOCKED
@@ -267,6 +268,7 @@ def forget_boot_order(monkeypatch: pytest.MonkeyPatch) -> None:
     before_the_next_start(monkeypatch, forget)
 
 
+@pytest.mark.thorough
 def test_a_boot_entry_that_is_gone_is_missed(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,6 +206,7 @@ def test_secure_boot_refuses_the_unsigned(launch: Launched) -> None:
     assert b"BOOTMATRIX" not in said
 
 
+@pytest.mark.thorough
 def test_aarch64(boot: Boot) -> None:
     with boot("debian-sid-aarch64", "aavmf", arch=Arch.AARCH64, label="source") as guest:
         up = guest.up

@@ -138,6 +138,7 @@ def test_doctor_finds_the_catalogue(wheel: Place, tmp_path: Path) -> None:
     assert "warn  image debian-sid: not built; " in done.stdout
 
 
+@pytest.mark.thorough
 def test_images_finds_what_is_built(wheel: Place, store: ImageStore) -> None:
     done = wheel.run("bootmatrix", "images", "list")
     assert done.returncode == 0, done.stdout + done.stderr
