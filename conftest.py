@@ -13,8 +13,8 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# A worker collects seven thousand tests, of which nothing is garbage before its end: a sixth of
-# the time that it takes is the collector's, and so is each later look at them.
+# A worker collects seven thousand tests, and nothing of them is garbage before its end: to look
+# for some was a sixth of the time that collecting takes.
 gc.disable()
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -81,7 +81,7 @@ class AtOnce:
             self._reporter.write_line(f"\n{report.when} of {report.nodeid[:200]}: {why[:300]}")
 
 
-LEFT_OUT_BY_MARK = (
+MARKERS = (
     "slow: minutes, or needs what no other test needs: `make test-all` alone runs it",
     "thorough: seconds of a processor, for more of what a quicker test shows: "
     "`make test` leaves it out, CI and `make test-all` run it",
@@ -90,7 +90,7 @@ LEFT_OUT_BY_MARK = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and fail at once where something is required but not there."""
-    for line in LEFT_OUT_BY_MARK:
+    for line in MARKERS:
         config.addinivalue_line("markers", line)
     for marker, need in NEEDS.items():
         config.addinivalue_line("markers", f"{marker}: needs {need.name} that can be used here")

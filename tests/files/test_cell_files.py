@@ -130,6 +130,13 @@ def test_nothing_is_made_where_its_directory_has_gone(
     assert not cell.exists("source/file")
 
 
+def test_nothing_is_removed_where_its_directory_has_gone(cell: CellDir) -> None:
+    """What is tidied up at the end of something must not hide how that has ended."""
+    (cell.path / "source").rmdir()
+    cell.unlink("source/file")
+    cell.unlink("file")
+
+
 def test_how_much_there_is_in_all(cell: CellDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_files, "MOST_BYTES", 1 << 20)
     monkeypatch.setattr(cell_files, "MOST_NAMES", 20)

@@ -145,7 +145,7 @@ class CellDir:
 
     def unlink(self, name: str) -> None:
         """Remove a name, a link's as well; nothing happens where there is none."""
-        with self._at(name) as (directory, leaf), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._at(name) as (directory, leaf):
             try:
                 os.unlink(leaf, dir_fd=directory)
             except (IsADirectoryError, PermissionError) as error:

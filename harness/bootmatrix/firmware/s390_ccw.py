@@ -11,7 +11,6 @@ _UNKNOWN = "Unknown MBR layout version, assuming version 1"
 _LOUD, _PLAIN = f"! WARNING: {_UNKNOWN} !", f"WARNING: {_UNKNOWN}"
 # Each begins with a word, for which a search is quick: see `identity.Alternatives`.
 BANNERS = (rf"({_LOUD})(?=[\r\n])", rf"({_PLAIN})(?<!! {_PLAIN})(?=[\r\n])")
-BANNER = "|".join(BANNERS)
 
 
 def printed_version(image: bytes) -> str | None:

@@ -359,7 +359,8 @@ class VM(Qemu):
             )
             return self.scratch.cell.read(dump, size)
         except FileNotFoundError:
-            raise CellError(f"{self.name}: QEMU has not written {dump}") from None
+            raise CellError(f"{self.name}: QEMU has not written "
+                            f"{self.scratch.cell.path / dump}") from None
         except DeadlineExceeded:
             # It waits for whoever reads a FIFO there, perhaps: then that is to be told.
             with contextlib.suppress(FileNotFoundError):
