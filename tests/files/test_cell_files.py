@@ -130,6 +130,20 @@ def test_nothing_is_made_where_its_directory_has_gone(
     assert not cell.exists("source/file")
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_file_that_becomes_a_directory_is_removed_at_the_next_look(
+    cell: CellDir, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    """Somebody may still be writing there, and it is no fault of ours."""
+    is_directory = cell_files._is_directory
+    looks = iter([True, False] if deep else [False])
+    (cell.path / "source" / "inner").mkdir()
+    monkeypatch.setattr(cell_files, "_is_directory", lambda name, directory: next(
+        looks, is_directory(name, directory)))
+    cell.empty()
+    assert list(cell.path.iterdir()) == []
+
+
 def test_nothing_is_removed_where_its_directory_has_gone(cell: CellDir) -> None:
     """What is tidied up at the end of something must not hide how that has ended."""
     (cell.path / "source").rmdir()

@@ -34,6 +34,8 @@ _COPY_BYTES = 1 << 20
 EMPTY_SECONDS = 300.0
 """How long a directory is emptied that somebody fills meanwhile."""
 # No fault of who left something in a cell.
+_CHANGED = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""A name stands for something else than at the look before."""
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 # Linux's overflow ids, "nobody": they own nothing on the host.
 _NOBODY = 65534
@@ -273,7 +275,7 @@ class CellDir:
             while left:
                 if deadline.expired:
                     raise CellError(f"{self.path}: cannot be emptied, {left[0]} is still there")
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with contextlib.suppress(*_CHANGED):
                     left += self._remove(left.pop())
 
     def _remove(self, name: str) -> list[str]:
@@ -287,7 +289,7 @@ class CellDir:
         raised: list[str] = []
         with _listed(name, self._fd) as fd:
             for inner in os.listdir(fd):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with contextlib.suppress(*_CHANGED):
                     if _is_directory(inner, fd):
                         raised.append(self._raise(inner, fd))
                     else:
